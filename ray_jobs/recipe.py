@@ -1,0 +1,150 @@
+"""A recipe: what to train, on what, for how long, and what it must reach.
+
+A recipe is a module with a docstring (its first line is the title), a `headline`, a `claim` (or None), optionally a
+search `space`, and one function `recipe(*, ...)` whose keyword arguments are its settings. The module imports nothing
+heavy at its top: its settings must be known, and a wrong one refused, before torch is imported. What is heavy is
+imported inside `recipe`.
+"""
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from lightning_modules.model import Generative
+    from ray_jobs.rl.algorithm import Algorithm
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
+
+
+class UsageError(Exception):
+    """What the user asked for cannot be: one sentence says what was wrong and what is allowed (exit code 2)."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The paper's own number, for the recipe at the paper's scale."""
+
+    paper: str
+    arxiv: str = ""
+    metric: str = ""
+    value: float | None = None
+    where: str = ""
+    """Table, section or page of the paper."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the mean over `seeds` of `metric` (a key of the run's result) must reach; exactly one bound is given."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"a claim on {self.metric} needs exactly one of at_least and at_most")
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is on the right side of the bound; never for NaN."""
+        return value >= self.at_least if self.at_least is not None else value <= self.at_most  # type: ignore[operator]
+
+    def __str__(self) -> str:
+        bound = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+        return f"{self.metric} {bound}"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Training of a generative model by Lightning. `model` is built untrained, `data` not yet set up."""
+
+    model: Generative
+    data: L.LightningDataModule
+    steps: int
+    """Optimiser steps."""
+    evaluate: Callable[[Generative, L.LightningDataModule], dict[str, float]] | None = None
+    """Metrics of the trained (averaged, where EMA is on) model, measured at the end and by `reprise evaluate`."""
+    ema: float = 0.0
+    """Decay of the exponential moving average of the weights per step; 0 switches it off."""
+    grad_clip: float = 0.0
+    """Largest norm of the gradient; 0 does not clip."""
+    accumulate: int = 1
+    """Micro-batches that make up one global batch on each worker."""
+    precision: Precision = "32-true"
+    compile: bool = False
+    """Run the model's forward through torch.compile."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 20
+    """Steps between logged metrics."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """Training of a reinforcement-learning agent on environments."""
+
+    algorithm: Algorithm
+    env: str
+    """Gymnasium's id, or 'package.module:function' that makes one environment."""
+    steps: int
+    """Environment steps, over all runners together."""
+    envs: int = 8
+    """Parallel environments, over all runners together."""
+    env_options: Mapping[str, Any] = field(default_factory=dict)
+    normalize_obs: bool = False
+    normalize_reward: bool = False
+    stop_return: float | None = None
+    """Stop early once the mean return of the last 100 training episodes reaches this."""
+    eval_episodes: int = 100
+    """Episodes of the final evaluation, greedy, on environments apart from the training ones."""
+    save_every: int = 50_000
+    """Environment steps between checkpoints."""
+    log_every: int = 2_000
+    """Environment steps between logged metrics."""
+
+
+def names() -> list[str]:
+    """Every recipe's short name, found by looking into `ray_jobs/recipes`."""
+    from ray_jobs import recipes
+
+    return sorted(m.name for m in pkgutil.iter_modules(recipes.__path__))
+
+
+def module(name: str) -> ModuleType:
+    """The module of a recipe, by short name ('ddpm_digits') or import path ('mylab.recipes.mine').
+
+    Raises:
+        UsageError: there is no such recipe; the sentence names the nearest.
+    """
+    path = name if "." in name else f"ray_jobs.recipes.{name}"
+    try:
+        found = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+            raise
+        raise UsageError(unknown("recipe", name, names())) from None
+    if not callable(getattr(found, "recipe", None)):
+        raise UsageError(f"{name} is not a recipe: the module {path} has no function 'recipe'.")
+    return found
+
+
+def unknown(what: str, given: str, allowed: list[str]) -> str:
+    """One sentence: there is no such `what`; did you mean the nearest; these are allowed."""
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"There is no {what} '{given}'.{hint} Allowed: {', '.join(allowed)}."
+
+
+def kind(name: str) -> type[Fit] | type[Play]:
+    """What the recipe returns, by its annotation, without building it."""
+    result = inspect.signature(module(name).recipe).return_annotation
+    return {"Fit": Fit, "Play": Play}[result if isinstance(result, str) else result.__name__]
