@@ -1,0 +1,31 @@
+"""One thread for torch, one Ray for the whole session, and a place of its own for whatever a test writes."""
+import os
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory):
+    """A Ray of this machine, started once; tests run their actors on it."""
+    ray = pytest.importorskip("ray")
+    temp = tmp_path_factory.mktemp("ray")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+             configure_logging=False, object_store_memory=150_000_000, _temp_dir=str(temp) if len(str(temp)) < 60 else None)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture()
+def seeded():
+    """Torch's global generator from a fixed seed, put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
