@@ -1,0 +1,46 @@
+"""The 1,797 handwritten digits of scikit-learn: 8x8 pixels of 17 grey levels, ten classes; no download."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.base import Batch, Data, table
+
+LEVELS = 17
+
+
+class Digits(Data):
+    """Images [B, 1, 8, 8] in [-1, 1] with labels; 1,500 to train on and 297 held out, a fixed random split.
+
+    Args:
+        batch: global batch.
+    """
+
+    shape = (1, 8, 8)
+    classes = 10
+
+    def __init__(self, batch: int = 128) -> None:
+        super().__init__(batch)
+
+    def setup(self, stage: str) -> None:
+        x, label = load()
+        order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
+        self.train = {"x": x[order[:1500]], "label": label[order[:1500]]}
+        self.held_out = {"x": x[order[1500:]], "label": label[order[1500:]]}
+        self.source = table(**self.train)
+
+    def test(self, n: int | None = None) -> Batch:
+        if self.source is None:
+            self.setup("test")
+        return {name: column[:n] for name, column in self.held_out.items()}
+
+
+def load() -> tuple[Tensor, Tensor]:
+    """All images [1797, 1, 8, 8] and labels [1797]."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
+    return x, torch.tensor(digits.target, dtype=torch.long)

@@ -1,0 +1,240 @@
+"""What every generative model here can do, and the randomness, averaging and guarding that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+"""One batch of any data set: 'x' [B, *D], and where there are classes 'label' [B], long."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A model that draws: [n, *D], given conditions [n] or not."""
+
+    def sample(self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class Density(Protocol):
+    """A model that scores: [B] nats. Where it is a bound, the docstring says so."""
+
+    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor: ...
+
+
+class NotFinite(FloatingPointError):
+    """A loss, gradient or weight is NaN or infinite; the sentence names the step and the loss term."""
+
+
+def key(*counters: int) -> int:
+    """A seed [0, 2^63) that is a pure function of `counters` (each >= 0), well mixed."""
+    return int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass
+class Draws:
+    """Random numbers of one micro-batch: the i-th draw is a pure function of (seed, step, i).
+
+    Each draw is made for the whole global batch, of which this worker keeps its own rows. So the numbers that meet an
+    example depend on its place in the global batch alone: not on how many workers share the batch, not on how many
+    micro-batches it is cut into, and not on what was drawn in earlier steps. Nothing has to be saved to resume.
+
+    Args:
+        seed: of the run, >= 0.
+        step: optimiser steps done.
+        part, parts: the global batch is cut into `parts` equal contiguous slices; this one is number `part`.
+    """
+
+    seed: int = 0
+    step: int = 0
+    part: int = 0
+    parts: int = 1
+    count: int = 0
+
+    def normal(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
+        """Standard normal numbers [B, *D], where B is the rows of this micro-batch on this worker."""
+        return self._rows(lambda s, g: torch.randn(s, generator=g, device=device), shape, device)
+
+    def uniform(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform numbers in [0, 1), [B, *D]."""
+        return self._rows(lambda s, g: torch.rand(s, generator=g, device=device), shape, device)
+
+    def integers(self, high: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform integers in 0..high-1, [B, *D], long."""
+        return self._rows(lambda s, g: torch.randint(high, s, generator=g, device=device), shape, device)
+
+    def _rows(self, draw: Callable[..., Tensor], shape: tuple[int, ...], device: torch.device | str) -> Tensor:
+        rng = torch.Generator(device).manual_seed(key(self.seed, self.step, self.count))
+        self.count += 1
+        rows = shape[0]
+        whole = draw((rows * self.parts, *shape[1:]), rng)
+        return whole[rows * self.part : rows * (self.part + 1)]
+
+
+class Generative(L.LightningModule):
+    """A model trained by minimising the sum of its `losses`.
+
+    Games (GANs) override `training_step` (and pass their losses through `total`), everything else overrides `losses`.
+    Random numbers of the training come from `self.draws`; what draws from torch's own generator, such as dropout, finds
+    it seeded anew for every micro-batch. So a resumed run continues with the same numbers, and nothing has to be saved.
+
+    Raises:
+        NotFinite: a loss or a gradient is NaN or infinite, before the optimiser would step; on a GPU, where each look
+            waits for the device, only at the steps that are logged; or a weight is, before it would be saved.
+    """
+
+    seed: int = 0
+    """Of the run, >= 0; whoever trains the model sets it before the fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = Draws()
+        self._terms: dict[str, Tensor] = {}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalars []; their sum is minimised."""
+        raise NotImplementedError(f"{type(self).__name__} has neither losses nor a training_step of its own")
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        return self.total(self.losses(batch))
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The sum [] of `terms`, whose means over the micro-batches of a step are logged and guarded."""
+        share = 1 / self.trainer.accumulate_grad_batches
+        for name, value in terms.items():
+            self._terms[name] = self._terms.get(name, 0.0) + value.detach() * share
+        return torch.stack(list(terms.values())).sum()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        trainer, step = self.trainer, self.trainer.global_step
+        micro = batch_idx % trainer.accumulate_grad_batches
+        part = micro * trainer.world_size + trainer.global_rank
+        parts = trainer.accumulate_grad_batches * trainer.world_size
+        self.draws = Draws(self.seed, step, part, parts)
+        reseed(key(self.seed, step, part, 1), self.device)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        terms, self._terms = self._terms, {}
+        trainer = self.trainer
+        due = (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0
+        if not due and self.device.type != "cpu":
+            return
+        norm = total_norm(p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None)
+        # Gradients are the same on all workers, terms are not: only together may they meet to look at the terms.
+        if due or not math.isfinite(norm):
+            terms = {k: trainer.strategy.reduce(v, reduce_op="mean") for k, v in terms.items()}
+        if due or trainer.world_size == 1:
+            self._guard(terms)
+        if not math.isfinite(norm) and trainer.scaler is None:
+            self._guard(terms)
+            raise NotFinite(f"The gradient is not finite at step {trainer.global_step} although the loss is.")
+        if due:
+            self.log_dict(
+                {"loss": sum(terms.values()), **{f"loss/{k}": v for k, v in terms.items()}, "grad_norm": norm}
+            )
+
+    def _guard(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            if not math.isfinite(value):
+                step = self.trainer.global_step
+                raise NotFinite(
+                    f"The loss '{name}' is {value.item()} at step {step}; the last checkpoint is before it."
+                )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not math.isfinite(total_norm(self.parameters())):
+            raise NotFinite(f"A weight is not finite at step {self.trainer.global_step}; this step is not saved.")
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed the generators of torch that layers on `device` draw from (manual_seed takes 0.1 ms: it visits all)."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+@torch.no_grad()
+def total_norm(tensors: Iterable[Tensor]) -> float:
+    """The Euclidean norm of all numbers together; not finite if any is not. Waits for the device once."""
+    norms = torch._foreach_norm([t for t in tensors if t.numel()])
+    return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
+
+
+class EMA(L.Callback):
+    """Exponential moving average of the weights (not of the buffers).
+
+    After the n-th optimiser step: average += (1 - r) (weights - average), r = min(decay, (1 + n) / (10 + n)); the ramp
+    keeps the initial weights from dominating short runs.
+
+    Args:
+        decay: in [0, 1).
+
+    Raises:
+        ValueError: `decay` is out of range, or the state loaded is that of another model.
+    """
+
+    state_key = "EMA"
+
+    def __init__(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"The decay of the weights' average is {decay}; it must be in [0, 1).")
+        self.decay, self.steps = decay, 0
+        self.average: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.average:
+            self.average = {k: p.detach().clone() for k, p in pl_module.named_parameters()}
+        self._match(pl_module)
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step > self._seen:  # a micro-batch that only adds to the gradient moves nothing
+            self._seen = trainer.global_step
+            self.update(pl_module)
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        """Move the average towards the weights of `model`, once per optimiser step."""
+        self.steps += 1
+        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(list(self.average.values()), list(model.parameters()), 1 - keep)
+
+    @contextmanager
+    def swapped(self, model: torch.nn.Module) -> Iterator[None]:
+        """Inside, `model` has the averaged weights; after, its own, whatever is raised inside. Do not train inside."""
+        if not self.average:
+            yield
+            return
+        self._match(model)
+        own = [(p, p.data) for p in model.parameters()]
+        try:
+            for (p, _), average in zip(own, self.average.values(), strict=True):
+                p.data = average
+            yield
+        finally:
+            for p, data in own:
+                p.data = data
+
+    def _match(self, model: torch.nn.Module) -> None:
+        """Bring the average to the device of `model`, in the order of its parameters."""
+        own = dict(model.named_parameters())
+        if {k: p.shape for k, p in own.items()} != {k: a.shape for k, a in self.average.items()}:
+            raise ValueError("The averaged weights in the checkpoint are not those of this model.")
+        self.average = {k: self.average[k].to(p) for k, p in own.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "average": self.average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps, self.average = state_dict["steps"], dict(state_dict["average"])
