@@ -1,4 +1,5 @@
 """A local folder kept the same as one at a remote address, through fsspec (s3://, gs://, file://, hdfs:// by pyarrow ...)."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """What the terminal shows while a run goes on: what it is doing, how far it is, how fast, and how long it will take."""
+
 from __future__ import annotations
 
 import contextlib
@@ -34,12 +35,27 @@ def display(title: str, *, quiet: bool = False) -> Iterator[Report]:
 
 
 def _live(title: str) -> Iterator[Report]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = [SpinnerColumn(), TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-               TextColumn("{task.fields[speed]}"), TextColumn("[cyan]{task.fields[note]}"), TimeElapsedColumn(),
-               TextColumn("[dim]left"), TimeRemainingColumn(elapsed_when_finished=False)]
+    columns = [
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("[cyan]{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    ]
     with Progress(*columns, refresh_per_second=8) as bar:
         task = bar.add_task(title, total=None, speed="", note="starting")
 
@@ -70,7 +86,9 @@ def _plain(title: str) -> Report:
             if tenth > said:
                 said = tenth
                 text = _texts(event)
-                print(f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}".rstrip(), flush=True)
+                print(
+                    f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}".rstrip(), flush=True
+                )
 
     return report
 

@@ -5,6 +5,7 @@ search `space`, and one function `recipe(*, ...)` whose keyword arguments are it
 heavy at its top: its settings must be known, and a wrong one refused, before torch is imported. What is heavy is
 imported inside `recipe`.
 """
+
 from __future__ import annotations
 
 import difflib

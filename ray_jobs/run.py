@@ -9,6 +9,7 @@
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
 the end: object stores cannot append, and a training step must not wait for one.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -76,7 +77,7 @@ class Spec:
 
 def now() -> str:
     """This moment, ISO 8601, UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -113,9 +114,11 @@ def versions() -> dict[str, str]:
 
 def git_commit(folder: Path = Path(__file__).parent) -> str | None:
     """The checkout's commit, with '+changes' where the tree differs from it; None outside a checkout."""
+
     def ask(*args: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
+
     try:
         return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
@@ -150,7 +153,9 @@ class Run:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         run = cls.at(spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}")
         if (run.path / "run.json").exists():
-            raise UsageError(f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out.")
+            raise UsageError(
+                f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out."
+            )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             run.lock()
@@ -158,7 +163,9 @@ class Run:
             record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
             write_json(run.path / "run.json", record)
         except OSError as error:
-            raise UsageError(f"The run folder {run} cannot be written ({error.strerror}): choose another --out.") from None
+            raise UsageError(
+                f"The run folder {run} cannot be written ({error.strerror}): choose another --out."
+            ) from None
         return run
 
     @classmethod
@@ -258,7 +265,11 @@ class Run:
 
     def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
         """Record the final metrics and declare the run finished."""
-        record = {"metrics": {k: float(v) for k, v in metrics.items()}, "step": step, "seconds": round(self.elapsed(), 2)}
+        record = {
+            "metrics": {k: float(v) for k, v in metrics.items()},
+            "step": step,
+            "seconds": round(self.elapsed(), 2),
+        }
         record |= {"finished": now(), "device": device, "cores": os.cpu_count()}
         write_json(self.path / "result.json", record)
         self.status("finished", step, step)
@@ -298,10 +309,14 @@ class Run:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file fails in many ways inside torch
-            raise UsageError(f"The checkpoint {path} cannot be read ({type(error).__name__}): it is cut off or not one of ours.") from None
+            raise UsageError(
+                f"The checkpoint {path} cannot be read ({type(error).__name__}): it is cut off or not one of ours."
+            ) from None
         written_by = state.get("reprise", {}).get("recipe") if isinstance(state, dict) else None
         if written_by != self.spec.recipe:
-            raise UsageError(f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}.")
+            raise UsageError(
+                f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
+            )
         return state
 
     def latest(self) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 The settings are the keyword arguments of `recipe`, and after them the options that every recipe of its kind has: the fields of
 `Fit` or `Play` that carry a default. Nothing here imports torch.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,8 +17,15 @@ from typing import Any
 from ray_jobs.recipe import Fit, Play, Precision, UsageError, kind, module, unknown
 from ray_jobs.run import Where
 
-SCALARS = {"int": int, "float": float, "bool": bool, "str": str, "float | None": float | None, "str | None": str | None,
-           "Precision": Precision}
+SCALARS = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "float | None": float | None,
+    "str | None": str | None,
+    "Precision": Precision,
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,10 @@ def fields(cls: type, *, defaults: bool = False) -> list[Setting]:
     """The scalar fields with a default of a dataclass; `defaults` tells their values, else they are left to the recipe."""
     told = _documented(cls)
     found = [f for f in dataclasses.fields(cls) if f.type in SCALARS and f.default is not dataclasses.MISSING]
-    return [Setting(f.name, SCALARS[str(f.type)], f.default if defaults else None, told.get(f.name, ""), shared=True)
-            for f in found]
+    return [
+        Setting(f.name, SCALARS[str(f.type)], f.default if defaults else None, told.get(f.name, ""), shared=True)
+        for f in found
+    ]
 
 
 def known(name: str) -> dict[str, Setting]:
@@ -62,7 +72,10 @@ def known(name: str) -> dict[str, Setting]:
     """
     make = module(name).recipe
     told, types = _documented(make), typing.get_type_hints(make)
-    own = [Setting(p.name, types[p.name], p.default, told.get(p.name, "")) for p in inspect.signature(make).parameters.values()]
+    own = [
+        Setting(p.name, types[p.name], p.default, told.get(p.name, ""))
+        for p in inspect.signature(make).parameters.values()
+    ]
     names = {s.name for s in own}
     return {s.name: s for s in [*own, *(s for s in fields(kind(name)) if s.name not in names)]}
 
@@ -75,7 +88,9 @@ def _parser(settings: Mapping[str, Setting]) -> Any:
         if s.type is int:
             parser.add_argument(f"--{s.name}", type=int, default=s.default)
         else:
-            parser.add_argument(f"--{s.name}", type=s.type if s.default is not None else s.type | None, default=s.default)
+            parser.add_argument(
+                f"--{s.name}", type=s.type if s.default is not None else s.type | None, default=s.default
+            )
     return parser
 
 
@@ -126,15 +141,21 @@ def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
             raise UsageError(f"--{key} must be at least {least}, not {getattr(where, key)}.")
     if kind(name) is Fit:
         if where.runners or where.learners > 1:
-            raise UsageError(f"{name} trains a generative model: --runners and --learners are for agents, use --workers.")
+            raise UsageError(
+                f"{name} trains a generative model: --runners and --learners are for agents, use --workers."
+            )
         parts = where.workers * (full["accumulate"] or 1)
         if isinstance(full.get("batch"), int) and full["batch"] % parts:
-            raise UsageError(f"--batch {full['batch']} of {name} is the global batch and does not divide into --workers x --accumulate = {parts} parts.")
+            raise UsageError(
+                f"--batch {full['batch']} of {name} is the global batch and does not divide into --workers x --accumulate = {parts} parts."
+            )
         if full["precision"] == "16-mixed" and where.accelerator == "cpu":
             raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
     else:
         if where.workers > 1:
-            raise UsageError(f"{name} trains an agent: --workers is for generative models, use --runners and --learners.")
+            raise UsageError(
+                f"{name} trains an agent: --workers is for generative models, use --runners and --learners."
+            )
         parts = max(1, where.runners) * where.learners
         if isinstance(full.get("envs"), int) and full["envs"] % parts:
             raise UsageError(f"--envs {full['envs']} of {name} do not divide over --runners x --learners = {parts}.")

@@ -1,0 +1,240 @@
+"""Training of a generative model inside one worker: the same code in this process, under Lightning's DDP and under Ray Train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from lightning_modules.model import EMA, Generative, NotFinite
+from ray_jobs.progress import Report, silent
+from ray_jobs.recipe import Fit, UsageError
+from ray_jobs.run import Run, Spec
+from ray_jobs.settings import build
+
+AGREE_EVERY = 10
+"""Steps between two questions to all workers whether one of them was told to stop."""
+
+
+class RunCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training."""
+
+    def __init__(self, run: Run, report: Report) -> None:
+        self.run, self.report, self.failed = run, report, ""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        step = checkpoint["global_step"]
+        try:
+            self.run.save(step, checkpoint)
+            self.failed = ""
+        except OSError as error:  # raising here would leave the other workers waiting at the barrier behind it
+            self.failed = (
+                f"The checkpoint of step {step} could not be written to {self.run}: {error.strerror or error}."
+            )
+            self.report({"note": f"{self.failed} Earlier ones are kept; training goes on."})
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return self.run.load(Path(path))
+
+
+class Recorder(L.Callback):
+    """Metrics, status, checkpoints and the wish to stop, at the steps where they are due."""
+
+    def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
+        self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
+        self.step, self.told, self.saved, self.stopped = 0, 0.0, -1, False
+
+    def on_train_start(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        self.step = self.saved = trainer.global_step
+        self.began, self.began_at = time.monotonic(), self.step
+
+    def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self.step:  # a micro-batch inside one global batch
+            return
+        first, self.step = self.step == self.began_at, step
+        last = step >= self.made.steps
+        if trainer.is_global_zero:
+            self._tell(trainer, step, first, last)
+        self.stopped = not last and self._told_to_stop(trainer, step)
+        if last or self.stopped or step % self.made.save_every == 0:
+            self.save(trainer)
+        trainer.should_stop = trainer.should_stop or self.stopped
+
+    def _told_to_stop(self, trainer: L.Trainer, step: int) -> bool:
+        if trainer.world_size == 1:
+            return self.should_stop()
+        if step % AGREE_EVERY:
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(self.should_stop(), all=False))
+
+    def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
+        metrics = (
+            {k: float(v) for k, v in trainer.callback_metrics.items()}
+            if step % self.made.log_every == 0 or last
+            else {}
+        )
+        if metrics:
+            self.run.log(step, metrics)
+        if first:
+            self.run.status("running", step, self.made.steps, first_step_at=time.time())
+        if metrics or time.monotonic() - self.told > 0.25:
+            self.told = time.monotonic()
+            rate = (step - self.began_at) / (self.told - self.began)
+            self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Checkpoint this step, once."""
+        if self.saved != self.step:
+            self.saved = self.step
+            trainer.save_checkpoint("unused")
+            if trainer.is_global_zero and not self.stopped:
+                self.run.status("running", self.step, self.made.steps)
+
+
+def prepare(spec: Spec) -> Fit:
+    """The recipe built for this spec: the same weights in every worker and on every machine.
+
+    Raises:
+        UsageError: the recipe refuses its settings.
+    """
+    torch.set_num_threads(spec.where.threads)
+    L.seed_everything(spec.seed, verbose=False)
+    try:
+        made = build(spec.recipe, spec.settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    assert isinstance(made, Fit)
+    made.model.seed = made.data.seed = spec.seed
+    made.data.accumulate = made.accumulate
+    return made
+
+
+def fit(
+    run: Run,
+    spec: Spec,
+    *,
+    report: Report = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+    placement: dict[str, Any] | None = None,
+) -> bool:
+    """Train to the end or until told to stop; go on from the newest checkpoint where there is one.
+
+    Args:
+        placement: what of `lightning.Trainer` says where it runs: devices, strategy, plugins.
+
+    Returns:
+        whether training reached its end; the first worker has then recorded the result.
+
+    Raises:
+        NotFinite: the loss became NaN or infinite; the last good checkpoint is kept.
+        UsageError: the data or a setting cannot be used.
+        OSError: the last checkpoint could not be written.
+    """
+    made = prepare(spec)
+    state = run.latest()
+    step = state["global_step"] if state else 0
+    made.data.start = step * made.accumulate
+    recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
+    trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    if trainer.is_global_zero:
+        run.rewind(step)
+    if made.compile:
+        made.model.compile()
+    if step < made.steps:
+        try:
+            trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    if recorder.stopped:
+        return False
+    if trainer.is_global_zero:
+        if files.failed:
+            raise OSError(files.failed)
+        _conclude(run, spec, report)
+    return True
+
+
+def _trainer(made: Fit, spec: Spec, recorder: Recorder, files: RunCheckpoints, placement: dict[str, Any]) -> L.Trainer:
+    placement = dict(placement)
+    plugins = [files, *placement.pop("plugins", [])]
+    averages = [EMA(made.ema)] if made.ema else []
+    return L.Trainer(
+        max_steps=made.steps,
+        max_epochs=-1,
+        accelerator=spec.where.accelerator,
+        precision=made.precision,
+        gradient_clip_val=made.grad_clip or None,
+        accumulate_grad_batches=made.accumulate,
+        log_every_n_steps=made.log_every,
+        callbacks=[*averages, recorder],
+        plugins=plugins,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **placement,
+    )
+
+
+def trained(run: Run, *, average: bool = True) -> tuple[Fit, Generative, int]:
+    """The recipe of a run, its model with the newest checkpoint's weights (averaged ones where EMA is on), and their step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    spec = run.spec
+    made = prepare(spec)
+    state = run.latest()
+    if state is None:
+        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    made.model.load_state_dict(state["state_dict"])
+    if average and made.ema:
+        made.model.load_state_dict(state["callbacks"][EMA.state_key]["average"], strict=False)
+    where = spec.where.accelerator
+    device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
+    return made, made.model.eval().to(device), state["global_step"]
+
+
+def evaluate(run: Run) -> tuple[dict[str, float], int]:
+    """The recipe's metrics of the run's newest checkpoint, and its step; the same seed gives the same numbers."""
+    made, model, step = trained(run)
+    made.data.setup("test")
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(run.spec.seed)
+        return (made.evaluate(model, made.data) if made.evaluate else {}), step
+
+
+def sample(run: Run, n: int, *, seed: int = 0, name: str = "samples") -> Path:
+    """Draw `n` samples from the newest checkpoint: <name>.png to look at and <name>.npy to work with."""
+    import numpy as np
+
+    from ray_jobs import pictures
+
+    _, model, _ = trained(run)
+    drawn = model.sample(n, rng=torch.Generator(model.device).manual_seed(seed)).float().cpu().numpy()
+    np.save(run.path / f"{name}.npy", drawn)
+    return pictures.samples(drawn, run.path / f"{name}.png")
+
+
+def _conclude(run: Run, spec: Spec, report: Report) -> None:
+    """Measure what was learned, draw it, and record the result."""
+    report({"note": "measuring the trained model"})
+    metrics, step = evaluate(run)
+    _, model, _ = trained(run)
+    if hasattr(model, "sample"):
+        sample(run, 64, seed=spec.seed)
+    last = list(run.metrics())[-1:]
+    losses = {k: v for m in last for k, v in m.items() if k not in ("step", "time")}
+    run.finish(losses | metrics, step=step, device=str(model.device))
+
+
+__all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]
