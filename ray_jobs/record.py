@@ -1,0 +1,119 @@
+"""What the folders of finished seeds add up to: a `Result`, and where it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray_jobs import results, seeds
+from ray_jobs.recipe import Claim
+from ray_jobs.results import Result
+from ray_jobs.run import Run, now
+from ray_jobs.seeds import Seed
+
+OUT = "runs/reproduce"
+
+
+def retrace(plan: Sequence[Seed]) -> str:
+    """The command that reproduces these seeds."""
+    first = plan[0]
+    out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
+    place = () if out == str(Path(OUT).resolve()) else ("--out", out)
+    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags]
+    return shlex.join(words + seeds.options(first.settings))
+
+
+def collect(claim: Claim, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
+    """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong."""
+    from ray_jobs.statistics import summarize, verdict
+
+    finished = {s.number: s.run for s in plan if s.run.result is not None}
+    failures = {str(k): v for k, v in why.items()} | unusable(finished, claim.metric)
+    good = {n: run for n, run in finished.items() if str(n) not in failures}
+    reports = [run.result or {} for run in good.values()]
+    values = [r["metrics"][claim.metric] for r in reports]
+    summary = summarize(values) if values else None
+    found = verdict(claim, summary, complete=not failures)
+    return Result(
+        plan[0].recipe, claim, retrace(plan), list(good), values, failures,
+        **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
+        settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
+        metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
+        **provenance(list(good.values())), curves=curves(list(good.values()), claim.metric),
+    )  # fmt: skip
+
+
+def unusable(finished: Mapping[int, Run], metric: str) -> dict[str, str]:
+    """Finished seeds whose result gives no number for the claim, and why."""
+    said = {}
+    for number, run in finished.items():
+        found = (run.result or {})["metrics"]
+        if metric not in found:
+            said[str(number)] = f"its result holds no {metric}, only {', '.join(found) or 'nothing'}"
+        elif not math.isfinite(found[metric]):
+            said[str(number)] = f"{metric} is {found[metric]}"
+    return said
+
+
+def side_by_side(reports: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    """Every metric over the seeds, None where one lacks it or it is not finite."""
+    names = dict.fromkeys(name for report in reports for name in report)
+    return {k: [r[k] if math.isfinite(r.get(k, math.nan)) else None for r in reports] for k in names}
+
+
+def provenance(runs: Sequence[Run]) -> dict[str, Any]:
+    """Machine, versions and commits that the runs were made with."""
+    if not runs:
+        return {}
+    records, reports = [r.read("run.json") or {} for r in runs], [r.result or {} for r in runs]
+    machines = dict.fromkeys(machine(r["device"], r["cores"]) for r in reports)
+    commits = dict.fromkeys(c["git"] for c in records if c.get("git"))
+    return {"machine": "; ".join(machines), "versions": records[-1]["versions"], "git": list(commits)}
+
+
+def machine(device: str, cores: int) -> str:
+    """'AMD EPYC 9B14, 2 cores', or the GPU's name in its place."""
+    return f"{processor() if device == 'cpu' else device}, {cores} cores"
+
+
+def processor() -> str:
+    """The CPU's name, as this machine tells it."""
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name"))
+        return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def curves(runs: Sequence[Run], metric: str) -> dict[str, dict[str, list[Any]]]:
+    """The learning curves of the metric that shows the way to the claim, thinned for a plot."""
+    logged = [list(run.metrics()) for run in runs]
+    key = results.main_metric(dict.fromkeys(k for run in logged for m in run for k in m), metric)
+    return {key: results.thin(logged, key)} if key else {}
+
+
+def place(result: Result, given: str | None, out: str) -> Path:
+    """Where a result belongs: a folder that was named, or the project's record for the recipe's own settings and at
+    least the claim's seeds, or, for a look with fewer seeds or other settings, beside the runs."""
+    if given:
+        return Path(given)
+    tried = len(result.values) + len(result.failures)
+    own = results.folder() if not result.settings and tried >= result.claim.seeds else None
+    return own or (Path("runs/results") if "://" in out else Path(out) / "results")
+
+
+def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
+    """Write the result, and beside it the samples of its first seed."""
+    path = results.save(result, where)
+    pictures = [seed.run.path / "samples.png" for seed in plan if seed.number in result.seeds]
+    picture = next((p for p in pictures if p.is_file()), None)
+    path.with_suffix(".png").unlink(missing_ok=True)
+    if picture:
+        shutil.copyfile(picture, path.with_suffix(".png"))
+    return path

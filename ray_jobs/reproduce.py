@@ -1,0 +1,280 @@
+"""`reprise reproduce`: run a recipe's seeds, compute the statistics, check the claim, write down what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray_jobs import record, results, seeds
+from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
+from ray_jobs.results import Result
+from ray_jobs.run import Where
+from ray_jobs.seeds import Seed, on_machine
+
+
+def reproduce(
+    recipes: list[str],
+    *,
+    seeds: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str = record.OUT,
+    results: str | None = None,
+    jobs: int | None = None,
+    address: str | None = None,
+    workers: int = 1,
+    runners: int = 0,
+    learners: int = 1,
+    accelerator: str = "auto",
+    threads: int = 1,
+) -> int:
+    """Train recipes with several seeds and say whether their claims hold.
+
+    Finished seeds are not run again and unfinished ones are resumed, so the same command goes on after a kill.
+
+    Args:
+        recipes: recipes that make a claim.
+        seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names.
+        settings: settings that differ from the recipe's own; such a result is kept apart from the recipe's record.
+        out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
+        results: folder that the measured results are written to; by default the project's results/.
+        jobs: seeds that run at the same time; by default as many as the cores (and GPUs) can hold.
+        address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS, else this machine.
+        workers: data-parallel processes of each run of a generative model.
+        runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
+        learners: processes that share the updates of each run of an agent.
+        accelerator: auto, cpu or gpu.
+        threads: CPU threads of each process.
+
+    Returns:
+        0 if every claim holds, 1 if one does not, 130 if stopped.
+
+    Raises:
+        UsageError: an unknown recipe or setting, a recipe without a claim, runs of other settings in `out`.
+    """
+    where = Where(workers, runners, learners, accelerator, threads)
+    plans = {name: plan(name, seeds, settings or {}, out, where) for name in recipes}
+    width = max((processes(name, where) for name in recipes), default=1)
+    fits = any(kind(name) is Fit for name in recipes)
+    cards = where.workers if accelerator == "gpu" or (accelerator == "auto" and fits) else 0
+    address = address or os.environ.get("RAY_ADDRESS")
+    starter, places = on_cluster(address, width, cards) if address else on_machine(width, cards)
+    limit = places if jobs is None else jobs
+    if limit < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}.")
+    measured = measure(plans, starter, limit, target=lambda r: record.place(r, results, out))
+    return 130 if measured is None else int(not all(r.holds for r in measured))
+
+
+# ---- before anything starts
+
+
+def plan(recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where) -> list[Seed]:
+    """The seeds of one recipe, refused where they cannot be run.
+
+    Raises:
+        UsageError: see `reproduce`.
+    """
+    from ray_jobs.settings import check
+
+    claim = claim_of(recipe)
+    given = check(recipe, settings, where)
+    n = claim.seeds if count is None else count
+    if n < 1:
+        raise UsageError(f"--seeds must be at least 1, not {n}.")
+    root = out if "://" in out else str(Path(out).resolve())
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, flags(where)) for i in range(n)]
+    for seed in planned:
+        refuse_others(seed)
+    return planned
+
+
+def claim_of(recipe: str) -> Claim:
+    """The recipe's claim.
+
+    Raises:
+        UsageError: it makes none.
+    """
+    claim = getattr(module(recipe), "claim", None)
+    if claim is None:
+        raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
+    return claim
+
+
+def flags(where: Where) -> tuple[str, ...]:
+    """The command line's words for what differs from `Where()`."""
+    usual = asdict(Where())
+    return tuple(word for k, v in asdict(where).items() if v != usual[k] for word in (f"--{k}", str(v)))
+
+
+def refuse_others(seed: Seed) -> None:
+    """Refuse a folder that holds a run of something else."""
+    from ray_jobs.settings import known
+
+    run = seeds.fetch(seed)
+    found = run.read("run.json")
+    if found is None:
+        return
+    usual = {s.name: s.default for s in known(seed.recipe).values()}
+    there, wanted = usual | found["settings"], usual | dict(seed.settings)
+    differ = sorted(k for k in there | wanted if there.get(k) != wanted.get(k))
+    if found["recipe"] != seed.recipe or found["seed"] != seed.number or differ:
+        what = f"other settings ({', '.join(differ)})" if differ else f"{found['recipe']}, seed {found['seed']}"
+        raise UsageError(f"{run} holds a run of {what}: choose another --out.")
+
+
+def processes(recipe: str, where: Where) -> int:
+    """CPU threads that one run keeps busy."""
+    many = where.workers if kind(recipe) is Fit else where.learners * (1 + where.runners)
+    return many * where.threads
+
+
+# ---- where the seeds run
+
+
+def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = seeds.command) -> tuple[seeds.Start, int]:
+    """Seeds as tasks of a Ray cluster; every node must see the same `out` and have Reprise installed.
+
+    Raises:
+        UsageError: the cluster cannot be reached, or no node can hold one seed.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"No Ray cluster answers at {address}: {reason} Check --address and RAY_ADDRESS.") from None
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    cards = each if any(n.get("GPU") for n in nodes) else 0
+    places = sum(int(min(n.get("CPU", 0) // width, n.get("GPU", 0) // cards if cards else math.inf)) for n in nodes)
+    if not places:
+        held = max((int(n.get("CPU", 0)) for n in nodes), default=0)
+        raise UsageError(
+            f"A run needs {width} CPUs and {cards} GPUs on one node; the widest node of {address} has {held} CPUs."
+        )
+    task = ray.remote(num_cpus=width, num_gpus=cards, max_retries=0)(run_there)
+
+    def start(seed: Seed, place: int) -> seeds.Process:
+        return RayProcess(task.remote(build(seed), sys.executable, str(seed.log)), seed.log)
+
+    return start, places
+
+
+def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
+    """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
+    child = seeds.LocalProcess([sys.executable if word == python else word for word in argv], Path(log))
+    try:
+        while child.poll() is None:  # in steps: ray.cancel interrupts Python, not a blocking wait
+            time.sleep(0.2)
+    finally:
+        seeds.stop([child])
+    return child.poll() or 0, child.tail()
+
+
+class RayProcess:
+    """A seed as a Ray task."""
+
+    def __init__(self, reference: Any, log: Path) -> None:
+        self._reference, self._log, self._said = reference, log, []
+
+    def poll(self) -> int | None:
+        import ray
+
+        if not ray.wait([self._reference], timeout=0)[0]:
+            return None
+        try:
+            code, self._said = ray.get(self._reference)
+        except ray.exceptions.RayError as error:
+            code, self._said = 1, [f"its Ray task died: {str(error).strip().splitlines()[0]}"]
+        return code
+
+    def tail(self) -> list[str]:
+        return self._said or seeds.last_lines(self._log)
+
+    def terminate(self) -> None:
+        import ray
+
+        ray.cancel(self._reference)
+
+    def kill(self) -> None:
+        import ray
+
+        ray.cancel(self._reference, force=True)
+
+
+# ---- running, and writing down
+
+
+def measure(
+    plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
+) -> list[Result] | None:
+    """Run what has not finished, then record every recipe's result where `target` says; None if stopped by Ctrl-C."""
+    from ray_jobs.board import board
+
+    planned = [seed for plan in plans.values() for seed in plan]
+    waiting = [seed for seed in planned if seed.run.result is None]
+    if len(waiting) < len(planned):
+        earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
+        say(f"{earlier}; another --out measures afresh.")
+    try:
+        with stoppable(), board(waiting, {name: claim_of(name).metric for name in plans}) as tell:
+            why = seeds.execute(waiting, start, jobs, tell)
+    except KeyboardInterrupt:
+        done = sum(seed.run.result is not None for seed in planned)
+        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+        for plan in plans.values():
+            say(f"  {record.retrace(plan)}")
+        return None
+    measured = []
+    for name, plan in plans.items():
+        result = record.collect(claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs)
+        say(f"Recorded in {record.keep(result, plan, target(result))}")
+        measured.append(result)
+    show(measured)
+    return measured
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C: the seeds save first. Entered after ray.init, which sets handlers of its own."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show(measured: Sequence[Result]) -> None:
+    """The table, and below it why seeds failed."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", "verdict")
+    for r in measured:
+        median = results.span(sorted(r.seconds)[len(r.seconds) // 2]) if r.seconds else ""
+        colour = "green" if r.holds else "red"
+        iqm = results.short(r.iqm) if r.iqm is not None else ""
+        measured_as = escape(results.describe(r))
+        table.add_row(r.recipe, str(r.claim), measured_as, iqm, results.count(r), median, f"[{colour}]{r.verdict}[/]")
+    console = Console()
+    console.print(table)
+    for r in measured:
+        for number, reason in r.failures.items():
+            console.print(f"{r.recipe} seed {number} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
