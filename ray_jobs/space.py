@@ -107,14 +107,14 @@ def parse(name: str, text: object) -> Dimension:
     """
     if not isinstance(text, str):
         return Dimension("choice", (text,))
-    if not re.match(r"\s*\w+\s*\(", text):
+    if not re.match(r"\s*[\w.]+\s*\(", text):
         return Dimension("choice", (plain(text),))
     call = _call(name, text)
     form = call.func.id if isinstance(call.func, ast.Name) else ""
     if form not in FORMS:
         near = difflib.get_close_matches(form, FORMS, n=1, cutoff=0.5)
         hint = f" did you mean '{near[0]}'?" if near else ""
-        raise _wrong(name, text, f"there is no '{form}';{hint}")
+        raise _wrong(name, text, f"there is no '{form or ast.unparse(call.func)}';{hint}")
     args = tuple(_value(name, text, node) for node in call.args)
     return _checked(name, text, Dimension(form, args))
 
