@@ -48,7 +48,8 @@ class Setting:
         return self.type.__name__ if isinstance(self.type, type) else str(self.type)
 
 
-def _documented(thing: Any) -> dict[str, str]:
+def documented(thing: Any) -> dict[str, str]:
+    """What the docstring of a function or dataclass says of each argument or field."""
     from docstring_parser import parse_from_object
 
     return {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(thing).params}
@@ -56,7 +57,7 @@ def _documented(thing: Any) -> dict[str, str]:
 
 def fields(cls: type, *, defaults: bool = False) -> list[Setting]:
     """The scalar fields with a default of a dataclass; `defaults` tells their values, else they are left to the recipe."""
-    told = _documented(cls)
+    told = documented(cls)
     found = [f for f in dataclasses.fields(cls) if f.type in SCALARS and f.default is not dataclasses.MISSING]
     return [
         Setting(f.name, SCALARS[str(f.type)], f.default if defaults else None, told.get(f.name, ""), shared=True)
@@ -71,7 +72,7 @@ def known(name: str) -> dict[str, Setting]:
         UsageError: there is no such recipe.
     """
     make = module(name).recipe
-    told, types = _documented(make), typing.get_type_hints(make)
+    told, types = documented(make), typing.get_type_hints(make)
     own = [
         Setting(p.name, types[p.name], p.default, told.get(p.name, ""))
         for p in inspect.signature(make).parameters.values()

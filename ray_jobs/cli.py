@@ -1,0 +1,294 @@
+"""`reprise VERB ...`: each verb is one function here, and each function a thin call. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # two threads on two busy cores can be 40 times slower than one
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("PYTHONWARNINGS", "ignore")
+
+TOP = """Train, tune and reproduce generative models and reinforcement learning, from a laptop to a cluster.
+
+usage: reprise VERB ...          reprise VERB --help says more"""
+
+Handler = Callable[[list[str]], int]
+
+
+def demo(argv: list[str]) -> int:
+    """train DDPM on digits and PPO on CartPole, and show both against their claims, in a few minutes"""
+    from ray_jobs import demo as it
+    from ray_jobs import options
+
+    said = _read("demo", argv, options.of(it.demo), it.demo, most=0)
+    it.demo(**said.options)
+    return 0
+
+
+def list_(argv: list[str]) -> int:
+    """every recipe with its paper, its claim and what was measured"""
+    from ray_jobs import catalogue, options
+
+    said = _read("list", argv, options.of(catalogue.list_recipes), catalogue.list_recipes, most=0)
+    catalogue.list_recipes(**said.options)
+    return 0
+
+
+def show(argv: list[str]) -> int:
+    """a recipe's settings with types, defaults and meaning"""
+    from ray_jobs import catalogue
+
+    said = _read("show", argv, {}, catalogue.show, words="RECIPE")
+    catalogue.show(said.words[0])
+    return 0
+
+
+def train(argv: list[str]) -> int:
+    """train a recipe"""
+    from ray_jobs import spec
+    from ray_jobs.progress import display
+    from ray_jobs.train import launch
+
+    order = _spec("train", argv)
+    with display(order.spec.recipe, quiet=order.quiet) as report:
+        run = launch(order.spec, report=report, command=["reprise", "train", *argv])
+    spec.conclude(run)
+    return 0
+
+
+def resume(argv: list[str]) -> int:
+    """go on with a run that was stopped or killed, bit for bit"""
+    from ray_jobs import spec, train
+    from ray_jobs.progress import display
+    from ray_jobs.run import Run
+    from ray_jobs.settings import Setting
+
+    known = {"quiet": Setting("quiet", bool, False, "Print nothing while it runs.")}
+    said = _read("resume", argv, known, train.resume, words="RUN")
+    with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
+        run = train.resume(said.words[0], report=report)
+    spec.conclude(run)
+    return 0
+
+
+def sample(argv: list[str]) -> int:
+    """draw samples from a trained generative model"""
+    from ray_jobs import options, use
+
+    said = _read("sample", argv, options.of(use.sample), use.sample, words="RUN")
+    print(use.sample(said.words[0], **said.options))
+    return 0
+
+
+def evaluate(argv: list[str]) -> int:
+    """measure a run's newest checkpoint again"""
+    from ray_jobs import options, use
+
+    said = _read("evaluate", argv, options.of(use.evaluate), use.evaluate, words="RUN")
+    use.evaluate(said.words[0], **said.options)
+    return 0
+
+
+def tune(argv: list[str]) -> int:
+    """search a recipe's settings with Ray Tune"""
+    from ray_jobs import options, spec
+    from ray_jobs import tune as it
+
+    order = _spec("tune", argv, extra=options.of(it.tune), dotted="space.")
+    space = {k.removeprefix("space."): v for k, v in order.rest.items() if k.startswith("space.")}
+    others = {k: v for k, v in order.rest.items() if not k.startswith("space.")}
+    return spec.exit_code(it.tune(order.spec, space=space, **others))
+
+
+def reproduce(argv: list[str]) -> int:
+    """train over several seeds, with intervals, and check the claim"""
+    from ray_jobs import options
+    from ray_jobs import reproduce as it
+
+    said = _read("reproduce", argv, options.of(it.reproduce), it.reproduce, words="RECIPE...", most=99)
+    return it.reproduce(said.words, **said.options)
+
+
+def report(argv: list[str]) -> int:
+    """one HTML page of all results against their claims"""
+    from ray_jobs import options
+    from ray_jobs import report as it
+
+    said = _read("report", argv, options.of(it.report), it.report, words="[RUN...]", least=0, most=99)
+    runs = {"runs": said.words} if said.words else {}
+    print(it.report(**runs, **said.options))
+    return 0
+
+
+def submit(argv: list[str]) -> int:
+    """send any of these commands to this machine's background, a Ray cluster ..."""
+    from ray_jobs import jobs_cli, options
+
+    said = _read("submit", argv, options.of(jobs_cli.submit), jobs_cli.submit, words="VERB ...", most=999, rest=True)
+    return jobs_cli.submit(said.words, check=check, **said.options) or 0
+
+
+def _job_verb(name: str, word: str = "JOB") -> Handler:
+    def verb(argv: list[str]) -> int:
+        from ray_jobs import jobs_cli, options
+
+        function = getattr(jobs_cli, name)
+        said = _read(
+            name, argv, options.of(function), function, words=word, least=1 if word else 0, most=1 if word else 0
+        )
+        return function(*said.words, **said.options) or 0
+
+    return verb
+
+
+def doctor(argv: list[str]) -> int:
+    """say what of torch, Ray, GPUs, data and disk is in order, and how to mend what is not"""
+    from ray_jobs import doctor as it
+    from ray_jobs import options
+
+    said = _read("doctor", argv, options.of(it.doctor), it.doctor, most=0)
+    return it.doctor(**said.options) or 0
+
+
+VERBS: dict[str, tuple[Handler, str]] = {
+    "demo": (demo, demo.__doc__ or ""),
+    "list": (list_, list_.__doc__ or ""),
+    "show": (show, show.__doc__ or ""),
+    "train": (train, train.__doc__ or ""),
+    "resume": (resume, resume.__doc__ or ""),
+    "sample": (sample, sample.__doc__ or ""),
+    "evaluate": (evaluate, evaluate.__doc__ or ""),
+    "tune": (tune, tune.__doc__ or ""),
+    "reproduce": (reproduce, reproduce.__doc__ or ""),
+    "report": (report, report.__doc__ or ""),
+    "submit": (submit, submit.__doc__ or ""),
+    "status": (_job_verb("status"), "how a submitted job is doing"),
+    "logs": (_job_verb("logs"), "what a job printed; -f follows it to its end"),
+    "cancel": (_job_verb("cancel"), "end a job; what it trained is saved"),
+    "jobs": (_job_verb("jobs", ""), "every job that was submitted from here"),
+    "doctor": (doctor, doctor.__doc__ or ""),
+}
+
+
+def _read(
+    verb: str, argv: list[str], known: dict[str, Any], about: Any, *, words: str = "", least: int | None = None,
+    most: int = 1, rest: bool = False,
+) -> Any:  # fmt: skip
+    """The verb's words and options; its help where that is asked for."""
+    from ray_jobs import options
+    from ray_jobs.recipe import UsageError
+
+    form = f"reprise {verb} {words}".rstrip()
+    try:
+        said = options.parse(f"reprise {verb}", argv, known, rest=rest)
+    except options.HelpWanted:
+        options.usage(form + " [options]" * bool(known), (about.__doc__ or "").partition("\n\n")[0], {"options": known})
+        raise SystemExit(0) from None
+    least = (1 if words else 0) if least is None else least
+    if not least <= len(said.words) <= most:
+        raise UsageError(f"It is used as: {form}{' [options]' * bool(known)}.")
+    return said
+
+
+def _spec(verb: str, argv: list[str], *, extra: dict[str, Any] | None = None, dotted: str = "") -> Any:
+    """What `train` and `tune` share: a recipe, its settings, a seed and a place."""
+    from ray_jobs import options, spec
+    from ray_jobs.recipe import UsageError, names
+
+    if not argv or argv[0] in ("-h", "--help"):
+        if not argv:
+            raise UsageError(f"It is used as: reprise {verb} RECIPE [options]. Recipes: {', '.join(names())}.")
+        general = {"options": spec.COMMON | (extra or {})}
+        options.usage(
+            f"reprise {verb} RECIPE [options]", VERBS[verb][1] + "; 'reprise show RECIPE' has its settings", general
+        )
+        raise SystemExit(0)
+    try:
+        return spec.read(verb, argv, extra or {}, dotted)
+    except options.HelpWanted:
+        from ray_jobs.settings import known
+
+        groups = {f"settings of {argv[0]}": known(argv[0]), "options": spec.COMMON | (extra or {})}
+        options.usage(f"reprise {verb} {argv[0]} [options]", VERBS[verb][1], groups)
+        raise SystemExit(0) from None
+
+
+def check(argv: list[str]) -> None:
+    """Refuse a command that cannot be, before it is sent anywhere.
+
+    Raises:
+        UsageError: the verb or one of its recipes, settings or options does not exist.
+    """
+    from ray_jobs.recipe import UsageError, module, unknown
+
+    verb, *others = argv
+    if verb not in VERBS:
+        raise UsageError(unknown("verb", verb, list(VERBS)))
+    if verb == "train":
+        from ray_jobs.settings import check as check_settings
+
+        order = _spec(verb, others)
+        check_settings(order.spec.recipe, order.spec.settings, order.spec.where)
+    if verb in ("show", "tune", "reproduce") and others:
+        module(others[0])
+
+
+def _help() -> None:
+    width = max(map(len, VERBS)) + 3
+    room = max(40, shutil.get_terminal_size().columns) - width - 2
+    print(TOP + "\n")
+    for verb, (_, summary) in VERBS.items():
+        print(f"  {verb:{width}}{summary if len(summary) <= room else summary[: room - 1] + '…'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Returns:
+        0; 1 where work failed or a claim does not hold; 2 where the command cannot be; 128 + n when signal n stopped it.
+    """
+    verb, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        _help()
+        return 0
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("reprise"))
+        return 0
+    from ray_jobs.recipe import UsageError, unknown
+
+    try:
+        if verb not in VERBS:
+            raise UsageError(unknown("verb", verb, list(VERBS)))
+        return VERBS[verb][0](rest)
+    except UsageError as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # 'reprise list | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from ray_jobs.train import Failed, Stopped
+
+        if isinstance(error, Stopped):
+            print(error)
+            return 128 + error.signal
+        if isinstance(error, Failed):
+            return _fail(error, 1)
+        raise
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"reprise: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
