@@ -1,0 +1,248 @@
+"""Pictures of what a run made: grids of images, clouds of points, learning curves. One style, safe for colour-blind eyes.
+
+Matplotlib is imported when a picture is drawn, with the Agg canvas: no display is needed. Files are written aside and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ray_jobs.results import short
+from ray_jobs.run import write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ray_jobs.recipe import Claim
+
+# Okabe and Ito's palette, told apart by every kind of colour vision
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8f98"
+INK, LINE = "#1f2430", "#d5d9e0"
+STYLE = {
+    "font.size": 10.0, "axes.titlesize": 10.0, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.edgecolor": LINE, "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": LINE, "grid.linewidth": 0.6, "xtick.color": INK, "ytick.color": INK, "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0, "lines.linewidth": 1.8, "svg.fonttype": "none", "figure.dpi": 110.0,
+}  # fmt: skip
+
+
+# ---- samples
+
+
+def grid(samples: Any, path: Path, *, columns: int | None = None, side: int = 480) -> Path:
+    """Images side by side, as a PNG.
+
+    Args:
+        samples: [n, C, H, W] in [-1, 1], C 1 (grey) or 3 (RGB); a tensor on any device or an array. Values beyond are cut.
+        path: the file to write.
+        columns: images in a row; by default the grid is nearly square.
+        side: small images are enlarged, by a whole factor, until the grid is about so many pixels wide.
+
+    Raises:
+        ValueError: another shape, no image, or a value that is not finite.
+    """
+    x = _array(samples)
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or not len(x):
+        raise ValueError(f"a grid takes images [n, 1 or 3, H, W] with n at least 1, and was given {list(x.shape)}")
+    sheet = tile(np.clip((x + 1) * 127.5, 0, 255).round().astype(np.uint8), columns or math.ceil(math.sqrt(len(x))))
+    zoom = max(1, round(side / sheet.shape[1]))
+    return _image(sheet.repeat(zoom, 0).repeat(zoom, 1), path)
+
+
+def tile(pixels: np.ndarray, columns: int) -> np.ndarray:
+    """Images [n, C, H, W] to one sheet [rows * (H + 1) + 1, columns * (W + 1) + 1, 3], white lines between them."""
+    n, _, h, w = pixels.shape
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * (h + 1) + 1, columns * (w + 1) + 1, 3), 255, np.uint8)
+    for i, image in enumerate(pixels):
+        y, x = divmod(i, columns)
+        sheet[y * (h + 1) + 1 : (y + 1) * (h + 1), x * (w + 1) + 1 : (x + 1) * (w + 1)] = image.transpose(1, 2, 0)
+    return sheet
+
+
+def _image(pixels: np.ndarray, path: Path) -> Path:
+    from matplotlib.image import imsave
+
+    buffer = io.BytesIO()
+    imsave(buffer, pixels, format="png")
+    write(path, buffer.getvalue())
+    return path
+
+
+def scatter(samples: Any, truth: Any, path: Path, *, most: int = 5_000) -> Path:
+    """Samples [n, 2] over draws of the true distribution [m, 2], as a PNG; the axes show where the truth lies.
+
+    Raises:
+        ValueError: another shape or a value that is not finite.
+    """
+    clouds = [_array(samples), _array(truth)]
+    if any(c.ndim != 2 or c.shape[1] != 2 or not len(c) for c in clouds):
+        raise ValueError(f"a scatter takes points [n, 2], and was given {[list(c.shape) for c in clouds]}")
+    drawn, true = (c[:most] for c in clouds)
+    with figure(4.2, 4.2) as (fig, axes):
+        axes.scatter(*true.T, s=5, color=GREY, alpha=0.45, linewidths=0, label="truth", rasterized=True)
+        axes.scatter(*drawn.T, s=5, color=BLUE, alpha=0.55, linewidths=0, label="samples", rasterized=True)
+        low, high = true.min(0), true.max(0)
+        margin = 0.15 * np.maximum(high - low, 1e-6)
+        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+        axes.set_aspect("equal", adjustable="box")
+        axes.legend(frameon=False, markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
+        return _save(fig, path)
+
+
+def _array(x: Any) -> np.ndarray:
+    if hasattr(x, "detach"):  # a tensor, which may live on a GPU or be bfloat16
+        x = x.detach().float().cpu().numpy()
+    x = np.asarray(x, np.float32)
+    if not np.isfinite(x).all():
+        raise ValueError("the samples hold values that are not finite, so there is nothing to draw")
+    return x
+
+
+# ---- curves
+
+
+def curve(
+    metrics: Sequence[Mapping[str, float]], path: Path, *, key: str, claim: Claim | None = None, title: str = ""
+) -> Path:
+    """A learning curve of one run, as a PNG.
+
+    Args:
+        metrics: the lines of metrics.jsonl.
+        path: the file to write.
+        key: the metric to draw.
+        claim: drawn as a line where it is about `key`, or where that is a return that the claim is about.
+
+    Raises:
+        ValueError: no line holds a finite `key`.
+    """
+    points = [(m["step"], m[key]) for m in metrics if math.isfinite(m.get(key, math.nan))]
+    if not points:
+        raise ValueError(f"there is no finite {key} among the logged metrics")
+    steps, values = np.asarray(points, float).T
+    with figure(6.4, 3.4) as (fig, axes):
+        draw(axes, steps, values[None], key, claim)
+        axes.set_title(title)
+        return _save(fig, path)
+
+
+def curve_svg(
+    steps: Sequence[float], values: Sequence[Sequence[float | None]], *, key: str, claim: Claim | None
+) -> str:
+    """Learning curves of several seeds [S, N] as an SVG element for a page: mean, 95% band, each seed thin.
+
+    Its colours are the page's own (`currentColor`, --accent, --line), so it follows a dark theme.
+    """
+    y = np.asarray([[math.nan if v is None else v for v in row] for row in values], float)
+    with figure(6.4, 2.9) as (fig, axes):
+        draw(axes, np.asarray(steps, float), y, key, claim)
+        buffer = io.StringIO()
+        fig.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}, bbox_inches="tight"
+        )
+    return _for_page(buffer.getvalue(), f"{key} over training, {len(y)} seed{'' if len(y) == 1 else 's'}")
+
+
+def draw(axes: Axes, steps: np.ndarray, values: np.ndarray, key: str, claim: Claim | None) -> None:
+    """Mean and 95% band over seeds of `values` [S, N] at `steps` [N], each seed thin behind them."""
+    from ray_jobs.statistics import band
+
+    mean, low, high = band(values)
+    if len(values) > 1:
+        axes.fill_between(steps, low, high, color=BLUE, alpha=0.18, linewidth=0)
+        axes.plot(steps, values.T, color=BLUE, alpha=0.3, linewidth=0.7)
+    elif len(steps) > 150:
+        axes.plot(steps, mean, color=BLUE, alpha=0.35, linewidth=0.8)
+        mean = smooth(mean, len(mean) // 40)
+    axes.plot(steps, mean, color=BLUE)
+    known = values[np.isfinite(values)]
+    if known.min() > 0 and known.max() > 30 * known.min():
+        axes.set_yscale("log")
+    else:
+        _within(axes, known)
+    if claim is not None and key.rsplit("/", 1)[-1] == claim.metric:
+        _bound(axes, claim)
+    axes.set(xlabel="step", ylabel=key)
+    axes.xaxis.set_major_formatter(_thousands)
+    axes.margins(x=0.01)
+
+
+def smooth(values: np.ndarray, half: int) -> np.ndarray:
+    """The mean of each value and its `half` neighbours on either side, as many as there are."""
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    i = np.arange(len(values))
+    first, last = np.maximum(i - half, 0), np.minimum(i + half + 1, len(values))
+    return (total[last] - total[first]) / (last - first)
+
+
+def _within(axes: Axes, known: np.ndarray) -> None:
+    """Let what was measured set the height, not a band that a few seeds blow up."""
+    low, high = known.min(), known.max()
+    room = 0.08 * (high - low) or 0.5
+    axes.set_ylim(low - room, high + room)
+
+
+def _bound(axes: Axes, claim: Claim) -> None:
+    bound = claim.at_least if claim.at_least is not None else claim.at_most
+    low, high = axes.get_ylim()
+    room = 0.06 * (high - low)
+    axes.set_ylim(min(low, bound - room), max(high, bound + room))
+    axes.axhline(bound, color=ORANGE, linestyle=(0, (5, 3)), linewidth=1.3)
+    sign = "≥" if claim.at_least is not None else "≤"
+    axes.annotate(f"claim {sign} {short(bound)}", (0, bound), xycoords=("axes fraction", "data"), color=ORANGE,
+                  xytext=(4, 3), textcoords="offset points", ha="left", va="bottom", fontsize=9)  # fmt: skip
+
+
+def _thousands(x: float, _: int) -> str:
+    if abs(x) >= 1e6:
+        return f"{x / 1e6:g} M"
+    return f"{x / 1e3:g} k" if abs(x) >= 1e4 else f"{x:g}"
+
+
+@contextlib.contextmanager
+def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of our style with one pair of axes, drawn without a display and without pyplot's global state."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        fig = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(fig)
+        yield fig, fig.add_subplot()
+
+
+def _save(fig: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=144, facecolor="white")
+    write(path, buffer.getvalue())
+    return path
+
+
+def _for_page(svg: str, label: str) -> str:
+    from html import escape
+
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<(style|metadata)[^>]*>.*?</\1>", "", svg, flags=re.S)  # its rules would reach the whole page
+    svg = re.sub(r"font-family: [^;\"]*(; )?", "", svg)
+    used = set(re.findall(r"#([\w.]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)  # names repeat from figure to figure
+    for ours, pages in (
+        (BLUE, "var(--accent)"),
+        (ORANGE, "var(--claim)"),
+        (INK, "currentColor"),
+        (LINE, "var(--line)"),
+    ):
+        svg = svg.replace(ours.lower(), pages)
+    head = rf'<svg viewBox="\1" role="img" aria-label="{escape(label)}">'
+    return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, svg, count=1, flags=re.S)
