@@ -22,7 +22,7 @@ def glance(run: Run, wanted: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with contextlib.suppress(ValueError):
         status = run.read("status.json") or {}
-        found = {k: status[k] for k in ("step", "steps") if k in status}
+        found = {k: status[k] for k in ("step", "steps") if status.get(k)}
     for line in last_lines(run.path / "metrics.jsonl", 1):
         with contextlib.suppress(ValueError):  # a line that is being written
             logged = json.loads(line)

@@ -46,7 +46,7 @@ def reproduce(
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
         results: folder that the measured results are written to; by default the project's results/.
         jobs: seeds that run at the same time; by default as many as the cores (and GPUs) can hold.
-        address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS, else this machine.
+        address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS; 'local' is this machine.
         workers: data-parallel processes of each run of a generative model.
         runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
         learners: processes that share the updates of each run of an agent.
@@ -64,8 +64,8 @@ def reproduce(
     width = max((processes(name, where) for name in recipes), default=1)
     fits = any(kind(name) is Fit for name in recipes)
     cards = where.workers if accelerator == "gpu" or (accelerator == "auto" and fits) else 0
-    address = address or os.environ.get("RAY_ADDRESS")
-    starter, places = on_cluster(address, width, cards) if address else on_machine(width, cards)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    starter, places = on_machine(width, cards) if address == "local" else on_cluster(address, width, cards)
     limit = places if jobs is None else jobs
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
