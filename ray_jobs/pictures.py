@@ -39,6 +39,23 @@ STYLE = {
 # ---- samples
 
 
+def samples(drawn: Any, path: Path, *, truth: Any = None) -> Path:
+    """Samples as a PNG, by their shape: images [n, 1 or 3, H, W] as a grid, points [n, 2] as a cloud over `truth` [m, 2],
+    anything else [n, *D] as one grey row for each sample.
+
+    Raises:
+        ValueError: there is none, or a value is not finite.
+    """
+    x = _array(drawn)
+    if x.ndim == 4 and x.shape[1] in (1, 3):
+        return grid(x, path)
+    if x.ndim == 2 and x.shape[1] == 2:
+        return scatter(x, truth, path)
+    low, high = (x.min(), x.max()) if x.size else (0.0, 1.0)
+    rows = (x.reshape(1, 1, len(x), -1) - low) / max(high - low, 1e-12) * 2 - 1
+    return grid(rows, path)
+
+
 def grid(samples: Any, path: Path, *, columns: int | None = None, side: int = 480) -> Path:
     """Images side by side, as a PNG.
 
@@ -80,18 +97,19 @@ def _image(pixels: np.ndarray, path: Path) -> Path:
 
 
 def scatter(samples: Any, truth: Any, path: Path, *, most: int = 5_000) -> Path:
-    """Samples [n, 2] over draws of the true distribution [m, 2], as a PNG; the axes show where the truth lies.
+    """Samples [n, 2] over draws of the true distribution [m, 2] (or None), as a PNG; the axes show where the truth lies.
 
     Raises:
         ValueError: another shape or a value that is not finite.
     """
-    clouds = [_array(samples), _array(truth)]
-    if any(c.ndim != 2 or c.shape[1] != 2 or not len(c) for c in clouds):
-        raise ValueError(f"a scatter takes points [n, 2], and was given {[list(c.shape) for c in clouds]}")
-    drawn, true = (c[:most] for c in clouds)
+    clouds = {"truth": truth, "samples": samples}
+    points = {name: _array(cloud)[:most] for name, cloud in clouds.items() if cloud is not None}
+    if any(c.ndim != 2 or c.shape[1] != 2 or not len(c) for c in points.values()):
+        raise ValueError(f"a scatter takes points [n, 2], and was given {[list(c.shape) for c in points.values()]}")
     with figure(4.2, 4.2) as (fig, axes):
-        axes.scatter(*true.T, s=5, color=GREY, alpha=0.45, linewidths=0, label="truth", rasterized=True)
-        axes.scatter(*drawn.T, s=5, color=BLUE, alpha=0.55, linewidths=0, label="samples", rasterized=True)
+        for name, cloud in points.items():
+            axes.scatter(*cloud.T, s=5, color=BLUE if name == "samples" else GREY, alpha=0.5, linewidths=0, label=name)
+        true = points.get("truth", points["samples"])
         low, high = true.min(0), true.max(0)
         margin = 0.15 * np.maximum(high - low, 1e-6)
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
