@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from lightning_modules.model import EMA, Generative, NotFinite
+from lightning_modules.model import EMA, Generative, NotFinite, Samples
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -227,13 +227,17 @@ def sample(run: Run, n: int, *, seed: int = 0, name: str = "samples") -> Path:
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
     """Measure what was learned, draw it, and record the result."""
+    from ray_jobs import pictures
+
     report({"note": "measuring the trained model"})
     metrics, step = evaluate(run)
     _, model, _ = trained(run)
-    if hasattr(model, "sample"):
+    if isinstance(model, Samples):
         sample(run, 64, seed=spec.seed)
-    last = list(run.metrics())[-1:]
-    losses = {k: v for m in last for k, v in m.items() if k not in ("step", "time")}
+    lines = list(run.metrics())
+    if lines:
+        pictures.curve(lines, run.path / "curve.png", key="loss", title=spec.recipe)
+    losses = {k: v for m in lines[-1:] for k, v in m.items() if k not in ("step", "time")}
     run.finish(losses | metrics, step=step, device=str(model.device))
 
 

@@ -97,7 +97,6 @@ def _plain(title: str) -> Report:
 def noise_to(log: Path) -> Iterator[None]:
     """Send what libraries print, warn and log to a file, down to file descriptor 2; our own lines on stdout stay."""
     import logging
-    import warnings
 
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
@@ -105,7 +104,6 @@ def noise_to(log: Path) -> Iterator[None]:
     with open(log, "a", buffering=1) as sink:
         os.dup2(sink.fileno(), 2)
         loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
-        warnings.simplefilter("default")
         try:
             for logger in loggers:
                 logger.handlers = [logging.StreamHandler(sink)]

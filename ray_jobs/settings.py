@@ -106,7 +106,7 @@ def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) 
     given = {k.replace("-", "_"): v for k, v in given.items()}
     for name in given:
         if name not in settings:
-            raise UsageError(unknown(f"setting of {what}", name, list(settings)))
+            raise UsageError(unknown("setting", name, list(settings), of=what))
     parsed = {}
     for name, value in given.items():
         try:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -72,8 +73,15 @@ def see_through(run: Run, spec: Spec, report: Report) -> Run:
             raise Stopped(run, stop.number)
         state = "finished"
         return run
+    except (UsageError, Failed, Stopped, KeyboardInterrupt):
+        raise
     except (FloatingPointError, OSError) as error:
         raise Failed(str(error)) from error
+    except Exception as error:
+        with open(run.path / "log.txt", "a") as log:
+            traceback.print_exc(file=log)
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise Failed(f"{type(error).__name__}: {first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
         if state != "finished":
             step = max((m["step"] for m in run.metrics()), default=0)
