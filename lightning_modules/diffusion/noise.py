@@ -1,0 +1,93 @@
+"""Noise levels: what to train on, how much a step forgets, and where to step when sampling.
+
+Everywhere in this package a noised example is y = x0 + s n with n ~ N(0, I) and a level s >= 0. The variance-preserving
+notation of Ho et al. is the same thing scaled: x_t = y / sqrt(1 + s^2), alpha-bar_t = 1 / (1 + s^2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Tensor:
+    """Levels [steps], ascending, float64, of betas that rise linearly.
+
+    Source: Ho et al. 2020, arXiv:2006.11239, section 4.
+    """
+    return from_betas(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
+
+
+def cosine(steps: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Tensor:
+    """Levels [steps], ascending, float64, of the cosine schedule.
+
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17.
+    """
+    u = torch.arange(steps + 1, dtype=torch.float64) / steps
+    keep = torch.cos((u + offset) / (1 + offset) * math.pi / 2).square()
+    return from_betas((1 - keep[1:] / keep[:-1]).clamp(max=beta_max))
+
+
+def from_betas(beta: Tensor) -> Tensor:
+    """Levels [T] of the forward process whose t-th step adds variance beta[t] (each in (0, 1))."""
+    keep = torch.cumprod(1 - beta, 0)
+    return ((1 - keep) / keep).sqrt()
+
+
+def discrete(u: Tensor, levels: Tensor) -> Tensor:
+    """Uniform numbers u [B] in [0, 1) -> uniformly chosen entries [B] of the table `levels` [T]."""
+    return levels[(u * len(levels)).long()]
+
+
+def log_normal(u: Tensor, mean: float = -1.2, std: float = 1.2) -> Tensor:
+    """u [B] in [0, 1) -> levels [B] whose logarithm is N(mean, std^2).
+
+    Source: Karras et al. 2022, arXiv:2206.00364, table 1.
+    """
+    return (mean + std * torch.special.ndtri(u.clamp(1e-7, 1 - 1e-7))).exp()
+
+
+def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
+    """u [B] in [0, 1) -> levels [B] in [low, high], uniform in their logarithm."""
+    return low * (high / low) ** u
+
+
+def posterior(s: Tensor, r: Tensor) -> Tensor:
+    """Variance of the example at level r given that at level s > r and x0: the smaller fixed choice, beta-tilde.
+
+    Source: Ho et al. 2020, eq. 7, in units of y.
+    """
+    return r**2 * (s**2 - r**2) / s**2
+
+
+def forward(s: Tensor, r: Tensor) -> Tensor:
+    """The larger fixed choice, beta: the variance which the forward process adds from level r to s > r, in units of y.
+
+    Source: Ho et al. 2020, section 3.2.
+    """
+    return (s**2 - r**2) * (1 + r**2) / (1 + s**2)
+
+
+def spaced(levels: Tensor, n: int) -> Tensor:
+    """A grid [n + 1]: n entries of `levels` [T], evenly spaced by index, descending, then 0.
+
+    Raises:
+        ValueError: n is not in 1..T.
+    """
+    if not 1 <= n <= len(levels):
+        raise ValueError(f"Sampling in {n} steps is impossible: there are {len(levels)} noise levels, take 1 to that.")
+    index = torch.linspace(len(levels) - 1, 0, n, device=levels.device).round().long()
+    return torch.cat([levels[index], levels.new_zeros(1)])
+
+
+def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+    """A grid [n + 1], descending, float64, ending in 0.
+
+    Source: Karras et al. 2022, eq. 5.
+    """
+    u = torch.linspace(0, 1, n, dtype=torch.float64)
+    ends = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    levels = (ends[0] + u * (ends[1] - ends[0])) ** rho
+    return torch.cat([levels, levels.new_zeros(1)])

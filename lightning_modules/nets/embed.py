@@ -1,0 +1,38 @@
+"""Embeddings of numbers: noise levels, times."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def waves(t: Tensor, dim: int, low: float = 0.1, high: float = 30.0) -> Tensor:
+    """Cosines and sines [B, dim] of t [B] at dim / 2 frequencies, geometric from `low` to `high` radians per unit of t.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+    Differs: the frequencies suit logarithms of noise levels, which span about ten units, not token positions.
+    """
+    frequency = torch.logspace(math.log10(low), math.log10(high), dim // 2, device=t.device)
+    angle = t.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+class Conditioning(nn.Module):
+    """Log noise level [B], and label [B] where there are classes, -> one vector [B, width].
+
+    Args:
+        width: of the result.
+        classes: number of labels; the label `classes` stands for 'none'. 0: no labels.
+    """
+
+    def __init__(self, width: int, classes: int = 0) -> None:
+        super().__init__()
+        self.dim = max(16, width // 4 * 2)
+        self.body = nn.Sequential(nn.Linear(self.dim, width), nn.SiLU(), nn.Linear(width, width))
+        self.label = nn.Embedding(classes + 1, width) if classes else None
+
+    def forward(self, level: Tensor, label: Tensor | None = None) -> Tensor:
+        vector = self.body(waves(level, self.dim).to(self.body[0].weight.dtype))
+        return vector if self.label is None or label is None else vector + self.label(label)

@@ -1,0 +1,58 @@
+"""A residual multilayer perceptron for examples that are not images."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from .embed import Conditioning
+
+
+class Block(nn.Module):
+    """Pre-normalised residual block, shifted and scaled by the condition; the identity at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.condition = nn.Linear(width, 2 * width)
+        self.enter, self.leave = nn.Linear(width, 2 * width), zero(nn.Linear(2 * width, width))
+        self.act = nn.SiLU()
+
+    def forward(self, h: Tensor, vector: Tensor) -> Tensor:
+        scale, shift = self.condition(vector).chunk(2, 1)
+        return h + self.leave(self.act(self.enter(self.norm(h) * (1 + scale) + shift)))
+
+
+class MLP(nn.Module):
+    """(x [B, *shape], log noise level [B], label [B] or None) -> [B, *shape]; zero at first.
+
+    Args:
+        shape: of one example; it is flattened inside.
+        width: of the hidden layers.
+        depth: residual blocks.
+        classes: number of labels, 0 for none.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, classes: int = 0) -> None:
+        super().__init__()
+        size = math.prod(shape)
+        self.condition = Conditioning(width, classes)
+        self.act = nn.SiLU()
+        self.enter = nn.Linear(size, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
+        self.leave = zero(nn.Linear(width, size))
+
+    def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+        vector = self.act(self.condition(level, label))
+        h = self.enter(x.flatten(1))
+        for block in self.blocks:
+            h = block(h, vector)
+        return self.leave(h).reshape(x.shape)
+
+
+def zero(layer: nn.Module) -> nn.Module:
+    """The layer with all its weights set to zero."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+    return layer
