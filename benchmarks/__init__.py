@@ -1,0 +1,1 @@
+"""Speed, side by side with peers: each `python -m benchmarks.NAME` measures all contenders in one run."""
