@@ -184,7 +184,7 @@ def draw(axes: Axes, steps: np.ndarray, values: np.ndarray, key: str, claim: Cla
         mean = smooth(mean, len(mean) // 40)
     axes.plot(steps, mean, color=BLUE)
     known = values[np.isfinite(values)]
-    if known.min() > 0 and known.max() > 30 * known.min():
+    if known.min() > 0 and mean[np.isfinite(mean)][-1] < mean[np.isfinite(mean)][0] / 10:  # a loss that falls far
         axes.set_yscale("log")
     else:
         _within(axes, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import platform
 import shlex
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import results, seeds
+from ray_jobs import results
 from ray_jobs.recipe import Claim
 from ray_jobs.results import Result
 from ray_jobs.run import Run, now
@@ -26,27 +27,32 @@ def retrace(plan: Sequence[Seed]) -> str:
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
     place = () if out == str(Path(OUT).resolve()) else ("--out", out)
-    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags]
-    return shlex.join(words + seeds.options(first.settings))
+    settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
+    return shlex.join(
+        ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags, *settings]
+    )
 
 
-def collect(claim: Claim, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
-    """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong."""
+def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
+    """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong.
+
+    A recipe without a claim has no values, only metrics.
+    """
     from ray_jobs.statistics import summarize, verdict
 
     finished = {s.number: s.run for s in plan if s.run.result is not None}
-    failures = {str(k): v for k, v in why.items()} | unusable(finished, claim.metric)
+    failures = {str(k): v for k, v in why.items()} | (unusable(finished, claim.metric) if claim else {})
     good = {n: run for n, run in finished.items() if str(n) not in failures}
     reports = [run.result or {} for run in good.values()]
-    values = [r["metrics"][claim.metric] for r in reports]
+    values = [r["metrics"][claim.metric] for r in reports] if claim else []
     summary = summarize(values) if values else None
-    found = verdict(claim, summary, complete=not failures)
+    found = verdict(claim, summary, complete=not failures) if claim else "no claim"
     return Result(
         plan[0].recipe, claim, retrace(plan), list(good), values, failures,
         **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
         settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
         metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
-        **provenance(list(good.values())), curves=curves(list(good.values()), claim.metric),
+        **provenance(list(good.values())), curves=curves(list(good.values()), claim.metric if claim else ""),
     )  # fmt: skip
 
 
@@ -103,8 +109,8 @@ def place(result: Result, given: str | None, out: str) -> Path:
     least the claim's seeds, or, for a look with fewer seeds or other settings, beside the runs."""
     if given:
         return Path(given)
-    tried = len(result.values) + len(result.failures)
-    own = results.folder() if not result.settings and tried >= result.claim.seeds else None
+    enough = result.claim is not None and len(result.values) + len(result.failures) >= result.claim.seeds
+    own = results.folder() if enough and not result.settings else None
     return own or (Path("runs/results") if "://" in out else Path(out) / "results")
 
 

@@ -24,7 +24,7 @@ def reproduce(
     recipes: list[str],
     *,
     seeds: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
     out: str = record.OUT,
     results: str | None = None,
     jobs: int | None = None,
@@ -42,7 +42,8 @@ def reproduce(
     Args:
         recipes: recipes that make a claim.
         seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names.
-        settings: settings that differ from the recipe's own; such a result is kept apart from the recipe's record.
+        settings: what differs from the recipe's own settings, as '{"lr": 0.001}'; such a result is kept apart from the
+            recipe's record.
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
         results: folder that the measured results are written to; by default the project's results/.
         jobs: seeds that run at the same time; by default as many as the cores (and GPUs) can hold.

@@ -27,8 +27,8 @@ class Result:
     """One reproduction of a recipe: the claim's metric over its seeds, and how it was come by."""
 
     recipe: str
-    claim: Claim
-    """The claim as it stood when this was measured."""
+    claim: Claim | None
+    """The claim as it stood when this was measured; None for a run of a recipe that makes none."""
     command: str
     seeds: list[int] = field(default_factory=list)
     """The seeds that finished, in the order of `values`."""
@@ -60,7 +60,7 @@ class Result:
 
     @property
     def metric(self) -> str:
-        return self.claim.metric
+        return self.claim.metric if self.claim else ""
 
 
 def folder(given: str | Path | None = None) -> Path | None:
@@ -94,7 +94,8 @@ def read(path: Path) -> Result:
     try:
         record = json.loads(path.read_text())
         known = {f.name for f in fields(Result)}
-        return Result(**{k: v for k, v in record.items() if k in known} | {"claim": Claim(**record["claim"])})
+        claim = record["claim"] and Claim(**record["claim"])
+        return Result(**{k: v for k, v in record.items() if k in known} | {"claim": claim})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of 'reprise reproduce' ({error}): measure again.") from None
 
