@@ -68,7 +68,9 @@ class Rule:
     def matches(self, path: str, folder: bool) -> bool:
         """Whether the line speaks of this path (relative to the root)."""
         inside = path.startswith(self.base)
-        return inside and (folder or not self.folders_only) and self.pattern.fullmatch(path[len(self.base) :]) is not None
+        return (
+            inside and (folder or not self.folders_only) and self.pattern.fullmatch(path[len(self.base) :]) is not None
+        )
 
 
 def rules(lines: Iterable[str], base: str = "") -> list[Rule]:
@@ -148,7 +150,10 @@ def _rule(text: str, base: str) -> Rule:
     return Rule(base, re.compile(f"(?:.*/)?{body}" if anywhere else body, re.DOTALL), keeps, folders_only)
 
 
-_TOKENS = re.compile(r"(?P<deep>(?<![^/])\*\*/)|(?P<rest>/\*\*$)|(?P<star>\*+)|(?P<any>\?)|(?P<set>\[!?\]?[^\]]*\])|\\?(?P<one>.)", re.S)
+_TOKENS = re.compile(
+    r"(?P<deep>(?<![^/])\*\*/)|(?P<rest>/\*\*$)|(?P<star>\*+)|(?P<any>\?)|(?P<set>\[!?\]?[^\]]*\])|\\?(?P<one>.)",
+    re.DOTALL,
+)
 
 
 def _translate(text: str) -> str:

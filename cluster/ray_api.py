@@ -1,0 +1,295 @@
+"""Jobs on a Ray cluster, through its Jobs API: the command runs on the cluster, in a copy of the working directory.
+
+Before anything is uploaded the cluster is asked whether it answers and whether any of its nodes is large enough, for a
+job that fits nowhere would stay pending for ever. Ray has no accounts: protect a cluster by a private network and a
+token (`RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN_PATH`, the same everywhere); both are read by Ray itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.package import LIMIT, Package, collect, write_zip
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+T = TypeVar("T")
+DASHBOARD = 8265
+STATES = {
+    "PENDING": State.pending,
+    "RUNNING": State.running,
+    "SUCCEEDED": State.succeeded,
+    "FAILED": State.failed,
+    "STOPPED": State.cancelled,
+}
+
+
+def address_of(given: str = "") -> str:
+    """The URL of the cluster's dashboard: as given, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this machine's.
+
+    An address of Ray itself (`host:6379`, `ray://host:10001`, `auto`) stands for port 8265 of the same host.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    text = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or "auto"
+    if text in ("auto", "local"):
+        return f"http://127.0.0.1:{DASHBOARD}"
+    try:
+        parts = urlsplit(text if "://" in text else f"ray://{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https", "ray"):
+        raise ValueError(f"{text!r} is no address of a Ray cluster: write it as http://HOST:8265.")
+    if parts.scheme == "ray":
+        return f"http://{_bracket(host)}:{port if port == DASHBOARD else DASHBOARD}"
+    return f"{parts.scheme}://{_bracket(host)}:{port or DASHBOARD}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True)
+class Ray:
+    """A Ray cluster by the address of its dashboard; see `address_of` for what an address may be."""
+
+    address: str = ""
+    grace: float = 60.0
+    """Seconds from SIGTERM to SIGKILL when a job is cancelled (Ray's own default of 3 saves no checkpoint)."""
+    timeout: float = 4.0
+    """Seconds in which the cluster must answer."""
+
+    @property
+    def url(self) -> str:
+        """The dashboard's URL."""
+        return address_of(self.address)
+
+    def check(self, job: Job) -> list[str]:
+        """Reasons against: the package's size, no answer, and resources that no node has.
+
+        A cluster that does not answer, or wants another token, is one reason; no exception is raised for it.
+        """
+        reasons = too_big(job)
+        if job.resources.nodes != 1:
+            reasons.append("A job's first process runs on one node of a Ray cluster: leave nodes at 1.")
+        try:
+            self._probe()
+            return reasons + unfit(job.resources, self._nodes())
+        except LauncherError as error:
+            return [*reasons, str(error)]
+
+    def render(self, job: Job) -> str:
+        """The entrypoint, what it needs, and what of the working directory would be uploaded or left out."""
+        package = collect(job.workdir)
+        request = _request(job, self.grace)
+        request |= {"entrypoint": shlex.join(hide_command(job.command))}
+        env = hide_env(request["runtime_env"]["env_vars"])
+        lines = [f"# Ray job {job.name}, to {self.url}", *_lines(request), *(f"env {k}={v}" for k, v in env.items())]
+        lines.append(f"working directory {package.root.absolute()}: {len(package.files)} files, {_mib(package.size)}")
+        lines += [f"  left out: {path}" for path in package.excluded]
+        return "\n".join(lines) + "\n"
+
+    def submit(self, job: Job) -> str:
+        """Packs and uploads the working directory, unless the cluster has it, and submits the job."""
+        self._probe()
+        id = new_id(job.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch) / "working_dir.zip"
+            if (size := write_zip(collect(job.workdir), archive)) > LIMIT:
+                raise LauncherError(_too_big(collect(job.workdir), size))
+            request = _request(job, self.grace)
+            request["runtime_env"]["working_dir"] = str(archive)
+            return self._ask(lambda client: client.submit_job(submission_id=id, **request))
+
+    def state(self, id: str) -> State:
+        """The state as the cluster knows it; `lost` where it knows no such job (any more)."""
+        try:
+            return STATES[str(self._ask(lambda client: client.get_job_status(id)).value)]
+        except UnknownJob:
+            return State.lost
+
+    def logs(self, id: str, follow: bool) -> Iterator[str]:
+        """Pieces of the job's output; following goes on over broken connections."""
+        if not follow:
+            yield self._ask(lambda client: client.get_job_logs(id))
+            return
+        sent = 0
+        while True:
+            ended = self.state(id).ended
+            seen = 0
+            for piece in self._tail(id):
+                yield piece[max(sent - seen, 0) :]
+                seen += len(piece)
+                sent = max(sent, seen)
+            if ended:  # asked before the last look, so nothing is missed
+                return
+
+    def cancel(self, id: str) -> None:
+        """SIGTERM to the command and its children, SIGKILL after the grace period that the job was submitted with."""
+        if not self.state(id).ended:
+            self._ask(lambda client: client.stop_job(id))
+
+    def message(self, id: str) -> str:
+        """What the cluster says of the job's state, such as why it still waits."""
+        return self._ask(lambda client: client.get_job_info(id)).message or ""
+
+    @cached_property
+    def _client(self) -> JobSubmissionClient:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        from ray.job_submission import JobSubmissionClient
+
+        with _only_address(self.url):
+            return JobSubmissionClient(self.url)
+
+    def _ask(self, question: Callable[[JobSubmissionClient], T]) -> T:
+        with _clear_errors(self.url):
+            return question(self._client)
+
+    def _probe(self) -> None:
+        """One bounded request before Ray's client, which waits for ever: does anything answer at all?"""
+        try:
+            urllib.request.urlopen(f"{self.url}/api/version", timeout=self.timeout).close()
+        except urllib.error.HTTPError:
+            return  # it answers; what it wants is for Ray's client to say
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise LauncherError(_unreachable(self.url, reason)) from None
+
+    def _nodes(self) -> list[dict[str, float]]:
+        """The total resources of each living node."""
+        self._ask(lambda client: client.get_address())  # says first, and clearly, where a token is wrong
+        from ray.util.state import list_nodes
+
+        with _clear_errors(self.url), _only_address(self.url):
+            found = list_nodes(address=self.url, filters=[("state", "=", "ALIVE")], timeout=10, limit=10_000)
+        return [dict(node.resources_total) for node in found]
+
+    def _tail(self, id: str) -> Iterator[str]:
+        """The job's output from its beginning, as long as the connection holds."""
+        pieces: AsyncIterator[str] = self._client.tail_job_logs(id)
+        with asyncio.Runner() as runner, contextlib.suppress(RuntimeError, OSError):
+            while (piece := runner.run(_next(pieces))) is not None:
+                yield piece
+
+
+class UnknownJob(LauncherError):
+    """The cluster knows no job of this id."""
+
+
+def unfit(wanted: Resources, nodes: list[dict[str, float]]) -> list[str]:
+    """Reasons for which no node could ever start the job's first process; an idle and a busy node count the same."""
+    asked = [("CPU cores", "CPU", wanted.cpus, 1), ("GPUs", "GPU", wanted.gpus, 1)]
+    asked.append(("GiB of memory", "memory", wanted.memory, 2**30))
+    reasons = []
+    for what, key, want, unit in asked:
+        largest = max((node.get(key, 0.0) for node in nodes), default=0.0)
+        if want > largest:
+            reasons.append(
+                f"{want / unit:g} {what} were asked for, and the cluster's largest node has {largest / unit:.4g}."
+            )
+    if not reasons and not any(all(node.get(key, 0.0) >= want for _, key, want, _ in asked) for node in nodes):
+        reasons.append("No single node of the cluster has all the resources asked for: ask for fewer at once.")
+    return reasons
+
+
+def too_big(job: Job) -> list[str]:
+    """Reasons against the working directory as a package; packs it only where its files could exceed the limit."""
+    try:
+        package = collect(job.workdir)
+    except ValueError as error:
+        return [str(error)]
+    if package.size <= LIMIT:
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        size = write_zip(package, Path(scratch) / "working_dir.zip")
+    return [_too_big(package, size)] if size > LIMIT else []
+
+
+def _too_big(package: Package, size: int) -> str:
+    return (
+        f"The working directory {package.root} packs to {_mib(size)}, and a Ray cluster takes {_mib(LIMIT)}: list what "
+        f"the job does not need in .rayignore; the largest files are {package.largest()}."
+    )
+
+
+def _request(job: Job, grace: float) -> dict[str, Any]:
+    """What Ray's client is told, but for the working directory. The variable reaches the process that stops the job."""
+    env = {"RAY_JOB_STOP_WAIT_TIME_S": str(round(grace)), **job.env}
+    request: dict[str, Any] = {"entrypoint": shlex.join(job.command), "runtime_env": {"env_vars": env}}
+    wanted = job.resources
+    sizes = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "memory": wanted.memory}
+    return request | {f"entrypoint_{key}": size for key, size in sizes.items() if size}
+
+
+def _lines(request: dict[str, Any]) -> list[str]:
+    return [f"{key} {value}" for key, value in request.items() if key != "runtime_env"]
+
+
+async def _next(pieces: AsyncIterator[str]) -> str | None:
+    return await anext(pieces, None)
+
+
+@contextlib.contextmanager
+def _only_address(url: str) -> Iterator[None]:
+    """Ray's client prefers RAY_ADDRESS to the address it is given; for this while there is only ours."""
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        os.environ["RAY_API_SERVER_ADDRESS"] = url
+        yield
+    finally:
+        del os.environ["RAY_API_SERVER_ADDRESS"]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _clear_errors(url: str) -> Iterator[None]:
+    """Turns what Ray's client raises into one sentence."""
+    try:
+        yield
+    except LauncherError:
+        raise
+    except Exception as error:
+        raise _translated(error, url) from None
+
+
+def _translated(error: Exception, url: str) -> LauncherError:
+    text = " ".join(str(error).split())
+    if "Authentication" in type(error).__name__ or "Authentication" in text or "Unauthorized" in text:
+        return LauncherError(
+            f"The Ray cluster at {url} wants a token that was not sent or is not the right one: "
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token."
+        )
+    if "does not exist" in text and "404" in text:
+        return UnknownJob(f"The Ray cluster at {url} knows no such job: {text[:200]}")
+    if isinstance(error, ConnectionError | OSError):
+        return LauncherError(_unreachable(url, text[:120]))
+    return LauncherError(f"The Ray cluster at {url} refused: {text[:400]}")
+
+
+def _unreachable(url: str, reason: object) -> str:
+    return (
+        f"No Ray cluster answers at {url} ({reason}): start one with `ray start --head`, or name its dashboard with "
+        "--address http://HOST:8265 or RAY_ADDRESS."
+    )
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
