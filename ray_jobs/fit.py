@@ -144,6 +144,8 @@ def fit(
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if trainer.is_global_zero:
         run.rewind(step)
+        if state:
+            report({"note": f"going on from step {step}"})
     if made.compile:
         made.model.compile()
     if step < made.steps:

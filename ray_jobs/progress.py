@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Event = Mapping[str, Any]
 """{"step", "steps", "rate", "unit", "metrics"}, any of them missing, and "note" for a line that stays."""
@@ -25,16 +26,20 @@ def brief(value: float) -> str:
 
 @contextlib.contextmanager
 def display(title: str, *, quiet: bool = False) -> Iterator[Report]:
-    """A report that draws one live line under `title`; plain lines where the output is no terminal."""
+    """A report that draws one live line under `title`; plain lines where the output is no terminal.
+
+    It writes to a copy of stdout, so that it is still seen while `noise_to` sends everything else to a file.
+    """
     if quiet:
         yield silent
-    elif sys.stdout.isatty():
-        yield from _live(title)
-    else:
-        yield _plain(title)
+        return
+    sys.stdout.flush()
+    with open(os.dup(1), "w", buffering=1) as out:
+        yield from _live(title, out) if out.isatty() else iter([_plain(title, out)])
 
 
-def _live(title: str) -> Iterator[Report]:
+def _live(title: str, out: TextIO) -> Iterator[Report]:
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -54,14 +59,15 @@ def _live(title: str) -> Iterator[Report]:
         TextColumn("[cyan]{task.fields[note]}"),
         TimeElapsedColumn(),
         TextColumn("[dim]left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
+        TimeRemainingColumn(),
     ]
-    with Progress(*columns, refresh_per_second=8) as bar:
+    console = Console(file=out, highlight=False)
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(title, total=None, speed="", note="starting")
 
         def report(event: Event) -> None:
             if "note" in event:
-                bar.console.print(f"  {event['note']}", highlight=False)
+                bar.console.print(f"  {event['note']}")
             if "step" in event:
                 bar.update(task, completed=event["step"], total=event.get("steps"), **_texts(event))
 
@@ -74,43 +80,46 @@ def _texts(event: Event) -> dict[str, str]:
     return {"speed": speed, "note": "  ".join(f"{k.removeprefix('train/')} {brief(v)}" for k, v in shown)}
 
 
-def _plain(title: str) -> Report:
+def _plain(title: str, out: TextIO) -> Report:
     said = -1
 
     def report(event: Event) -> None:
         nonlocal said
         if "note" in event:
-            print(f"{title}: {event['note']}", flush=True)
-        if "step" in event and event.get("steps"):
-            tenth = 10 * event["step"] // event["steps"]
-            if tenth > said:
-                said = tenth
-                text = _texts(event)
-                print(
-                    f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}".rstrip(), flush=True
-                )
+            print(f"{title}: {event['note']}", file=out)
+        tenth = 10 * event["step"] // event["steps"] if event.get("steps") else -1
+        if tenth > said:
+            said = tenth
+            text = _texts(event)
+            line = f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}"
+            print(line.rstrip(), file=out)
 
     return report
 
 
 @contextlib.contextmanager
 def noise_to(log: Path) -> Iterator[None]:
-    """Send what libraries print, warn and log to a file, down to file descriptor 2; our own lines on stdout stay."""
-    import logging
-
+    """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` begun before stays."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.flush()
-    keep = os.dup(2)
+    loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
     with open(log, "a", buffering=1) as sink:
-        os.dup2(sink.fileno(), 2)
-        loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
+        keep = [(fd, os.dup(fd)) for fd in (1, 2)]
+        _flush()
+        for fd, _ in keep:
+            os.dup2(sink.fileno(), fd)
+        for logger in loggers:
+            logger.handlers, logger.propagate = [logging.StreamHandler(sink)], False
         try:
-            for logger in loggers:
-                logger.handlers = [logging.StreamHandler(sink)]
-                logger.propagate = False
             yield
         finally:
+            _flush()
             for logger in loggers:
                 logger.handlers = []
-            os.dup2(keep, 2)
-            os.close(keep)
+            for fd, copy in keep:
+                os.dup2(copy, fd)
+                os.close(copy)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

@@ -189,7 +189,8 @@ def connect(address: str) -> Any:
         ray.init(address=address, runtime_env=_packages(), log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
         raise UsageError(
-            f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one, or leave --address out."
+            f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one, leave --address out, "
+            "or, where it asks for a token, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
         ) from None
     return ray
 
@@ -244,7 +245,7 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=str((run.path / "ray_train").resolve()),
+            storage_path=f"{run.uri}/ray_train" if run.uri else str((run.path / "ray_train").resolve()),
             failure_config=FailureConfig(max_failures=spec.where.max_failures),
         ),
     )
