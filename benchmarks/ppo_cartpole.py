@@ -3,7 +3,8 @@
 speed  Environment steps per second over 100,000 steps at the settings of rl-baselines3-zoo (8 environments), with the
        greedy return over 100 episodes afterwards, so that speed is not bought with learning.
 race   Seconds from the launch of the process, imports included, until the mean return of the last 100 training
-       episodes is 475: our recipe; the peers at the zoo's settings, and with 64 environments at settings that suit
+       episodes is 475: our recipe, through the whole `reprise train` (run folder, checkpoints,
+       TensorBoard) and as a library; the peers at the zoo's settings, and with 64 environments at settings that suit
        them (`WIDE`: the fastest of those tried by hand, common to all three).
 
     python -m benchmarks.ppo_cartpole --rounds 5 --cleanrl ~/src/cleanrl
@@ -36,18 +37,20 @@ def speed_contenders(peers: Sequence[str]) -> list[Contender]:
 def race_contenders(peers: Sequence[str]) -> list[Contender]:
     narrow = [Contender(f"{name}, 8 envs", PEERS[name], args=UNTIL) for name in peers]
     wide = [Contender(f"{name}, 64 envs", PEERS[name], args=(*UNTIL, *WIDE)) for name in peers]
-    return [Contender("Reprise", "reprise", args=UNTIL), *narrow, *wide]
+    whole = Contender("reprise train", "reprise", "train.py")
+    return [whole, Contender("Reprise, as a library", "reprise", args=UNTIL), *narrow, *wide]
 
 
 def part(report: Report, title: str, contenders: Sequence[Contender], rounds: int, args: argparse.Namespace) -> None:
     """Measure `rounds` seeds of every contender, alternating."""
     by_name = {c.name: c for c in contenders}
-    source = ["--source", str(args.cleanrl)] if args.cleanrl else []
 
     def once(name: str, seed: int) -> Row:
         who = by_name[name]
         command = who.command(interpreter(who.peer, args.venvs))
-        return measure([*command, "--seed", str(seed), *source], ours=who.peer == "reprise", limit=args.limit)
+        if who.peer == "cleanrl":
+            command += ["--source", str(args.cleanrl)]
+        return measure([*command, "--seed", str(seed)], ours=who.peer == "reprise", limit=args.limit)
 
     report.part(title, list(by_name), rounds, once)
 

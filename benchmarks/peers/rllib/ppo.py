@@ -1,4 +1,5 @@
 """RLlib's PPO (new API stack, environments in the driver's process) on CartPole-v1."""
+
 import logging
 import tempfile
 
