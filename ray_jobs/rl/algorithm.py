@@ -1,0 +1,211 @@
+"""The contract between an algorithm and the runtime that feeds it.
+
+An algorithm is a frozen dataclass whose fields are its hyperparameters; it keeps nothing else. Networks, optimisers, data and
+generators are passed in, so that the same object serves a learner, a runner and an evaluation on three machines.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Act(NamedTuple):
+    """What a policy does in B environments."""
+
+    action: Tensor
+    """[B, *A]"""
+    extras: Mapping[str, Tensor]
+    """Each [B, ...]; stored beside the step and handed back to `update`."""
+
+
+class Steps(NamedTuple):
+    """T consecutive steps of B environments, without reset steps: the observation after a boundary begins the next episode."""
+
+    obs: Tensor
+    """[T+1, B, *O]; row t is acted on, row T is what comes next."""
+    action: Tensor
+    """[T, B, *A]"""
+    reward: Tensor
+    """[T, B]"""
+    terminated: Tensor
+    """[T, B] bool: the task ended; nothing has value after it."""
+    truncated: Tensor
+    """[T, B] bool: a time limit cut the episode, and the task did not end."""
+    last_obs: Tensor
+    """[K, *O]: the true last observations of the K truncated steps, in the order of `truncated.nonzero()`."""
+    extras: Mapping[str, Tensor]
+    """Each [T, B, ...]."""
+
+    @property
+    def boundary(self) -> Tensor:
+        """[T, B] bool: the last step of an episode, for either reason."""
+        return self.terminated | self.truncated
+
+
+class Transitions(NamedTuple):
+    """N single steps from anywhere in a replay buffer."""
+
+    obs: Tensor
+    """[N, *O]"""
+    action: Tensor
+    """[N, *A]"""
+    reward: Tensor
+    """[N]"""
+    next_obs: Tensor
+    """[N, *O]: the true next observation, at a truncation too."""
+    terminated: Tensor
+    """[N] bool"""
+    extras: Mapping[str, Tensor]
+    """Each [N, ...]"""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """On-policy: each update sees `horizon` new steps of every environment, once, made by the policy it improves."""
+
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Asynchronous: each update sees one runner's `horizon` steps as they arrive; their policy may be a few updates old."""
+
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Off-policy: `updates` batches of `batch` transitions for every `every` new steps of all environments together."""
+
+    capacity: int
+    """Transitions kept; the oldest go first."""
+    batch: int
+    warmup: int
+    """Steps before the first update."""
+    every: int = 1
+    updates: int = 1
+
+
+Experience = Fresh | Stream | Replay
+
+
+class World(Protocol):
+    """What surrounds an update: the other learners, a generator, and how far the training is."""
+
+    rng: torch.Generator
+    """The learner's own generator, on the CPU."""
+    progress: float
+    """Share of the training's environment steps that are done, 0 to 1."""
+    size: int
+    """Learners together."""
+    rank: int
+    """Which of them this is."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over learners, the same on each; gradients and Fisher products alike. Not differentiable."""
+        ...
+
+    def gather(self, x: Any) -> list[Any]:
+        """Every learner's x, in order, on the first; nothing on the others."""
+        ...
+
+
+@dataclass
+class Alone:
+    """A single learner."""
+
+    rng: torch.Generator
+    progress: float = 0.0
+    size: int = 1
+    rank: int = 0
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over one learner is the identity."""
+        return x
+
+    def gather(self, x: Any) -> list[Any]:
+        return [x]
+
+
+class Algorithm(Protocol):
+    """What the runtime asks of every algorithm."""
+
+    @property
+    def gamma(self) -> float:
+        """Discount per step."""
+        ...
+
+    @property
+    def experience(self) -> Experience:
+        """Which data an update needs."""
+        ...
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> nn.Module:
+        """The agent's networks, untrained.
+
+        Raises:
+            ValueError: the action space is of a kind that the algorithm cannot handle.
+        """
+        ...
+
+    def optimizers(self, agent: Any) -> dict[str, Optimizer]: ...
+
+    def act(self, agent: Any, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        """Actions for obs [B, *O]; greedy unless `explore`. Called without gradients."""
+        ...
+
+    def update(self, agent: Any, optimizers: Mapping[str, Optimizer], data: Any, world: World) -> dict[str, Tensor]:
+        """Improve the agent by `data` (Steps, or Transitions for Replay); scalars to log, left on their device."""
+        ...
+
+
+def rebind(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
+    """One vector [P] of which the parameters, and their gradients, become views.
+
+    One tensor is what an optimiser steps fastest, what is clipped by one norm, and one bucket to average over learners.
+    """
+    flat = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    sizes = [p.numel() for p in parameters]
+    for p, data, grad in zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True):
+        p.data, p.grad = data.view_as(p), grad.view_as(p)
+    return flat
+
+
+def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Optimizer:
+    """Adam over all of a module's parameters as one vector."""
+    return torch.optim.Adam([rebind(list(module.parameters()))], lr, eps=eps, fused=True)
+
+
+def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
+    """One gradient step of an optimiser made by `adam`: averaged over the learners, clipped by its norm, taken."""
+    flat = optimizer.param_groups[0]["params"][0]
+    flat.grad.zero_()
+    loss.backward()
+    if world.size > 1:
+        flat.grad.copy_(world.mean(flat.grad))
+    if max_norm < float("inf"):
+        flat.grad.mul_((max_norm / (torch.linalg.vector_norm(flat.grad) + 1e-6)).clamp_(max=1.0))
+    optimizer.step()
+
+
+def standardise(x: Tensor, world: World) -> Tensor:
+    """(x - mean) / deviation, with the moments of all learners' x, each of which has as many elements."""
+    mean = world.mean(x.mean())
+    square = world.mean((x - mean).square().mean())
+    return (x - mean) / (square.sqrt() + 1e-8)
+
+
+def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:
+    """V of each step's observation and V of its true successor, both [T, B], in one pass over [T+1, B] and one over the few cut."""
+    v = value(data.obs)
+    after = v[1:].clone()
+    if len(data.last_obs):
+        after[data.truncated] = value(data.last_obs)
+    return v[:-1], after

@@ -1,0 +1,131 @@
+"""Proximal policy optimisation with the clipped surrogate.
+
+Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 and 9, algorithm 1.
+Differs: advantages are standardised in each minibatch; policy and value have networks of their own; Gaussian deviations are
+free parameters. Value clipping, annealing and the KL stop are options, as studied by Engstrom et al. 2020, arXiv:2005.12729.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ray_jobs.rl import policy_losses, value_losses
+from ray_jobs.rl.agents import ActorCritic
+from ray_jobs.rl.algorithm import Act, Fresh, Steps, World, adam, descend, standardise, values
+from ray_jobs.rl.returns import gae
+
+
+class Batch(NamedTuple):
+    """Steps of a batch or minibatch, in no order."""
+
+    obs: Tensor
+    """[N, *O]"""
+    action: Tensor
+    """[N, *A]"""
+    logp: Tensor
+    """[N], of the policy that acted"""
+    advantage: Tensor
+    """[N]"""
+    value: Tensor
+    """[N], before the update"""
+
+
+@dataclass(frozen=True)
+class PPO:
+    """Several epochs of minibatch ascent on the clipped surrogate after every `horizon` steps."""
+
+    horizon: int = 128
+    """Steps of each environment between updates."""
+    epochs: int = 4
+    """Passes over each batch."""
+    minibatches: int = 4
+    """Parts of a batch; each is one gradient step, and has this learner's share of the steps."""
+    lr: float = 2.5e-4
+    """Adam's step size, at the start."""
+    anneal: bool = False
+    """Let `lr` and `clip` fall linearly to 0 over the training."""
+    clip: float = 0.2
+    """How far the probability ratio may move from 1, at the start."""
+    gamma: float = 0.99
+    """Discount."""
+    lam: float = 0.95
+    """GAE's lambda."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    value_clip: float = 0.0
+    """How far values may move in one update; 0 does not clip."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus."""
+    max_norm: float = 0.5
+    """Largest norm of a gradient."""
+    target_kl: float = 0.0
+    """End an update after the epoch whose KL from the old policy exceeds this; 0 never does."""
+    normalize_advantage: bool = True
+    """Standardise advantages in each minibatch."""
+    width: int = 64
+    """Units in each of two hidden layers."""
+
+    @property
+    def experience(self) -> Fresh:
+        return Fresh(self.horizon)
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
+        return ActorCritic(obs, action, width=self.width)
+
+    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+        return {"all": adam(agent, self.lr, eps=1e-5)}
+
+    def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
+
+    def update(self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World) -> dict[str, Tensor]:
+        scale = 1 - world.progress if self.anneal else 1.0
+        optimizers["all"].param_groups[0]["lr"] = self.lr * scale
+        batch = self.prepare(agent, data)
+        for _ in range(self.epochs):
+            for part in self.shuffled(batch, world):
+                loss, log = self.loss(agent, part, self.clip * scale, world)
+                descend(loss, optimizers["all"], world, self.max_norm)
+            if self.target_kl and world.mean(log["kl"]) > self.target_kl:
+                break
+        return log
+
+    @torch.no_grad()
+    def prepare(self, agent: ActorCritic, data: Steps) -> Batch:
+        """The steps flattened, with what the policy that made them thought of them: data are fresh, so it is the agent itself."""
+        value, after = values(agent.value, data)
+        advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
+        logp, _ = agent.log_prob(data.obs[:-1], data.action)
+        return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value)))
+
+    def shuffled(self, batch: Batch, world: World) -> Iterator[Batch]:
+        """Minibatches in a new random order; one that is the whole batch needs none."""
+        if self.minibatches == 1:
+            yield batch
+            return
+        order = torch.randperm(len(batch.logp), generator=world.rng).to(batch.logp.device)
+        mixed = [x[order].chunk(self.minibatches) for x in batch]
+        yield from (Batch(*parts) for parts in zip(*mixed, strict=True))
+
+    def loss(self, agent: ActorCritic, part: Batch, clip: float, world: World) -> tuple[Tensor, dict[str, Tensor]]:
+        """Equation 9, negated, and its parts."""
+        logp, entropy = agent.log_prob(part.obs, part.action)
+        logratio, value, target = logp - part.logp, agent.value(part.obs), part.advantage + part.value
+        advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
+        policy = policy_losses.clipped(logratio.exp(), advantage, clip).mean()
+        if self.value_clip:
+            error = value_losses.clipped(value, target, part.value, self.value_clip).mean()
+        else:
+            error = value_losses.squared(value, target).mean()
+        loss = policy + self.value_weight * error
+        if self.entropy_weight:
+            loss = loss - self.entropy_weight * entropy.mean()
+        with torch.no_grad():
+            kl = policy_losses.kl_estimate(logratio).mean()
+        return loss, {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach().mean(), "kl": kl}

@@ -1,0 +1,248 @@
+"""The learner: an agent with its optimisers and all that training it accumulates; alone, or one of several that share gradients."""
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ray_jobs.rl.algorithm import Algorithm, Replay, Steps, World
+from ray_jobs.rl.normalise import RewardScale, moments
+from ray_jobs.rl.replay import ReplayBuffer
+from ray_jobs.rl.runner import Actor, Fragment
+
+
+def tensors(fragments: Sequence[Fragment], device: torch.device) -> Steps:
+    """Fragments [T, B_i] side by side: [T, sum B_i], on the learner's device."""
+    *columns, cuts = zip(*(f.steps for f in fragments), strict=True)
+    obs, action, reward, terminated, truncated = (torch.from_numpy(np.concatenate(c, 1)).to(device) for c in columns)
+    last = torch.from_numpy(np.concatenate(cuts, 0)[order_of_cuts([f.steps[4] for f in fragments])]).to(device)
+    extras = {k: torch.from_numpy(np.concatenate([f.extras[k] for f in fragments], 1)).to(device) for k in fragments[0].extras}
+    return Steps(as_float(obs), action, reward, terminated, truncated, as_float(last), extras)
+
+
+def as_float(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.uint8 else x.float()
+
+
+def order_of_cuts(truncated: Sequence[np.ndarray]) -> np.ndarray:
+    """Where in the fragments' last observations, strung together, the joined data's k-th one is."""
+    first = np.cumsum([0, *(t.shape[1] for t in truncated)])
+    at = [np.argwhere(t) + [0, b] for t, b in zip(truncated, first, strict=False)]
+    steps, column = np.concatenate(at).T
+    return np.lexsort((column, steps))
+
+
+class Learner:
+    """One learner. `world` says who else there is; all its numbers live here, and are what a checkpoint holds."""
+
+    def __init__(self, algorithm: Algorithm, actor: Actor, world: World, *, normalize_reward: bool, device: torch.device) -> None:
+        self.algorithm, self.actor, self.world, self.device = algorithm, actor.to(device), world, device
+        self.optimizers = algorithm.optimizers(actor.agent)
+        self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None
+        plan = algorithm.experience
+        self.buffer = ReplayBuffer(plan.capacity) if isinstance(plan, Replay) else None
+        self.version, self.owed = 0, 0.0
+
+    def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
+        """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
+        data = tensors(fragments, self.device)
+        stats = self.replay(data, seen) if self.buffer is not None else self.algorithm.update(
+            self.actor.agent, self.optimizers, self.normalised(data), self.world
+        )
+        self.observe(data, fragments)
+        self.version += 1
+        return stats
+
+    def replay(self, data: Steps, seen: int) -> dict[str, Tensor]:
+        """As many updates from the buffer as the new steps earn; none before the warm-up is over."""
+        plan, stats = self.algorithm.experience, {}
+        self.buffer.add(data)
+        if seen < plan.warmup:
+            return stats
+        self.owed += data.reward.numel() * self.world.size / plan.every * plan.updates
+        while self.owed >= 1:
+            self.owed -= 1
+            batch = self.normalised(self.buffer.sample(plan.batch, self.world.rng))
+            stats = self.algorithm.update(self.actor.agent, self.optimizers, batch, self.world)
+        return stats
+
+    def normalised(self, data: Any) -> Any:
+        """Steps or Transitions as the networks are to see them, by the numbers that the runners acted with."""
+        norm, also = self.actor.norm, "last_obs" if isinstance(data, Steps) else "next_obs"
+        if norm:
+            data = data._replace(**{"obs": norm(data.obs), also: norm(getattr(data, also))})
+        return data._replace(reward=self.scale(data.reward)) if self.scale else data
+
+    def observe(self, data: Steps, fragments: Sequence[Fragment]) -> None:
+        """Take the new steps into the running moments, after they were learned from."""
+        if self.actor.norm:
+            rows = data.obs[1:].flatten(0, 1)
+            self.actor.norm.add(moments(rows, self.world.mean, self.world.size))
+        if self.scale:
+            source = ",".join(str(f.index) for f in fragments)
+            returns = self.scale.returns(source, data.reward, data.boundary).flatten()
+            self.scale.moments.add(moments(returns, self.world.mean, self.world.size))
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain types."""
+        state = {"actor": self.actor.state_dict(), "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()}}
+        state |= {"version": self.version, "owed": self.owed, "rng": self.world.rng.get_state()}
+        if self.scale:
+            state["scale"] = {"moments": self.scale.moments.state_dict(), "running": dict(self.scale.running)}
+        return state | ({"buffer": self.buffer.state()} if self.buffer is not None else {})
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.actor.load_state_dict(state["actor"])
+        for k, o in self.optimizers.items():
+            o.load_state_dict(state["optimizers"][k])
+        self.version, self.owed = state["version"], state["owed"]
+        self.world.rng.set_state(state["rng"])
+        if self.scale:
+            self.scale.moments.load_state_dict(state["scale"]["moments"])
+            self.scale.running = {k: x.to(self.device) for k, x in state["scale"]["running"].items()}
+        if self.buffer is not None:
+            self.buffer.load(state["buffer"], self.device)
+
+
+@dataclass
+class Together:
+    """One of several learners in a torch.distributed group."""
+
+    rng: torch.Generator
+    device: torch.device
+    progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.size, self.rank = dist.get_world_size(), dist.get_rank()
+
+    def mean(self, x: Tensor) -> Tensor:
+        """One all-reduce; every learner gets the same bits."""
+        summed = x.detach().to(self.device, copy=True)
+        dist.all_reduce(summed)
+        return (summed / self.size).to(x.device)
+
+    def gather(self, x: Any) -> list[Any]:
+        """Every learner's x on the first; the others get an empty list."""
+        found = [None] * self.size if self.rank == 0 else None
+        dist.gather_object(x, found)
+        return found or []
+
+
+class Mailbox:
+    """A Ray actor between the first learner and the driver: what to record one way, the wish to stop the other way."""
+
+    def __init__(self, resume: Mapping[str, Any] | None) -> None:
+        self.mail: list[tuple] = []
+        self.resume, self.stopping = resume, False
+
+    def send(self, kind: str, *content: Any) -> bool:
+        """Whether the driver wants to stop."""
+        self.mail.append((kind, *content))
+        if kind == "save":
+            self.resume = content[1]
+        return self.stopping
+
+    def take(self, stop: bool) -> list[tuple]:
+        """All mail since the last time."""
+        self.stopping, mail, self.mail = self.stopping or stop, self.mail, []
+        return mail
+
+    def latest(self) -> Mapping[str, Any] | None:
+        """The newest checkpoint, for a group that starts again."""
+        return self.resume
+
+
+class Sender:
+    """The first learner's end of the mailbox; the others' sends nothing."""
+
+    def __init__(self, mailbox: Any, rank: int) -> None:
+        self.mailbox, self.first, self.reply = mailbox, rank == 0, None
+
+    def send(self, *content: Any) -> None:
+        if self.first:
+            self.reply = self.mailbox.send.remote(*content)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.send("log", step, metrics)
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        self.send("save", step, state)
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        self.send("report", event)
+
+    def should_stop(self) -> bool:
+        """What the driver answered last; never waits for it."""
+        import ray
+
+        if self.reply is None:
+            return False
+        ready, _ = ray.wait([self.reply], timeout=0)
+        return bool(ready) and ray.get(ready[0])
+
+
+def worker(config: dict[str, Any]) -> None:
+    """One learner's process in the group."""
+    import ray
+    from ray import train
+
+    from ray_jobs.rl.runtime import generator, prepare
+
+    torch.set_num_threads(1)
+    rank, device = dist.get_rank(), torch.device(config["device"])
+    sender = Sender(config["mailbox"], rank)
+    world = Together(generator(config["seed"], rank), device)
+    training = prepare(
+        config["recipe"], config["seed"], world, config["runners"], sender, sender.report, sender.should_stop, str(device)
+    )
+    result = training.go(ray.get(config["mailbox"].latest.remote()))
+    if rank == 0:
+        ray.get(config["mailbox"].send.remote("result", result))
+    train.report({})
+
+
+def group(config: dict[str, Any], learners: int, run: Any, resume: Any, report: Any, should_stop: Any, failures: int = 3) -> dict[str, float]:
+    """Train with several learners in one Ray Train group; this process records what the first of them says.
+
+    Raises:
+        UsageError: the group failed more often than `failures` times, or could not be set up.
+    """
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    mailbox = ray.remote(num_cpus=0)(Mailbox).remote(resume)
+    folder = str(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=config | {"mailbox": mailbox},
+        scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
+        run_config=RunConfig(name="learners", storage_path=os.path.abspath(folder), failure_config=FailureConfig(max_failures=failures)),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        done, result = pool.submit(trainer.fit), {}
+        while not done.done():
+            wait([done], timeout=0.2)
+            result |= deliver(ray.get(mailbox.take.remote(should_stop())), run, report)
+        result |= deliver(ray.get(mailbox.take.remote(False)), run, report)
+    done.result()
+    return result
+
+
+def deliver(mail: Sequence[tuple], run: Any, report: Any) -> dict[str, float]:
+    """Record the first learner's mail; the result, if it is in it."""
+    result = {}
+    for kind, *content in mail:
+        if kind == "result":
+            result = content[0]
+        else:
+            {"log": run.log, "save": run.save, "report": report}[kind](*content)
+    return result

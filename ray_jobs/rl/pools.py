@@ -1,0 +1,190 @@
+"""Pools of environment runners: in this process, or Ray actors. Both give the same numbers; only Ray's can die and be replaced."""
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from ray_jobs.recipe import UsageError
+from ray_jobs.rl.runner import Casting, EnvRunner, Fragment
+
+START_LIMIT = 600.0
+"""Seconds that a runner may take to start and play its first fragment: a cluster may have to find a node for it."""
+CALL_LIMIT = 60.0
+"""Seconds that any later fragment may take, or 20 times the longest so far; an environment that hangs is replaced after that."""
+GIVE_UP = 5
+"""Deaths in one place without a fragment in between."""
+
+
+def connect(address: str | None, cpus: int) -> None:
+    """Connect this process to a Ray cluster, unless it is; without an address, and without RAY_ADDRESS, to one of its own.
+
+    Raises:
+        UsageError: the cluster does not answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    mine = {} if address else {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", configure_logging=False, **mine)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(f"The Ray cluster at {address} does not answer ({str(error).splitlines()[0]}): is it up, and its address right?") from None
+
+
+class Pool(Protocol):
+    """Runners that play with given weights."""
+
+    deaths: int
+
+    def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
+        """A fragment of each runner, all played with these weights, in the runners' order."""
+        ...
+
+    def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """The next fragment that any runner finishes, maybe played with older weights."""
+        ...
+
+    def state(self) -> list[dict[str, Any]]: ...
+    def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
+        """Go on from a state. False where environments had to begin new episodes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Local:
+    """Runners in this process."""
+
+    deaths = 0
+
+    def __init__(self, castings: Sequence[Casting]) -> None:
+        self.runners = [EnvRunner(c) for c in castings]
+        self.turn = itertools.cycle(self.runners)
+
+    def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
+        return [r.sample(weights, version, horizon) for r in self.runners]
+
+    def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        return next(self.turn).sample(weights, version, horizon)
+
+    def state(self) -> list[dict[str, Any]]:
+        return [r.state() for r in self.runners]
+
+    def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
+        return all([r.load(s) for r, s in zip(self.runners, states, strict=True)])
+
+    def close(self) -> None:
+        for r in self.runners:
+            r.env.close()
+
+
+class RemoteRunner(EnvRunner):
+    """A runner that is a Ray actor's whole process: one thread, for there is one core."""
+
+    def __init__(self, casting: Casting) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        super().__init__(casting)
+
+
+class Remote:
+    """Runners as Ray actors, on whatever cluster this process is connected to.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+
+    def __init__(self, castings: Sequence[Casting]) -> None:
+        import ray
+
+        self.ray, self.castings = ray, list(castings)
+        self.actor = ray.remote(num_cpus=1, max_restarts=0)(RemoteRunner)
+        self.runners = [self.actor.remote(c) for c in castings]
+        self.deaths, self.longest, self.failed = 0, 0.0, [0] * len(castings)
+        self.fresh = set(range(len(castings)))
+        self.sent: tuple[int, Any] = (-2, None)
+        self.busy: dict[Any, tuple[int, float]] = {}
+
+    def weights(self, weights: np.ndarray, version: int) -> Any:
+        """The weights in the object store, put there once for each version."""
+        if self.sent[0] != version:
+            self.sent = (version, self.ray.put(weights))
+        return self.sent[1]
+
+    def limit(self, index: int) -> float:
+        return START_LIMIT if index in self.fresh else max(CALL_LIMIT, 20 * self.longest)
+
+    def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
+        begun, sent = time.monotonic(), self.weights(weights, version)
+        refs = [r.sample.remote(sent, version, horizon) for r in self.runners]
+        return [self.fetch(i, ref, begun, sent, version, horizon) for i, ref in enumerate(refs)]
+
+    def fetch(self, index: int, ref: Any, begun: float, sent: Any, version: int, horizon: int) -> Fragment:
+        """A runner's fragment; where it died or hangs, a replacement's, played with the same weights."""
+        while True:
+            try:
+                return self.received(index, ref, begun)
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+                self.replace(index, error)
+                begun, ref = time.monotonic(), self.runners[index].sample.remote(sent, version, horizon)
+
+    def received(self, index: int, ref: Any, begun: float) -> Fragment:
+        left = max(0.1, self.limit(index) - (time.monotonic() - begun))
+        try:
+            fragment = self.ray.get(ref, timeout=left)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        if index not in self.fresh:
+            self.longest = max(self.longest, time.monotonic() - begun)
+        self.fresh.discard(index)
+        self.failed[index] = 0
+        return fragment
+
+    def replace(self, index: int, error: Exception) -> None:
+        """A new runner in the place of one that died or hangs; its environments draw other numbers.
+
+        Raises:
+            UsageError: runners keep dying in this place, or one cannot even be made.
+        """
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, ValueError):
+            raise UsageError(str(cause)) from None
+        self.deaths += 1
+        self.failed[index] += 1
+        if self.failed[index] >= GIVE_UP:
+            raise UsageError(f"Runner {index} died {GIVE_UP} times in a row ({str(error).splitlines()[0]}): see Ray's log of its process, or try --runners 0.")
+        self.ray.kill(self.runners[index])
+        self.castings[index] = replace(self.castings[index], life=self.castings[index].life + 1)
+        self.runners[index] = self.actor.remote(self.castings[index])
+        self.fresh.add(index)
+
+    def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        sent = self.weights(weights, version)
+        idle = set(range(len(self.runners))) - {i for i, _ in self.busy.values()}
+        for i in sorted(idle):
+            self.busy[self.runners[i].sample.remote(sent, version, horizon)] = (i, time.monotonic())
+        while True:
+            ready, _ = self.ray.wait(list(self.busy), timeout=1.0)
+            late = [r for r, (i, t) in self.busy.items() if time.monotonic() - t > self.limit(i)]
+            for ref in [*ready, *late][:1]:
+                index, begun = self.busy.pop(ref)
+                return self.fetch(index, ref, begun, sent, version, horizon)
+
+    def state(self) -> list[dict[str, Any]]:
+        return self.ray.get([r.state.remote() for r in self.runners])
+
+    def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
+        return all(self.ray.get([r.load.remote(s) for r, s in zip(self.runners, states, strict=True)]))
+
+    def close(self) -> None:
+        for r in self.runners:
+            self.ray.kill(r)

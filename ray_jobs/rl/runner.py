@@ -1,0 +1,213 @@
+"""An environment runner: plays several environments with a policy and hands back what happened, in plain numpy."""
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ray_jobs.envs.vector import Vector, vector
+from ray_jobs.rl.algorithm import Algorithm
+from ray_jobs.rl.normalise import Moments
+
+
+@dataclass(frozen=True)
+class Casting:
+    """All that a runner is made from; it crosses the wire."""
+
+    algorithm: Algorithm
+    env: str
+    envs: int
+    """Environments of this runner."""
+    seed: int
+    learner: int = 0
+    index: int = 0
+    """Which runner of its learner it is."""
+    life: int = 0
+    """How many runners died in this place before; a replacement draws other numbers."""
+    env_options: Mapping[str, Any] = field(default_factory=dict)
+    normalize_obs: bool = False
+
+    def generators(self) -> tuple[list[int], torch.Generator]:
+        """Seeds of the environments, and the policy's generator: functions of seed and place alone."""
+        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.life))
+        words = root.generate_state(self.envs + 1)
+        return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
+
+
+class Fragment(NamedTuple):
+    """T steps of a runner's B environments: the columns of `algorithm.Steps` in numpy, and what to report."""
+
+    steps: tuple[np.ndarray, ...]
+    """obs [T+1, B, *O], action, reward, terminated, truncated [T, B], last_obs [K, *O]"""
+    extras: dict[str, np.ndarray]
+    version: int
+    """Of the weights that acted."""
+    index: int
+    """The runner's."""
+    returns: list[float]
+    """Of the episodes finished in it."""
+    lengths: list[int]
+    acting: float
+    """Seconds in the policy."""
+    stepping: float
+    """Seconds in the environments."""
+
+
+class Actor(nn.Module):
+    """An agent and, where observations are normalised, the numbers for it: what a runner needs from its learner."""
+
+    def __init__(self, agent: nn.Module, norm: Moments | None) -> None:
+        super().__init__()
+        self.agent, self.norm = agent, norm
+
+    def tensors(self) -> list[Tensor]:
+        """Whatever floats it is made of."""
+        kept = [x for x in self.state_dict(keep_vars=True).values() if x.dtype == torch.float32]
+        return [x.detach() for x in kept]
+
+    def pack(self) -> np.ndarray:
+        """Its numbers as one vector [P] float32."""
+        return torch.cat([x.flatten() for x in self.tensors()]).cpu().numpy()
+
+    def unpack(self, flat: np.ndarray) -> None:
+        """Take over another's numbers."""
+        mine = self.tensors()
+        for x, new in zip(mine, torch.tensor(flat).split([x.numel() for x in mine]), strict=True):
+            x.copy_(new.view_as(x))
+
+
+def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> Actor:
+    """An untrained actor for the environments; its initial weights are a function of the seed alone.
+
+    Raises:
+        ValueError: the algorithm cannot handle the spaces.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        agent = algorithm.build(env.obs_space, env.action_space)
+    return Actor(agent, Moments(env.obs_space.shape) if normalize_obs else None)
+
+
+class EnvRunner:
+    """Plays `casting.envs` environments, in this process or as a Ray actor.
+
+    Raises:
+        ValueError: environment, options or spaces do not fit.
+    """
+
+    def __init__(self, casting: Casting) -> None:
+        seeds, self.rng = casting.generators()
+        self.casting, self.env = casting, vector(casting.env, casting.envs, casting.env_options)
+        self.actor = build_actor(casting.algorithm, self.env, casting.normalize_obs, casting.seed)
+        self.bounds = bounds(self.env.action_space)
+        self.obs = self.env.reset(seeds)
+        self.version, self.step = -1, 0
+        self.so_far, self.length = np.zeros(casting.envs), np.zeros(casting.envs, int)
+
+    @torch.inference_mode()
+    def sample(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """Play `horizon` steps with the weights.
+
+        Raises:
+            FloatingPointError: an observation or a reward is not finite.
+        """
+        if version != self.version:
+            self.actor.unpack(weights)
+            self.version = version
+        rows, last, extras, done, acting, start = [], [], [], ([], []), 0.0, time.perf_counter()
+        for _ in range(horizon):
+            before = time.perf_counter()
+            action, extra = act(self.casting.algorithm, self.actor, self.obs, True, self.rng)
+            acting += time.perf_counter() - before
+            seen, moved = self.obs, self.advance(action, done)
+            rows.append((seen, action, moved.reward, moved.terminated, moved.truncated))
+            extras.append(extra)
+            if moved.truncated.any():
+                last.append(moved.obs[moved.truncated])
+        obs, *columns = (np.stack(x) for x in zip(*rows, strict=True))
+        obs, cut = np.concatenate([obs, self.obs[None]]), np.concatenate(last) if last else self.obs[:0]
+        self.check(obs, columns[1])
+        columns[1] = columns[1].astype(np.float32)
+        beside = {k: np.stack([e[k] for e in extras]) for k in extras[0]}
+        stepping = time.perf_counter() - start - acting
+        return Fragment((obs, *columns, cut), beside, version, self.casting.index, *done, acting, stepping)
+
+    def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Any:
+        """One step; episodes that end are noted in `done` (returns, lengths), and their environments restarted."""
+        moved = self.env.step(np.clip(action, *self.bounds) if self.bounds else action)
+        self.step += 1
+        self.so_far += moved.reward
+        self.length += 1
+        self.obs, over = moved.obs, moved.terminated | moved.truncated
+        if over.any():
+            done[0].extend(self.so_far[over].tolist())
+            done[1].extend(self.length[over].tolist())
+            self.so_far[over], self.length[over] = 0.0, 0
+            self.obs = self.env.restart(over)
+        return moved
+
+    def check(self, obs: np.ndarray, reward: np.ndarray) -> None:
+        for name, x in (("observation", obs), ("reward", reward)):
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                t = self.step - len(reward) + int(np.argwhere(~np.isfinite(x))[0][0])
+                raise FloatingPointError(f"The environment {self.casting.env} gave a {name} that is not finite, at step {t} of runner {self.casting.index}: mend the environment, or bound what it returns.")
+
+    def state(self) -> dict[str, Any]:
+        """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
+        mine = (self.obs, self.so_far, self.length, self.step, self.rng.get_state().numpy())
+        return {"env": self.env.state(), "runner": pickle.dumps(mine), "life": self.casting.life}
+
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """Go on from a state. False where the environments had to begin new episodes."""
+        obs, so_far, length, self.step, rng = pickle.loads(state["runner"])
+        self.rng.set_state(torch.from_numpy(rng))
+        if state["env"] is None:
+            return False
+        self.env.load(state["env"])
+        self.obs, self.so_far, self.length = obs, so_far, length
+        return True
+
+
+def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
+    """Between what actions are clipped before they reach the environment; None where there is nothing to clip."""
+    return (space.low, space.high) if isinstance(space, gym.spaces.Box) else None
+
+
+def act(algorithm: Algorithm, actor: Actor, obs: np.ndarray, explore: bool, rng: torch.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The policy's actions for obs [B, *O] and its extras."""
+    x = torch.from_numpy(obs).float()
+    out = algorithm.act(actor.agent, actor.norm(x) if actor.norm else x, explore=explore, rng=rng)
+    return out.action.numpy(), {k: v.numpy() for k, v in out.extras.items()}
+
+
+@torch.inference_mode()
+def evaluate(casting: Casting, actor: Actor, episodes: int) -> np.ndarray:
+    """Returns [episodes] of greedy episodes, on environments of their own; each environment plays equally many to the end.
+
+    Counting the first `episodes` to finish would favour short ones.
+    """
+    n = min(episodes, casting.envs)
+    seeds, rng = casting.generators()
+    env = vector(casting.env, n, casting.env_options)
+    limits = bounds(env.action_space)
+    obs, so_far, out = env.reset(seeds[:n]), np.zeros(n), [[] for _ in range(n)]
+    quota = -(-episodes // n)
+    while min(map(len, out)) < quota:
+        action, _ = act(casting.algorithm, actor, obs, False, rng)
+        moved = env.step(np.clip(action, *limits) if limits else action)
+        so_far += moved.reward
+        obs, over = moved.obs, moved.terminated | moved.truncated
+        if over.any():
+            for i in np.flatnonzero(over):
+                out[i].append(float(so_far[i]))
+            so_far[over] = 0.0
+            obs = env.restart(over)
+    env.close()
+    return np.array([x[:quota] for x in out]).T.flatten()[:episodes]
