@@ -66,10 +66,8 @@ def resume(argv: list[str]) -> int:
     from ray_jobs import spec, train
     from ray_jobs.progress import display
     from ray_jobs.run import Run
-    from ray_jobs.settings import Setting
 
-    known = {"quiet": Setting("quiet", bool, False, "Print nothing while it runs.")}
-    said = _read("resume", argv, known, train.resume, words="RUN")
+    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"]}, train.resume, words="RUN")
     with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
         run = train.resume(said.words[0], report=report)
     spec.conclude(run)
@@ -119,9 +117,9 @@ def report(argv: list[str]) -> int:
     from ray_jobs import options
     from ray_jobs import report as it
 
-    said = _read("report", argv, options.of(it.report), it.report, words="[RUN...]", least=0, most=99)
-    runs = {"runs": said.words} if said.words else {}
-    print(it.report(**runs, **said.options))
+    known = {k: s for k, s in options.of(it.report).items() if k != "runs"}
+    said = _read("report", argv, known, it.report, words="[RUN...]", least=0, most=99)
+    print(it.report(runs=said.words, **said.options))
     return 0
 
 

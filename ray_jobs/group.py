@@ -49,11 +49,8 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         outcome = _attempt(run, spec, report, should_stop)
         if outcome is not None:
             return outcome
-        report(
-            {
-                "note": f"a worker died; the group restarts from its last checkpoint (failure {attempt + 1} of {spec.where.max_failures} allowed)"
-            }
-        )
+        allowed = f"failure {attempt + 1} of {spec.where.max_failures} allowed"
+        report({"note": f"a worker died; the group restarts from its last checkpoint ({allowed})"})
     raise Failed(
         f"A worker died {spec.where.max_failures + 1} times, more often than --max_failures allows; "
         f"{run.path / 'log.txt'} says more."

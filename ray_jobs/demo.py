@@ -1,0 +1,45 @@
+"""`reprise demo`: one generative model and one agent, trained for real in a few minutes, and both shown against their claims."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from ray_jobs.progress import display
+from ray_jobs.run import Run, Spec, Where
+from ray_jobs.spec import conclude
+from ray_jobs.train import launch, resume
+
+PARTS = {"ddpm_digits": Where(workers=2, address="local"), "ppo_cartpole": Where(runners=2, address="local")}
+
+
+def demo(*, out: str | None = None, seed: int = 0) -> Path:
+    """Train DDPM on handwritten digits with two DDP workers, then PPO on CartPole-v1 with two env runners, and report.
+
+    A demo that was stopped goes on with the same --out.
+
+    Args:
+        out: folder for both runs and the page; by default runs/demo-<time>.
+        seed: of both runs.
+
+    Returns:
+        the page that shows both.
+    """
+    from ray_jobs.report import report
+
+    folder = Path(out or f"runs/demo-{datetime.now():%Y%m%d-%H%M%S}")
+    print(f"Training {' and '.join(PARTS)} into {folder}; this takes a few minutes.", flush=True)
+    for recipe, where in PARTS.items():
+        conclude(_part(Spec(recipe, {}, seed, where, str(folder / recipe))))
+    page = report(out=str(folder / "report.html"), runs=[str(folder / recipe) for recipe in PARTS])
+    print(f"Both against their claims: {page}")
+    return page
+
+
+def _part(spec: Spec) -> Run:
+    """A run of the demo, begun, gone on with, or found finished."""
+    with display(spec.recipe) as say:
+        if not (Path(str(spec.out)) / "run.json").exists():
+            return launch(spec, report=say, command=["reprise", "train", spec.recipe])
+        found = Run.open(str(spec.out))
+        return found if found.result else resume(str(spec.out), report=say)
