@@ -57,15 +57,19 @@ def resume(location: str, *, report: Report = silent) -> Run:
     return see_through(run.lock(), run.spec, report)
 
 
-def see_through(run: Run, spec: Spec, report: Report) -> Run:
-    """Train in an open, locked run folder until it is finished; leave its status true however this ends."""
+def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
+    """Train in an open, locked run folder until it is finished; leave its status true however this ends.
+
+    Args:
+        told_to_stop: asked as training goes, beside the signals; once True, the run is saved and stopped.
+    """
     steps = spec.settings.get("steps", 0)
     at = max((m["step"] for m in run.metrics()), default=0)
     state = "failed"
     run.status("running", at, steps)
     try:
         with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, report, stop.is_set)
+            done = _train(run, spec, report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
