@@ -41,7 +41,7 @@ def cells(card: Card) -> list[str]:
 def section(card: Card, folder: Path) -> str:
     """How one recipe was run, and what its seeds gave."""
     r = card.result
-    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"`{r.command}`\n"]
+    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
     facts = {
         "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
         "Measured": r.date,

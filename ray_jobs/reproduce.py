@@ -263,11 +263,13 @@ def stoppable() -> Iterator[None]:
 
 def show(measured: Sequence[Result]) -> None:
     """The table, and below it why seeds failed."""
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", "verdict")
+    table = Table("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", box=SIMPLE)
+    table.add_column("verdict", no_wrap=True)
     for r in measured:
         median = results.span(sorted(r.seconds)[len(r.seconds) // 2]) if r.seconds else ""
         colour = "green" if r.holds else "red"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from ray_jobs import pictures
+from ray_jobs.recipe import Claim
+
+
+def test_a_grid_holds_every_pixel_of_every_image(tmp_path: Path) -> None:
+    x = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    path = pictures.grid(x, tmp_path / "deep" / "grid.png", columns=3, side=1)
+    sheet = (imread(path)[..., :3] * 255).round()
+    assert sheet.shape == (2 * 5 + 1, 3 * 7 + 1, 3)
+    for i, image in enumerate(x):
+        top, left = 1 + 5 * (i // 3), 1 + 7 * (i % 3)
+        expected = ((image.numpy() + 1) * 127.5).round().transpose(1, 2, 0)
+        assert (sheet[top : top + 4, left : left + 6] == expected).all()
+    assert (sheet[0] == 255).all()
+    assert (sheet[6:10, 15:21] == 255).all()  # where a sixth would be
+    assert [p.name for p in path.parent.iterdir()] == ["grid.png"]  # nothing is left beside it
+
+
+def test_small_images_are_enlarged_by_a_whole_factor_and_large_values_are_cut(tmp_path: Path) -> None:
+    x = np.full((1, 1, 2, 2), 7.0)
+    x[0, 0, 0, 0] = -7.0
+    sheet = imread(pictures.grid(x, tmp_path / "g.png", side=40))[..., 0]
+    assert sheet.shape == (40, 40)
+    assert (sheet[10:20, 10:20] == 0).all()
+    assert sheet.mean() == 15 / 16
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (0, 1, 8, 8), (2, 2, 8, 8)])
+def test_a_grid_refuses_what_is_no_image(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="a grid takes images"):
+        pictures.grid(np.zeros(shape), tmp_path / "g.png")
+    with pytest.raises(ValueError, match="not finite"):
+        pictures.grid(np.full((1, 1, 2, 2), math.nan), tmp_path / "g.png")
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    pixels = (imread(path)[..., :3] * 255).round().astype(int).reshape(-1, 3)
+    return {tuple(map(int, p)) for p in np.unique(pixels, axis=0)}
+
+
+@pytest.mark.parametrize("shape", [(9, 3, 8, 8), (9, 1, 8, 8), (50, 2), (9, 7), (4, 5, 6, 6), (3, 2, 2)])
+def test_samples_of_every_shape_become_a_picture(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert len(colours(pictures.samples(x, tmp_path / "s.png"))) > 5
+
+
+def test_a_cloud_is_drawn_over_the_truth_and_framed_by_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth, far = rng.normal(size=(400, 2)), np.full((400, 2), 1e6)
+    alone = imread(pictures.scatter(truth, truth, tmp_path / "a.png"))
+    beside = imread(pictures.scatter(far, truth, tmp_path / "b.png"))
+
+    def blue(image: np.ndarray) -> int:  # drawn dots, above the legend
+        upper = image[: int(0.88 * len(image)), :, :3]
+        return int(((upper[..., 2] - upper[..., 0]) > 0.3).sum())
+
+    assert blue(alone) > 500
+    assert blue(beside) == 0
+    with pytest.raises(ValueError, match=r"takes points \[n, 2\]"):
+        pictures.scatter(np.zeros((3, 3)), truth, tmp_path / "c.png")
+
+
+def lines(values: list[float], key: str = "score") -> list[dict[str, float]]:
+    return [{"step": i, key: v} for i, v in enumerate(values)]
+
+
+ORANGE = tuple(int(pictures.ORANGE[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_a_curve_shows_the_claim_on_its_own_metric_only(tmp_path: Path) -> None:
+    claim = Claim("score", at_least=5)
+    own = pictures.curve(lines([1, 2, math.nan, 3]), tmp_path / "a.png", key="score", claim=claim)
+    assert ORANGE in colours(own)
+    nested = pictures.curve(lines([1, 2], "eval/score"), tmp_path / "b.png", key="eval/score", claim=claim)
+    assert ORANGE in colours(nested)
+    other = pictures.curve(lines([1, 2], "loss"), tmp_path / "c.png", key="loss", claim=claim)
+    assert ORANGE not in colours(other)
+    with pytest.raises(ValueError, match="no finite score"):
+        pictures.curve(lines([math.nan]), tmp_path / "d.png", key="score")
+
+
+def test_a_loss_that_falls_far_is_logarithmic_and_a_return_that_rises_is_not() -> None:
+    for values, scale in (([5.0, 1.0, 0.1], "log"), ([15.0, 200.0, 500.0], "linear"), ([1.0, -1.0, -9.0], "linear")):
+        with pictures.figure(3, 2) as (_, axes):
+            pictures.draw(axes, np.arange(3.0), np.array([values]), "loss", None)
+            assert axes.get_yscale() == scale
+
+
+def test_smooth_is_the_mean_of_the_neighbours() -> None:
+    x = np.random.default_rng(0).normal(size=30)
+    slow = [x[max(0, i - 4) : i + 5].mean() for i in range(30)]
+    assert pictures.smooth(x, 4) == pytest.approx(slow)
+
+
+def test_curves_for_a_page_take_its_colours_and_no_names_twice() -> None:
+    import re
+    from xml.etree import ElementTree
+
+    claim = Claim("score", at_least=5)
+    drawn = [pictures.curve_svg([1, 2], [[1.0, 2.0], [None, 3.0]], key="score", claim=claim) for _ in range(2)]
+    ElementTree.fromstring(drawn[0].replace("xlink:", ""))  # well-formed
+    assert "currentColor" in drawn[0]
+    assert "var(--claim)" in drawn[0]
+    assert not re.findall("#[0-9a-fA-F]{6}", drawn[0])
+    assert "<style" not in drawn[0]
+    names = [set(re.findall(r' id="([^"]+)"', svg)) for svg in drawn]
+    assert not names[0] & names[1]
+    assert all(set(re.findall(r"#(\w+)", svg)) <= n for svg, n in zip(drawn, names, strict=True))
