@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,32 +132,42 @@ def stop(process: subprocess.Popen, patience: float = 10.0) -> None:
             continue
 
 
-def run(command: Sequence[str], env: Mapping[str, str], limit: float) -> tuple[int | None, str, str]:
-    """Exit code (None past `limit` seconds), standard output and error of a command in an empty folder."""
+def run(command: Sequence[str], env: Mapping[str, str], limit: float) -> tuple[Row, str]:
+    """Run in an empty folder: {"wall_s": ...} or {"error": what went wrong}, and the standard output."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         with out.open("w") as o, err.open("w") as e:  # files, not pipes: a child left behind cannot hold us up
+            start = time.perf_counter()
             process = subprocess.Popen(command, stdout=o, stderr=e, cwd=folder, env=dict(env), start_new_session=True)
+            watchdog = threading.Timer(limit, stop, [process])  # wait(timeout) would look only every 50 ms
+            watchdog.start()
             try:
-                code: int | None = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                code = None
+                code = process.wait()
+                wall = time.perf_counter() - start
             finally:
+                watchdog.cancel()
                 stop(process)
-        return code, out.read_text(errors="replace"), err.read_text(errors="replace")
+        if wall >= limit:
+            return {"error": f"stopped after the limit of {limit:.0f} s"}, ""
+        if code:
+            return {"error": f"exit code {code}: " + " | ".join(err.read_text().strip().splitlines()[-3:])}, ""
+        return {"wall_s": wall}, out.read_text(errors="replace")
+
+
+def timed(command: Sequence[str], *, ours: bool, limit: float) -> Row:
+    """How long a command takes, as `wall_s`."""
+    return run(command, environment(ours), limit)[0]
 
 
 def measure(command: Sequence[str], *, ours: bool, limit: float) -> Row:
     """The JSON row that a script prints last, with the whole process's `wall_s`; or {"error": what went wrong}."""
-    start = time.perf_counter()
-    code, out, err = run(command, environment(ours), limit)
-    wall = time.perf_counter() - start
-    if code is None:
-        return {"error": f"stopped after the limit of {limit:.0f} s"}
+    row, out = run(command, environment(ours), limit)
+    if "error" in row:
+        return row
     try:
-        return {**json.loads(out.strip().splitlines()[-1]), "wall_s": wall}
+        return {**json.loads(out.strip().splitlines()[-1]), **row}
     except (IndexError, ValueError):
-        return {"error": f"exit code {code}: " + " | ".join(err.strip().splitlines()[-3:])}
+        return {"error": "it printed no JSON row as its last line"}
 
 
 def alternate(names: Sequence[str], rounds: int) -> Iterator[tuple[str, int]]:

@@ -3,27 +3,26 @@
 The time of the wanted return is that of the last line of metrics, which is written when the training stops itself.
 """
 
+import argparse
 import json
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import product
 from protocol import Clock, emit
-
-COMMAND = [sys.executable, "-c", "import sys; from ray_jobs.cli import main; sys.exit(main())"]
 
 
 def main() -> None:
-    seed = sys.argv[sys.argv.index("--seed") + 1]
-    run, began = Path("run"), time.time()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", default="0")
+    seed = parser.parse_args().seed
     clock = Clock()
-    clock.launched = began  # this script's own start is not ours to count
-    words = ["train", "ppo_cartpole", "--stop-return", "475", "--seed", seed, "--out", str(run)]
-    subprocess.run([*COMMAND, *words], check=True, stdout=sys.stderr)
-    found = json.loads((run / "result.json").read_text())["metrics"]
-    ended = os.stat(run / "metrics.jsonl").st_mtime
+    clock.launched = time.time()  # the start of this script is not the product's
+    process = product.start("train", "ppo_cartpole", "--stop-return", "475", "--seed", seed)
+    if process.wait():
+        raise SystemExit(process.returncode)
+    found = json.loads((product.RUN / "result.json").read_text())["metrics"]
+    ended = os.stat(product.RUN / "metrics.jsonl").st_mtime
     clock.began = ended - found["train_seconds"]
     hit = ended - clock.launched if "seconds_to_return" in found else None
     steps = int(found["env_steps"])
