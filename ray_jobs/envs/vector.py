@@ -3,8 +3,10 @@
 Gymnasium's vector environments spend a step on each reset (NEXT_STEP), which must be neither trained on nor counted. Here
 `step` returns the true next observations, and the caller restarts the rows that ended before it acts again.
 """
+
 from __future__ import annotations
 
+import difflib
 import importlib
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +61,9 @@ class Rows:
         self.envs = [flat(make()) for _ in range(n)]
         space = self.envs[0].observation_space
         if not isinstance(space, gym.spaces.Box):
-            raise ValueError(f"The observation space {space} is not supported: it must be Box, or something that flattens to one.")
+            raise ValueError(
+                f"The observation space {space} is not supported: it must be Box, or something that flattens to one."
+            )
         self.obs_space, self.action_space = space, self.envs[0].action_space
         self.obs = np.zeros((n, *space.shape), space.dtype)
 
@@ -130,7 +134,11 @@ class CartPole:
 def flat(env: gym.Env) -> gym.Env:
     """The environment with observations in a Box: Discrete ones become one-hot, tuples and dicts are strung together."""
     space = env.observation_space
-    return env if isinstance(space, gym.spaces.Box) or not space.is_np_flattenable else gym.wrappers.FlattenObservation(env)
+    return (
+        env
+        if isinstance(space, gym.spaces.Box) or not space.is_np_flattenable
+        else gym.wrappers.FlattenObservation(env)
+    )
 
 
 def maker(env: str, options: Mapping[str, Any]) -> Callable[[], gym.Env]:
@@ -144,7 +152,8 @@ def maker(env: str, options: Mapping[str, Any]) -> Callable[[], gym.Env]:
         try:
             make = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
-            raise ValueError(f"The environment '{env}' cannot be found ({error}): give a Gymnasium id or 'package.module:function'.") from None
+            hint = "give a Gymnasium id or 'package.module:function'"
+            raise ValueError(f"The environment '{env}' cannot be found ({error}): {hint}.") from None
         return lambda: make(**options)
     return lambda: _gym_make(env, options)
 
@@ -153,13 +162,23 @@ def _gym_make(env: str, options: Mapping[str, Any]) -> gym.Env:
     try:
         return gym.make(env, disable_env_checker=True, **options)
     except gym.error.DependencyNotInstalled as error:
-        raise ValueError(f"The environment {env} needs a package that is not installed: {_remedy(env, error)}.") from None
+        raise ValueError(
+            f"The environment {env} needs a package that is not installed: {_remedy(env, error)}."
+        ) from None
     except gym.error.Error as error:
-        raise ValueError(f"There is no environment '{env}' ({str(error).split('.')[0]}): `python -c 'import gymnasium; gymnasium.pprint_registry()'` lists what there is.") from None
+        near = difflib.get_close_matches(env, gym.registry, n=3, cutoff=0.3)
+        hint = f"did you mean {' or '.join(near)}" if near else "gymnasium.pprint_registry() lists what there is"
+        raise ValueError(f"There is no environment '{env}' ({str(error).split('.')[0]}): {hint}.") from None
 
 
 def _remedy(env: str, error: Exception) -> str:
-    box2d = env.split("-")[0] in {"LunarLander", "LunarLanderContinuous", "BipedalWalker", "BipedalWalkerHardcore", "CarRacing"}
+    box2d = env.split("-")[0] in {
+        "LunarLander",
+        "LunarLanderContinuous",
+        "BipedalWalker",
+        "BipedalWalkerHardcore",
+        "CarRacing",
+    }
     return "pip install 'reprise[box2d]'" if box2d else str(error).split("\n")[0].rstrip(".")
 
 

@@ -1,10 +1,11 @@
 """DQN balances a pole on a cart, from replayed steps."""
+
 from ray_jobs.recipe import Claim, Headline, Play
 
 system, data = "DQN", "CartPole-v1"
 headline = Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236")
 claim = Claim("episode_return", at_least=475, seeds=5)
-space = {"lr": "loguniform(3e-4,1e-2)", "target_every": "choice(10,30,100)"}
+space = {"lr": "loguniform(3e-4,1e-2)", "target_every": "choice(32,128,512)"}
 
 
 def recipe(
@@ -14,7 +15,7 @@ def recipe(
     gamma: float = 0.99,
     batch: int = 64,
     double: bool = True,
-    target_every: int = 10,
+    target_every: int = 128,
     epsilon: float = 0.04,
 ) -> Play:
     """The settings of stable-baselines3's zoo, with double Q-learning.

@@ -1,4 +1,5 @@
 """Agents: networks that more than one algorithm uses, and policies over them."""
+
 from __future__ import annotations
 
 import math
@@ -82,7 +83,9 @@ def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | Gaussia
 class ActorCritic(nn.Module):
     """A policy network and a value network, apart; observations [*, *O] are flattened."""
 
-    def __init__(self, obs: gym.spaces.Box, action: gym.Space, *, width: int, activation: type[nn.Module] = FastTanh) -> None:
+    def __init__(
+        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, activation: type[nn.Module] = FastTanh
+    ) -> None:
         super().__init__()
         self.event = len(obs.shape)
         self.policy = policy_for(action)

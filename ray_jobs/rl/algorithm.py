@@ -3,6 +3,7 @@
 An algorithm is a frozen dataclass whose fields are its hyperparameters; it keeps nothing else. Networks, optimisers, data and
 generators are passed in, so that the same object serves a learner, a runner and an evaluation on three machines.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

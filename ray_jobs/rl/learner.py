@@ -1,4 +1,5 @@
 """The learner: an agent with its optimisers and all that training it accumulates; alone, or one of several that share gradients."""
+
 from __future__ import annotations
 
 import os
@@ -24,7 +25,9 @@ def tensors(fragments: Sequence[Fragment], device: torch.device) -> Steps:
     *columns, cuts = zip(*(f.steps for f in fragments), strict=True)
     obs, action, reward, terminated, truncated = (torch.from_numpy(np.concatenate(c, 1)).to(device) for c in columns)
     last = torch.from_numpy(np.concatenate(cuts, 0)[order_of_cuts([f.steps[4] for f in fragments])]).to(device)
-    extras = {k: torch.from_numpy(np.concatenate([f.extras[k] for f in fragments], 1)).to(device) for k in fragments[0].extras}
+    extras = {
+        k: torch.from_numpy(np.concatenate([f.extras[k] for f in fragments], 1)).to(device) for k in fragments[0].extras
+    }
     return Steps(as_float(obs), action, reward, terminated, truncated, as_float(last), extras)
 
 
@@ -35,7 +38,7 @@ def as_float(x: Tensor) -> Tensor:
 def order_of_cuts(truncated: Sequence[np.ndarray]) -> np.ndarray:
     """Where in the fragments' last observations, strung together, the joined data's k-th one is."""
     first = np.cumsum([0, *(t.shape[1] for t in truncated)])
-    at = [np.argwhere(t) + [0, b] for t, b in zip(truncated, first, strict=False)]
+    at = [np.argwhere(t) + np.array([0, b]) for t, b in zip(truncated, first, strict=False)]
     steps, column = np.concatenate(at).T
     return np.lexsort((column, steps))
 
@@ -43,7 +46,9 @@ def order_of_cuts(truncated: Sequence[np.ndarray]) -> np.ndarray:
 class Learner:
     """One learner. `world` says who else there is; all its numbers live here, and are what a checkpoint holds."""
 
-    def __init__(self, algorithm: Algorithm, actor: Actor, world: World, *, normalize_reward: bool, device: torch.device) -> None:
+    def __init__(
+        self, algorithm: Algorithm, actor: Actor, world: World, *, normalize_reward: bool, device: torch.device
+    ) -> None:
         self.algorithm, self.actor, self.world, self.device = algorithm, actor.to(device), world, device
         self.optimizers = algorithm.optimizers(actor.agent)
         self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None
@@ -54,8 +59,10 @@ class Learner:
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
         data = tensors(fragments, self.device)
-        stats = self.replay(data, seen) if self.buffer is not None else self.algorithm.update(
-            self.actor.agent, self.optimizers, self.normalised(data), self.world
+        stats = (
+            self.replay(data, seen)
+            if self.buffer is not None
+            else self.algorithm.update(self.actor.agent, self.optimizers, self.normalised(data), self.world)
         )
         self.observe(data, fragments)
         self.version += 1
@@ -93,7 +100,10 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain types."""
-        state = {"actor": self.actor.state_dict(), "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()}}
+        state = {
+            "actor": self.actor.state_dict(),
+            "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
+        }
         state |= {"version": self.version, "owed": self.owed, "rng": self.world.rng.get_state()}
         if self.scale:
             state["scale"] = {"moments": self.scale.moments.state_dict(), "running": dict(self.scale.running)}
@@ -201,7 +211,14 @@ def worker(config: dict[str, Any]) -> None:
     sender = Sender(config["mailbox"], rank)
     world = Together(generator(config["seed"], rank), device)
     training = prepare(
-        config["recipe"], config["seed"], world, config["runners"], sender, sender.report, sender.should_stop, str(device)
+        config["recipe"],
+        config["seed"],
+        world,
+        config["runners"],
+        sender,
+        sender.report,
+        sender.should_stop,
+        str(device),
     )
     result = training.go(ray.get(config["mailbox"].latest.remote()))
     if rank == 0:
@@ -209,7 +226,9 @@ def worker(config: dict[str, Any]) -> None:
     train.report({})
 
 
-def group(config: dict[str, Any], learners: int, run: Any, resume: Any, report: Any, should_stop: Any, failures: int = 3) -> dict[str, float]:
+def group(
+    config: dict[str, Any], learners: int, run: Any, resume: Any, report: Any, should_stop: Any, failures: int = 3
+) -> dict[str, float]:
     """Train with several learners in one Ray Train group; this process records what the first of them says.
 
     Raises:
@@ -225,7 +244,9 @@ def group(config: dict[str, Any], learners: int, run: Any, resume: Any, report: 
         worker,
         train_loop_config=config | {"mailbox": mailbox},
         scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
-        run_config=RunConfig(name="learners", storage_path=os.path.abspath(folder), failure_config=FailureConfig(max_failures=failures)),
+        run_config=RunConfig(
+            name="learners", storage_path=os.path.abspath(folder), failure_config=FailureConfig(max_failures=failures)
+        ),
     )
     with ThreadPoolExecutor(1) as pool:
         done, result = pool.submit(trainer.fit), {}

@@ -1,4 +1,5 @@
 """What a training counts: steps, episodes, and where its time goes."""
+
 from __future__ import annotations
 
 import math

@@ -1,7 +1,9 @@
 """Small networks for reinforcement learning."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,6 @@ def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
 def mlp(sizes: Sequence[int], *, activation: type[nn.Module] = FastTanh, last: float = 1.0) -> nn.Sequential:
     """[*, sizes[0]] -> [*, sizes[-1]]; `last` scales the output layer's weights."""
     layers: list[nn.Module] = []
-    for width_in, width in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for width_in, width in pairwise(sizes[:-1]):
         layers += [orthogonal(nn.Linear(width_in, width), 2**0.5), activation()]
     return nn.Sequential(*layers, orthogonal(nn.Linear(sizes[-2], sizes[-1]), last))

@@ -3,6 +3,7 @@
 The learner owns them: it sees every step of every runner, merges their moments after each update, and sends what to subtract and to
 divide by along with the weights. So acting and learning always use the same numbers, and no two runners can disagree.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable

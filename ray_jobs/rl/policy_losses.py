@@ -1,4 +1,5 @@
 """Policy losses: pure functions of tensors, of any common shape, to be averaged by the caller unless said otherwise."""
+
 from __future__ import annotations
 
 import torch

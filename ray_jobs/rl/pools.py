@@ -1,4 +1,5 @@
 """Pools of environment runners: in this process, or Ray actors. Both give the same numbers; only Ray's can die and be replaced."""
+
 from __future__ import annotations
 
 import itertools
@@ -34,9 +35,14 @@ def connect(address: str | None, cpus: int) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
     mine = {} if address else {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", configure_logging=False, **mine)
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level="ERROR", configure_logging=False, **mine
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(f"The Ray cluster at {address} does not answer ({str(error).splitlines()[0]}): is it up, and its address right?") from None
+        why = str(error).splitlines()[0]
+        raise UsageError(
+            f"The Ray cluster at {address} does not answer ({why}): is it up, and its address right?"
+        ) from None
 
 
 class Pool(Protocol):
@@ -79,7 +85,8 @@ class Local:
         return [r.state() for r in self.runners]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
-        return all([r.load(s) for r, s in zip(self.runners, states, strict=True)])
+        loaded = [r.load(s) for r, s in zip(self.runners, states, strict=True)]
+        return all(loaded)
 
     def close(self) -> None:
         for r in self.runners:
@@ -161,7 +168,9 @@ class Remote:
         self.deaths += 1
         self.failed[index] += 1
         if self.failed[index] >= GIVE_UP:
-            raise UsageError(f"Runner {index} died {GIVE_UP} times in a row ({str(error).splitlines()[0]}): see Ray's log of its process, or try --runners 0.")
+            raise UsageError(
+                f"Runner {index} died {GIVE_UP} times in a row ({error}): see Ray's log of it, or try --runners 0."
+            )
         self.ray.kill(self.runners[index])
         self.castings[index] = replace(self.castings[index], life=self.castings[index].life + 1)
         self.runners[index] = self.actor.remote(self.castings[index])

@@ -1,4 +1,5 @@
 """A replay buffer: a ring of transitions in tensors, sampled uniformly."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -3,6 +3,7 @@
 Two masks, never one: `discount` is gamma where the task went on and 0 where it terminated; `carry` is 1 inside an episode and 0 at
 its last step, for whatever reason. `next_value` is the value of the true next observation, at a truncation too.
 """
+
 from __future__ import annotations
 
 import torch

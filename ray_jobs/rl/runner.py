@@ -1,4 +1,5 @@
 """An environment runner: plays several environments with a policy and hands back what happened, in plain numpy."""
+
 from __future__ import annotations
 
 import pickle
@@ -157,7 +158,10 @@ class EnvRunner:
         for name, x in (("observation", obs), ("reward", reward)):
             if x.dtype.kind == "f" and not np.isfinite(x).all():
                 t = self.step - len(reward) + int(np.argwhere(~np.isfinite(x))[0][0])
-                raise FloatingPointError(f"The environment {self.casting.env} gave a {name} that is not finite, at step {t} of runner {self.casting.index}: mend the environment, or bound what it returns.")
+                where = f"at step {t} of runner {self.casting.index}"
+                raise FloatingPointError(
+                    f"The environment {self.casting.env} gave a {name} that is not finite, {where}: bound what it returns."
+                )
 
     def state(self) -> dict[str, Any]:
         """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
@@ -180,7 +184,9 @@ def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
     return (space.low, space.high) if isinstance(space, gym.spaces.Box) else None
 
 
-def act(algorithm: Algorithm, actor: Actor, obs: np.ndarray, explore: bool, rng: torch.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def act(
+    algorithm: Algorithm, actor: Actor, obs: np.ndarray, explore: bool, rng: torch.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The policy's actions for obs [B, *O] and its extras."""
     x = torch.from_numpy(obs).float()
     out = algorithm.act(actor.agent, actor.norm(x) if actor.norm else x, explore=explore, rng=rng)

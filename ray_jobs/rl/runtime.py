@@ -1,4 +1,5 @@
 """Plays a recipe: sets up the learner and its runners, here or on a Ray cluster, and lets them train."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -68,12 +69,18 @@ def check(recipe: Play, runners: int, learners: int) -> None:
         UsageError: environments cannot be shared out evenly.
     """
     if runners < 0 or learners < 1 or recipe.envs < 1 or recipe.steps < 1:
-        raise UsageError("There must be at least one environment, one step and one learner, and not fewer than 0 runners.")
+        raise UsageError(
+            "There must be at least one environment, one step and one learner, and not fewer than 0 runners."
+        )
     if runners % learners:
-        raise UsageError(f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0.")
+        raise UsageError(
+            f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0."
+        )
     shares = max(runners, learners)
     if recipe.envs % shares:
-        raise UsageError(f"{recipe.envs} environments cannot be shared by {shares} runners: give envs that {shares} divides.")
+        raise UsageError(
+            f"{recipe.envs} environments cannot be shared by {shares} runners: give envs that {shares} divides."
+        )
 
 
 def generator(seed: int, learner: int) -> torch.Generator:
@@ -85,14 +92,28 @@ def generator(seed: int, learner: int) -> torch.Generator:
 def cast(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[Casting]:
     """The runners of one learner, of `runners` altogether."""
     mine = max(runners // learners, 1)
-    one = Casting(recipe.algorithm, recipe.env, recipe.envs // (mine * learners), seed, learner,
-                  env_options=dict(recipe.env_options), normalize_obs=recipe.normalize_obs)
+    one = Casting(
+        recipe.algorithm,
+        recipe.env,
+        recipe.envs // (mine * learners),
+        seed,
+        learner,
+        env_options=dict(recipe.env_options),
+        normalize_obs=recipe.normalize_obs,
+    )
     return [replace(one, index=i) for i in range(mine)]
 
 
 def prepare(
-    recipe: Play, seed: int, world: World, runners: int, run: Recorder, report: Report,
-    should_stop: Callable[[], bool], device: str, rank: int = 0,
+    recipe: Play,
+    seed: int,
+    world: World,
+    runners: int,
+    run: Recorder,
+    report: Report,
+    should_stop: Callable[[], bool],
+    device: str,
+    rank: int = 0,
 ) -> Training:
     """A training of one learner with its runners, ready to go.
 
@@ -104,7 +125,9 @@ def prepare(
         spaces = vector(recipe.env, 1, recipe.env_options)
         actor = build_actor(recipe.algorithm, spaces, recipe.normalize_obs, seed)
         spaces.close()
-        learner = Learner(recipe.algorithm, actor, world, normalize_reward=recipe.normalize_reward, device=torch.device(device))
+        learner = Learner(
+            recipe.algorithm, actor, world, normalize_reward=recipe.normalize_reward, device=torch.device(device)
+        )
         pool = Remote(castings) if runners else Local(castings)
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -1,4 +1,5 @@
 """The one loop: runners -> experience -> learner -> weights -> runners. It knows kinds of experience, and no algorithm."""
+
 from __future__ import annotations
 
 import math
@@ -32,8 +33,16 @@ class Recorder(Protocol):
 class Training:
     """One learner's training; `go` runs it to its end."""
 
-    def __init__(self, recipe: Play, seed: int, learner: Learner, pool: Pool, run: Recorder, report: Report,
-                 should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        recipe: Play,
+        seed: int,
+        learner: Learner,
+        pool: Pool,
+        run: Recorder,
+        report: Report,
+        should_stop: Callable[[], bool],
+    ) -> None:
         self.recipe, self.seed, self.learner, self.pool, self.run = recipe, seed, learner, pool, run
         self.report, self.should_stop = report, should_stop
         self.ledger, self.shares, self.stats, self.lag = Ledger(), Shares(), {}, 0.0
@@ -86,7 +95,9 @@ class Training:
     def verdict(self) -> tuple[bool, bool]:
         """Whether to stop, and whether `stop_return` is reached: the same on every learner."""
         mine, goal = self.ledger, self.recipe.stop_return
-        told = torch.tensor([float(self.should_stop()), sum(mine.returns), float(len(mine.returns))], dtype=torch.float64)
+        told = torch.tensor(
+            [float(self.should_stop()), sum(mine.returns), float(len(mine.returns))], dtype=torch.float64
+        )
         stop, total, count = self.world.mean(told).tolist()
         solved = goal is not None and count * self.world.size >= WINDOW and total / count >= goal
         if solved and math.isnan(mine.reached):
@@ -106,7 +117,9 @@ class Training:
         now, (then, before) = time.monotonic(), self.told
         if last or now - then >= 0.25:
             rate = (step - before) / max(now - then, 1e-9)
-            self.report({"step": step, "steps": recipe.steps, "rate": rate, "unit": "steps", "metrics": self.ledger.recent()})
+            self.report(
+                {"step": step, "steps": recipe.steps, "rate": rate, "unit": "steps", "metrics": self.ledger.recent()}
+            )
             self.told = (now, step)
 
     def save(self, step: int) -> None:
@@ -116,7 +129,11 @@ class Training:
         try:
             self.run.save(step, state)
         except OSError as error:
-            self.report({"note": f"The checkpoint of step {step} could not be written ({error.strerror or error}). Earlier ones are kept."})
+            self.report(
+                {
+                    "note": f"The checkpoint of step {step} could not be written ({error.strerror or error}). Earlier ones are kept."
+                }
+            )
 
     def finite(self) -> dict[str, float]:
         """The last update's numbers.
@@ -127,7 +144,9 @@ class Training:
         stats = {k: float(v) for k, v in self.stats.items()}
         for name, value in stats.items():
             if not math.isfinite(value):
-                raise FloatingPointError(f"{name} became {value} at step {self.ledger.steps}: try a smaller lr. The checkpoint before it is kept.")
+                raise FloatingPointError(
+                    f"{name} became {value} at step {self.ledger.steps}: try a smaller lr. The checkpoint before it is kept."
+                )
         return stats
 
     def metrics(self) -> dict[str, float]:
@@ -147,8 +166,15 @@ class Training:
     def evaluate(self) -> dict[str, float]:
         """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
         recipe, n = self.recipe, min(self.recipe.eval_episodes, 25)
-        casting = Casting(recipe.algorithm, recipe.env, n, self.seed, EVALUATION, env_options=dict(recipe.env_options),
-                          normalize_obs=recipe.normalize_obs)
+        casting = Casting(
+            recipe.algorithm,
+            recipe.env,
+            n,
+            self.seed,
+            EVALUATION,
+            env_options=dict(recipe.env_options),
+            normalize_obs=recipe.normalize_obs,
+        )
         returns = evaluate(casting, self.learner.actor.to("cpu"), recipe.eval_episodes)
         return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
 
@@ -179,8 +205,10 @@ class Training:
 
 def frozen(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Bytes as tensors: a checkpoint that is read for its weights never unpickles an environment."""
-    return [{k: torch.frombuffer(bytearray(x), dtype=torch.uint8) if isinstance(x, bytes) else x for k, x in s.items()}
-            for s in states]
+    return [
+        {k: torch.frombuffer(bytearray(x), dtype=torch.uint8) if isinstance(x, bytes) else x for k, x in s.items()}
+        for s in states
+    ]
 
 
 def thawed(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
 """Value losses: pure functions of tensors, of any common shape, to be averaged by the caller."""
+
 from __future__ import annotations
 
 import torch

@@ -3,6 +3,7 @@
 Source: Mnih et al. 2015, doi:10.1038/nature14236, algorithm 1; van Hasselt et al. 2016, arXiv:1509.06461, eq. 4.
 Differs: Adam in place of RMSProp; Huber's loss on the error in place of clipping its gradient; ReLU networks for vectors.
 """
+
 from __future__ import annotations
 
 import copy
@@ -51,7 +52,7 @@ class DQN:
     """Adam's step size."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
-    target_every: int = 10
+    target_every: int = 128
     """Updates between copies of the online network into the target."""
     explore_for: float = 0.16
     """Share of the training over which epsilon falls."""
@@ -68,7 +69,9 @@ class DQN:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> QAgent:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-            raise ValueError(f"DQN needs a Discrete action space that starts at 0, and this is {action}: take PPO, say.")
+            raise ValueError(
+                f"DQN needs a Discrete action space that starts at 0, and this is {action}: take PPO, say."
+            )
         return QAgent(math.prod(obs.shape), int(action.n), self.width)
 
     def optimizers(self, agent: QAgent) -> dict[str, Optimizer]:
@@ -83,7 +86,9 @@ class DQN:
         wander = torch.rand(best.shape, generator=rng, device=rng.device).to(q.device) < agent.epsilon
         return Act(torch.where(wander, other, best), {})
 
-    def update(self, agent: QAgent, optimizers: Mapping[str, Optimizer], data: Transitions, world: World) -> dict[str, Tensor]:
+    def update(
+        self, agent: QAgent, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
+    ) -> dict[str, Tensor]:
         obs, after = data.obs.flatten(1), data.next_obs.flatten(1)
         with torch.no_grad():
             chooser = agent.q(after) if self.double else None

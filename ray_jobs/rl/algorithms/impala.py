@@ -3,6 +3,7 @@
 Source: Espeholt et al. 2018, arXiv:1802.01561, section 4.
 Differs: feed-forward networks of their own for policy and value; Adam in place of RMSProp; losses are means over steps, not sums.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -57,7 +58,9 @@ class IMPALA:
         action, out = agent.act(obs, explore=explore, rng=rng)
         return Act(action, {"logp": agent.policy.log_prob(out, action)[0]})
 
-    def update(self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World) -> dict[str, Tensor]:
+    def update(
+        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
+    ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
         logp, entropy = agent.log_prob(data.obs[:-1], data.action)
         value, after = values(agent.value, data)

@@ -4,6 +4,7 @@ Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 and 9, algorithm 1.
 Differs: advantages are standardised in each minibatch; policy and value have networks of their own; Gaussian deviations are
 free parameters. Value clipping, annealing and the KL stop are options, as studied by Engstrom et al. 2020, arXiv:2005.12729.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -84,7 +85,9 @@ class PPO:
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World) -> dict[str, Tensor]:
+    def update(
+        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
+    ) -> dict[str, Tensor]:
         scale = 1 - world.progress if self.anneal else 1.0
         optimizers["all"].param_groups[0]["lr"] = self.lr * scale
         batch = self.prepare(agent, data)
@@ -128,4 +131,9 @@ class PPO:
             loss = loss - self.entropy_weight * entropy.mean()
         with torch.no_grad():
             kl = policy_losses.kl_estimate(logratio).mean()
-        return loss, {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach().mean(), "kl": kl}
+        return loss, {
+            "policy_loss": policy.detach(),
+            "value_loss": error.detach(),
+            "entropy": entropy.detach().mean(),
+            "kl": kl,
+        }
