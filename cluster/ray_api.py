@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import shlex
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -94,10 +96,9 @@ class Ray:
     def render(self, job: Job) -> str:
         """The entrypoint, what it needs, and what of the working directory would be uploaded or left out."""
         package = collect(job.workdir)
-        request = _request(job, self.grace)
-        request |= {"entrypoint": shlex.join(hide_command(job.command))}
-        env = hide_env(request["runtime_env"]["env_vars"])
-        lines = [f"# Ray job {job.name}, to {self.url}", *_lines(request), *(f"env {k}={v}" for k, v in env.items())]
+        request = _request(job, self.grace) | {"entrypoint": shlex.join(hide_command(job.command))}
+        request["runtime_env"] = {"env_vars": hide_env(request["runtime_env"]["env_vars"])}
+        lines = [f"# Ray job {job.name}, to {self.url}", json.dumps(request, indent=2, ensure_ascii=False)]
         lines.append(f"working directory {package.root.absolute()}: {len(package.files)} files, {_mib(package.size)}")
         lines += [f"  left out: {path}" for path in package.excluded]
         return "\n".join(lines) + "\n"
@@ -127,15 +128,14 @@ class Ray:
             yield self._ask(lambda client: client.get_job_logs(id))
             return
         sent = 0
-        while True:
-            ended = self.state(id).ended
+        while not self.state(id).ended:
             seen = 0
             for piece in self._tail(id):
                 yield piece[max(sent - seen, 0) :]
                 seen += len(piece)
                 sent = max(sent, seen)
-            if ended:  # asked before the last look, so nothing is missed
-                return
+            time.sleep(0.2)  # the connection may have closed just before the job's state changes, or broken
+        yield self._ask(lambda client: client.get_job_logs(id))[sent:]
 
     def cancel(self, id: str) -> None:
         """SIGTERM to the command and its children, SIGKILL after the grace period that the job was submitted with."""
@@ -148,9 +148,10 @@ class Ray:
 
     @cached_property
     def _client(self) -> JobSubmissionClient:
-        logging.getLogger("ray").setLevel(logging.ERROR)
         from ray.job_submission import JobSubmissionClient
 
+        for name in ("modules.dashboard_sdk", "modules.job.sdk"):  # they tell of every upload and closed connection
+            logging.getLogger(f"ray.dashboard.{name}").setLevel(logging.WARNING)
         with _only_address(self.url):
             return JobSubmissionClient(self.url)
 
@@ -162,8 +163,9 @@ class Ray:
         """One bounded request before Ray's client, which waits for ever: does anything answer at all?"""
         try:
             urllib.request.urlopen(f"{self.url}/api/version", timeout=self.timeout).close()
-        except urllib.error.HTTPError:
-            return  # it answers; what it wants is for Ray's client to say
+        except urllib.error.HTTPError as error:
+            if error.code not in (401, 403):  # what token it wants is for Ray's client to say
+                raise LauncherError(_unreachable(self.url, f"what is there says {error.code}")) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise LauncherError(_unreachable(self.url, reason)) from None
@@ -179,8 +181,10 @@ class Ray:
 
     def _tail(self, id: str) -> Iterator[str]:
         """The job's output from its beginning, as long as the connection holds."""
+        from aiohttp import ClientError
+
         pieces: AsyncIterator[str] = self._client.tail_job_logs(id)
-        with asyncio.Runner() as runner, contextlib.suppress(RuntimeError, OSError):
+        with asyncio.Runner() as runner, contextlib.suppress(RuntimeError, OSError, ClientError):
             while (piece := runner.run(_next(pieces))) is not None:
                 yield piece
 
@@ -232,10 +236,6 @@ def _request(job: Job, grace: float) -> dict[str, Any]:
     wanted = job.resources
     sizes = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "memory": wanted.memory}
     return request | {f"entrypoint_{key}": size for key, size in sizes.items() if size}
-
-
-def _lines(request: dict[str, Any]) -> list[str]:
-    return [f"{key} {value}" for key, value in request.items() if key != "runtime_env"]
 
 
 async def _next(pieces: AsyncIterator[str]) -> str | None:
