@@ -88,8 +88,7 @@ class Ray:
         if job.resources.nodes != 1:
             reasons.append("A job's first process runs on one node of a Ray cluster: leave nodes at 1.")
         try:
-            self._probe()
-            return reasons + unfit(job.resources, self._nodes())
+            return reasons + unfit(job.resources, self.nodes())
         except LauncherError as error:
             return [*reasons, str(error)]
 
@@ -170,8 +169,13 @@ class Ray:
             reason = getattr(error, "reason", None) or error
             raise LauncherError(_unreachable(self.url, reason)) from None
 
-    def _nodes(self) -> list[dict[str, float]]:
-        """The total resources of each living node."""
+    def nodes(self) -> list[dict[str, float]]:
+        """The total resources of each living node.
+
+        Raises:
+            LauncherError: the cluster does not answer in time, or wants another token.
+        """
+        self._probe()
         self._ask(lambda client: client.get_address())  # says first, and clearly, where a token is wrong
         from ray.util.state import list_nodes
 
