@@ -157,9 +157,13 @@ def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
             raise UsageError(
                 f"{name} trains an agent: --workers is for generative models, use --runners and --learners."
             )
-        parts = max(1, where.runners) * where.learners
-        if isinstance(full.get("envs"), int) and full["envs"] % parts:
-            raise UsageError(f"--envs {full['envs']} of {name} do not divide over --runners x --learners = {parts}.")
+        if where.runners % where.learners:
+            raise UsageError(
+                f"--runners {where.runners} cannot be shared by --learners {where.learners}: take a multiple of {where.learners}, or 0."
+            )
+        shares = max(where.runners, where.learners)
+        if isinstance(full.get("envs"), int) and full["envs"] % shares:
+            raise UsageError(f"--envs {full['envs']} of {name} do not divide over {shares} runners: take a multiple of {shares}.")
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Fit | Play:
