@@ -199,8 +199,15 @@ def parse_all(texts: Mapping[str, object], settings: Mapping[str, Any], check: C
                 f"The setting '{name}' is both fixed and varied: give --{name} or --space.{name}, not both."
             )
         for value in dimension.ends():
-            check({**settings, name: value})
+            _try(name, dimension, {**settings, name: value}, check)
     return space
+
+
+def _try(name: str, dimension: Dimension, settings: Mapping[str, Any], check: Check) -> None:
+    try:
+        check(settings)
+    except UsageError as error:
+        raise UsageError(f"In --space.{name} '{dimension}': {error}") from None
 
 
 def grid_size(space: Space) -> int:

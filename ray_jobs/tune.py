@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shlex
 import shutil
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,12 +24,14 @@ from typing import Any
 
 from ray_jobs import leaderboard, population, trial, trials
 from ray_jobs import search as searches
+from ray_jobs.interrupts import environment, interrupts
 from ray_jobs.leaderboard import Leaderboard
+from ray_jobs.outcome import conclude, shown_path
 from ray_jobs.progress import noise_to
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.search import Search
-from ray_jobs.space import sample
+from ray_jobs.space import Dimension, sample
 from ray_jobs.trial import Task, Train
 from ray_jobs.trials import Trial, folder
 
@@ -140,52 +140,13 @@ def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
     interrupted = False
     if left:
         if not quiet and board.trials:
-            print(f"Going on in {_shown(out)}: {task.search.trials - left} of {task.search.trials} trials are done.")
+            print(
+                f"Going on in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
+            )
         with leaderboard.shown(board, quiet) as hear, noise_to(out / "log.txt"):
             interrupted = _search(task, out, concurrent, hear)
     board.trials = {t.number: t for t in trials.load_all(out)}
-    return _conclude(board, out, interrupted, quiet)
-
-
-def _shown(out: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(out.relative_to(Path.cwd()))
-    return str(out)
-
-
-def _conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> int:
-    search, ranked, top = board.search, board.ranked(), board.best()
-    trials.save_all(out, ranked)
-    if top:
-        method = f"{search.scheduler}, {search.search} search"
-        about = f"{search.recipe}: trial {top.name} of {search.trials} ({method}), {leaderboard.reached(top, search)}"
-        trials.save_best(out, top, search.settings, about)
-    logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
-    picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)
-    if not quiet:
-        _print(board, out, ranked, top, interrupted, picture)
-    return 130 if interrupted else 0 if any(t.state == "finished" for t in ranked) else 1
-
-
-def _print(
-    board: Leaderboard, out: Path, ranked: list[Trial], top: Trial | None, interrupted: bool, picture: Path | None
-) -> None:
-    from rich.console import Console
-
-    search, place = board.search, shlex.quote(_shown(out))
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(trials.table(ranked, search.metric, search.progress, f"{search.recipe}, best first"))
-    if top:
-        console.print(
-            f"\nBest: trial {top.name}, {leaderboard.reached(top, search)}.  Its run: {place}/trials/{top.name}"
-        )
-        console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")
-    else:
-        console.print("\nNo trial finished; the table says why, and each trial's log.txt says more.")
-    if picture:
-        console.print(f"Plot: {place}/{picture.name}")
-    if interrupted:
-        console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
+    return conclude(board, out, interrupted, quiet)
 
 
 # ---- on Ray
@@ -193,7 +154,7 @@ def _print(
 
 def _search(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], None]) -> bool:
     """Whether it was interrupted."""
-    with _environment(TUNE_ENVIRONMENT), _interrupts() as interrupted:
+    with environment(TUNE_ENVIRONMENT), interrupts() as interrupted:
         where = task.search.where
         need = _cpus(task.search)
         with _ray(where, need * (concurrent or 1)) as ray:
@@ -314,9 +275,13 @@ def _searcher(search: Search, out: Path, starts: list[dict[str, Any]]) -> Any:
     from ray.tune.search import Searcher
     from ray.tune.search.optuna import OptunaSearch
 
-    known = [s["settings"] for s in starts] or None
+    known = [s["settings"] for s in starts]
     inner = OptunaSearch(
-        _distributions(search), metric="score", mode=search.mode, seed=search.seed, points_to_evaluate=known
+        OptunaSearch.convert_search_space(_distributions(search)),
+        metric="score",
+        mode=search.mode,
+        seed=random.Random(f"{search.seed}/{len(known)}").getrandbits(31),  # one seed would propose the first again
+        points_to_evaluate=known or None,
     )
 
     class Numbered(Searcher):
@@ -348,8 +313,13 @@ def _distributions(search: Search) -> dict[str, Any]:
     """The space in Ray Tune's words."""
     from ray import tune as rt
 
-    return {name: getattr(rt, d.form)(list(d.args)) if d.form == "choice" else getattr(rt, d.form)(*d.args)
+    return {name: rt.choice(list(d.args)) if d.form == "choice" else getattr(rt, _ray_name(d))(*d.args)
             for name, d in search.dimensions.items()}  # fmt: skip
+
+
+def _ray_name(dimension: Dimension) -> str:
+    whole = dimension.form == "quniform" and all(isinstance(x, int) for x in dimension.args)
+    return "qrandint" if whole else dimension.form
 
 
 @dataclass
@@ -428,39 +398,3 @@ def _ray(where: Where, cpus: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM end the search in order: Tune listens for SIGUSR1. A second SIGINT interrupts at once."""
-    event = threading.Event()
-
-    def wish(number: int, _: Any) -> None:
-        again = event.is_set()
-        event.set()
-        if again or signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN, None):
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGUSR1)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, wish)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

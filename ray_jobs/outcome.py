@@ -1,0 +1,50 @@
+"""What a search leaves: the table, best.yaml, trials.json and .csv, the plot, and what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from pathlib import Path
+
+from ray_jobs import trials
+from ray_jobs.leaderboard import Leaderboard, reached
+from ray_jobs.trials import Trial
+
+
+def shown_path(out: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(out.relative_to(Path.cwd()))
+    return str(out)
+
+
+def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> int:
+    search, ranked, top = board.search, board.ranked(), board.best()
+    trials.save_all(out, ranked)
+    if top:
+        method = f"{search.scheduler}, {search.search} search"
+        about = f"{search.recipe}: trial {top.name} of {search.trials} ({method}), {reached(top, search)}"
+        trials.save_best(out, top, search.settings, about)
+    logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
+    picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)
+    if not quiet:
+        _print(board, out, ranked, top, interrupted, picture)
+    return 130 if interrupted else 0 if any(t.state == "finished" for t in ranked) else 1
+
+
+def _print(
+    board: Leaderboard, out: Path, ranked: list[Trial], top: Trial | None, interrupted: bool, picture: Path | None
+) -> None:
+    from rich.console import Console
+
+    search, place = board.search, shlex.quote(shown_path(out))
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console.print(trials.table(ranked, search.metric, search.progress, f"{search.recipe}, best first"))
+    if top:
+        console.print(f"\nBest: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
+        console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")
+    else:
+        console.print("\nNo trial finished; the table says why, and each trial's log.txt says more.")
+    if picture:
+        console.print(f"Plot: {place}/{picture.name}")
+    if interrupted:
+        console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
