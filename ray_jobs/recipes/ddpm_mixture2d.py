@@ -1,0 +1,68 @@
+"""DDPM on a mixture of Gaussians in the plane: the learned score against the exact one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray_jobs.recipe import Claim, Fit, Headline
+
+if TYPE_CHECKING:
+    from datamodules.density2d import Density2D
+    from lightning_modules.diffusion.ddpm import DDPM
+
+system = "DDPM"
+data = "density2d"
+headline = Headline("Ho et al. 2020", arxiv="2006.11239")
+claim = Claim("noise_excess", at_most=0.05)
+space = {"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}
+
+
+def recipe(
+    *,
+    density: str = "ring",
+    steps: int = 3000,
+    batch: int = 1024,
+    lr: float = 3e-3,
+    width: int = 64,
+    depth: int = 3,
+    levels: int = 200,
+    ema: float = 0.998,
+) -> Fit:
+    """DDPM with an MLP on points of a known mixture.
+
+    Args:
+        density: 'ring', 'grid' or 'pinwheel'.
+        steps: optimiser steps.
+        batch: global batch, over all workers.
+        lr: learning rate of Adam, after a warm-up of 100 steps.
+        width: of the hidden layers.
+        depth: residual blocks.
+        levels: noise levels in training and sampling.
+        ema: decay of the weights' average.
+    """
+    from datamodules.density2d import Density2D
+    from lightning_modules.diffusion import noise
+    from lightning_modules.diffusion.ddpm import DDPM
+    from lightning_modules.nets.mlp import MLP
+
+    points = Density2D(batch, name=density)
+    table = noise.linear(levels, 0.1 / levels, 20 / levels)
+    model = DDPM(MLP(points.shape, width=width, depth=depth), points.shape, levels=table, lr=lr, warmup=100)
+    return Fit(model, points, steps, evaluate, ema=ema)
+
+
+def evaluate(model: DDPM, data: Density2D) -> dict[str, float]:
+    """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
+    import torch
+
+    from lightning_modules.metrics import frechet_floor, frechet_of, noise_excess
+
+    rng, truth = torch.Generator().manual_seed(0), data.density.moments()
+    x = data.test(16384)["x"].to(model.device)
+    excess, floor = noise_excess(model.denoiser(), data.density.denoise, x, model.levels, rng=rng)
+    drawn = model.sample(4096, rng=rng, batch=4096).cpu()
+    return {
+        "noise_excess": excess / floor,
+        "frechet_ratio": frechet_of(drawn, truth) / frechet_floor(data.density.draw, truth, 4096, repeats=100),
+        "component_share_error": data.density.coverage(drawn),
+    }
