@@ -140,7 +140,10 @@ def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(aim: str, tmp
     lab = Lab(tmp_path, {0: "495", 1: "hold"})
     driver = drive(aim, lab)
     wait_for(lambda: status(lab, aim, 0) == "finished" and status(lab, aim, 1) == "running")
-    driver.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)  # as a terminal does: to the whole group
+    else:
+        driver.send_signal(number)
     said, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130
     assert "Stopped with 1 of 2 seeds finished" in said
