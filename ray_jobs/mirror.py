@@ -47,6 +47,12 @@ def push(folder: Path, uri: str) -> None:
         fs.rm_file(gone)
 
 
+def exists(uri: str, name: str) -> bool:
+    """Whether the remote folder holds the file `name`."""
+    fs, root = filesystem(uri)
+    return bool(fs.exists(f"{root}/{name}"))
+
+
 def pull(uri: str, folder: Path) -> None:
     """Download every file that is not here with the same size or is not a checkpoint (those never change)."""
     fs, root = filesystem(uri)

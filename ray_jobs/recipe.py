@@ -81,6 +81,7 @@ class Fit:
     accumulate: int = 1
     """Micro-batches that make up one global batch on each worker."""
     precision: Precision = "32-true"
+    """Lightning's precision of weights and computation."""
     compile: bool = False
     """Run the model's forward through torch.compile."""
     save_every: int = 500
@@ -101,8 +102,11 @@ class Play:
     envs: int = 8
     """Parallel environments, over all runners together."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment."""
     normalize_obs: bool = False
+    """Shift and scale observations by their running mean and deviation."""
     normalize_reward: bool = False
+    """Scale rewards by the running deviation of the discounted return."""
     stop_return: float | None = None
     """Stop early once the mean return of the last 100 training episodes reaches this."""
     eval_episodes: int = 100

@@ -152,7 +152,7 @@ class Run:
         """
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         run = cls.at(spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}")
-        if (run.path / "run.json").exists():
+        if run.exists():
             raise UsageError(
                 f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out."
             )
@@ -193,6 +193,12 @@ class Run:
         run._before = max((m["time"] for m in run.metrics()), default=0.0)
         return run
 
+    def exists(self) -> bool:
+        """Whether the folder, or the remote one that it mirrors, holds a run already."""
+        from ray_jobs import mirror
+
+        return mirror.exists(self.uri, "run.json") if self.uri else (self.path / "run.json").exists()
+
     def lock(self) -> Run:
         """Hold the folder until this process ends, however it ends.
 
@@ -208,10 +214,16 @@ class Run:
 
     def release(self) -> None:
         """Let go of the folder and of open files."""
-        for held in (self._lock, self._metrics, self._tensorboard):
+        self._close()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
+
+    def _close(self) -> None:
+        for held in (self._metrics, self._tensorboard):
             if held is not None:
                 held.close()
-        self._lock = self._metrics = self._tensorboard = None
+        self._metrics = self._tensorboard = None
 
     def __str__(self) -> str:
         return self.uri or str(self.path)
@@ -338,6 +350,7 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
+        self._close()
         kept = [m for m in self.metrics() if m["step"] <= step]
         self._before = max((m["time"] for m in kept), default=0.0)
         self._start = time.monotonic()
