@@ -30,7 +30,7 @@ def main() -> None:
         who = contenders(load)
 
         def once(name: str, _: int, who: dict[str, Contender] = who) -> Row:
-            return measure(who[name].command(sys.executable), ours=True, limit=180)
+            return measure(who[name].command(sys.executable), ours=True, limit=300)
 
         report.part(title, list(who), args.rounds, once)
     for title in LOADS:

@@ -12,7 +12,9 @@ RUN = Path("run")
 
 
 def start(*words: str) -> subprocess.Popen:
-    """`reprise WORDS... --out run`, its display on standard error."""
+    """`reprise WORDS... --out run`, its display on standard error; an older run there would be taken for this one."""
+    if RUN.exists():
+        raise FileExistsError(f"{RUN.resolve()} exists: measure in an empty folder")
     return subprocess.Popen([sys.executable, "-c", CONSOLE, *words, "--out", str(RUN)], stdout=sys.stderr)
 
 
