@@ -268,8 +268,9 @@ def show(measured: Sequence[Result]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", box=SIMPLE)
-    table.add_column("verdict", no_wrap=True)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", "verdict"):
+        table.add_column(escape(name), no_wrap=name != "claim", overflow="fold")
     for r in measured:
         median = results.span(sorted(r.seconds)[len(r.seconds) // 2]) if r.seconds else ""
         colour = "green" if r.holds else "red"

@@ -38,6 +38,7 @@ def leave(*_):
 
 
 signal.signal(signal.SIGTERM, leave)
+signal.signal(signal.SIGINT, lambda *_: (run.path / "interrupted").touch())
 
 
 

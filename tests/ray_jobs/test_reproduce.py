@@ -149,6 +149,7 @@ def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(aim: str, tmp
     assert "Stopped with 1 of 2 seeds finished" in said
     assert f"reprise reproduce {aim} --seeds 2 --out {tmp_path / 'out'}" in said
     assert (tmp_path / "out" / aim / "seed-1" / "saved").exists()
+    assert not (tmp_path / "out" / aim / "seed-1" / "interrupted").exists()  # it was told once, by us
 
     lab.go()
     (result,) = measure(aim, lab, count=2)
