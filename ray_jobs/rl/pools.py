@@ -120,6 +120,7 @@ class Remote:
         self.fresh = set(range(len(castings)))
         self.sent: tuple[int, Any] = (-2, None)
         self.busy: dict[Any, tuple[int, float]] = {}
+        self.backlog: list[Fragment] | None = None
 
     def weights(self, weights: np.ndarray, version: int) -> Any:
         """The weights in the object store, put there once for each version."""
@@ -177,16 +178,27 @@ class Remote:
         self.fresh.add(index)
 
     def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """As `Pool.next`; whoever delivered plays on at once, while the learner learns."""
+        if self.backlog is None:  # the first of each come together, lest one that starts late brings old news
+            self.backlog = self.sample(weights, version, horizon)
+        fragment = self.backlog.pop(0) if self.backlog else self.arrival(weights, version, horizon)
         sent = self.weights(weights, version)
-        idle = set(range(len(self.runners))) - {i for i, _ in self.busy.values()}
-        for i in sorted(idle):
-            self.busy[self.runners[i].sample.remote(sent, version, horizon)] = (i, time.monotonic())
-        while True:
+        self.busy[self.runners[fragment.index].sample.remote(sent, version, horizon)] = (
+            fragment.index,
+            time.monotonic(),
+        )
+        return fragment
+
+    def arrival(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """The fragment that is ready first, or a replacement's for one that is overdue."""
+        late: list[Any] = []
+        ready: list[Any] = []
+        while not ready and not late:
             ready, _ = self.ray.wait(list(self.busy), timeout=1.0)
-            late = [r for r, (i, t) in self.busy.items() if time.monotonic() - t > self.limit(i)]
-            for ref in [*ready, *late][:1]:
-                index, begun = self.busy.pop(ref)
-                return self.fetch(index, ref, begun, sent, version, horizon)
+            late = [r for r, (i, begun) in self.busy.items() if time.monotonic() - begun > self.limit(i)]
+        ref = (ready or late)[0]
+        index, begun = self.busy.pop(ref)
+        return self.fetch(index, ref, begun, self.weights(weights, version), version, horizon)
 
     def state(self) -> list[dict[str, Any]]:
         return self.ray.get([r.state.remote() for r in self.runners])

@@ -15,16 +15,21 @@ def accumulate(delta: Tensor, decay: Tensor) -> Tensor:
 
     On the CPU by numpy, whose call costs a third of torch's on the few numbers of a row.
     """
-    if delta.device.type == "cpu":
-        out, d = delta.detach().clone(), decay.detach().expand_as(delta).numpy()
-        rows = out.numpy()
-        for t in range(len(rows) - 2, -1, -1):
-            rows[t] += d[t] * rows[t + 1]
-        return out
-    out, running = torch.empty_like(delta), torch.zeros_like(delta[0])
-    for t in range(len(delta) - 1, -1, -1):
-        running = torch.addcmul(delta[t], decay[t], running)
-        out[t] = running
+    return _on_cpu(delta, decay) if delta.device.type == "cpu" else _anywhere(delta, decay)
+
+
+def _on_cpu(delta: Tensor, decay: Tensor) -> Tensor:
+    out = delta.detach().clone()
+    rows, factors = out.numpy(), decay.detach().numpy()
+    for t in range(len(rows) - 2, -1, -1):
+        rows[t] += factors[t] * rows[t + 1]
+    return out
+
+
+def _anywhere(delta: Tensor, decay: Tensor) -> Tensor:
+    out = delta.detach().clone()
+    for t in range(len(out) - 2, -1, -1):
+        out[t].addcmul_(decay[t], out[t + 1])
     return out
 
 

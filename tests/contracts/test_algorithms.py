@@ -1,0 +1,107 @@
+"""What the runtime relies on, for every file in `ray_jobs/rl/algorithms`: nobody has to list a new one here."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from ray_jobs.recipe import Play
+from ray_jobs.rl import algorithms, runtime
+from ray_jobs.rl.algorithm import Fresh, Replay, Stream
+
+SPACES = {"discrete": gym.spaces.Discrete(3), "box": gym.spaces.Box(-2.0, 2.0, (2,), np.float32)}
+OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+
+
+def found():
+    """Every frozen dataclass with an `update`, with its module."""
+    for m in pkgutil.iter_modules(algorithms.__path__):
+        module = importlib.import_module(f"{algorithms.__name__}.{m.name}")
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == module.__name__ and hasattr(cls, "update"):
+                yield pytest.param(module, cls, id=m.name)
+
+
+every = pytest.mark.parametrize(("module", "cls"), list(found()))
+
+
+def test_there_are_some():
+    assert len(list(found())) >= 3
+
+
+@every
+def test_it_is_small_and_says_where_it_comes_from(module, cls):
+    source = inspect.getsource(module)
+    assert "Source:" in module.__doc__
+    assert len(source.splitlines()) <= 200
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    for f in dataclasses.fields(cls):
+        assert re.search(rf'^    {f.name}: .* = .*\n    """', source, re.MULTILINE), (
+            f"{f.name} lacks a docstring or default"
+        )
+
+
+@every
+def test_experience_is_of_a_known_kind(module, cls):
+    assert isinstance(cls().experience, Fresh | Stream | Replay)
+    assert 0 < cls().gamma <= 1
+
+
+@every
+@pytest.mark.parametrize("kind", SPACES)
+def test_actions_fit_the_space(module, cls, kind):
+    """Drawn or greedy: shape and type of the space, extras per environment; or a space refused in one sentence."""
+    space, rng = SPACES[kind], torch.Generator().manual_seed(0)
+    try:
+        agent = cls().build(OBS, space)
+    except ValueError as error:
+        assert str(space) in str(error)
+        return
+    obs = torch.randn(5, 4, generator=rng)
+    for explore in (True, False):
+        with torch.no_grad():
+            act = cls().act(agent, obs, explore=explore, rng=rng)
+        assert act.action.shape == (5, *space.shape)
+        assert act.action.dtype == (torch.int64 if kind == "discrete" else torch.float32)
+        assert all(len(x) == 5 for x in act.extras.values())
+
+
+@every
+def test_a_greedy_action_is_no_matter_of_luck(module, cls):
+    agent, obs = cls().build(OBS, SPACES["discrete"]), torch.randn(50, 4)
+    with torch.no_grad():
+        first, second = (
+            cls().act(agent, obs, explore=False, rng=torch.Generator().manual_seed(s)).action for s in (1, 2)
+        )
+    assert torch.equal(first, second)
+
+
+class Nothing:
+    """A recorder that keeps the last state."""
+
+    def log(self, step, metrics): ...
+
+    def save(self, step, state):
+        self.state = state
+
+
+@every
+def test_same_seed_same_result_and_every_weight_moves(module, cls):
+    plan = Play(cls(), "CartPole-v1", steps=3000, envs=4, eval_episodes=2)
+    results, runs = [], [Nothing(), Nothing()]
+    for run in runs:
+        results.append(runtime.play(plan, seed=3, run=run))
+        results[-1].pop("train_seconds")
+    assert results[0] == results[1]
+    begun = runtime.build_actor(plan.algorithm, runtime.vector(plan.env, 1, {}), False, 3).state_dict()
+    learned = runs[0].state["learners"][0]["learner"]["actor"]
+    assert begun.keys() == learned.keys()
+    moved = [not torch.equal(begun[k], learned[k]) for k in begun if begun[k].dtype.is_floating_point]
+    assert sum(moved) >= len(moved) / 2

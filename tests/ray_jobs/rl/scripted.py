@@ -1,0 +1,122 @@
+"""Small environments whose every number is known, and small algorithms to play them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from ray_jobs.rl.algorithm import Act, Fresh, adam
+
+
+class Count(gym.Env):
+    """Observes (episode number, steps so far); terminates after 3 steps in even episodes, is truncated after 5 in odd ones."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.episode, self.t = -1, 0
+
+    def look(self) -> np.ndarray:
+        return np.array([self.episode, self.t], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.t = self.episode + 1, 0
+        return self.look(), {}
+
+    def step(self, action):
+        self.t += 1
+        even = self.episode % 2 == 0
+        return self.look(), 10.0 * self.episode + self.t, even and self.t == 3, not even and self.t == 5, {}
+
+
+class Broken(Count):
+    """Its reward is NaN at the seventh step."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward, *rest = super().step(action)
+        return obs, (float("nan") if self.steps == 7 else reward), *rest
+
+
+class Deadly(Count):
+    """Its process dies, once only, at the tenth step; `mark` is the file that remembers. `how`: 'exit' or 'hang'."""
+
+    def __init__(self, mark: str, how: str = "exit") -> None:
+        super().__init__()
+        self.mark, self.how, self.steps = mark, how, 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 10 and not os.path.exists(self.mark):
+            open(self.mark, "w").close()
+            if self.how == "exit":
+                os._exit(1)
+            time.sleep(3600)
+        return super().step(action)
+
+
+class Unpicklable(Count):
+    """Refuses to be saved midway, as Box2D's worlds do."""
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle a world")
+
+
+class Continuous(Count):
+    """Box actions; the reward tells what arrived."""
+
+    action_space = gym.spaces.Box(-0.5, 0.5, (3,), np.float32)
+
+    def step(self, action):
+        obs, _, *rest = super().step(0)
+        return obs, float(np.abs(action).max()), *rest
+
+
+@dataclass(frozen=True)
+class Still:
+    """Always action 0, and a loss that moves a single weight by its data's mean."""
+
+    horizon: int = 8
+    gamma: float = 0.9
+    poison: int = -1
+    """The update whose loss is NaN."""
+
+    @property
+    def experience(self) -> Fresh:
+        return Fresh(self.horizon)
+
+    def build(self, obs, action):
+        return torch.nn.Linear(int(np.prod(obs.shape)), 1)
+
+    def optimizers(self, agent):
+        return {"all": adam(agent, 1e-2)}
+
+    def act(self, agent, obs, *, explore, rng):
+        return Act(torch.zeros(len(obs), dtype=torch.int64), {"seen": obs.clone()})
+
+    def update(self, agent, optimizers, data, world):
+        return {
+            "loss": torch.tensor(float("nan") if world.progress * 100 > self.poison >= 0 else data.reward.mean().item())
+        }
+
+
+class Memory:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines, self.states = [], []
+
+    def log(self, step, metrics):
+        self.lines.append((step, dict(metrics)))
+
+    def save(self, step, state):
+        self.states.append((step, state))

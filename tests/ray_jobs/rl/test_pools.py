@@ -1,0 +1,84 @@
+"""Where runners run must not change what they compute; one that dies is replaced, and training goes on."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ray_jobs.recipe import Play
+from ray_jobs.rl import pools, runtime
+from ray_jobs.rl.algorithm import Alone
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.impala import IMPALA
+from ray_jobs.rl.algorithms.ppo import PPO
+from tests.ray_jobs.rl.scripted import Memory
+
+SMALL = {
+    "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16),
+    "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
+}
+SCRIPTED = "tests.ray_jobs.rl.scripted:"
+
+
+def recipe(algorithm, env="CartPole-v1", **more) -> Play:
+    return Play(algorithm, env, **({"steps": 512, "envs": 4, "eval_episodes": 2} | more))
+
+
+def trained(plan: Play, pool, *, seed=3, runners=2):
+    """The result and the weights after training with `runners` runners in the given kind of pool."""
+    training = runtime.prepare(
+        plan, seed, Alone(runtime.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
+    )
+    training.pool = pool(runtime.cast(plan, seed, 0, 1, runners))
+    result = training.go()
+    result.pop("train_seconds")
+    return result, training.learner.actor.pack()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ray_changes_nothing(name, ray_cluster):
+    plan = recipe(SMALL[name], normalize_obs=True, normalize_reward=True)
+    (here, w_here), (there, w_there) = trained(plan, pools.Local), trained(plan, pools.Remote)
+    assert here == there
+    assert (w_here == w_there).all()
+
+
+def test_one_ray_runner_is_the_runner_in_process(ray_cluster):
+    plan = recipe(SMALL["ppo"])
+    results = [runtime.play(plan, seed=1, run=Memory(), runners=n) for n in (0, 1)]
+    for r in results:
+        r.pop("train_seconds")
+    assert results[0] == results[1]
+
+
+def test_a_stream_reports_its_lag(ray_cluster):
+    memory = Memory()
+    runtime.play(recipe(IMPALA(width=16), steps=800, log_every=1), seed=0, run=memory, runners=2)
+    lags = [m["policy_lag"] for _, m in memory.lines]
+    assert max(lags) >= 1, "a runner plays on while its fragment is learned from"
+    assert all(0 <= lag <= 10 for lag in lags)
+
+
+@pytest.mark.parametrize("how", ["exit", "hang"])
+def test_a_runner_that_dies_or_hangs_is_replaced(how, ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "CALL_LIMIT", 2.0)
+    options = {"mark": str(tmp_path / "died"), "how": how}
+    plan = recipe(
+        dataclasses.replace(SMALL["ppo"], horizon=4), SCRIPTED + "Deadly", env_options=options, envs=2, steps=64
+    )
+    result = runtime.play(plan, seed=0, run=Memory(), runners=2)
+    assert (tmp_path / "died").exists()
+    assert result["runner_deaths"] == 1
+    assert result["env_steps"] == 64
+
+
+def test_two_learners_agree(ray_cluster):
+    """Through Ray Train: what the second learner holds at the end is what the first holds, bit for bit."""
+    memory = Memory()
+    result = runtime.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=0)
+    assert result["env_steps"] == 512
+    step, state = memory.states[-1]
+    first, second = (s["learner"]["actor"] for s in state["learners"])
+    assert step == 512
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[k], second[k]) for k in first)

@@ -1,0 +1,220 @@
+"""What a runner hands back: every step once, no reset steps, and the true last observations."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from ray_jobs.envs.vector import CartPole, Rows, vector
+from ray_jobs.recipe import Play, UsageError
+from ray_jobs.rl import runtime
+from ray_jobs.rl.algorithm import values
+from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.learner import tensors
+from ray_jobs.rl.replay import transitions
+from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from tests.ray_jobs.rl.scripted import Memory, Still
+
+SCRIPTED = "tests.ray_jobs.rl.scripted:"
+
+
+def runner(env: str = SCRIPTED + "Count", n: int = 1, **more) -> EnvRunner:
+    return EnvRunner(Casting(Still(), env, n, seed=0, **more))
+
+
+def sample(r: EnvRunner, T: int):
+    return r.sample(r.actor.pack(), 0, T)
+
+
+def test_every_number_of_a_scripted_environment():
+    """Episode 0 terminates after 3 steps, episode 1 is cut after 5, episode 2 begins: nine steps, and no step resets."""
+    fragment = sample(runner(), 9)
+    data = tensors([fragment], torch.device("cpu"))
+    episode, t = data.obs[:, 0].T
+    assert episode.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2]
+    assert t.tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 0, 1]
+    assert data.reward[:, 0].tolist() == [1, 2, 3, 11, 12, 13, 14, 15, 21]
+    assert data.terminated[:, 0].nonzero().flatten().tolist() == [2]
+    assert data.truncated[:, 0].nonzero().flatten().tolist() == [7]
+    assert data.last_obs.tolist() == [[1, 5]]
+    assert fragment.returns == [6, 65]
+    assert fragment.lengths == [3, 5]
+    assert torch.equal(data.extras["seen"], data.obs[:-1])
+
+
+def test_the_value_after_a_cut_is_that_of_the_true_last_observation():
+    data = tensors([sample(runner(), 9)], torch.device("cpu"))
+    v, after = values(lambda obs: 100 * obs[..., 0] + obs[..., 1], data)
+    assert v[:, 0].tolist() == [0, 1, 2, 100, 101, 102, 103, 104, 200]
+    assert after[[0, 1, 3, 4, 5, 6, 7, 8], 0].tolist() == [
+        1,
+        2,
+        101,
+        102,
+        103,
+        104,
+        105,
+        201,
+    ]  # row 2 ended: it has none
+
+
+def test_replayed_steps_know_their_true_successors():
+    step = transitions(tensors([sample(runner(), 9)], torch.device("cpu")))
+    followed = ~step.terminated
+    assert torch.equal(step.next_obs[followed, 1], step.obs[followed, 1] + 1)
+    assert torch.equal(step.next_obs[followed, 0], step.obs[followed, 0])
+
+
+def test_fragments_side_by_side_keep_their_last_observations():
+    """Two runners whose cuts interleave in time."""
+    one, two = runner(n=2), runner(n=1)
+    sample(two, 3)  # the second is out of step with the first
+    data = tensors([sample(one, 12), sample(two, 12)], torch.device("cpu"))
+    before = data.obs[:-1][data.truncated]
+    assert len(before) == len(data.last_obs) >= 3
+    assert torch.equal(data.last_obs, before + torch.tensor([0.0, 1.0]))
+
+
+def test_fragments_follow_on_each_other():
+    whole, halves = runner(n=2), runner(n=2)
+    together = sample(whole, 10)
+    first, second = sample(halves, 4), sample(halves, 6)
+    assert np.array_equal(first.steps[0][-1], second.steps[0][0])
+    assert np.array_equal(np.concatenate([first.steps[2], second.steps[2]]), together.steps[2])
+    assert first.returns + second.returns == together.returns
+
+
+def test_the_vectorised_cart_pole_is_gymnasiums():
+    """Same state and actions: the same observations, rewards and ends as the single environment, until each has ended."""
+    fast, rng = CartPole(5, max_episode_steps=30), np.random.default_rng(0)
+    obs = fast.reset([3])
+    slow = [gym.make("CartPole-v1", max_episode_steps=30).unwrapped for _ in range(5)]
+    for env, state in zip(slow, fast.env.state.T, strict=True):
+        env.reset()
+        env.state = state.copy()
+    alive = np.ones(5, bool)
+    for t in range(30):
+        action = rng.integers(0, 2, 5)
+        moved = fast.step(action)
+        for i in np.flatnonzero(alive):
+            obs, reward, terminated, _, _ = slow[i].step(int(action[i]))
+            np.testing.assert_allclose(moved.obs[i], obs, rtol=1e-5, atol=1e-6)
+            assert moved.reward[i] == reward
+            assert moved.terminated[i] == terminated
+            assert moved.truncated[i] == (t == 29 and not terminated)
+        alive &= ~(moved.terminated | moved.truncated)
+    assert not alive.any()
+
+
+def test_restarting_some_rows_leaves_the_others():
+    env = CartPole(4)
+    env.reset([0])
+    for _ in range(8):
+        moved = env.step(np.ones(4, int))
+    rows = np.array([True, False, False, True])
+    obs = env.restart(rows)
+    assert np.array_equal(obs[~rows], moved.obs[~rows])
+    assert (np.abs(obs[rows]) <= 0.05).all()
+    assert env.env.steps.tolist() == [0, 8, 8, 0]
+
+
+def test_episodes_are_as_long_as_the_environments_say():
+    """CartPole-v1 pays 1 per step: a return that differs from its length has counted a reset step, or lost one."""
+    r = EnvRunner(Casting(PPO(width=8), "CartPole-v1", 8, seed=1))
+    fragment = sample(r, 200)
+    assert len(fragment.returns) > 10
+    assert fragment.returns == fragment.lengths
+    assert sum(fragment.lengths) + r.length.sum() == 8 * 200
+
+
+def test_box_actions_are_clipped_for_the_environment_and_kept_for_the_learner():
+    r = EnvRunner(Casting(PPO(width=8), SCRIPTED + "Continuous", 2, seed=0))
+    fragment = sample(r, 40)
+    action, reward = fragment.steps[1:3]
+    assert action.shape == (40, 2, 3)
+    assert np.abs(action).max() > 0.5
+    assert reward.max() == 0.5
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1", SCRIPTED + "Count"])
+def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
+    first, second = (EnvRunner(Casting(PPO(width=8), env, 2, seed=5)) for _ in range(2))
+    sample(first, 30)
+    assert second.load(first.state())
+    a, b = sample(first, 30), sample(second, 30)
+    assert all(np.array_equal(x, y) for x, y in zip(a.steps, b.steps, strict=True))
+    assert a.returns == b.returns
+
+
+def test_an_environment_that_cannot_be_saved_begins_anew():
+    env = SCRIPTED + "Unpicklable"
+    first, second = runner(env), runner(env)
+    sample(first, 4)
+    assert second.load(first.state()) is False
+    assert sample(second, 4).steps[0][0].tolist() == [[0, 0]]
+
+
+def test_runners_are_a_function_of_seed_and_place():
+    def told(**place):
+        return sample(EnvRunner(Casting(PPO(width=8), "CartPole-v1", 2, **({"seed": 1} | place))), 5).steps[0]
+
+    torch.manual_seed(1)
+    here = told()
+    torch.manual_seed(2)
+    np.random.seed(7)
+    assert np.array_equal(here, told())
+    for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"life": 1}):
+        assert not np.array_equal(here, told(**other))
+
+
+def test_evaluation_counts_as_many_episodes_of_each_environment():
+    """Episodes of 3 and 5 steps alternate: the first 6 to end would be other ones than 3 of each environment."""
+    casting = Casting(Still(), SCRIPTED + "Count", 2, seed=0)
+    r = EnvRunner(casting)
+    assert evaluate(casting, r.actor, 6).tolist() == [6, 6, 65, 65, 66, 66]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "says"),
+    [
+        ("CartPool-v1", {}, "CartPole-v1"),
+        ("CartPole-v1", {"gravitas": 3}, "gravitas"),
+        ("nowhere:Env", {}, "package.module:function"),
+        (SCRIPTED + "Nothing", {}, "package.module:function"),
+        ("Blackjack-v1", {"nope": 1}, "nope"),
+    ],
+)
+def test_a_wrong_environment_gets_one_sentence(env, options, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        runtime.play(Play(PPO(), env, steps=10, env_options=options), seed=0, run=Memory())
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    def lacking(*args, **options):
+        raise gym.error.DependencyNotInstalled("Box2D is not installed")
+
+    monkeypatch.setattr(gym, "make", lacking)
+    with pytest.raises(ValueError, match=r"pip install 'reprise\[box2d\]'"):
+        vector("LunarLander-v3", 1, {})
+
+
+def test_discrete_observations_become_one_hot():
+    env = vector("FrozenLake-v1", 2, {})
+    assert isinstance(env, Rows)
+    assert env.reset([0, 1]).sum(1).tolist() == [1, 1]
+
+
+def test_a_reward_that_is_not_finite_names_environment_and_step():
+    with pytest.raises(FloatingPointError, match=r"Broken gave a reward that is not finite, at step 6 of runner 0"):
+        sample(runner(SCRIPTED + "Broken"), 9)
+
+
+@pytest.mark.parametrize(
+    ("envs", "runners", "learners"), [(8, 3, 1), (8, 3, 2), (9, 0, 2), (8, -1, 1), (0, 0, 1), (8, 0, 0)]
+)
+def test_shares_that_do_not_come_out_even_are_refused(envs, runners, learners):
+    with pytest.raises(UsageError):
+        runtime.play(
+            Play(PPO(), "CartPole-v1", steps=10, envs=envs), seed=0, run=Memory(), runners=runners, learners=learners
+        )

@@ -1,0 +1,189 @@
+"""The loop: resuming is exact, learners agree, what is wrong stops it, and what is asked for is counted."""
+
+import io
+import math
+import threading
+
+import pytest
+import torch
+
+from ray_jobs.recipe import Play, UsageError
+from ray_jobs.rl import pools, runtime
+from ray_jobs.rl.algorithm import Alone
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.impala import IMPALA
+from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.training import Training
+from tests.ray_jobs.rl.scripted import Memory, Still
+
+ALGORITHMS = {
+    "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16, anneal=True),
+    "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
+    "impala": IMPALA(horizon=16, width=16),
+}
+
+
+def recipe(algorithm, env="CartPole-v1", **more) -> Play:
+    return Play(algorithm, env, **({"steps": 1024, "envs": 4, "eval_episodes": 2} | more))
+
+
+def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runners: int = 1, rank: int = 0) -> Training:
+    """With `runners` runners in this process; told to stop at a step."""
+    made: list[Training] = []
+    t = runtime.prepare(
+        plan, 0, world or Alone(runtime.generator(0, 0)), 0, run, lambda e: None,
+        lambda: made[0].ledger.steps >= stop_at, "cpu", rank,
+    )  # fmt: skip
+    made.append(t)
+    t.pool = pools.Local(runtime.cast(plan, 0, rank, t.world.size, runners * t.world.size))
+    return t
+
+
+def same(a, b) -> bool:
+    """Whether two states are equal, every bit of them but the seconds."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    return a == b or (a != a and b != b)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("runners", [1, 2])
+def test_resuming_is_exact(name, runners):
+    """2N steps, or N, saved to bytes, and N by new objects: the same weights, optimisers, buffers, generators and environments.
+
+    In this process a stream is one runner after the other, hence exact as well.
+    """
+    if name == "impala" and runners == 2:
+        pytest.skip("whose turn it is among the runners is not a part of the state: a stream promises no order")
+    plan = recipe(ALGORITHMS[name], normalize_obs=True, normalize_reward=True)
+    whole, first, second = Memory(), Memory(), Memory()
+    training(plan, whole, runners=runners).go()
+    training(plan, first, stop_at=512, runners=runners).go()
+    assert first.states[-1][0] == 512
+    file = io.BytesIO()
+    torch.save(first.states[-1][1], file)
+    file.seek(0)
+    torch.manual_seed(99)
+    training(plan, second, runners=runners).go(torch.load(file, weights_only=True))
+    (step, a), (_, b) = whole.states[-1], second.states[-1]
+    assert step == 1024
+    a["learners"][0]["runners"], b["learners"][0]["runners"] = [], []  # pickles of equal environments may differ
+    assert same(a, b)
+
+
+def test_a_checkpoint_of_other_runners_is_refused():
+    plan, memory = recipe(ALGORITHMS["ppo"]), Memory()
+    training(plan, memory, stop_at=64).go()
+    with pytest.raises(UsageError, match="resume with as many"):
+        training(plan, Memory(), runners=2).go(memory.states[-1][1])
+
+
+class Threads:
+    """Learners as threads: `mean` meets the others at a barrier, and adds in their order."""
+
+    def __init__(self, n: int) -> None:
+        self.barrier, self.given = threading.Barrier(n), [None] * n
+
+    def world(self, rank: int):
+        world, shared = Alone(runtime.generator(0, rank), size=len(self.given), rank=rank), self
+
+        def mean(x):
+            shared.given[rank] = x.detach().clone()
+            shared.barrier.wait()
+            out = torch.stack(shared.given).mean(0)
+            shared.barrier.wait()
+            return out
+
+        world.mean = mean
+        return world
+
+
+def run_learners(plan: Play, n: int) -> list[Training]:
+    threads = Threads(n)
+    made = [training(plan, Memory(), world=threads.world(i), rank=i) for i in range(n)]
+    jobs = [threading.Thread(target=t.loop) for t in made]
+    [j.start() for j in jobs]
+    [j.join(60) for j in jobs]
+    return made
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_learners_agree_bit_for_bit(name):
+    plan = recipe(ALGORITHMS[name], normalize_obs=True, normalize_reward=True, steps=512)
+    one, two = run_learners(plan, 2)
+    assert one.ledger.steps == two.ledger.steps == 512
+    assert (one.learner.actor.pack() == two.learner.actor.pack()).all()
+
+
+def test_two_learners_with_a_runner_each_are_one_with_two():
+    """On the same data, and with the whole batch in each gradient: up to the order of sums."""
+    plan = recipe(PPO(horizon=32, epochs=3, minibatches=1, width=16, entropy_weight=0.01), steps=256)
+    pair = run_learners(plan, 2)
+    alone = training(plan, Memory(), runners=2)
+    alone.pool.close()
+    alone.pool = pools.Local([runtime.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
+    alone.loop()
+    a, b = (torch.from_numpy(t.learner.actor.pack()) for t in (pair[0], alone))
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_saved():
+    plan, memory = recipe(Still(poison=40), "tests.ray_jobs.rl.scripted:Count", save_every=64, log_every=64), Memory()
+    with pytest.raises(FloatingPointError, match=r"loss became nan at step 4\d\d"):
+        runtime.play(plan, seed=0, run=memory)
+    assert memory.states[-1][0] == 384
+    assert all(math.isfinite(m["loss"]) for _, m in memory.lines)
+
+
+def test_told_to_stop_it_saves_and_does_not_evaluate():
+    memory = Memory()
+    result = runtime.play(recipe(ALGORITHMS["ppo"]), seed=0, run=memory, should_stop=lambda: True)
+    assert memory.states[-1][0] == memory.lines[-1][0] == result["env_steps"] == 64
+    assert "episode_return" not in result
+
+
+def test_what_is_logged_saved_and_reported():
+    memory, events = Memory(), []
+    plan = recipe(ALGORITHMS["dqn"], log_every=256, save_every=512)
+    result = runtime.play(plan, seed=0, run=memory, report=events.append)
+    assert [s for s, _ in memory.lines] == [256, 512, 768, 1024]
+    assert [s for s, _ in memory.states] == [512, 1024]
+    assert events[-1]["step"] == events[-1]["steps"] == 1024
+    shares = [v for k, v in memory.lines[-1][1].items() if k.startswith("share_")]
+    assert len(shares) == 4
+    assert sum(shares) == pytest.approx(1.0)
+    assert {"td_loss", "q", "episode_return", "runner_deaths"} <= memory.lines[-1][1].keys()
+    assert {"episode_return", "episode_return_std", "train_return", "env_steps"} <= result.keys()
+
+
+def test_it_stops_at_the_return_it_was_asked_for():
+    """Count's episodes return 6 and 65 and more: the mean passes 200 as soon as 100 of them have ended."""
+    plan = recipe(Still(), "tests.ray_jobs.rl.scripted:Count", stop_return=200.0, steps=100_000)
+    result = runtime.play(plan, seed=0, run=Memory())
+    assert result["train_return"] >= 200
+    assert result["env_steps"] < 2000
+    assert result["seconds_to_return"] == result["train_seconds"]
+
+
+def test_a_full_disk_ends_no_training():
+    class Full(Memory):
+        def save(self, step, state):
+            raise OSError(28, "No space left on device")
+
+    events = []
+    result = runtime.play(recipe(ALGORITHMS["ppo"]), seed=0, run=Full(), report=events.append)
+    assert result["env_steps"] == 1024
+    assert any("could not be written" in e.get("note", "") for e in events)
+
+
+def test_the_same_seed_is_the_same_result_whatever_the_global_generators():
+    results = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        results.append(runtime.play(recipe(ALGORITHMS["ppo"]), seed=4, run=Memory()))
+        results[-1].pop("train_seconds")
+    assert results[0] == results[1]
