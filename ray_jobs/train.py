@@ -163,7 +163,7 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         resume=run.latest(),
         should_stop=should_stop,
     )
-    if metrics is None:
+    if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
     run.finish(metrics, step=made.steps, device="cpu")
     return True
