@@ -98,7 +98,7 @@ def _of_play(made: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, A
     return actor.state_dict(), [g for o in optimizers.values() for g in o.param_groups]
 
 
-def pack(at: Path, trial: Trial, checkpoint: Path, into: Path) -> None:
+def pack(trial: Trial, checkpoint: Path, into: Path) -> None:
     """Put a trial's checkpoint, and what it came from, into a folder for others to take over."""
     shutil.copyfile(checkpoint, into / STATE)
     step = int(checkpoint.stem.removeprefix("step-"))
