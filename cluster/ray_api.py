@@ -199,11 +199,13 @@ class UnknownJob(LauncherError):
 
 def unfit(wanted: Resources, nodes: list[dict[str, float]]) -> list[str]:
     """Reasons for which no node could ever start the job's first process; an idle and a busy node count the same."""
+    if not nodes:
+        return ["The cluster has no living node yet: wait a moment and try again."]
     asked = [("CPU cores", "CPU", wanted.cpus, 1), ("GPUs", "GPU", wanted.gpus, 1)]
     asked.append(("GiB of memory", "memory", wanted.memory, 2**30))
     reasons = []
     for what, key, want, unit in asked:
-        largest = max((node.get(key, 0.0) for node in nodes), default=0.0)
+        largest = max(node.get(key, 0.0) for node in nodes)
         if want > largest:
             reasons.append(
                 f"{want / unit:g} {what} were asked for, and the cluster's largest node has {largest / unit:.4g}."

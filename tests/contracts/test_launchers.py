@@ -1,0 +1,167 @@
+"""What every launcher must do. New files in `cluster/` are found by themselves; each needs a `place` below to run on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import cluster
+from cluster.job import Job, Launcher, LauncherError, Resources, State
+from tests.cluster import heads
+
+METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
+DEADLINE = 90
+AWKWARD = ("two words", 'it\'s "quoted"', "$(touch pwned) `x` $HOME", "line\nbreak", "", "*", "-x", "ü\\n", "a;b&c|d>e")
+
+
+def found() -> list[type]:
+    """Every class of `cluster` that has a launcher's methods."""
+    modules = [importlib.import_module(f"cluster.{m.name}") for m in pkgutil.iter_modules(cluster.__path__)]
+    return [
+        item
+        for module in modules
+        for item in vars(module).values()
+        if inspect.isclass(item) and item.__module__ == module.__name__ and item is not Launcher
+        if all(callable(getattr(item, method, None)) for method in METHODS)
+    ]
+
+
+def place(kind: type, folder: Path) -> Launcher:
+    """A launcher of this kind on a real place of the test's own."""
+    name = kind.__module__.removeprefix("cluster.")
+    if name == "local":
+        return kind(root=folder / "state", grace=1.5)
+    if name == "ray_api":
+        return kind(heads.open_head(), grace=2)
+    pytest.fail(f"cluster/{name}.py has a launcher, and this suite no place to run it on: add one here.")
+
+
+@pytest.fixture(params=found(), ids=lambda kind: kind.__name__)
+def launcher(request, tmp_path) -> Launcher:
+    return place(request.param, tmp_path)
+
+
+def job(tmp_path: Path, program: str, *arguments: str, **more) -> Job:
+    workdir = tmp_path / "work"
+    workdir.mkdir(exist_ok=True)
+    return Job("contract", (sys.executable, "-c", program, *arguments), workdir=workdir, **more)
+
+
+def end(launcher: Launcher, id: str) -> State:
+    """The final state, waited for."""
+    deadline = time.monotonic() + DEADLINE
+    while not (state := launcher.state(id)).ended:
+        assert time.monotonic() < deadline, f"{id} is still {state}"
+        time.sleep(0.05)
+    return state
+
+
+def wait_for(launcher: Launcher, id: str, text: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while text not in "".join(launcher.logs(id, False)):
+        assert time.monotonic() < deadline, f"{id} never printed {text}"
+        time.sleep(0.05)
+
+
+def test_the_launchers_are_found():
+    assert {"Local", "Ray"} <= {kind.__name__ for kind in found()}
+
+
+def test_satisfies_the_protocol(launcher):
+    assert isinstance(launcher, Launcher)
+
+
+def test_render_shows_all_hides_secrets_and_changes_nothing(launcher, tmp_path):
+    wanted = job(
+        tmp_path, "print()", "--hub.token=s3cret", "--password", "s3cret", "--lr", "7", env={"A_TOKEN": "s3cret"}
+    )
+    before = sorted(tmp_path.rglob("*"))
+    text = launcher.render(wanted)
+    assert text == launcher.render(wanted)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "--lr 7" in text
+    assert "contract" in text
+    assert "s3cret" not in text
+
+
+def test_check_finds_nothing_against_a_small_job(launcher, tmp_path):
+    assert launcher.check(job(tmp_path, "print()")) == []
+
+
+def test_check_names_every_reason_and_submits_nothing(launcher, tmp_path):
+    marker = tmp_path / "ran"
+    huge = job(tmp_path, f"open({str(marker)!r}, 'w')", resources=Resources(cpus=1e6, gpus=999, memory=2**60))
+    reasons = launcher.check(huge)
+    for what in ("CPU", "GPU", "memory"):
+        assert sum(what in reason for reason in reasons) == 1, what
+    assert all(reason.endswith(".") and "\n" not in reason for reason in reasons)
+    assert not marker.exists()
+
+
+def test_arguments_and_variables_arrive_verbatim(launcher, tmp_path):
+    program = "import json, os, sys; print('GOT' + json.dumps([sys.argv[1:], os.environ['ODD']]) + 'END')"
+    wanted = job(tmp_path, program, *AWKWARD, env={"ODD": "".join(AWKWARD)})
+    id = launcher.submit(wanted)
+    text = "".join(launcher.logs(id, True))
+    assert json.loads(text.rpartition("GOT")[2].partition("END")[0]) == [list(AWKWARD), "".join(AWKWARD)]
+    assert launcher.state(id) is State.succeeded
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_it_runs_in_the_working_directory(launcher, tmp_path):
+    wanted = job(tmp_path, "print(open('here.txt').read())")
+    (wanted.workdir / "here.txt").write_text("found me")
+    assert "found me" in "".join(launcher.logs(launcher.submit(wanted), True))
+
+
+def test_following_shows_what_comes_later_once_and_ends_with_the_job(launcher, tmp_path):
+    program = "import time\nfor i in range(5): print('line', i, flush=True); time.sleep(0.2)"
+    id = launcher.submit(job(tmp_path, program))
+    text = "".join(launcher.logs(id, True))
+    assert [line for line in text.splitlines() if line.startswith("line ")] == [f"line {i}" for i in range(5)]
+    assert launcher.state(id).ended
+
+
+def test_a_failing_command_fails(launcher, tmp_path):
+    assert end(launcher, launcher.submit(job(tmp_path, "raise SystemExit(3)"))) is State.failed
+
+
+def test_cancelling_leaves_time_to_save(launcher, tmp_path):
+    program = (
+        "import os, signal, time\n"
+        "def save(*_): time.sleep(0.3); print('saved', flush=True); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, save); print('ready', flush=True)\n"
+        "while True: time.sleep(1)"
+    )
+    id = launcher.submit(job(tmp_path, program))
+    wait_for(launcher, id, "\nready" if "ray" in type(launcher).__module__ else "ready")
+    launcher.cancel(id)
+    assert end(launcher, id) is State.cancelled
+    assert "\nsaved" in "".join(launcher.logs(id, False))
+
+
+def test_cancelling_ends_a_deaf_command_after_the_grace_period(launcher, tmp_path):
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('d' + 'eaf', flush=True); time.sleep(600)"
+    id = launcher.submit(job(tmp_path, program))
+    wait_for(launcher, id, "deaf")
+    launcher.cancel(id)
+    assert end(launcher, id) is State.cancelled
+
+
+def test_cancelling_an_ended_job_changes_nothing(launcher, tmp_path):
+    id = launcher.submit(job(tmp_path, "print('done')"))
+    assert end(launcher, id) is State.succeeded
+    launcher.cancel(id)
+    assert launcher.state(id) is State.succeeded
+
+
+def test_an_unknown_job_is_lost_or_refused_and_has_no_logs(launcher):
+    with pytest.raises(LauncherError):
+        "".join(launcher.logs("contract-00000000", False))
