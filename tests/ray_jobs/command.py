@@ -1,0 +1,66 @@
+"""The command line as a user has it: `reprise` in a process of its own, and folders to look into."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""}
+
+
+@contextlib.contextmanager
+def start(*words: object) -> Iterator[subprocess.Popen]:
+    """`reprise words...`, begun; it ends with the block at the latest."""
+    command = [sys.executable, "-m", "ray_jobs.cli", *map(str, words)]
+    process = subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def reprise(*words: object, code: int = 0) -> str:
+    """`reprise words...`, done: what it printed, both streams; its exit code must be `code`."""
+    with start(*words) as process:
+        out, err = process.communicate(timeout=400)
+    assert process.returncode == code, (process.returncode, out, err)
+    return out + err
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    """Look until `condition()` is true, at most so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def lines(run: Path) -> list[dict]:
+    """The metrics of a run, without the times, which no two runs share."""
+    path = Path(run) / "metrics.jsonl"
+    found = [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
+    clocks = ("time", "share", "rate", "per_s", "seconds", "sps")
+    return [{k: v for k, v in line.items() if not any(c in k for c in clocks)} for line in found]
+
+
+def newest(run: Path) -> dict:
+    """The newest checkpoint of a run."""
+    return torch.load(max((Path(run) / "checkpoints").glob("*.ckpt")), weights_only=True)
+
+
+def equal(a, b) -> bool:
+    """Whether two states hold the same bits; clocks, which are no state, aside."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b or (a != a and b != b)

@@ -1,0 +1,79 @@
+"""Settings: what a recipe takes, and one sentence for everything that it does not."""
+
+import pytest
+
+from ray_jobs import settings
+from ray_jobs.recipe import Claim, UsageError, module, names
+from ray_jobs.run import Where
+
+
+def test_types_come_from_the_signature_and_the_kind():
+    typed = settings.check("ddpm_digits", {"lr": "1e-4", "steps": "10", "grad_clip": "0.5", "compile": "true"})
+    assert typed == {"lr": 1e-4, "steps": 10, "grad_clip": 0.5, "compile": True}
+
+
+def test_an_integer_is_a_float_but_not_the_reverse():
+    assert settings.check("ddpm_digits", {"lr": 1}) == {"lr": 1.0}
+    with pytest.raises(UsageError, match=r"--steps of ddpm_digits takes int, not '1\.5'"):
+        settings.check("ddpm_digits", {"steps": "1.5"})
+
+
+def test_dashes_are_underscores():
+    assert settings.check("ddpm_digits", {"grad-clip": 1.0}) == {"grad_clip": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "where", "sentence"),
+    [
+        ("ddpm_digit", {}, {}, "There is no recipe 'ddpm_digit'. Did you mean 'ddpm_digits'"),
+        ("ddpm_digits", {"lrr": 1}, {}, "ddpm_digits has no setting 'lrr'. Did you mean 'lr'?"),
+        ("ddpm_digits", {"lr": "fast"}, {}, "--lr of ddpm_digits takes float, not 'fast'"),
+        ("ddpm_digits", {"precision": "8"}, {}, "32-true | bf16-mixed"),
+        ("ddpm_digits", {"steps": 0}, {}, "--steps of ddpm_digits must be at least 1, not 0"),
+        ("ddpm_digits", {"ema": 1.0}, {}, "--ema of ddpm_digits must be at least 0 and below 1"),
+        ("ddpm_digits", {"batch": 63}, {"workers": 2}, "does not divide into --workers x --accumulate = 2"),
+        ("ddpm_digits", {}, {"runners": 2}, "--runners and --learners are for agents"),
+        ("ddpm_digits", {}, {"workers": 0}, "--workers must be at least 1, not 0"),
+        ("ddpm_digits", {}, {"accelerator": "tpu"}, "There is no accelerator 'tpu'"),
+        ("ppo_cartpole", {}, {"workers": 2}, "--workers is for generative models"),
+        ("ppo_cartpole", {"envs": 5}, {"runners": 2}, "do not divide over 2 runners"),
+        ("ppo_cartpole", {}, {"runners": 3, "learners": 2}, "cannot be shared by --learners 2"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(recipe, given, where, sentence):
+    with pytest.raises(UsageError) as error:
+        settings.check(recipe, given, Where(**where))
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_settings_file(tmp_path):
+    good, bad, odd = tmp_path / "good.yaml", tmp_path / "bad.yaml", tmp_path / "odd.yaml"
+    good.write_text("lr: 1e-3\nsteps: 5\n")
+    bad.write_text("lr: [1\n")
+    odd.write_text("- 1\n")
+    assert settings.check("ddpm_digits", settings.from_file(str(good))) == {"lr": 1e-3, "steps": 5}
+    for path, sentence in (
+        (bad, "is not YAML"),
+        (odd, "must hold 'name: value' lines"),
+        (tmp_path / "none", "cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            settings.from_file(str(path))
+
+
+def test_a_claim_has_one_bound_and_nan_holds_none():
+    with pytest.raises(ValueError, match="exactly one"):
+        Claim("x")
+    assert Claim("x", at_least=1).holds(1) and not Claim("x", at_least=1).holds(0.9)
+    assert Claim("x", at_most=1).holds(1) and not Claim("x", at_most=1).holds(float("nan"))
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_says_what_it_is(name):
+    found = module(name)
+    assert found.__doc__.strip() and found.system and found.data and found.headline.paper
+    assert found.claim is None or isinstance(found.claim, Claim)
+    known = settings.known(name)
+    assert all(s.help for s in known.values()), [s.name for s in known.values() if not s.help]
+    assert "steps" in known and set(getattr(found, "space", {})) <= set(known)
+    assert settings.check(name, {k: s.default for k, s in known.items() if s.default is not None}) is not None

@@ -1,0 +1,229 @@
+"""Training through the command line: what is killed resumes to the same bits, and what fails says why and loses nothing."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_jobs import run as run_module
+from ray_jobs.group import Failed
+from ray_jobs.recipe import UsageError
+from ray_jobs.run import Run, Spec, Where
+from ray_jobs.train import launch, resume
+from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
+
+DIGITS = [
+    "train",
+    "ddpm_digits",
+    "--steps",
+    60,
+    "--width",
+    16,
+    "--levels",
+    10,
+    "--batch",
+    16,
+    "--save_every",
+    10,
+    "--log_every",
+    5,
+]
+POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 10, "log_every": 5, "save_every": 20}
+STATE = ("state_dict", "optimizer_states", "callbacks", "global_step", "lr_schedulers")
+
+
+def same(a: Path, b: Path) -> bool:
+    return lines(a) == lines(b) and all(equal(newest(a)[k], newest(b)[k]) for k in STATE)
+
+
+def points(out: Path, where: Where | None = None, **settings) -> Run:
+    return launch(Spec("ddpm_mixture2d", POINTS | settings, 1, where or Where(address="local"), str(out)))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Digits trained in one go, for each number of workers."""
+    made: dict[int, Path] = {}
+
+    def trained(workers: int) -> Path:
+        if workers not in made:
+            made[workers] = tmp_path_factory.mktemp("digits") / str(workers)
+            reprise(*DIGITS, "--workers", workers, "--out", made[workers], "-q")
+        return made[workers]
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return points(tmp_path_factory.mktemp("points") / "run")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_resumes_to_the_same_bits(digits, workers, tmp_path):
+    killed = tmp_path / "killed"
+    with start(*DIGITS, "--workers", workers, "--out", killed):
+        wait_for(lambda: len(lines(killed)) >= 5)
+    wait_for(lambda: not children(killed))
+    assert len(lines(killed)) < 12
+    assert "going on from step" in reprise("resume", killed)
+    assert same(killed, digits(workers))
+
+
+def children(run: Path) -> list[str]:
+    """The workers that still run for this folder."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
+    return [line for line in found if "ray_jobs.worker" in line and str(run) in line]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_saves_and_says_how_to_go_on(digits, workers, tmp_path):
+    stopped = tmp_path / "stopped"
+    with start(*DIGITS, "--workers", workers, "--out", stopped) as process:
+        wait_for(lambda: len(lines(stopped)) >= 3)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and f"reprise resume {stopped}" in out
+    status = json.loads((stopped / "status.json").read_text())
+    assert status["state"] == "stopped" and newest(stopped)["global_step"] < 60
+    reprise("resume", stopped, "-q")
+    assert same(stopped, digits(workers))
+
+
+def test_a_killed_worker_is_replaced_and_nothing_changes(digits, tmp_path):
+    run = tmp_path / "run"
+    with start(*DIGITS, "--workers", 2, "--out", run) as process:
+        wait_for(lambda: len(lines(run)) >= 4)
+        workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        os.kill(int(workers[-1]), signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and "a worker died; the group restarts" in out, (out, err)
+    assert same(run, digits(2))
+
+
+def test_one_and_two_workers_and_two_micro_batches_take_the_same_steps(plain, tmp_path):
+    """The same global batch: losses agree up to the order of float32 sums."""
+    two = points(tmp_path / "two", Where(workers=2, address="local"))
+    parts = points(tmp_path / "parts", accumulate=2)
+    for other in (two, parts):
+        for a, b in zip(lines(plain.path), lines(other.path), strict=True):
+            assert a["step"] == b["step"] and a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_a_finished_run_has_all_that_a_user_expects(plain):
+    names = {p.name for p in plain.path.iterdir()}
+    assert {
+        "run.json",
+        "status.json",
+        "result.json",
+        "metrics.jsonl",
+        "samples.png",
+        "samples.npy",
+        "curve.png",
+        "log.txt",
+    } <= names
+    assert plain.read("status.json")["state"] == "finished"
+    assert {"noise_excess", "frechet_ratio", "loss"} <= set(plain.result["metrics"])
+
+
+def test_evaluating_again_gives_the_same_numbers(plain):
+    said = json.loads(reprise("evaluate", plain.path, "--json"))
+    for name, value in said["metrics"].items():
+        assert value == pytest.approx(plain.result["metrics"][name], rel=1e-6)
+
+
+def test_sampling_is_a_function_of_the_seed(plain):
+    import numpy as np
+
+    for name in "ab":
+        reprise("sample", plain.path, "--n", 5, "--seed", 3, "--name", name)
+    a, b = (np.load(plain.path / f"{n}.npy") for n in "ab")
+    assert a.shape == (5, 2) and np.array_equal(a, b) and (plain.path / "a.png").stat().st_size > 1000
+
+
+def test_resuming_a_finished_run_is_refused(plain):
+    assert "is finished" in reprise("resume", plain.path, code=2)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Failed, match=r"(loss|gradient|weight).* at step \d+"):
+        points(out, lr=1e30, grad_clip=0, save_every=1)
+    assert Run.open(out).read("status.json")["state"] == "failed"
+    for path in Run.open(out).checkpoints():
+        assert all(torch.isfinite(v).all() for v in torch.load(path, weights_only=True)["state_dict"].values())
+
+
+def full_disk(monkeypatch, *steps: int) -> None:
+    """A disk that is full whenever the checkpoint of one of these steps is written."""
+    honest = run_module.write
+
+    def write(path: Path, data) -> None:
+        if path.suffix == ".ckpt" and int(path.stem.split("-")[1]) in steps:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(path, data)
+
+    monkeypatch.setattr(run_module, "write", write)
+
+
+def test_a_full_disk_in_between_ends_no_training(tmp_path, monkeypatch, plain):
+    full_disk(monkeypatch, 20)
+    said = []
+    run = launch(Spec("ddpm_mixture2d", POINTS, 1, Where(address="local"), str(tmp_path / "run")), report=said.append)
+    assert any("checkpoint of step 20 could not be written" in e.get("note", "") for e in said)
+    assert same(run.path, plain.path)
+
+
+def test_a_full_disk_at_the_end_is_told_and_the_run_can_go_on(tmp_path, monkeypatch, plain):
+    full_disk(monkeypatch, 40)
+    with pytest.raises(Failed, match="No space left on device"):
+        points(tmp_path / "run")
+    monkeypatch.undo()
+    resume(str(tmp_path / "run"))
+    assert same(tmp_path / "run", plain.path)
+
+
+def test_two_runs_in_the_same_folder(plain):
+    with pytest.raises(UsageError, match="already holds a run"):
+        points(plain.path)
+
+
+def test_a_remote_folder_by_uri(tmp_path, monkeypatch, plain):
+    monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "cache"))
+    points(f"file://{tmp_path}/store/run")
+    assert same(tmp_path / "store/run", plain.path) and (tmp_path / "store/run/samples.png").exists()
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bf16-mixed"}, {"ema": 0.0}, {"grad_clip": 0.1}], ids=str)
+def test_options_of_training(tmp_path, settings, plain):
+    changed = points(tmp_path / "run", **settings)
+    assert changed.result["step"] == 40
+    assert ("ema" in settings) == (newest(changed.path)["callbacks"].keys() != newest(plain.path)["callbacks"].keys())
+    if "ema" not in settings:
+        assert lines(changed.path) != lines(plain.path)
+
+
+def test_on_a_ray_cluster_the_same_code_takes_the_same_steps(ray_cluster, plain, tmp_path):
+    said = []
+    address = ray_cluster.get_runtime_context().gcs_address
+    spec = Spec("ddpm_mixture2d", POINTS, 1, Where(workers=2, address=address), str(tmp_path / "run"))
+    run = launch(spec, report=said.append)
+    assert said and run.result["step"] == 40
+    for a, b in zip(lines(plain.path), lines(run.path), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_more_workers_than_the_cluster_has(ray_cluster, tmp_path):
+    spec = Spec("ddpm_mixture2d", POINTS | {"batch": 640}, 1, Where(workers=64, address="auto"), str(tmp_path / "run"))
+    with pytest.raises(UsageError, match="--workers 64 need one each"):
+        launch(spec)
+
+
+def test_a_cluster_that_does_not_answer(tmp_path):
+    said = reprise("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
+    assert "No Ray cluster answers at 127.0.0.1:1" in said and "Traceback" not in said
