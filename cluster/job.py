@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 HIDDEN = "***"
-_SECRET = re.compile(r"token|secret|passw|credential|api_?key|private_?key|access_?key", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(token|secret|password|passwd|passphrase|credentials?|(api|private|access)[_-]?key)(?![a-z])", re.IGNORECASE
+)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
