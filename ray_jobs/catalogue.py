@@ -80,3 +80,52 @@ def show(recipe: str) -> None:
             default = getattr(made, s.name) if s.shared else s.default
             table.add_row(f"  --{s.name}", f"[cyan]{s.typename}[/]", f"{default}", s.help)
         console.print(table)
+
+
+# ---- the table of systems in the README
+
+
+def systems() -> list[dict[str, str]]:
+    """Every system's module, read without importing it: its title, source, what differs, and the recipes that use it."""
+    import ast
+    import re
+    from pathlib import Path
+
+    root, found = Path(__file__).parent.parent, []
+    for file in sorted(f for p in ("lightning_modules", "ray_jobs/rl/algorithms") for f in (root / p).rglob("*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        recipes = [n for n in names() if n.split("_")[0] == file.stem]
+        if "Source:" not in text or not recipes:
+            continue
+        parts = {
+            k: " ".join(v.split()) for k, v in re.findall(r"^(Source|Differs):(.*?)(?=^\w+:|\Z)", text, re.S | re.M)
+        }
+        found.append({"system": module(recipes[0]).system, "what": text.partition("\n")[0].rstrip(".")} | parts)
+        found[-1] |= {"recipes": ", ".join(f"`{r}`" for r in recipes), "file": file.relative_to(root).as_posix()}
+    return found
+
+
+def markdown() -> str:
+    """The systems as a Markdown table."""
+    lines = ["| system | what it is | source | differs | recipes |", "|---|---|---|---|---|"]
+    for s in systems():
+        cells = [f"[{s['system']}]({s['file']})", s["what"], s["Source"], s.get("Differs", ""), s["recipes"]]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    return "\n".join(lines)
+
+
+BEGIN, END = "<!-- systems: python -m ray_jobs.catalogue README.md -->", "<!-- end of systems -->"
+
+
+def with_table(text: str) -> str:
+    """A Markdown page with its table of systems made anew."""
+    head, _, rest = text.partition(BEGIN)
+    return f"{head}{BEGIN}\n{markdown()}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    import sys
+    from pathlib import Path
+
+    page = Path(sys.argv[1])
+    page.write_text(with_table(page.read_text()))

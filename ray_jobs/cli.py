@@ -94,13 +94,17 @@ def evaluate(argv: list[str]) -> int:
 
 def tune(argv: list[str]) -> int:
     """search a recipe's settings with Ray Tune"""
-    from ray_jobs import options, spec
+    from ray_jobs import options
     from ray_jobs import tune as it
+    from ray_jobs.run import Spec
 
-    order = _spec("tune", argv, extra=options.of(it.tune), dotted="space.")
+    known = {k: s for k, s in options.of(it.tune).items() if k != "train"}
+    if argv[:1] == ["--resume"]:
+        said = _read("tune", argv, {k: known[k] for k in ("resume", "concurrent", "quiet")}, it.tune, most=0)
+        return it.tune(Spec(""), **said.options)
+    order = _spec("tune", argv, extra=known, dotted="space.")
     space = {k.removeprefix("space."): v for k, v in order.rest.items() if k.startswith("space.")}
-    others = {k: v for k, v in order.rest.items() if not k.startswith("space.")}
-    return spec.exit_code(it.tune(order.spec, space=space, **others))
+    return it.tune(order.spec, space, **{k: v for k, v in order.rest.items() if not k.startswith("space.")})
 
 
 def reproduce(argv: list[str]) -> int:

@@ -69,11 +69,6 @@ def conclude(run: Run) -> None:
         print(f"claim {claim}: {verdict} by this seed")
 
 
-def exit_code(value: Any) -> int:
-    """A verb's result as an exit code."""
-    return value if isinstance(value, int) else 0
-
-
 def as_flags(where: Where) -> list[str]:
     """The options that `reprise train` needs to run in the same place."""
     changed = [f for f in dataclasses.fields(where) if getattr(where, f.name) != f.default]

@@ -34,7 +34,11 @@ def imports(file: pathlib.Path, *, top_only: bool = False):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
-            start = [*file.relative_to(ROOT).parent.parts][: None if node.level < 2 else 1 - node.level] if node.level else []
+            start = (
+                [*file.relative_to(ROOT).parent.parts][: None if node.level < 2 else 1 - node.level]
+                if node.level
+                else []
+            )
             base = ".".join([*start, *filter(None, [node.module])])
             yield from (f"{base}.{a.name}" for a in node.names)
 
@@ -68,7 +72,14 @@ def test_algorithms_import_their_parts_and_never_each_other(file):
 def test_the_functional_core_imports_torch_alone(name):
     file = ROOT / f"ray_jobs/rl/{name}.py"
     if file.exists():
-        foreign = {n.split(".")[0] for n in imports(file)} - {"__future__", "torch", "numpy", "math", "collections", "typing"}
+        foreign = {n.split(".")[0] for n in imports(file)} - {
+            "__future__",
+            "torch",
+            "numpy",
+            "math",
+            "collections",
+            "typing",
+        }
         assert not foreign, foreign
 
 
@@ -77,7 +88,9 @@ def test_the_runtime_never_names_an_algorithm():
     for name in ("runtime", "training", "runner", "pools", "learner"):
         file = ROOT / f"ray_jobs/rl/{name}.py"
         if file.exists():
-            found = {n.split(".")[-1] for n in imports(file)} | {n.id for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Name)}
+            found = {n.split(".")[-1] for n in imports(file)} | {
+                n.id for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Name)
+            }
             assert not {f.lower() for f in found} & names
 
 

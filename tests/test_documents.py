@@ -1,0 +1,81 @@
+"""The Markdown is run: links lead somewhere, tables are those of the code, commands parse, and the walk-through works."""
+
+import importlib
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from ray_jobs import catalogue
+from ray_jobs.cli import VERBS, check
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:lightning_modules|datamodules|ray_jobs|cluster|tests|benchmarks)/[\w/.]+)`", text):
+        assert (ROOT / path).exists() or "rewards_to_go" in path, path
+
+
+def test_the_table_of_systems_is_made_from_the_docstrings():
+    page = ROOT / "README.md"
+    assert page.read_text() == catalogue.with_table(page.read_text()), "run: python -m ray_jobs.catalogue README.md"
+    assert all(s["Source"] for s in catalogue.systems())
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```(?:bash|text)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line for b in blocks for line in b.splitlines() if line.startswith("reprise ") and " | " not in line]
+
+
+@pytest.mark.parametrize("line", commands(), ids=lambda x: " ".join(x.split()[1:3]))
+def test_the_commands_of_the_readme_exist(line):
+    words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
+    words = [w for w in words if w not in ("--config", "mine.yaml")]
+    if words[0] == "submit":
+        words = words[words.index("train") :]
+    assert words[0] in VERBS
+    check(words)
+
+
+def test_the_verbs_of_the_readme_are_all_the_verbs():
+    text = (ROOT / "README.md").read_text()
+    assert [v for v in VERBS if not re.search(rf"\b{v}\b", text)] == []
+
+
+@pytest.fixture()
+def walked(monkeypatch):
+    """The two files of CONTRIBUTING.md as modules, as if they had been written."""
+    first, second = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
+    made = []
+    for name, text in (
+        ("ray_jobs.rl.algorithms.rewards_to_go", first),
+        ("ray_jobs.recipes.rewards_to_go_cartpole", second),
+    ):
+        module = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, module)
+        exec(compile(text, name, "exec"), module.__dict__)
+        monkeypatch.setattr(
+            importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2], module, raising=False
+        )
+        made.append(module)
+    return made
+
+
+def test_the_walk_through_trains_and_learns(walked):
+    from ray_jobs.rl.runtime import play
+    from tests.contracts.test_algorithms import Nothing, test_actions_fit_the_space
+
+    algorithm, recipe = walked
+    for kind in ("discrete", "box"):
+        test_actions_fit_the_space(algorithm, algorithm.RewardsToGo, kind)
+    result = play(recipe.recipe(steps=20_000), seed=0, run=Nothing())
+    assert result["episode_return"] > 100  # a random policy's is about 22
