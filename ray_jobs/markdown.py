@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray_jobs.report import Card, median, published, tally
-from ray_jobs.results import count, describe, short
+from ray_jobs.report import Card, published, tally
+from ray_jobs.results import count, describe, median, short
 
 HEAD = """# Results
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ray_jobs.pictures import curve_svg
-from ray_jobs.report import Card, median, published, tally
-from ray_jobs.results import Result, count, describe, short
+from ray_jobs.report import Card, published, tally
+from ray_jobs.results import Result, count, describe, median, short
 from ray_jobs.run import now
 
 CSS = """

@@ -8,6 +8,7 @@ import math
 import platform
 import shlex
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -79,14 +80,15 @@ def provenance(runs: Sequence[Run]) -> dict[str, Any]:
     if not runs:
         return {}
     records, reports = [r.read("run.json") or {} for r in runs], [r.result or {} for r in runs]
-    machines = dict.fromkeys(machine(r["device"], r["cores"]) for r in reports)
+    machines = dict.fromkeys(machine(r["device"], r["cores"], c["host"]) for c, r in zip(records, reports, strict=True))
     commits = dict.fromkeys(c["git"] for c in records if c.get("git"))
     return {"machine": "; ".join(machines), "versions": records[-1]["versions"], "git": list(commits)}
 
 
-def machine(device: str, cores: int) -> str:
-    """'AMD EPYC 9B14, 2 cores', or the GPU's name in its place."""
-    return f"{processor() if device == 'cpu' else device}, {cores} cores"
+def machine(device: str, cores: int, host: str) -> str:
+    """'AMD EPYC 9B14, 2 cores', or the GPU's name in its place; another host's CPU is not known by name here."""
+    name = processor() if host == socket.gethostname() else "CPU"
+    return f"{name if device == 'cpu' else device}, {cores} cores"
 
 
 def processor() -> str:

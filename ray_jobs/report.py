@@ -160,11 +160,6 @@ def published(headline: Headline | None) -> str:
     return f"{text} ({headline.where})" if headline.where else text
 
 
-def median(result: Result) -> str:
-    """The median seed's duration, or ''."""
-    return results.span(sorted(result.seconds)[len(result.seconds) // 2]) if result.seconds else ""
-
-
 def tally(cards: Sequence[Card]) -> str:
     """How many claims hold, in one sentence."""
     if all(card.single for card in cards):
@@ -172,4 +167,5 @@ def tally(cards: Sequence[Card]) -> str:
         return f"{reached} of {len(cards)} runs {'reaches its' if reached == 1 else 'reach their'} claim."
     claims = [card.result for card in cards if not card.single]
     held, clear = sum(r.holds for r in claims), sum(r.verdict == "clearly holds" for r in claims)
-    return f"{held} of {len(claims)} claims hold, {clear} of them clearly: the whole interval is on the right side."
+    how = f", {clear} of them clearly: the whole interval is on the right side" if clear else ""
+    return f"{held} of {len(claims)} claims hold{how}."

@@ -141,18 +141,14 @@ def processes(recipe: str, where: Where) -> int:
 
 
 def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = seeds.command) -> tuple[seeds.Start, int]:
-    """Seeds as tasks of a Ray cluster; every node must see the same `out` and have Reprise installed.
+    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`.
 
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
     """
-    import ray
+    from ray_jobs.train import connect
 
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"No Ray cluster answers at {address}: {reason} Check --address and RAY_ADDRESS.") from None
+    ray = connect(address)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     cards = each if any(n.get("GPU") for n in nodes) else 0
     places = sum(int(min(n.get("CPU", 0) // width, n.get("GPU", 0) // cards if cards else math.inf)) for n in nodes)
@@ -171,7 +167,8 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
 
 def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
     """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
-    child = seeds.LocalProcess([sys.executable if word == python else word for word in argv], Path(log))
+    ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
+    child = seeds.LocalProcess([sys.executable if word == python else word for word in argv], Path(log), ours)
     try:
         while child.poll() is None:  # in steps: ray.cancel interrupts Python, not a blocking wait
             time.sleep(0.2)
@@ -268,15 +265,28 @@ def show(measured: Sequence[Result]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("recipe", "claim", "mean [95%]", "IQM", "seeds", "time", "verdict"):
-        table.add_column(escape(name), no_wrap=name != "claim", overflow="fold")
+    table = Table(
+        "recipe",
+        "claim",
+        escape("mean [95%]"),
+        "IQM",
+        "seeds",
+        "time",
+        "verdict",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in table.columns:
+        column.no_wrap = True
     for r in measured:
-        median = results.span(sorted(r.seconds)[len(r.seconds) // 2]) if r.seconds else ""
-        colour = "green" if r.holds else "red"
+        metric, _, bound = str(r.claim).partition(" ")
         iqm = results.short(r.iqm) if r.iqm is not None else ""
-        measured_as = escape(results.describe(r))
-        table.add_row(r.recipe, str(r.claim), measured_as, iqm, results.count(r), median, f"[{colour}]{r.verdict}[/]")
+        seeds_done = results.count(r).partition(" seed")[0]
+        told = f"[{'green' if r.holds else 'red'}]{r.verdict}[/]"
+        table.add_row(
+            f"{r.recipe}\n[dim]{metric}", bound, escape(results.describe(r)), iqm, seeds_done, results.median(r), told
+        )
     console = Console()
     console.print(table)
     for r in measured:

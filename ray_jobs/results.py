@@ -139,6 +139,11 @@ def count(result: Result) -> str:
     return f"{done} of {tried} seeds" if done < tried else f"{done} seed{'' if done == 1 else 's'}"
 
 
+def median(result: Result) -> str:
+    """The median seed's duration, or ''."""
+    return span(sorted(result.seconds)[len(result.seconds) // 2]) if result.seconds else ""
+
+
 def short(x: float) -> str:
     """A number to four significant digits, without exponents from 0.0001 to 10 million."""
     return f"{x:,.0f}" if 1000 <= abs(x) < 1e7 else f"{x:.4g}"

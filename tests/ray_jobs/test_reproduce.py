@@ -227,6 +227,14 @@ def test_the_recorded_command_brings_the_same_plan(aim: str, tmp_path: Path) -> 
     }  # fmt: skip
 
 
+def test_a_machine_is_named_by_its_gpu_or_by_its_own_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "processor", lambda: "Abacus")
+    here = record.socket.gethostname()
+    assert record.machine("cpu", 2, here) == "Abacus, 2 cores"
+    assert record.machine("cpu", 2, here + "x") == "CPU, 2 cores"
+    assert record.machine("NVIDIA H100", 16, here) == "NVIDIA H100, 16 cores"
+
+
 def test_only_the_recipes_own_settings_and_all_seeds_make_its_record(tmp_path: Path) -> None:
     full = Result("aim", Claim("score", at_least=1, seeds=2), "c", seeds=[0], values=[1.0], failures={"1": "why"})
     out = str(tmp_path)
