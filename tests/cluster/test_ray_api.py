@@ -128,9 +128,8 @@ def test_tokens(tmp_path):
     assert "wants a token" in told
     assert "RAY_AUTH_TOKEN_PATH" in told
     assert "bbbb" not in told
-    assert "no living node" in (
-        told := _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(right)})
-    ) or (told == "")
+    told = _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(right)})
+    assert told == "" or "no living node" in told  # it answers; its node may still be joining
 
 
 def _nodes(head: str, auth: dict[str, str]) -> str:
