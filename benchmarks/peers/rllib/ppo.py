@@ -5,7 +5,7 @@ import tempfile
 
 import ray
 import torch
-from protocol import Clock, arguments, emit, greedy_return
+from protocol import Clock, Returns, arguments, emit, greedy_return
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
@@ -14,7 +14,7 @@ def falling(value: float, args) -> float | list:
     return [[0, value], [args.steps, 0.0]] if args.anneal else value
 
 
-def config(args) -> PPOConfig:
+def config(args, returns: Returns) -> PPOConfig:
     """The settings; RLlib's clip cannot fall with time, and its extra KL penalty is off as in the other peers."""
     model = DefaultModelConfig(fcnet_hiddens=[64, 64], fcnet_activation="tanh", vf_share_layers=False)
     training = {
@@ -30,24 +30,18 @@ def config(args) -> PPOConfig:
         .env_runners(num_env_runners=0, num_envs_per_env_runner=args.envs, gym_env_vectorize_mode=vectorised)
         .training(**training)
         .rl_module(model_config=model)
+        .callbacks(on_episode_end=listener(returns))
         .debugging(seed=args.seed, log_level="ERROR")
     )
 
 
-class Watch:
-    """Trains until the steps are done or the mean return of the last 100 episodes is there."""
+def listener(returns: Returns):
+    """What RLlib calls at the end of an episode, in this process; `prev_episode_chunks` are its earlier fragments."""
 
-    def __init__(self, args, clock: Clock) -> None:
-        self.args, self.clock, self.steps, self.episodes, self.hit = args, clock, 0, 0, None
+    def ended(episode, prev_episode_chunks, **_) -> None:
+        returns.last.append(sum(part.get_return() for part in [*prev_episode_chunks, episode]))
 
-    def done(self, result: dict) -> bool:
-        seen = result["env_runners"]
-        self.steps = int(seen["num_env_steps_sampled_lifetime"])
-        self.episodes += int(seen.get("num_episodes", 0))
-        mean = seen.get("episode_return_mean", float("nan"))  # over the last 100
-        if self.args.until is not None and self.episodes >= 100 and mean >= self.args.until:
-            self.hit = self.clock.since_launch()
-        return self.hit is not None or self.steps >= self.args.steps
+    return ended
 
 
 @torch.no_grad()
@@ -60,18 +54,19 @@ def score(algorithm) -> float:
 
 def main() -> None:
     args, clock = arguments(), Clock()
+    returns = Returns(args.until)
     torch.set_num_threads(1)
     logging.getLogger("ray").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="rllib-", ignore_cleanup_errors=True) as folder:
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=folder,
                  object_store_memory=100_000_000)  # fmt: skip
-        algorithm = config(args).build_algo()
+        algorithm = config(args, returns).build_algo()
         clock.begin()
-        watch = Watch(args, clock)
-        while not watch.done(algorithm.train()):
-            pass
-        rate = clock.rate(watch.steps)
-        emit(rate=rate, hit=watch.hit, steps=watch.steps, score=score(algorithm), clock=clock)
+        steps = 0
+        while steps < args.steps and not returns.reached():
+            steps = int(algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+        rate, hit = clock.rate(steps), clock.since_launch() if returns.reached() else None
+        emit(rate=rate, hit=hit, steps=steps, score=score(algorithm), clock=clock)
         ray.shutdown()
 
 
