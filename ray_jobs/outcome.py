@@ -23,6 +23,8 @@ def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> i
     if top:
         method = f"{search.scheduler}, {search.search} search"
         about = f"{search.recipe}: trial {top.name} of {search.trials} ({method}), {reached(top, search)}"
+        if top.history:
+            about += f"; its settings changed on the way, these are the last ones: it {', '.join(top.history)}"
         trials.save_best(out, top, search.settings, about)
     logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
     picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)

@@ -139,6 +139,7 @@ def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
     for other in run.checkpoints():
         if other != path:
             other.unlink(missing_ok=True)
+    run.rewind(step)
 
 
 def retune(state: Any, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:

@@ -1,0 +1,312 @@
+"""Searches: stopped early, killed and gone on with, exchanged weights, written down; with a training that is a formula."""
+
+import contextlib
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_jobs import population, search, spec, trial, trials
+from ray_jobs.cli import main
+from ray_jobs.recipe import UsageError
+from ray_jobs.run import Run, Spec, Where
+from ray_jobs.trial import Task
+from ray_jobs.trials import Trial
+from ray_jobs.tune import _searcher, tune
+
+STEPS = 50
+SPACE = {"lr": "loguniform(1e-5,1e-1)"}
+
+
+def score(lr):
+    """Best, 0, at lr = 1e-3."""
+    return -((math.log10(lr) + 3) ** 2)
+
+
+def formula(given, report, told_to_stop, pause=0.0):
+    """A training: `loss` falls to -score; a failing one where lr < 1e-5; it goes on where it was."""
+    at = Path(given.out)
+    run = Run.open(at).lock() if (at / "run.json").exists() else Run.create(given, kind="Fit", command=["formula"])
+    try:
+        lr = given.settings["lr"]
+        if lr < 1e-5:
+            raise FloatingPointError("the loss is nan at step 3")
+        for step in range(sum(1 for _ in run.metrics()) + 1, STEPS + 1):
+            time.sleep(pause)
+            run.log(step, {"loss": -score(lr) + 1 / step})
+            report({"step": step, "steps": STEPS})
+            if told_to_stop():
+                return
+        run.finish({"score": score(lr)}, step=STEPS, device="cpu")
+    finally:
+        run.release()
+
+
+def made(space=None, scheduler="asha", trials=8, how="random", recipe="ddpm_digits", metric="score"):
+    return search.make(
+        recipe, space=space or SPACE, settings={}, trials=trials, scheduler=scheduler, search=how,
+        metric=metric, mode="max", seed=0, where=Where(),
+    )  # fmt: skip
+
+
+def by_value():
+    """Let Ray's processes, which cannot import this file, have its functions."""
+    import ray.cloudpickle
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+# ---- one trial, without Ray
+
+
+def test_a_trial_reports_each_percent_once_and_then_its_score(tmp_path):
+    told = []
+    task = Task(made(), str(tmp_path), formula)
+    done = trial.run(task, trial.begin(tmp_path, 3, {"lr": 1e-3}), lambda metrics, _: told.append(metrics))
+    percents = [m["percent"] for m in told[:-1]]
+    assert percents == sorted(set(percents))
+    assert percents[-1] < 100
+    assert told[-1] == {"score": 0.0} == {"score": done.score}
+    assert trials.load(tmp_path / "trials/0003") == done
+    window = [1 / s for s in range(STEPS + 1) if 2 * s >= 99.9 - 10 and s]
+    assert told[-2]["progress"] == pytest.approx(sum(window) / len(window))
+
+
+def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
+    first, second = [], []
+    trial.run(
+        Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: first.append(m)
+    )
+    task = Task(made(), str(tmp_path), lambda *_: pytest.fail("trained again"))
+    trial.run(task, trial.begin(tmp_path, 0, {"lr": 9.0}), lambda m, _: second.append(m))
+    assert second == first
+
+
+def test_a_trial_that_is_ended_stops_training_and_can_go_on(tmp_path):
+    def tell(metrics, _):
+        if metrics["percent"] >= 20:
+            raise SystemExit
+
+    task = Task(made(), str(tmp_path), formula)
+    with pytest.raises(SystemExit):
+        trial.run(task, trial.begin(tmp_path, 0, {"lr": 1e-2}), tell)
+    at = tmp_path / "trials/0000"
+    assert len(list(Run(at).metrics())) == 10
+    assert (trials.load(at).state, trials.load(at).percent, Run(at).result) == ("running", 20, None)
+    trial.run(task, trial.begin(tmp_path, 0, {}), lambda *_: None)
+    assert [m["step"] for m in Run(at).metrics()] == list(range(1, STEPS + 1))
+
+
+def test_a_failing_training_is_a_failed_trial_with_its_reason(tmp_path):
+    task = Task(made(), str(tmp_path), formula)
+    done = trial.run(task, trial.begin(tmp_path, 0, {"lr": 1e-9}), lambda *_: None)
+    assert (done.state, done.reason) == ("failed", "the loss is nan at step 3")
+    nothing = Task(made(metric="other"), str(tmp_path), formula)
+    done = trial.run(nothing, trial.begin(tmp_path, 1, {"lr": 1e-3}), lambda *_: None)
+    assert "no number 'other'; it has: score" in done.reason
+
+
+def test_ranking_puts_the_finished_first_and_nan_last():
+    def finished(number, value):
+        return Trial(number, {}, "finished", score=value)
+
+    some = [finished(0, 1.0), finished(1, 3.0), Trial(2, {}, "stopped", ((12, 9.0),)), finished(3, math.nan)]
+    some += [Trial(4, {}, "failed", reason="x"), Trial(5, {}, "stopped", ((36, 1.0),))]
+    assert [t.number for t in trials.ranked(some, "max", "max")] == [1, 0, 3, 5, 2, 4]
+    assert trials.best(some, "min", "max").number == 0
+    assert trials.best(some[2:3] + some[4:], "max", "max").number == 5
+    assert trials.best(some[4:5], "max", "max") is None
+
+
+# ---- population-based training
+
+
+@pytest.mark.parametrize(("recipe", "space", "name"), [
+    ("ddpm_digits", {"width": "choice(16,24)"}, "width"),
+    ("ppo_cartpole", {"envs": "choice(32,64)"}, "envs"),
+    ("ppo_cartpole", {"steps": "randint(1000,2000)"}, "steps"),
+])  # fmt: skip
+def test_a_population_refuses_what_cannot_change(recipe, space, name):
+    with pytest.raises(UsageError, match=f"cannot change '{name}'"):
+        population.refuse(made({"lr": "uniform(1e-4,1e-3)"} | space, "pbt", recipe=recipe))
+
+
+def test_a_population_may_change_what_can():
+    population.refuse(made({"lr": "uniform(1e-4,1e-3)", "dropout": "uniform(0,0.3)"}, "pbt"))
+    population.refuse(made({"clip": "uniform(0.1,0.3)", "epochs": "randint(2,9)"}, "pbt", recipe="ppo_cartpole"))
+
+
+def scheduled(lr, steps):
+    """An optimiser and its schedule, `steps` steps into a training that halves the learning rate at each."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+    return optimizer, schedule
+
+
+def test_a_new_learning_rate_replaces_the_one_in_the_checkpoint_where_the_schedule_is():
+    optimizer, schedule = scheduled(0.1, 3)
+    state = {"optimizer_states": [optimizer.state_dict()], "lr_schedulers": [schedule.state_dict()]}
+    population.retune(state, scheduled(0.1, 0)[0].param_groups, scheduled(0.4, 0)[0].param_groups)
+    resumed, its_schedule = scheduled(0.4, 0)
+    resumed.load_state_dict(state["optimizer_states"][0])
+    its_schedule.load_state_dict(state["lr_schedulers"][0])
+    true, true_schedule = scheduled(0.4, 3)
+    assert resumed.param_groups[0]["lr"] == pytest.approx(true.param_groups[0]["lr"])
+    its_schedule.step()
+    true_schedule.step()
+    assert resumed.param_groups[0]["lr"] == pytest.approx(true.param_groups[0]["lr"])
+
+
+def test_a_trial_takes_over_anothers_checkpoint_with_its_new_settings(tmp_path):
+    task = Task(made(scheduler="pbt", recipe="ppo_cartpole"), str(tmp_path), formula)
+    donor, taker = (trial.begin(tmp_path, n, {"lr": 1e-3 * (n + 1)}) for n in (0, 1))
+    for one, step in ((donor, 40), (taker, 90)):
+        Run.create(task.spec(one), kind="Play", command=["x"]).release()
+        groups = population.assemble(task.spec(one))[2]
+        optimizer = torch.optim.Adam([torch.ones(2)], groups[0]["lr"])
+        Run(Path(task.spec(one).out)).save(step, {"o": optimizer.state_dict(), "w": torch.full((2,), one.number)})
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    population.pack(donor, Run(tmp_path / "trials/0000").checkpoints()[0], packed)
+    assert population.adopt(task.spec(donor), donor, packed, {"lr": 9.0}) == donor
+    taken = population.adopt(task.spec(taker), taker, packed, {"lr": 4e-3})
+    run = Run.open(tmp_path / "trials/0001")
+    assert (taken.settings, len(taken.history), run.spec.settings["lr"]) == ({"lr": 4e-3}, 1, 4e-3)
+    assert [p.name for p in run.checkpoints()] == ["step-0000000040.ckpt"]
+    state = run.latest()
+    assert state["w"].tolist() == [0, 0]
+    assert state["o"]["param_groups"][0]["lr"] == pytest.approx(4e-3)
+    assert population.adopt(task.spec(taken), taken, packed, {"lr": 8e-3}) == taken
+
+
+# ---- what is refused, before anything starts
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    ("ddpm_digits --space.lr loguniorm(1,2)", "Did you mean 'loguniform'|did you mean 'loguniform'"),
+    ("ddpm_digits --space.lrr uniform(1,2)", "no setting 'lrr'"),
+    ("ddpm_digits --space.steps uniform(1.0,2.5)", "takes int"),
+    ("ddpm_digits --lr 1e-3 --space.lr uniform(0.1,0.2)", "both fixed and varied"),
+    ("ddpm_digits --scheduler ashaa", "Did you mean 'asha'"),
+    ("ddpm_digits --search optuna --scheduler pbt", "takes no --search optuna"),
+    ("ddpm_digits --search optuna --space.lr grid(0.1,0.2)", "instead of grid"),
+    ("ddpm_digits --metric beauty", "--mode min or --mode max"),
+    ("ddpm_digits --trials 0", "at least 1"),
+    ("ddpm_digits --concurrent 0", "at least 1"),
+    ("ddpm_digits --out s3://bucket/x", "no path"),
+])  # fmt: skip
+def test_a_search_that_cannot_be_is_refused_in_one_sentence(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", *words.split(" ")]) == 2
+    said = capsys.readouterr().err
+    assert any(s in said for s in sentence.split("|"))
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_holds_one_search_which_may_grow(tmp_path):
+    search.enter(tmp_path, made(trials=8))
+    assert search.enter(tmp_path, made(trials=12)).trials == 12
+    with pytest.raises(UsageError, match="another search: its scheduler is 'asha', not 'none'"):
+        search.enter(tmp_path, made(scheduler="none"))
+    assert search.load(tmp_path).trials == 12
+
+
+def test_optuna_proposes_what_it_had_first_and_then_something_new(tmp_path):
+    wanted, had = made(how="optuna", scheduler="none"), [{"lr": 2e-4}, {"lr": 3e-3}]
+    fresh = _searcher(wanted, tmp_path / "a", [])
+    proposed = [fresh.suggest(str(i))["trial"]["settings"]["lr"] for i in range(3)]
+    assert len({*proposed}) == 3
+    again = _searcher(wanted, tmp_path / "b", [{"number": i, "settings": s} for i, s in enumerate(had)])
+    replayed = [again.suggest(str(i))["trial"] for i in range(3)]
+    assert [r["settings"] for r in replayed[:2]] == had
+    assert replayed[2]["settings"]["lr"] not in proposed
+    assert [t.number for t in trials.load_all(tmp_path / "b")] == [0, 1, 2]
+    again.on_trial_complete("0", {"score": 1.0})
+    again.on_trial_complete("1", {"percent": 12.0})
+
+
+# ---- whole searches on Ray
+
+
+def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path, capfd):
+    by_value()
+    given = Spec("ddpm_digits", {"batch": 32}, seed=1, out=str(tmp_path))
+    assert tune(given, SPACE, metric="score", mode="max", trials=10, concurrent=1, train=formula) == 0
+    found = trials.load_all(tmp_path)
+    assert len(found) == 10
+    stopped = [t for t in found if t.state == "stopped"]
+    finished = [t for t in found if t.state == "finished"]
+    assert stopped and finished and len(stopped) + len(finished) == 10  # noqa: PT018
+    assert all(len(list(Run(trials.folder(tmp_path, t.number)).metrics())) < STEPS for t in stopped)
+    best = max(finished, key=lambda t: score(t.settings["lr"]))
+    assert best.settings["lr"] == min((t.settings["lr"] for t in found), key=lambda lr: abs(math.log10(lr) + 3))
+    order = spec.read("train", ["ddpm_digits", "--config", str(tmp_path / "best.yaml")], {})
+    assert order.spec.settings == {"batch": 32, **best.settings}
+    assert json.loads((tmp_path / "trials.json").read_text())[0]["number"] == best.number
+    assert (tmp_path / "trials.csv").read_text().count("\n") == 11
+    assert (tmp_path / "tune.png").read_bytes().startswith(b"\x89PNG")
+    assert f"Best: trial {best.name}" in capfd.readouterr().out
+
+
+def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(ray_cluster, tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, __file__, str(tmp_path)], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        _until(lambda: len(list(tmp_path.glob("trials/*/result.json"))) >= 2 or child.poll() is not None)
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("trials/*/result.json")}
+    assert 2 <= len(before) < 6
+    by_value()
+    given = Spec("ddpm_digits", out=str(tmp_path))
+    options = {"metric": "score", "mode": "max", "scheduler": "none", "quiet": True}
+    assert tune(given, SPACE, trials=6, train=formula, **options) == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    for found in trials.load_all(tmp_path):
+        assert found.state == "finished"
+        logged = [m["step"] for m in Run(trials.folder(tmp_path, found.number)).metrics()]
+        assert logged == list(range(1, STEPS + 1))
+    assert len(trials.load_all(tmp_path)) == 6
+
+
+def _until(true, limit=90):
+    deadline = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("recipe", "settings", "name"), [
+    ("ddpm_digits", {"steps": 20, "levels": 4, "width": 16, "log_every": 2}, "bits_per_dim"),
+    ("ppo_cartpole", {"steps": 2048, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
+])  # fmt: skip
+def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, name, ray_cluster, tmp_path):
+    given = Spec(recipe, settings, out=str(tmp_path))
+    assert tune(given, {"lr": "choice(1e-4,1e-3)"}, trials=2, concurrent=1, quiet=True) == 0
+    best = next(t for t in trials.load_all(tmp_path) if t.state == "finished")
+    assert Run.open(trials.folder(tmp_path, best.number)).result["metrics"][name] == best.score
+    assert main(["evaluate", str(trials.folder(tmp_path, best.number))]) == 0
+
+
+def _slow(given, report, told_to_stop):
+    formula(given, report, told_to_stop, pause=0.03)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        given = Spec("ddpm_digits", out=sys.argv[1])
+        tune(
+            given, SPACE, trials=6, metric="score", mode="max", scheduler="none", concurrent=2, quiet=True, train=_slow
+        )
