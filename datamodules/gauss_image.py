@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -64,21 +65,26 @@ class GaussImage(Data):
         """The exact gradient of the log density of y = x + s n; [B, *shape]. Tweedie's formula."""
         return (self.denoise(y, s) - y) / s.reshape(-1, 1, 1, 1) ** 2
 
-    def best_bound(self, levels: Tensor) -> float:
-        """The largest mean variational bound in nats that any denoiser reaches, for posterior variances.
+    def best_bound(self, levels: Tensor, variance: Callable[[Tensor, Tensor], Tensor] | None = None) -> float:
+        """The largest mean variational bound in nats that any denoiser reaches.
 
         Ho et al. 2020, eq. 5, with a Gaussian decoder of the first forward variance: in each eigendirection of the
-        data the least error at level s is v s^2 / (v + s^2).
+        data, of variance v, the least error at level s is v s^2 / (v + s^2).
 
         Args:
             levels: table [T], ascending, float64.
+            variance: (s, r) -> variance of the model's step from s to r; None: the posterior's.
         """
-        v, s = self.eigenvalues[:, None], levels.cpu().double()
-        least = v * s**2 / (v + s**2)
-        steps = 0.5 * (s[:-1] ** -2 - s[1:] ** -2) * least[:, 1:]
-        keep = 1 / (1 + s[-1] ** 2)
+        v, levels = self.eigenvalues[:, None], levels.cpu().double()
+        least = v * levels**2 / (v + levels**2)
+        s, r = levels[1:], levels[:-1]
+        true = r**2 * (s**2 - r**2) / s**2
+        ours = true if variance is None else variance(s, r)
+        gap = 0.5 * ((ours / true).log() + true / ours - 1)
+        steps = gap + least[:, 1:] * (1 - r**2 / s**2) ** 2 / (2 * ours)
+        keep = 1 / (1 + levels[-1] ** 2)
         second = keep * (v[:, 0] + (self.mean @ self._axes) ** 2)
         prior = 0.5 * (second + (1 - keep) - 1 - (1 - keep).log())
-        noise = s[0] ** 2 / (1 + s[0] ** 2)
+        noise = levels[0] ** 2 / (1 + levels[0] ** 2)
         decoder = 0.5 * (least[:, 0] / noise + (2 * math.pi * noise).log())
         return -(steps.sum() + prior.sum() + decoder.sum()).item()

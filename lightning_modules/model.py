@@ -36,7 +36,7 @@ class NotFinite(FloatingPointError):
 
 
 def key(*counters: int) -> int:
-    """A seed [0, 2^63) that is a pure function of `counters` (each >= 0), well mixed."""
+    """A seed in [0, 2^63) that is a pure function of `counters` (each >= 0); a zero at the end does not count."""
     return int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1)
 
 

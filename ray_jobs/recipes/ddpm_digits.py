@@ -20,7 +20,7 @@ space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}
 
 def recipe(
     *,
-    steps: int = 1500,
+    steps: int = 1200,
     batch: int = 64,
     lr: float = 2e-3,
     width: int = 24,
@@ -56,6 +56,7 @@ def recipe(
         warmup=100,
         decoder=partial(discretised_gaussian_log_prob, levels=LEVELS),
         clip=True,
+        variance=noise.forward,
     )
     return Fit(model, Digits(batch), steps, evaluate=evaluate, ema=ema, grad_clip=1.0)
 

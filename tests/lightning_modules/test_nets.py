@@ -1,0 +1,89 @@
+"""Networks: shapes, zero at first, every weight used, clear refusals."""
+
+import pytest
+import torch
+
+from lightning_modules.nets.embed import waves
+from lightning_modules.nets.mlp import MLP
+from lightning_modules.nets.unet import UNet
+
+
+def small(channels=1, **options):
+    return UNet(channels, width=8, blocks=1, head=8, **{"multiples": (1, 2), "attention": (1,), **options})
+
+
+CASES = {
+    "digits": (lambda: small(), (1, 8, 8)),
+    "colour": (lambda: small(3, multiples=(1, 2, 2), attention=(0, 2)), (3, 32, 32)),
+    "one level, oblong": (lambda: small(2, multiples=(1,), attention=()), (2, 5, 7)),
+    "two blocks, odd width": (lambda: UNet(1, width=10, multiples=(1, 3), blocks=2), (1, 6, 4)),
+    "bfloat16": (lambda: small(bf16=True), (1, 8, 8)),
+    "mlp": (lambda: MLP((3, 2), width=16, depth=2), (3, 2)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_output_is_zero_at_first_and_has_the_shape_of_the_input(case, seeded):
+    build, shape = CASES[case]
+    x = torch.randn(2, *shape)
+    y = build()(x, torch.zeros(2))
+    assert y.shape == x.shape
+    assert y.dtype == x.dtype
+    assert (y == 0).all()
+
+
+def awake(net):
+    """The net with its zeroed weights made small numbers, as they are after a few steps."""
+    for p in net.parameters():
+        if (p == 0).all():
+            torch.nn.init.normal_(p, std=0.1)
+    return net
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_reaches_every_weight(case, seeded):
+    build, shape = CASES[case]
+    net = awake(build())
+    net(torch.randn(4, *shape), torch.randn(4)).square().mean().backward()
+    dead = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not dead
+
+
+@pytest.mark.parametrize("build", [lambda: small(classes=3), lambda: MLP((1, 8, 8), width=16, classes=3)])
+def test_labels_and_levels_matter_and_examples_do_not_mix(build, seeded):
+    net = awake(build()).eval()
+    x, level, label = torch.randn(3, 1, 8, 8), torch.randn(3), torch.tensor([0, 1, 3])
+    y = net(x, level, label)
+    assert not torch.allclose(y, net(x, level + 1, label))
+    assert not torch.allclose(y, net(x, level, label.flip(0)))
+    torch.testing.assert_close(net(x[1:2], level[1:2], label[1:2]), y[1:2])
+
+
+def test_bfloat16_inside_stays_near_float32(seeded):
+    full = awake(small())
+    half = small(bf16=True)
+    half.load_state_dict(full.state_dict())
+    x, level = torch.randn(4, 1, 8, 8), torch.randn(4)
+    error = (half(x, level) - full(x, level)).norm() / full(x, level).norm()
+    assert 0 < error < 0.03
+
+
+def test_dropout_acts_in_training_only(seeded):
+    net = awake(small(dropout=0.5))
+    x, level = torch.randn(2, 1, 8, 8), torch.zeros(2)
+    assert not torch.equal(net(x, level), net(x, level))
+    net.eval()
+    assert torch.equal(net(x, level), net(x, level))
+
+
+def test_sizes_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match=r"multiples of 4"):
+        small(multiples=(1, 2, 2))(torch.zeros(1, 1, 6, 8), torch.zeros(1))
+
+
+def test_waves_tell_neighbouring_levels_apart():
+    level = torch.linspace(-5, 5, 1000)
+    code = waves(level, 32)
+    assert code.shape == (1000, 32)
+    assert (code[1:] - code[:-1]).norm(dim=1).min() > 0.1
+    torch.testing.assert_close(code.square().sum(1), torch.full((1000,), 16.0))
