@@ -236,10 +236,8 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     _, model, _ = trained(run)
     if isinstance(model, Samples):
         sample(run, 64, seed=spec.seed)
-    lines = list(run.metrics())
-    if lines:
-        pictures.curve(lines, run.path / "curve.png", key="loss", title=spec.recipe)
-    losses = {k: v for m in lines[-1:] for k, v in m.items() if k not in ("step", "time")}
+    pictures.learning_curve(run)
+    losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
     run.finish(losses | metrics, step=step, device=str(model.device))
 
 

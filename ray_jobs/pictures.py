@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ray_jobs.recipe import Claim
+    from ray_jobs.run import Run
 
 # Okabe and Ito's palette, told apart by every kind of colour vision
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8f98"
@@ -128,6 +129,16 @@ def _array(x: Any) -> np.ndarray:
 
 
 # ---- curves
+
+
+def learning_curve(run: Run) -> Path | None:
+    """<run>/curve.png: the logged metric that shows the way to the recipe's claim; None where nothing was logged."""
+    from ray_jobs import recipe, results
+
+    lines, name = list(run.metrics()), run.spec.recipe
+    claim = recipe.module(name).claim
+    key = results.main_metric(dict.fromkeys(k for m in lines for k in m), claim.metric if claim else "")
+    return curve(lines, run.path / "curve.png", key=key, claim=claim, title=name) if key else None
 
 
 def curve(

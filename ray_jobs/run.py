@@ -35,6 +35,8 @@ from typing import Any
 from ray_jobs.recipe import UsageError
 
 KEPT = 2
+RECORDS = (":!results", ":!RESULTS.md", ":!benchmarks/results")
+"""What measuring itself writes is no change of the code that is measured."""
 PACKAGES = ("torch", "lightning", "ray", "datasets", "gymnasium", "numpy", "reprise")
 
 
@@ -112,7 +114,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+def git_commit(folder: Path = Path(__file__).parent.parent) -> str | None:
     """The checkout's commit, with '+changes' where the tree differs from it; None outside a checkout."""
 
     def ask(*args: str) -> str:
@@ -120,7 +122,9 @@ def git_commit(folder: Path = Path(__file__).parent) -> str | None:
         return done.stdout.strip()
 
     try:
-        return ask("rev-parse", "HEAD") + ("+changes" if ask("status", "--porcelain", "-uno") else "")
+        return ask("rev-parse", "HEAD") + (
+            "+changes" if ask("status", "--porcelain", "-uno", "--", ".", *RECORDS) else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -144,10 +144,12 @@ def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]
 def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     import torch
 
+    from ray_jobs.pictures import learning_curve
     from ray_jobs.rl.runtime import play
     from ray_jobs.settings import build
 
     torch.set_num_threads(spec.where.threads)
+    device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
     try:
         made = build(spec.recipe, spec.settings)
     except ValueError as error:
@@ -159,13 +161,15 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         learners=spec.where.learners,
         run=run,
         report=report,
-        address=cluster_address(spec),
+        address=spec.where.address,
         resume=run.latest(),
         should_stop=should_stop,
+        device=device,
     )
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
-    run.finish(metrics, step=made.steps, device="cpu")
+    learning_curve(run)
+    run.finish(metrics, step=int(metrics["env_steps"]), device=device)
     return True
 
 
