@@ -50,6 +50,7 @@ class Images(Data):
     def setup(self, stage: str) -> None:
         train = self._open("train")
         take = partial(take_rows, train, self.image, self.label, self.shape[1])
+        take(np.zeros(1, dtype=int))  # what is wrong with the images is said here, not in a process that loads ahead
         self.source = Finite(len(train) * (2 if self.flip else 1), take)
 
     def test(self, n: int | None = None) -> Batch:
@@ -112,7 +113,10 @@ def as_images(rows: Any, column: str) -> Any:
     """The rows with `column` decoded on access, whether or not the files say that it holds images."""
     from datasets import Image
 
-    return rows.cast_column(column, Image())
+    try:
+        return rows.cast_column(column, Image())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"The column '{column}' does not hold images but {rows.features[column]}.") from error
 
 
 def take_rows(rows: Any, image: str, label: str, size: int, index: np.ndarray) -> Batch:
