@@ -235,7 +235,9 @@ class Report:
             row = once(name, i)
             rows[name].append(row)
             save(self.path, self.where, self.quiet, self.parts)
-            console.print(f"  round {i + 1}/{rounds}  [bold]{name}[/bold]  {brief(row)}", highlight=False)
+            console.print(
+                f"  round {i + 1}/{rounds}  [bold]{name}[/bold]  {brief(row)}", highlight=False, soft_wrap=True
+            )
 
     def show(self, title: str, keys: Sequence[str], ratio: str, success: Callable[[Row], bool] | None = None) -> None:
         """Print the spreads of `keys` and, paired by round, the first contender's `ratio` over each one's."""
