@@ -63,10 +63,16 @@ class Spread:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.median:,.4g} ({self.low:,.4g}..{self.high:,.4g})"
+        quartiles = f" ({number(self.low)}..{number(self.high)})" if self.n > 1 else ""
+        return number(self.median) + quartiles
 
 
 # Statistics
+
+
+def number(value: float) -> str:
+    """Four digits, and no exponent for large ones."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -180,7 +186,7 @@ def alternate(names: Sequence[str], rounds: int) -> Iterator[tuple[str, int]]:
 
 def brief(row: Row) -> str:
     """A measurement on one line."""
-    return "  ".join(f"{k} {v:,.4g}" if isinstance(v, int | float) else f"{k} {v}" for k, v in row.items())
+    return "  ".join(f"{k} {number(v)}" if isinstance(v, int | float) else f"{k} {v}" for k, v in row.items())
 
 
 # Reporting
