@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.nets import FastTanh, mlp
+from ray_jobs.rl.nets import TanhMLP
 
 
 class Policy(Protocol):
@@ -20,8 +20,12 @@ class Policy(Protocol):
 
     def sample(self, out: Tensor, rng: torch.Generator) -> Tensor: ...
     def mode(self, out: Tensor) -> Tensor: ...
-    def log_prob(self, out: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """log pi(action) [B] in nats, and the entropy [B]."""
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
+        """log pi(action) [B] in nats."""
+        ...
+
+    def entropy(self, out: Tensor) -> Tensor:
+        """[B] in nats"""
         ...
 
 
@@ -40,9 +44,12 @@ class Categorical(nn.Module):
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(-1)
 
-    def log_prob(self, out: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
+        return out.log_softmax(-1).gather(-1, action[..., None]).squeeze(-1)
+
+    def entropy(self, out: Tensor) -> Tensor:
         logp = out.log_softmax(-1)
-        return logp.gather(-1, action[..., None]).squeeze(-1), -(logp.exp() * logp).sum(-1)
+        return -(logp.exp() * logp).sum(-1)
 
 
 class Gaussian(nn.Module):
@@ -60,11 +67,12 @@ class Gaussian(nn.Module):
     def mode(self, out: Tensor) -> Tensor:
         return out.reshape(*out.shape[:-1], *self.shape)
 
-    def log_prob(self, out: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
         z = (action.reshape(out.shape) - out) * (-self.log_std).exp()
-        constant = 0.5 * math.log(2 * math.pi)
-        logp = -(0.5 * z.square() + self.log_std + constant).sum(-1)
-        return logp, (self.log_std + constant + 0.5).sum().expand(logp.shape)
+        return -(0.5 * z.square() + self.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, out: Tensor) -> Tensor:
+        return (self.log_std + 0.5 * math.log(2 * math.pi) + 0.5).sum().expand(out.shape[:-1])
 
 
 def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | Gaussian:
@@ -84,14 +92,14 @@ class ActorCritic(nn.Module):
     """A policy network and a value network, apart; observations [*, *O] are flattened."""
 
     def __init__(
-        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, activation: type[nn.Module] = FastTanh
+        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, net: Callable[..., nn.Module] = TanhMLP
     ) -> None:
         super().__init__()
         self.event = len(obs.shape)
         self.policy = policy_for(action)
         n = math.prod(obs.shape)
-        self.actor = mlp([n, width, width, self.policy.outputs], activation=activation, last=0.01)
-        self.critic = mlp([n, width, width, 1], activation=activation)
+        self.actor = net([n, width, width, self.policy.outputs], last=0.01)
+        self.critic = net([n, width, width, 1])
 
     def flat(self, obs: Tensor) -> Tensor:
         """[*, *O] -> [*, n]"""
@@ -101,11 +109,11 @@ class ActorCritic(nn.Module):
         """V(obs) [*]"""
         return self.critic(self.flat(obs)).squeeze(-1)
 
-    def log_prob(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """log pi(action | obs) and the entropy, both [*]"""
-        return self.policy.log_prob(self.actor(self.flat(obs)), action)
+    def logits(self, obs: Tensor) -> Tensor:
+        """The numbers [*, outputs] by which the policy's distributions are told."""
+        return self.actor(self.flat(obs))
 
     def act(self, obs: Tensor, *, explore: bool, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """An action [*, *A], drawn or the likeliest, and the policy's numbers [*, outputs]."""
-        out = self.actor(self.flat(obs))
+        out = self.logits(obs)
         return self.policy.sample(out, rng) if explore else self.policy.mode(out), out

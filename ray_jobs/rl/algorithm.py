@@ -198,6 +198,9 @@ def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = 
 
 def standardise(x: Tensor, world: World) -> Tensor:
     """(x - mean) / deviation, with the moments of all learners' x, each of which has as many elements."""
+    if world.size == 1:
+        deviation, mean = torch.std_mean(x, correction=0)
+        return (x - mean) / (deviation + 1e-8)
     mean = world.mean(x.mean())
     square = world.mean((x - mean).square().mean())
     return (x - mean) / (square.sqrt() + 1e-8)

@@ -9,28 +9,6 @@ import torch
 from torch import Tensor, nn
 
 
-class Tanh(torch.autograd.Function):
-    """tanh(x) = 2 sigmoid(2x) - 1: torch's own tanh took 40 us for 256 x 64 numbers on a CPU, this takes 12, and errs by 1e-7."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        y = torch.sigmoid(x * 2).mul_(2).sub_(1)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.tanh_backward(grad, y)
-
-
-class FastTanh(nn.Module):
-    """Hyperbolic tangent, elementwise."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return Tanh.apply(x) if x.device.type == "cpu" else x.tanh()
-
-
 def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
     """The layer with orthogonal weights times `gain`, and no bias.
 
@@ -41,9 +19,71 @@ def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
     return layer
 
 
-def mlp(sizes: Sequence[int], *, activation: type[nn.Module] = FastTanh, last: float = 1.0) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, activation: type[nn.Module] = nn.Tanh, last: float = 1.0) -> nn.Sequential:
     """[*, sizes[0]] -> [*, sizes[-1]]; `last` scales the output layer's weights."""
     layers: list[nn.Module] = []
     for width_in, width in pairwise(sizes[:-1]):
         layers += [orthogonal(nn.Linear(width_in, width), 2**0.5), activation()]
     return nn.Sequential(*layers, orthogonal(nn.Linear(sizes[-2], sizes[-1]), last))
+
+
+tanh_backward = torch.ops.aten.tanh_backward.default
+
+
+class TanhMLP(nn.Module):
+    """`mlp` with tanh, its backward pass written out: about half of autograd's time for 64 x 64 units on a CPU.
+
+    First derivatives only: what differentiates twice (Fisher products) takes `mlp`.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, last: float = 1.0) -> None:
+        super().__init__()
+        gains = [2**0.5] * (len(sizes) - 2) + [last]
+        self.layers = nn.ModuleList(
+            orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[*, sizes[0]] -> [*, sizes[-1]]"""
+        numbers = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        rows = x.flatten(0, -2) if x.dim() > 2 else x
+        out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else chain(rows, numbers)[-1]
+        return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
+
+
+def chain(x: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
+    """What each layer sees, and what the last puts out; `numbers` are weight [out, in], bias [out], weight, bias ..."""
+    seen = [x]
+    for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
+        seen.append(tanh_(torch.addmm(bias, seen[-1], weight.t())))
+    return [*seen, torch.addmm(numbers[-1], seen[-1], numbers[-2].t())]
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """In place. By a sigmoid on the CPU, where torch's tanh takes four times as long; they differ by 2e-7 at most."""
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1) if x.device.type == "cpu" else x.tanh_()
+
+
+class _Tanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, *numbers: Tensor) -> Tensor:
+        *seen, out = chain(x, numbers)
+        ctx.save_for_backward(*seen, *numbers[::2])
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "TanhMLP has first derivatives only: build the network by nets.mlp to differentiate twice."
+            )
+        saved, found = ctx.saved_tensors, []
+        n = len(saved) // 2
+        for i in range(n - 1, -1, -1):
+            seen, weight = saved[i], saved[n + i]
+            thin = seen.shape[1] < 16  # then the other order takes a third of the time
+            found += [grad.sum(0), (seen.t() @ grad).t() if thin else grad.t() @ seen]
+            if i:
+                grad = tanh_backward(grad @ weight, seen)
+        found.append(grad @ saved[n] if ctx.needs_input_grad[0] else None)
+        return tuple(reversed(found))

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 
-def clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """PPO's pessimistic surrogate, negated; `ratio` is new over old probability.
+def clipped(logp: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """PPO's pessimistic surrogate, negated, from log-probabilities now and of the policy that acted. Gradients reach `logp` alone.
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7.
     """
-    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    with torch.no_grad():
+        ratio = (logp - old).exp_()
+        gain, bound = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+        slope = gain * (gain <= bound)  # d gain / d logp where the unclipped side is the smaller one, else 0
+    # The right value with the right derivative, in two nodes of the graph where the formula itself has eight.
+    return torch.addcmul(-torch.minimum(gain, bound), slope, logp - logp.detach(), value=-1)
 
 
 def policy_gradient(logp: Tensor, advantage: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 def squared(value: Tensor, target: Tensor) -> Tensor:
     """(value - target)^2; no gradient flows through the target."""
-    return (value - target.detach()).square()
+    return F.mse_loss(value, target.detach(), reduction="none")
 
 
 def clipped(value: Tensor, target: Tensor, old: Tensor, clip: float) -> Tensor:

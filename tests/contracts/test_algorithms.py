@@ -62,7 +62,11 @@ def test_actions_fit_the_space(module, cls, kind):
     try:
         agent = cls().build(OBS, space)
     except ValueError as error:
-        assert str(space) in str(error)
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        assert str(space) in refused
         return
     obs = torch.randn(5, 4, generator=rng)
     for explore in (True, False):

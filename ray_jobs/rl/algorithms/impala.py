@@ -56,13 +56,14 @@ class IMPALA:
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         action, out = agent.act(obs, explore=explore, rng=rng)
-        return Act(action, {"logp": agent.policy.log_prob(out, action)[0]})
+        return Act(action, {"logp": agent.policy.log_prob(out, action)})
 
     def update(
         self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
     ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
-        logp, entropy = agent.log_prob(data.obs[:-1], data.action)
+        out = agent.logits(data.obs[:-1])
+        logp, entropy = agent.policy.log_prob(out, data.action), agent.policy.entropy(out).mean()
         value, after = values(agent.value, data)
         ratio = (logp.detach() - data.extras["logp"]).exp()
         masks = self.gamma * ~data.terminated, 1.0 * ~data.boundary
@@ -71,7 +72,7 @@ class IMPALA:
         )
         policy = policy_gradient(logp, advantage).mean()
         error = squared(value, value.detach() + excess).mean()
-        loss = policy + self.value_weight * error - self.entropy_weight * entropy.mean()
+        loss = policy + self.value_weight * error - self.entropy_weight * entropy
         descend(loss, optimizers["all"], world, self.max_norm)
-        log = {"policy_loss": policy, "value_loss": error, "entropy": entropy.mean(), "ratio": ratio.mean()}
+        log = {"policy_loss": policy, "value_loss": error, "entropy": entropy, "ratio": ratio.mean()}
         return {k: x.detach() for k, x in log.items()}

@@ -93,18 +93,18 @@ class PPO:
         batch = self.prepare(agent, data)
         for _ in range(self.epochs):
             for part in self.shuffled(batch, world):
-                loss, log = self.loss(agent, part, self.clip * scale, world)
+                policy, value, loss = self.losses(agent, part, self.clip * scale, world)
                 descend(loss, optimizers["all"], world, self.max_norm)
-            if self.target_kl and world.mean(log["kl"]) > self.target_kl:
+            if self.target_kl and world.mean(self.moved(agent, part)["kl"]) > self.target_kl:
                 break
-        return log
+        return {"policy_loss": policy.detach(), "value_loss": value.detach()} | self.moved(agent, part)
 
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps) -> Batch:
         """The steps flattened, with what the policy that made them thought of them: data are fresh, so it is the agent itself."""
         value, after = values(agent.value, data)
         advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
-        logp, _ = agent.log_prob(data.obs[:-1], data.action)
+        logp = agent.policy.log_prob(agent.logits(data.obs[:-1]), data.action)
         return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value)))
 
     def shuffled(self, batch: Batch, world: World) -> Iterator[Batch]:
@@ -116,24 +116,23 @@ class PPO:
         mixed = [x[order].chunk(self.minibatches) for x in batch]
         yield from (Batch(*parts) for parts in zip(*mixed, strict=True))
 
-    def loss(self, agent: ActorCritic, part: Batch, clip: float, world: World) -> tuple[Tensor, dict[str, Tensor]]:
-        """Equation 9, negated, and its parts."""
-        logp, entropy = agent.log_prob(part.obs, part.action)
-        logratio, value, target = logp - part.logp, agent.value(part.obs), part.advantage + part.value
+    def losses(self, agent: ActorCritic, part: Batch, clip: float, world: World) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy's, the value's and both together: equation 9, negated. Scalars."""
+        out, value, target = agent.logits(part.obs), agent.value(part.obs), part.advantage + part.value
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
-        policy = policy_losses.clipped(logratio.exp(), advantage, clip).mean()
+        policy = policy_losses.clipped(agent.policy.log_prob(out, part.action), part.logp, advantage, clip).mean()
         if self.value_clip:
             error = value_losses.clipped(value, target, part.value, self.value_clip).mean()
         else:
             error = value_losses.squared(value, target).mean()
-        loss = policy + self.value_weight * error
+        loss = torch.add(policy, error, alpha=self.value_weight)
         if self.entropy_weight:
-            loss = loss - self.entropy_weight * entropy.mean()
-        with torch.no_grad():
-            kl = policy_losses.kl_estimate(logratio).mean()
-        return loss, {
-            "policy_loss": policy.detach(),
-            "value_loss": error.detach(),
-            "entropy": entropy.detach().mean(),
-            "kl": kl,
-        }
+            loss = loss - self.entropy_weight * agent.policy.entropy(out).mean()
+        return policy, error, loss
+
+    @torch.no_grad()
+    def moved(self, agent: ActorCritic, part: Batch) -> dict[str, Tensor]:
+        """How far the policy is from the one that acted, and its entropy."""
+        out = agent.logits(part.obs)
+        kl = policy_losses.kl_estimate(agent.policy.log_prob(out, part.action) - part.logp)
+        return {"kl": kl.mean(), "entropy": agent.policy.entropy(out).mean()}
