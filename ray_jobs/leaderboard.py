@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +97,3 @@ def _plainly(board: Leaderboard, out: Any) -> Any:
             print(f"{say(trial, board.search)}  [{board.summary()}]", file=out)
 
     return hear
-
-
-def stopped(trial: Trial) -> Trial:
-    """The trial, ended early by the scheduler."""
-    return replace(trial, state="stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from ray_jobs import trials
@@ -40,7 +41,8 @@ def _print(
 
     search, place = board.search, shlex.quote(shown_path(out))
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(trials.table(ranked, search.metric, search.progress, f"{search.recipe}, best first"))
+    rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked]
+    console.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
     if top:
         console.print(f"\nBest: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
         console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")

@@ -189,3 +189,11 @@ def saving(search: Search) -> dict[str, Any]:
     if search.scheduler != "pbt" or "save_every" in search.settings or not steps or "save_every" not in settings:
         return {}
     return {"save_every": max(1, steps // 10)}
+
+
+def cpus(search: Search) -> int:
+    """CPUs of one trial, all its processes together."""
+    where = search.where
+    if recipes.kind(search.recipe) is Play:
+        return where.learners * where.threads + where.runners
+    return where.workers * where.threads

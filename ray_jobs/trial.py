@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs import search as searches
+from ray_jobs.group import Failed
 from ray_jobs.progress import Event, Report
 from ray_jobs.recipe import UsageError, kind
 from ray_jobs.run import Run, Spec
@@ -98,7 +99,7 @@ def _train(task: Task, trial: Trial, at: Path, tell: Tell) -> Trial:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, UsageError | ArithmeticError) and text else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UsageError | Failed | ArithmeticError) and text else f"{type(error).__name__}: {text}"
 
 
 def _wait_for(at: Path) -> None:

@@ -73,7 +73,7 @@ def tune(
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
         concurrent: Trials at a time; as many as there are cores for by default.
-        resume: Folder of a search to go on with, as it was defined there.
+        resume: Folder of a search to go on with, as it was defined there; --trials may add to it.
         quiet: Print nothing while it runs.
         train: what trains one trial.
 
@@ -83,7 +83,10 @@ def tune(
     Raises:
         UsageError: the search cannot be; nothing was started.
     """
-    wanted = _resumed(resume) if resume else _made(spec, space, trials, scheduler, search, metric, mode)
+    if resume:
+        wanted = _resumed(resume, spec, trials, asked=(*(space or {}), *spec.settings, *filter(None, (metric, mode))))
+    else:
+        wanted = _made(spec, space, trials, scheduler, search, metric, mode)
     out = Path(resume or spec.out or searches.default_out(wanted)).resolve()
     if concurrent is not None and concurrent < 1:
         raise UsageError(f"--concurrent must be at least 1, not {concurrent}.")
@@ -97,13 +100,18 @@ def tune(
         lock.release()
 
 
-def _resumed(location: str) -> Search:
+def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ...]) -> Search:
+    """The search that a folder holds; only its number of trials may grow, and its place change."""
     found = searches.load(Path(location))
     if found is None:
         raise UsageError(
             f"{location} holds no search to resume: it has no {searches.FILE}. 'reprise tune RECIPE' makes one."
         )
-    return found
+    if spec.recipe != found.recipe:
+        raise UsageError(f"{location} holds a search of {found.recipe}, not of {spec.recipe}.")
+    if asked:
+        raise UsageError(f"--resume goes on with the search as it was defined: leave out '{asked[0]}', or --resume.")
+    return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
 
 
 def _made(
@@ -156,7 +164,7 @@ def _search(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial
     """Whether it was interrupted."""
     with environment(TUNE_ENVIRONMENT), interrupts() as interrupted:
         where = task.search.where
-        need = _cpus(task.search)
+        need = searches.cpus(task.search)
         with _ray(where, need * (concurrent or 1)) as ray:
             cpus = ray.cluster_resources().get("CPU", 0)
             if cpus < need:
@@ -334,31 +342,21 @@ class Listener:
         number = int(str(ray_trial))
         return trials.load(folder(self.out, number)) or Trial(number, ray_trial.config["trial"]["settings"])
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+    def on_trial_result(self, trial: Any, **_: Any) -> None:
+        """A report."""
         self.hear(self._trial(trial))
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_complete(self, trial: Any, **_: Any) -> None:
         """A trial that ends without having said how was stopped by the scheduler."""
         ended = self._trial(trial)
         if not ended.done and not self.interrupted.is_set():
-            ended = leaderboard.stopped(ended)
-            save_trial(folder(self.out, ended.number), ended)
+            ended = replace(ended, state="stopped")
+            trials.save(folder(self.out, ended.number), ended)
         self.hear(ended)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_error(self, trial: Any, **_: Any) -> None:
         """A trial whose processes died again and again; it is tried once more when the search is resumed."""
         self.hear(replace(self._trial(trial), reason="its process died; log.txt of the search says more"))
-
-
-save_trial = trials.save
-
-
-def _cpus(search: Search) -> int:
-    """CPUs of one trial, all its processes together."""
-    where = search.where
-    if kind(search.recipe) is Fit:
-        return where.workers * where.threads
-    return where.learners * where.threads + where.runners
 
 
 def _bundles(search: Search, ray: Any) -> list[dict[str, float]]:

@@ -220,6 +220,16 @@ def test_a_folder_holds_one_search_which_may_grow(tmp_path):
     assert search.load(tmp_path).trials == 12
 
 
+def test_resume_takes_a_search_as_it_is(tmp_path):
+    with pytest.raises(UsageError, match="holds no search to resume"):
+        tune(Spec("ddpm_digits"), resume=str(tmp_path))
+    search.enter(tmp_path, made(trials=8))
+    with pytest.raises(UsageError, match="a search of ddpm_digits, not of ppo_cartpole"):
+        tune(Spec("ppo_cartpole"), resume=str(tmp_path))
+    with pytest.raises(UsageError, match="leave out 'lr'"):
+        tune(Spec("ddpm_digits", {"lr": 1.0}), resume=str(tmp_path))
+
+
 def test_optuna_proposes_what_it_had_first_and_then_something_new(tmp_path):
     wanted, had = made(how="optuna", scheduler="none"), [{"lr": 2e-4}, {"lr": 3e-3}]
     fresh = _searcher(wanted, tmp_path / "a", [])
@@ -289,7 +299,7 @@ def _until(true, limit=90):
 
 
 @pytest.mark.parametrize(("recipe", "settings", "name"), [
-    ("ddpm_digits", {"steps": 20, "levels": 4, "width": 16, "log_every": 2}, "bits_per_dim"),
+    ("ddpm_digits", {"steps": 20, "levels": 25, "width": 16, "log_every": 2}, "bits_per_dim"),
     ("ppo_cartpole", {"steps": 2048, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
 ])  # fmt: skip
 def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, name, ray_cluster, tmp_path):
@@ -297,7 +307,12 @@ def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, na
     assert tune(given, {"lr": "choice(1e-4,1e-3)"}, trials=2, concurrent=1, quiet=True) == 0
     best = next(t for t in trials.load_all(tmp_path) if t.state == "finished")
     assert Run.open(trials.folder(tmp_path, best.number)).result["metrics"][name] == best.score
-    assert main(["evaluate", str(trials.folder(tmp_path, best.number))]) == 0
+    assert Run.open(trials.folder(tmp_path, best.number)).latest() is not None
+    assert (
+        main(["train", recipe, "--config", str(tmp_path / "best.yaml"), "--out", str(tmp_path / "again"), "--quiet"])
+        == 0
+    )
+    assert Run.open(tmp_path / "again").result["metrics"][name] == best.score
 
 
 def _slow(given, report, told_to_stop):
