@@ -205,12 +205,18 @@ def _draw_progress(axis: Any, scored: Sequence[Trial], metric: str, mode: Mode) 
     axis.step([t.number for t in scored], so_far, where="post", color="#d55e00", label="best so far")
     axis.set(xlabel="trial", ylabel=f"{metric} ({'higher' if mode == 'max' else 'lower'} is better)")
     axis.legend(frameon=False, fontsize="small")
+    axis.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_setting(axis: Any, scored: Sequence[Trial], name: str, mode: Mode, logarithmic: bool) -> None:
     values = [t.settings.get(name) for t in scored]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if numbers and logarithmic:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     _dots(axis, values if numbers else [str(v) for v in values], scored, mode)
     axis.set(xlabel=name)
