@@ -33,6 +33,7 @@ def connect(address: str | None, cpus: int) -> None:
     if ray.is_initialized():
         return
     address = address or os.environ.get("RAY_ADDRESS")
+    address = None if address == "local" else address
     mine = {} if address else {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
     try:
         ray.init(

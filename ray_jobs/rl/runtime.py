@@ -15,7 +15,7 @@ from ray_jobs.rl.algorithm import Alone, World
 from ray_jobs.rl.learner import Learner, group
 from ray_jobs.rl.pools import Local, Remote, connect
 from ray_jobs.rl.runner import Casting, build_actor
-from ray_jobs.rl.training import Recorder, Report, Training
+from ray_jobs.rl.training import Recorder, Report, Training, greedy
 
 
 def play(
@@ -60,6 +60,15 @@ def play(
         return group(config, learners, run, resume, report, should_stop)
     training = prepare(recipe, seed, Alone(generator(seed, 0)), runners, run, report, should_stop, device)
     return training.go(resume)
+
+
+def evaluate(recipe: Play, state: Mapping[str, Any], *, seed: int) -> dict[str, float]:
+    """Greedy episodes of the agent that a checkpoint holds: the result's metrics, as `play` measures them at its end."""
+    spaces = vector(recipe.env, 1, recipe.env_options)
+    actor = build_actor(recipe.algorithm, spaces, recipe.normalize_obs, seed)
+    spaces.close()
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    return greedy(recipe, seed, actor)
 
 
 def check(recipe: Play, runners: int, learners: int) -> None:

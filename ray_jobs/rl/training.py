@@ -16,11 +16,13 @@ from ray_jobs.rl.algorithm import Replay, Stream
 from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.ledger import WINDOW, Ledger, Shares
 from ray_jobs.rl.pools import Pool, Remote
-from ray_jobs.rl.runner import Casting, Fragment, evaluate
+from ray_jobs.rl.runner import Actor, Casting, Fragment, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
 """The place, among learners, of the evaluation: no learner has it."""
+AT_ONCE = 25
+"""Environments of the evaluation, at most."""
 
 
 class Recorder(Protocol):
@@ -63,13 +65,17 @@ class Training:
     def loop(self) -> bool:
         """Whether it was told to stop."""
         start, before = time.monotonic(), self.ledger.seconds
-        stopped = solved = False
-        while self.ledger.steps < self.recipe.steps and not (stopped or solved):
+        stopped = False
+        while not (stopped or self.over()):
             self.round()
             self.ledger.seconds = before + time.monotonic() - start
-            stopped, solved = self.verdict()
-            self.leave_word(last=stopped or solved or self.ledger.steps >= self.recipe.steps)
-        return stopped
+            stopped = self.verdict()
+            self.leave_word(last=stopped or self.over())
+        return stopped and not self.over()
+
+    def over(self) -> bool:
+        """Whether all steps are done, or `stop_return` is reached."""
+        return self.ledger.steps >= self.recipe.steps or not math.isnan(self.ledger.reached)
 
     def round(self) -> None:
         """Collect, learn."""
@@ -92,8 +98,8 @@ class Training:
         horizon = max(1, plan.every // self.recipe.envs) if isinstance(plan, Replay) else plan.horizon
         return self.pool.sample(weights, version, horizon)
 
-    def verdict(self) -> tuple[bool, bool]:
-        """Whether to stop, and whether `stop_return` is reached: the same on every learner."""
+    def verdict(self) -> bool:
+        """Whether to stop; notes when `stop_return` is reached. The same on every learner."""
         mine, goal = self.ledger, self.recipe.stop_return
         told = torch.tensor(
             [float(self.should_stop()), sum(mine.returns), float(len(mine.returns))], dtype=torch.float64
@@ -102,7 +108,7 @@ class Training:
         solved = goal is not None and count * self.world.size >= WINDOW and total / count >= goal
         if solved and math.isnan(mine.reached):
             mine.reached = mine.seconds
-        return stop > 0, solved
+        return stop > 0
 
     def leave_word(self, *, last: bool) -> None:
         """Report, log and save, whatever is due; `last` logs and saves in any case."""
@@ -164,24 +170,12 @@ class Training:
         return found | ({} if math.isnan(led.reached) else {"seconds_to_return": led.reached})
 
     def evaluate(self) -> dict[str, float]:
-        """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
-        recipe, n = self.recipe, min(self.recipe.eval_episodes, 25)
-        casting = Casting(
-            recipe.algorithm,
-            recipe.env,
-            n,
-            self.seed,
-            EVALUATION,
-            env_options=dict(recipe.env_options),
-            normalize_obs=recipe.normalize_obs,
-        )
-        returns = evaluate(casting, self.learner.actor.to("cpu"), recipe.eval_episodes)
-        return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+        return greedy(self.recipe, self.seed, self.learner.actor.to("cpu"))
 
     def state(self) -> dict[str, Any]:
         """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors."""
         mine = {"learner": self.learner.state(), "ledger": asdict(self.ledger), "runners": frozen(self.pool.state())}
-        return {"learners": self.world.gather(mine)}
+        return {"step": self.ledger.steps, "learners": self.world.gather(mine)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -201,6 +195,15 @@ class Training:
         self.told = (time.monotonic(), self.ledger.steps)
         if not self.pool.load(thawed(mine["runners"])):
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
+
+
+def greedy(recipe: Play, seed: int, actor: Actor) -> dict[str, float]:
+    """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
+    n = min(recipe.eval_episodes, AT_ONCE)
+    options = dict(recipe.env_options)
+    casting = Casting(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
+    returns = evaluate(casting, actor, recipe.eval_episodes)
+    return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
 
 
 def frozen(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -169,6 +169,18 @@ def test_it_stops_at_the_return_it_was_asked_for():
     assert result["seconds_to_return"] == result["train_seconds"]
 
 
+def test_a_finished_training_that_is_resumed_only_evaluates():
+    """As after a kill between the last checkpoint and the result; and `evaluate` measures the same from the checkpoint."""
+    plan = recipe(ALGORITHMS["ppo"], normalize_obs=True)
+    first, second = Memory(), Memory()
+    result = runtime.play(plan, seed=0, run=first)
+    again = runtime.play(plan, seed=0, run=second, resume=first.states[-1][1])
+    assert again == result
+    assert second.states == []
+    measured = runtime.evaluate(plan, first.states[-1][1], seed=0)
+    assert measured == {k: result[k] for k in measured}
+
+
 def test_a_full_disk_ends_no_training():
     class Full(Memory):
         def save(self, step, state):
