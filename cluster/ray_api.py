@@ -250,15 +250,15 @@ async def _next(pieces: AsyncIterator[str]) -> str | None:
 
 @contextlib.contextmanager
 def _only_address(url: str) -> Iterator[None]:
-    """Ray's client prefers RAY_ADDRESS to the address it is given; for this while there is only ours."""
-    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    """Ray's client prefers RAY_ADDRESS to the address it is given, and this variable to both."""
+    name = "RAY_API_SERVER_ADDRESS"
+    before = os.environ.get(name)
+    os.environ[name] = url
     try:
-        os.environ["RAY_API_SERVER_ADDRESS"] = url
         yield
     finally:
-        del os.environ["RAY_API_SERVER_ADDRESS"]
-        os.environ.update(before)
+        del os.environ[name]
+        os.environ.update({name: before} if before is not None else {})
 
 
 @contextlib.contextmanager

@@ -54,8 +54,10 @@ def test_an_address_given_comes_before_the_environment(monkeypatch):
 def test_the_cluster_asked_is_the_one_given_whatever_the_environment_says(monkeypatch, tmp_path):
     head = heads.open_head()
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:2")
     assert Ray(head).check(Job("a", ("true",), workdir=tmp_path)) == []
     assert os.environ["RAY_ADDRESS"] == "http://127.0.0.1:1"
+    assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://127.0.0.1:2"
 
 
 def test_a_silent_cluster_is_one_sentence_in_time(tmp_path):

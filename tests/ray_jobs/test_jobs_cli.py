@@ -154,7 +154,9 @@ def test_an_unknown_job_names_the_nearest(verb, echo):
     wait(id)
 
 
-def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
+def test_the_list_goes_on_past_damage_and_silent_clusters(capsys, monkeypatch):
+    asked, ask = [], jobs_cli._state
+    monkeypatch.setattr(jobs_cli, "_state", lambda entry: asked.append(entry.id) or ask(entry))
     for id in ("a-1", "a-2"):
         store.write(store.Entry(id, "ray", "a", ("x",), "/", "http://127.0.0.1:1"))
     store.write(store.Entry("a-3", "ray", "a", ("x",), "/", "http://127.0.0.1:1", state="succeeded"))
@@ -164,6 +166,7 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
     assert told.err.count("\n") == 1
     assert "bad.json" in told.err
     assert told.out.count("no answer") == 2
+    assert sorted(asked)[1:] == ["a-3"]  # the silent cluster only once
     assert told.out.count("succeeded") == 1
 
 
