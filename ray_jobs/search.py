@@ -19,7 +19,7 @@ from ray_jobs import recipe as recipes
 from ray_jobs.recipe import Claim, Play, UsageError, unknown
 from ray_jobs.run import Where, write_json
 from ray_jobs.settings import check, known
-from ray_jobs.space import Dimension, count, parse_all
+from ray_jobs.space import Dimension, count, parse, parse_all
 from ray_jobs.trials import Mode
 
 SCHEDULERS = ("asha", "pbt", "none")
@@ -51,8 +51,6 @@ class Search:
     @property
     def dimensions(self) -> dict[str, Dimension]:
         """The parsed space."""
-        from ray_jobs.space import parse
-
         return {name: parse(name, text) for name, text in self.space.items()}
 
 
