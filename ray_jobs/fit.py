@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +51,12 @@ class Recorder(L.Callback):
         self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
         self.step, self.told, self.saved, self.stopped = 0, 0.0, -1, False
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+
     def on_train_start(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
         self.step = self.saved = trainer.global_step
         self.began, self.began_at = time.monotonic(), self.step
 

@@ -154,6 +154,10 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         made = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    state = run.latest()
+    run.rewind(state["step"] if state else 0)
+    if state:
+        report({"note": f"going on from step {state['step']}"})
     metrics = play(
         made,
         seed=spec.seed,
@@ -162,7 +166,7 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         run=run,
         report=report,
         address=spec.where.address,
-        resume=run.latest(),
+        resume=state,
         should_stop=should_stop,
         device=device,
     )

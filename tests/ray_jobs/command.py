@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -34,10 +34,11 @@ def reprise(*words: object, code: int = 0) -> str:
     return out + err
 
 
-def wait_for(condition, seconds: float = 120.0) -> None:
-    """Look until `condition()` is true, at most so long."""
+def wait_for(condition: Callable[[], object], process: subprocess.Popen | None = None, seconds: float = 300.0) -> None:
+    """Look until `condition()` is true, at most so long, and only while `process` runs."""
     deadline = time.monotonic() + seconds
     while not condition():
+        assert process is None or process.poll() is None, f"it ended first: {process.communicate()}"
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
 

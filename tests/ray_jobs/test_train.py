@@ -33,7 +33,7 @@ DIGITS = [
     "--log_every",
     5,
 ]
-POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 10, "log_every": 5, "save_every": 20}
+POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 50, "log_every": 5, "save_every": 20}
 STATE = ("state_dict", "optimizer_states", "callbacks", "global_step", "lr_schedulers")
 
 
@@ -67,8 +67,8 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_run_resumes_to_the_same_bits(digits, workers, tmp_path):
     killed = tmp_path / "killed"
-    with start(*DIGITS, "--workers", workers, "--out", killed):
-        wait_for(lambda: len(lines(killed)) >= 5)
+    with start(*DIGITS, "--workers", workers, "--out", killed) as process:
+        wait_for(lambda: len(lines(killed)) >= 5, process)
     wait_for(lambda: not children(killed))
     assert len(lines(killed)) < 12
     assert "going on from step" in reprise("resume", killed)
@@ -81,14 +81,14 @@ def children(run: Path) -> list[str]:
     return [line for line in found if "ray_jobs.worker" in line and str(run) in line]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_saves_and_says_how_to_go_on(digits, workers, tmp_path):
+@pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGINT)])
+def test_a_signal_saves_and_says_how_to_go_on(digits, workers, number, tmp_path):
     stopped = tmp_path / "stopped"
     with start(*DIGITS, "--workers", workers, "--out", stopped) as process:
-        wait_for(lambda: len(lines(stopped)) >= 3)
-        process.send_signal(signal.SIGINT)
+        wait_for(lambda: len(lines(stopped)) >= 3, process)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and f"reprise resume {stopped}" in out
+    assert process.returncode == 128 + number and f"reprise resume {stopped}" in out
     status = json.loads((stopped / "status.json").read_text())
     assert status["state"] == "stopped" and newest(stopped)["global_step"] < 60
     reprise("resume", stopped, "-q")
@@ -98,7 +98,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(digits, workers, tmp_path):
 def test_a_killed_worker_is_replaced_and_nothing_changes(digits, tmp_path):
     run = tmp_path / "run"
     with start(*DIGITS, "--workers", 2, "--out", run) as process:
-        wait_for(lambda: len(lines(run)) >= 4)
+        wait_for(lambda: len(lines(run)) >= 4, process)
         workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         os.kill(int(workers[-1]), signal.SIGKILL)
         out, err = process.communicate(timeout=300)
