@@ -44,6 +44,21 @@ def decoder_term(denoise: Denoiser, x: Tensor, s: Tensor, n: Tensor, decoder: De
     return -decoder(x, mean, (level**2 / (1 + level**2)).sqrt()).flatten(1).sum(1)
 
 
+def choose(levels: Tensor, n: int, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of the T - 1 steps to evaluate, and what each counts: an unbiased estimate of the sum over all.
+
+    A step is drawn in proportion to the logarithm of its levels' ratio, which is roughly what it contributes.
+
+    Args:
+        n: steps evaluated for each example, by strata of equal weight.
+        place: which stratum and where in it, (k + u) / n for u in [0, 1); [B].
+    """
+    share = levels.log().diff()
+    share = share / share.sum()
+    index = torch.searchsorted(share.cumsum(0), place.to(share), right=True).clamp(max=len(share) - 1)
+    return index, 1 / (n * share[index])
+
+
 @torch.inference_mode()
 def log_prob_bound(
     denoise: Denoiser,
@@ -59,14 +74,15 @@ def log_prob_bound(
 
     Args:
         levels: the table [T], ascending, float64.
-        terms: of the T - 1 steps, how many are evaluated for each example, spread evenly over them; None: all.
+        terms: of the T - 1 steps, how many are evaluated for each example (see `choose`); None: all.
     """
     steps = len(levels) - 1
-    count = min(terms or steps, steps)
     total = prior_term(x, levels[-1]) + decoder_term(denoise, x, levels[0], normal(x, rng), decoder)
-    for k in range(count):
-        place = (k + torch.rand(len(x), generator=rng, device=rng.device if rng else None).to(x.device)) / count
-        index = (place * steps).long().clamp(max=steps - 1)
-        kl = step_term(denoise, x, levels[index + 1], levels[index], normal(x, rng), variance)
-        total = total + kl * (steps / count)
+    for k in range(terms or steps):
+        if terms is None:
+            index, weight = torch.full((len(x),), k, device=x.device), 1.0
+        else:
+            u = torch.rand(len(x), generator=rng, device=rng.device if rng else None).to(x.device)
+            index, weight = choose(levels, terms, (k + u) / terms)
+        total = total + weight * step_term(denoise, x, levels[index + 1], levels[index], normal(x, rng), variance)
     return -total.to(x)

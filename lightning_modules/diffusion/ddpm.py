@@ -123,7 +123,7 @@ class DDPM(Generative):
 
         Args:
             x: [B, *D].
-            terms: steps evaluated for each example, spread evenly; None: all.
+            terms: steps evaluated for each example, chosen without bias; None: all.
         """
         with evaluating(self):
             return bound.log_prob_bound(

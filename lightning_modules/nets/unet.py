@@ -52,8 +52,15 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         rows = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(rows).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
+        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h * w, c)
         return x + self.leave(mixed).transpose(1, 2).reshape(b, c, h, w)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention, all [B, heads, N, dim]. On CPUs the fused kernel took four times as long as these products."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    return (q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)).softmax(-1).to(v) @ v
 
 
 class Stage(nn.Module):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 system = "DDPM"
 data = "digits"
 headline = Headline("Ho et al. 2020", arxiv="2006.11239")
-claim = Claim("bits_per_dim", at_most=2.2)
+claim = Claim("bits_per_dim", at_most=2.75)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}
 
 

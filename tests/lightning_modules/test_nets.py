@@ -5,7 +5,7 @@ import torch
 
 from lightning_modules.nets.embed import waves
 from lightning_modules.nets.mlp import MLP
-from lightning_modules.nets.unet import UNet
+from lightning_modules.nets.unet import UNet, attend
 
 
 def small(channels=1, **options):
@@ -87,3 +87,8 @@ def test_waves_tell_neighbouring_levels_apart():
     assert code.shape == (1000, 32)
     assert (code[1:] - code[:-1]).norm(dim=1).min() > 0.1
     torch.testing.assert_close(code.square().sum(1), torch.full((1000,), 16.0))
+
+
+def test_attention_is_that_of_torch(seeded):
+    q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
+    torch.testing.assert_close(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v))
