@@ -1,10 +1,11 @@
 """PPO balances a pole on a cart."""
+
 from ray_jobs.recipe import Claim, Headline, Play
 
 system, data = "PPO", "CartPole-v1"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return")
 claim = Claim("episode_return", at_least=475, seeds=5)
-space = {"lr": "loguniform(3e-4,1e-2)", "clip": "choice(0.1,0.2,0.3)", "epochs": "choice(4,8,12)"}
+space = {"lr": "loguniform(3e-4,1e-2)", "clip": "choice(0.1,0.2,0.3)", "epochs": "choice(2,4,8)"}
 
 
 def recipe(
@@ -14,7 +15,7 @@ def recipe(
     horizon: int = 32,
     lr: float = 3e-3,
     clip: float = 0.2,
-    epochs: int = 8,
+    epochs: int = 4,
     minibatches: int = 4,
     gamma: float = 0.98,
     lam: float = 0.9,
