@@ -54,7 +54,7 @@ def train(argv: list[str]) -> int:
     from ray_jobs.progress import display
     from ray_jobs.train import launch
 
-    order = _spec("train", argv)
+    order = _order("train", argv)
     with display(order.spec.recipe, quiet=order.quiet) as report:
         run = launch(order.spec, report=report, command=["reprise", "train", *argv])
     spec.conclude(run)
@@ -94,15 +94,14 @@ def evaluate(argv: list[str]) -> int:
 
 def tune(argv: list[str]) -> int:
     """search a recipe's settings with Ray Tune"""
-    from ray_jobs import options
     from ray_jobs import tune as it
     from ray_jobs.run import Spec
 
-    known = {k: s for k, s in options.of(it.tune).items() if k != "train"}
+    known = _own("tune")
     if argv[:1] == ["--resume"]:
         said = _read("tune", argv, {k: known[k] for k in ("resume", "concurrent", "quiet")}, it.tune, most=0)
         return it.tune(Spec(""), **said.options)
-    order = _spec("tune", argv, extra=known, dotted="space.")
+    order = _order("tune", argv)
     space = {k.removeprefix("space."): v for k, v in order.rest.items() if k.startswith("space.")}
     return it.tune(order.spec, space, **{k: v for k, v in order.rest.items() if not k.startswith("space.")})
 
@@ -197,25 +196,36 @@ def _read(
     return said
 
 
-def _spec(verb: str, argv: list[str], *, extra: dict[str, Any] | None = None, dotted: str = "") -> Any:
+def _own(verb: str) -> dict[str, Any]:
+    """The options that `verb` has beside those of every verb that trains."""
+    if verb != "tune":
+        return {}
+    from ray_jobs import options
+    from ray_jobs import tune as it
+
+    return {k: s for k, s in options.of(it.tune).items() if k != "train"}
+
+
+def _order(verb: str, argv: list[str]) -> Any:
     """What `train` and `tune` share: a recipe, its settings, a seed and a place."""
     from ray_jobs import options, spec
     from ray_jobs.recipe import UsageError, names
 
+    own = _own(verb)
     if not argv or argv[0] in ("-h", "--help"):
         if not argv:
             raise UsageError(f"It is used as: reprise {verb} RECIPE [options]. Recipes: {', '.join(names())}.")
-        general = {"options": spec.COMMON | (extra or {})}
+        general = {"options": spec.COMMON | own}
         options.usage(
             f"reprise {verb} RECIPE [options]", VERBS[verb][1] + "; 'reprise show RECIPE' has its settings", general
         )
         raise SystemExit(0)
     try:
-        return spec.read(verb, argv, extra or {}, dotted)
+        return spec.read(verb, argv, own, "space." if verb == "tune" else "")
     except options.HelpWanted:
         from ray_jobs.settings import known
 
-        groups = {f"settings of {argv[0]}": known(argv[0]), "options": spec.COMMON | (extra or {})}
+        groups = {f"settings of {argv[0]}": known(argv[0]), "options": spec.COMMON | own}
         options.usage(f"reprise {verb} {argv[0]} [options]", VERBS[verb][1], groups)
         raise SystemExit(0) from None
 
@@ -231,13 +241,19 @@ def check(argv: list[str]) -> None:
     verb, *others = argv
     if verb not in VERBS:
         raise UsageError(unknown("verb", verb, list(VERBS)))
-    if verb == "train":
+    if verb in ("train", "tune") and "--resume" not in others:
         from ray_jobs.settings import check as check_settings
 
-        order = _spec(verb, others)
+        order = _order(verb, others)
         check_settings(order.spec.recipe, order.spec.settings, order.spec.where)
-    if verb in ("show", "tune", "reproduce") and others:
-        module(others[0])
+    if verb == "show":
+        module(others[0] if others else "")
+    if verb == "reproduce":
+        from ray_jobs import options
+        from ray_jobs import reproduce as it
+
+        for recipe in _read(verb, others, options.of(it.reproduce), it.reproduce, words="RECIPE...", most=99).words:
+            it.claim_of(recipe)
 
 
 def _help() -> None:

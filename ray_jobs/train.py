@@ -172,8 +172,11 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     )
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
+    step = int(metrics["env_steps"])
+    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
+        raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
-    run.finish(metrics, step=int(metrics["env_steps"]), device=device)
+    run.finish(metrics, step=step, device=device)
     return True
 
 

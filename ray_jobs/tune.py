@@ -107,7 +107,7 @@ def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ..
         raise UsageError(
             f"{location} holds no search to resume: it has no {searches.FILE}. 'reprise tune RECIPE' makes one."
         )
-    if spec.recipe != found.recipe:
+    if spec.recipe and spec.recipe != found.recipe:
         raise UsageError(f"{location} holds a search of {found.recipe}, not of {spec.recipe}.")
     if asked:
         raise UsageError(f"--resume goes on with the search as it was defined: leave out '{asked[0]}', or --resume.")

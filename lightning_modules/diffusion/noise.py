@@ -31,7 +31,14 @@ def cosine(steps: int = 1000, offset: float = 0.008, beta_max: float = 0.999) ->
 
 
 def from_betas(beta: Tensor) -> Tensor:
-    """Levels [T] of the forward process whose t-th step adds variance beta[t] (each in (0, 1))."""
+    """Levels [T] of the forward process whose t-th step adds variance beta[t].
+
+    Raises:
+        ValueError: a beta is not between 0 and 1.
+    """
+    if not ((beta > 0) & (beta < 1)).all():
+        low, high = beta.min().item(), beta.max().item()
+        raise ValueError(f"The betas of {len(beta)} levels reach from {low:.3g} to {high:.3g}: take more levels, so that all are below 1.")
     keep = torch.cumprod(1 - beta, 0)
     return ((1 - keep) / keep).sqrt()
 

@@ -118,3 +118,8 @@ def test_continuous_levels_have_their_distributions():
     table = torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert torch.bincount(noise.discrete(u, table).long()).tolist() == [0, 2500, 2500, 2500, 2500]
     assert noise.discrete(torch.tensor([1 - 2**-24]), table).item() == 4
+
+
+def test_too_few_levels_for_the_betas_are_refused():
+    with pytest.raises(ValueError, match=r"4 levels reach from 0\.025 to 5: take more levels"):
+        noise.linear(4, 0.1 / 4, 20 / 4)

@@ -25,7 +25,7 @@ DIGITS = [
     "--width",
     16,
     "--levels",
-    10,
+    25,
     "--batch",
     16,
     "--save_every",
@@ -33,7 +33,7 @@ DIGITS = [
     "--log_every",
     5,
 ]
-POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 50, "log_every": 5, "save_every": 20}
+POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
 STATE = ("state_dict", "optimizer_states", "callbacks", "global_step", "lr_schedulers")
 
 

@@ -255,7 +255,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
     assert len(found) == 10
     stopped = [t for t in found if t.state == "stopped"]
     finished = [t for t in found if t.state == "finished"]
-    assert stopped and finished and len(stopped) + len(finished) == 10  # noqa: PT018
+    assert stopped and finished and len(stopped) + len(finished) == 10
     assert all(len(list(Run(trials.folder(tmp_path, t.number)).metrics())) < STEPS for t in stopped)
     best = max(finished, key=lambda t: score(t.settings["lr"]))
     assert best.settings["lr"] == min((t.settings["lr"] for t in found), key=lambda lr: abs(math.log10(lr) + 3))

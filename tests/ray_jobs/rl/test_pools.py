@@ -73,12 +73,19 @@ def test_a_runner_that_dies_or_hangs_is_replaced(how, ray_cluster, tmp_path, mon
 
 
 def test_two_learners_agree(ray_cluster):
-    """Through Ray Train: what the second learner holds at the end is what the first holds, bit for bit."""
+    """Through Ray Train, each with a Ray runner: what the second holds at the end is what the first holds, bit for bit."""
     memory = Memory()
-    result = runtime.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=0)
+    result = runtime.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=2)
     assert result["env_steps"] == 512
     step, state = memory.states[-1]
     first, second = (s["learner"]["actor"] for s in state["learners"])
     assert step == 512
     assert first.keys() == second.keys()
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_a_learner_that_cannot_go_on_says_why(ray_cluster):
+    """No restarts for what would fail again, and the reason reaches the driver as it would without Ray."""
+    plan = recipe(SMALL["ppo"], SCRIPTED + "Broken", envs=2)
+    with pytest.raises(FloatingPointError, match=r"Broken gave a reward that is not finite, at step \d+ of runner 0"):
+        runtime.play(plan, seed=0, run=Memory(), learners=2)
