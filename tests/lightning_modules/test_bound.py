@@ -93,3 +93,13 @@ def test_prior_term_is_the_kl_of_the_last_level():
     last = torch.distributions.Normal(x / 10**0.5, (0.9) ** 0.5)
     expected = torch.distributions.kl_divergence(last, torch.distributions.Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(bound.prior_term(x, s), expected)
+
+
+@pytest.mark.parametrize("distance", [0.5, 1.0, 1.8])
+def test_both_tails_of_the_discretised_gaussian_keep_their_digits(distance):
+    """Mirrored arguments have equal logarithms, also where the probability is below the least float."""
+    x, std = torch.tensor([0.875, -0.875], dtype=DOUBLE), torch.tensor(0.02, dtype=DOUBLE)
+    mean = x - distance * x.sign()
+    right, left = objectives.discretised_gaussian_log_prob(x, mean, std, 17)
+    assert right.isfinite()
+    assert right.item() == pytest.approx(left.item(), rel=1e-9)
