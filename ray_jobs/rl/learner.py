@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Algorithm, Replay, Steps, World
 from ray_jobs.rl.normalise import RewardScale, moments
 from ray_jobs.rl.replay import ReplayBuffer
@@ -151,13 +152,14 @@ class Mailbox:
 
     def __init__(self, resume: Mapping[str, Any] | None) -> None:
         self.mail: list[tuple] = []
-        self.resume, self.stopping = resume, False
+        self.resume, self.stopping, self.failed = resume, False, False
 
     def send(self, kind: str, *content: Any) -> bool:
         """Whether the driver wants to stop."""
         self.mail.append((kind, *content))
         if kind == "save":
             self.resume = content[1]
+        self.failed = self.failed or kind == "failed"
         return self.stopping
 
     def take(self, stop: bool) -> list[tuple]:
@@ -165,9 +167,9 @@ class Mailbox:
         self.stopping, mail, self.mail = self.stopping or stop, self.mail, []
         return mail
 
-    def latest(self) -> Mapping[str, Any] | None:
-        """The newest checkpoint, for a group that starts again."""
-        return self.resume
+    def latest(self) -> tuple[Mapping[str, Any] | None, bool]:
+        """The newest checkpoint, for a group that starts again; and whether it had better not."""
+        return self.resume, self.failed
 
 
 class Sender:
@@ -207,6 +209,9 @@ def worker(config: dict[str, Any]) -> None:
     from ray_jobs.rl.runtime import generator, prepare
 
     torch.set_num_threads(1)
+    resume, failed = ray.get(config["mailbox"].latest.remote())
+    if failed:  # it would fail again: Ray starts a group anew whatever the reason
+        return
     rank, device = dist.get_rank(), torch.device(config["device"])
     sender = Sender(config["mailbox"], rank)
     world = Together(generator(config["seed"], rank), device)
@@ -220,7 +225,11 @@ def worker(config: dict[str, Any]) -> None:
         sender.should_stop,
         str(device),
     )
-    result = training.go(ray.get(config["mailbox"].latest.remote()))
+    try:
+        result = training.go(resume)
+    except (FloatingPointError, UsageError) as error:
+        ray.get(config["mailbox"].send.remote("failed", type(error), str(error)))
+        raise
     if rank == 0:
         ray.get(config["mailbox"].send.remote("result", result))
     train.report({})
@@ -232,7 +241,7 @@ def group(
     """Train with several learners in one Ray Train group; this process records what the first of them says.
 
     Raises:
-        UsageError: the group failed more often than `failures` times, or could not be set up.
+        FloatingPointError, UsageError: as `runtime.play`, on any of the learners.
     """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -249,21 +258,26 @@ def group(
         ),
     )
     with ThreadPoolExecutor(1) as pool:
-        done, result = pool.submit(trainer.fit), {}
-        while not done.done():
+        done, result, running = pool.submit(trainer.fit), {}, True
+        while running:
             wait([done], timeout=0.2)
+            running = not done.done()
             result |= deliver(ray.get(mailbox.take.remote(should_stop())), run, report)
-        result |= deliver(ray.get(mailbox.take.remote(False)), run, report)
+    if "failed" in result:
+        kind, why = result["failed"]
+        raise kind(why)
     done.result()
     return result
 
 
-def deliver(mail: Sequence[tuple], run: Any, report: Any) -> dict[str, float]:
-    """Record the first learner's mail; the result, if it is in it."""
-    result = {}
+def deliver(mail: Sequence[tuple], run: Any, report: Any) -> dict[str, Any]:
+    """Record the learners' mail; the result, if it is in it, or the first failure's type and reason as 'failed'."""
+    result: dict[str, Any] = {}
     for kind, *content in mail:
         if kind == "result":
-            result = content[0]
+            result |= content[0]
+        elif kind == "failed":
+            result.setdefault("failed", tuple(content))
         else:
             {"log": run.log, "save": run.save, "report": report}[kind](*content)
     return result

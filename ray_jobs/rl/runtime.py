@@ -14,7 +14,7 @@ from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl.algorithm import Alone, World
 from ray_jobs.rl.learner import Learner, group
 from ray_jobs.rl.pools import Local, Remote, connect
-from ray_jobs.rl.runner import Casting, build_actor
+from ray_jobs.rl.runner import Actor, Casting, build_actor
 from ray_jobs.rl.training import Recorder, Report, Training, greedy
 
 
@@ -53,6 +53,7 @@ def play(
         FloatingPointError: a loss, an observation or a reward is not finite; nothing is saved after it.
     """
     check(recipe, runners, learners)
+    untrained(recipe, seed)
     if runners or learners > 1:
         connect(address, cpus=runners + learners)
     if learners > 1:
@@ -64,11 +65,23 @@ def play(
 
 def evaluate(recipe: Play, state: Mapping[str, Any], *, seed: int) -> dict[str, float]:
     """Greedy episodes of the agent that a checkpoint holds: the result's metrics, as `play` measures them at its end."""
-    spaces = vector(recipe.env, 1, recipe.env_options)
-    actor = build_actor(recipe.algorithm, spaces, recipe.normalize_obs, seed)
-    spaces.close()
+    actor = untrained(recipe, seed)
     actor.load_state_dict(state["learners"][0]["learner"]["actor"])
     return greedy(recipe, seed, actor)
+
+
+def untrained(recipe: Play, seed: int) -> Actor:
+    """The recipe's agent as it begins.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+    try:
+        env = vector(recipe.env, 1, recipe.env_options)
+        env.close()
+        return build_actor(recipe.algorithm, env, recipe.normalize_obs, seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def check(recipe: Play, runners: int, learners: int) -> None:
@@ -129,15 +142,10 @@ def prepare(
     Raises:
         UsageError: environment, options or spaces do not fit.
     """
+    actor = untrained(recipe, seed)
+    learner = Learner(
+        recipe.algorithm, actor, world, normalize_reward=recipe.normalize_reward, device=torch.device(device)
+    )
     castings = cast(recipe, seed, rank, world.size, runners)
-    try:
-        spaces = vector(recipe.env, 1, recipe.env_options)
-        actor = build_actor(recipe.algorithm, spaces, recipe.normalize_obs, seed)
-        spaces.close()
-        learner = Learner(
-            recipe.algorithm, actor, world, normalize_reward=recipe.normalize_reward, device=torch.device(device)
-        )
-        pool = Remote(castings) if runners else Local(castings)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    pool = Remote(castings) if runners else Local(castings)
     return Training(recipe, seed, learner, pool, run, report, should_stop)

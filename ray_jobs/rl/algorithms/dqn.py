@@ -49,7 +49,9 @@ class DQN:
     gamma: float = 0.99
     """Discount."""
     lr: float = 2.3e-3
-    """Adam's step size."""
+    """Adam's step size, at the start."""
+    anneal: bool = False
+    """Let `lr` fall linearly to 0 over the training: the last policy then wavers less."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
     target_every: int = 128
@@ -89,6 +91,7 @@ class DQN:
     def update(
         self, agent: QAgent, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
     ) -> dict[str, Tensor]:
+        optimizers["q"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
         obs, after = data.obs.flatten(1), data.next_obs.flatten(1)
         with torch.no_grad():
             chooser = agent.q(after) if self.double else None
