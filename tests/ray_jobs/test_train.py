@@ -227,3 +227,48 @@ def test_more_workers_than_the_cluster_has(ray_cluster, tmp_path):
 def test_a_cluster_that_does_not_answer(tmp_path):
     said = reprise("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
     assert "No Ray cluster answers at 127.0.0.1:1" in said and "Traceback" not in said
+
+
+# ---- agents
+
+CARTPOLE = (
+    "train ppo_cartpole --steps 65536 --save_every 8192 --log_every 2048 --stop_return 1000 --eval_episodes 4".split()
+)
+
+
+def agent(run: Path) -> list:
+    """Weights, optimisers, generators and books of an agent's checkpoint; its clocks, and its pickles, which hold the same
+    environments in other bytes, aside: those show in the next metrics."""
+    found = [{k: learner[k] for k in ("learner", "ledger")} for learner in newest(run)["learners"]]
+    for books in (learner["ledger"] for learner in found):
+        books.pop("seconds")
+        books.pop("reached")
+    return found
+
+
+@pytest.mark.parametrize("runners", [0, 2])
+def test_a_killed_agent_resumes_to_the_same_bits(runners, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    reprise(*CARTPOLE, "--runners", runners, "--out", whole, "-q")
+    with start(*CARTPOLE, "--runners", runners, "--out", killed, "-q") as process:
+        wait_for(lambda: len(lines(killed)) >= 7, process)
+    assert len(lines(killed)) < len(lines(whole))
+    assert "going on from step" in reprise("resume", killed)
+    assert lines(killed) == lines(whole)
+    assert equal(agent(killed), agent(whole))
+
+
+def test_an_agent_that_is_stopped_goes_on(tmp_path):
+    run = tmp_path / "run"
+    with start(*CARTPOLE, "--out", run) as process:
+        wait_for(lambda: len(lines(run)) >= 3, process)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"reprise resume {run}" in out
+    assert json.loads((run / "status.json").read_text())["state"] == "stopped"
+    reprise("resume", run, "-q")
+    said = json.loads(reprise("evaluate", run, "--json"))
+    result = json.loads((run / "result.json").read_text())["metrics"]
+    assert {k: result[k] for k in said["metrics"]} == said["metrics"]
+    assert (run / "curve.png").exists()
+    assert "there is nothing to sample" in reprise("sample", run, code=2)
