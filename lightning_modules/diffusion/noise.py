@@ -38,7 +38,10 @@ def from_betas(beta: Tensor) -> Tensor:
     """
     if not ((beta > 0) & (beta < 1)).all():
         low, high = beta.min().item(), beta.max().item()
-        raise ValueError(f"The betas of {len(beta)} levels reach from {low:.3g} to {high:.3g}: take more levels, so that all are below 1.")
+        raise ValueError(
+            f"The betas of {len(beta)} levels reach from {low:.3g} to {high:.3g}: "
+            f"take more levels, so that all are below 1."
+        )
     keep = torch.cumprod(1 - beta, 0)
     return ((1 - keep) / keep).sqrt()
 
