@@ -1,4 +1,5 @@
 """PPO on CartPole-v1 with the settings of stable-baselines3's zoo."""
+
 from ray_jobs.recipe import Claim, Headline, Play
 
 system, data = "PPO", "CartPole-v1"

@@ -60,6 +60,8 @@ class DQN:
     """Share of the training over which epsilon falls."""
     epsilon: float = 0.04
     """Probability of a random action after that."""
+    error_clip: float = 1.0
+    """Where the loss turns from square to linear: at 1, few bad ends are outvoted by many steps before them."""
     max_norm: float = 10.0
     """Largest norm of a gradient."""
     width: int = 256
@@ -97,7 +99,7 @@ class DQN:
             chooser = agent.q(after) if self.double else None
             target = q_target(data.reward, self.gamma * ~data.terminated, agent.target(after), chooser)
         q = agent.q(obs).gather(-1, data.action[..., None]).squeeze(-1)
-        loss = huber(q, target).mean()
+        loss = huber(q, target, self.error_clip).mean()
         descend(loss, optimizers["q"], world, self.max_norm)
         self.age(agent, world.progress)
         return {"td_loss": loss.detach(), "q": q.detach().mean(), "epsilon": agent.epsilon}

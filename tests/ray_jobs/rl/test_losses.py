@@ -62,7 +62,7 @@ def test_q_targets():
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 4)])
 def test_the_written_out_network_is_the_plain_one(shape, seeded):
-    fast, plain = TanhMLP([6, 16, 20, 3], last=0.5), mlp([6, 16, 20, 3])
+    fast, plain = TanhMLP([6, 16, 20, 3], last=0.5), mlp([6, 16, 20, 3], activation=nn.Tanh)
     for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         theirs.data.copy_(ours)
     x = torch.randn(*shape, 6, requires_grad=True)
