@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ray_jobs.progress import display
 from ray_jobs.run import Run, Spec, Where
-from ray_jobs.spec import conclude
+from ray_jobs.spec import as_flags, conclude
 from ray_jobs.train import launch, resume
 
 PARTS = {"ddpm_digits": Where(workers=2, address="local"), "ppo_cartpole": Where(runners=2, address="local")}
@@ -40,6 +40,6 @@ def _part(spec: Spec) -> Run:
     """A run of the demo, begun, gone on with, or found finished."""
     with display(spec.recipe) as say:
         if not (Path(str(spec.out)) / "run.json").exists():
-            return launch(spec, report=say, command=["reprise", "train", spec.recipe])
+            return launch(spec, report=say, command=["reprise", "train", spec.recipe, *as_flags(spec.where)])
         found = Run.open(str(spec.out))
         return found if found.result else resume(str(spec.out), report=say)
