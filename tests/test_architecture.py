@@ -18,7 +18,7 @@ MAY = {
     "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
-ALGORITHMS_MAY = {"algorithm", "agents", "nets", "returns", "policy_losses", "value_losses", "curvature"}
+ALGORITHMS_MAY = {"algorithm", "adam", "agents", "nets", "returns", "policy_losses", "value_losses", "curvature"}
 PURE = {"returns", "policy_losses", "value_losses", "curvature"}
 RAY = {"train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
 

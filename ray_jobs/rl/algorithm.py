@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+
+from ray_jobs.rl.adam import Adam
 
 
 class Act(NamedTuple):
@@ -134,6 +135,16 @@ class Alone:
         return [x]
 
 
+class Optimizer(Protocol):
+    """What an update and a checkpoint need of one; every torch.optim.Optimizer has it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Any, /) -> None: ...
+
+
 class Algorithm(Protocol):
     """What the runtime asks of every algorithm."""
 
@@ -179,9 +190,9 @@ def rebind(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
     return flat
 
 
-def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Optimizer:
+def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Adam:
     """Adam over all of a module's parameters as one vector."""
-    return torch.optim.Adam([rebind(list(module.parameters()))], lr, eps=eps, fused=True)
+    return Adam(rebind(list(module.parameters())), lr, eps=eps)
 
 
 def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend
 from ray_jobs.rl.nets import mlp
 from ray_jobs.rl.value_losses import huber, q_target
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import gymnasium as gym
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Act, Steps, Stream, World, adam, descend, values
+from ray_jobs.rl.algorithm import Act, Optimizer, Steps, Stream, World, adam, descend, values
 from ray_jobs.rl.policy_losses import policy_gradient
 from ray_jobs.rl.returns import vtrace
 from ray_jobs.rl.value_losses import squared

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import gymnasium as gym
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ray_jobs.rl import policy_losses, value_losses
 from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Act, Fresh, Steps, World, adam, descend, standardise, values
+from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
 from ray_jobs.rl.returns import gae
 
 
