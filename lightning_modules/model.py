@@ -125,7 +125,8 @@ class Generative(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         terms, self._terms = self._terms, {}
         trainer = self.trainer
-        due = (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0
+        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]  # its logger connector sets it
+        due = (trainer.global_step + 1) % every == 0
         if not due and self.device.type != "cpu":
             return
         norm = total_norm(p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None)

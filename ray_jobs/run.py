@@ -82,7 +82,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | memoryview) -> None:
     """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
 
     Raises:

@@ -163,7 +163,9 @@ def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
             )
         shares = max(where.runners, where.learners)
         if isinstance(full.get("envs"), int) and full["envs"] % shares:
-            raise UsageError(f"--envs {full['envs']} of {name} do not divide over {shares} runners: take a multiple of {shares}.")
+            raise UsageError(
+                f"--envs {full['envs']} of {name} do not divide over {shares} runners: take a multiple of {shares}."
+            )
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Fit | Play:

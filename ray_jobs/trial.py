@@ -99,7 +99,9 @@ def _train(task: Task, trial: Trial, at: Path, tell: Tell) -> Trial:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
-    return text if isinstance(error, UsageError | Failed | ArithmeticError) and text else f"{type(error).__name__}: {text}"
+    return (
+        text if isinstance(error, UsageError | Failed | ArithmeticError) and text else f"{type(error).__name__}: {text}"
+    )
 
 
 def _wait_for(at: Path) -> None:

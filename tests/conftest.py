@@ -1,4 +1,5 @@
 """One thread for torch, one Ray for the whole session, and a place of its own for whatever a test writes."""
+
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -17,8 +18,16 @@ def ray_cluster(tmp_path_factory):
     """A Ray of this machine, started once; tests run their actors on it."""
     ray = pytest.importorskip("ray")
     temp = tmp_path_factory.mktemp("ray")
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-             configure_logging=False, object_store_memory=150_000_000, _temp_dir=str(temp) if len(str(temp)) < 60 else None)
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        configure_logging=False,
+        object_store_memory=150_000_000,
+        _temp_dir=str(temp) if len(str(temp)) < 60 else None,
+    )
     yield ray
     ray.shutdown()
 

@@ -231,9 +231,8 @@ def test_a_cluster_that_does_not_answer(tmp_path):
 
 # ---- agents
 
-CARTPOLE = (
-    "train ppo_cartpole --steps 65536 --save_every 8192 --log_every 2048 --stop_return 1000 --eval_episodes 4".split()
-)
+CARTPOLE = ["train", "ppo_cartpole", "--steps", 65536, "--save_every", 8192, "--log_every", 2048]
+CARTPOLE += ["--stop_return", 1000, "--eval_episodes", 4]
 
 
 def agent(run: Path) -> list:
