@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from lightning_modules.model import Draws
 from lightning_modules.nets.unet import UNet
 
 LEVELS = noise.linear()
+RESULTS = Path(__file__).parent / "results" / "unet.json"
 
 
 class Peer(nn.Module):
@@ -141,6 +143,8 @@ def main() -> None:
 
     def report(title: str, found: dict[str, float]) -> None:
         result[title] = found
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps({title: found}), flush=True)
 
     report("weights", sizes)
