@@ -45,11 +45,16 @@ def list_recipes(*, json: bool = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for key in found[0]:
-        table.add_column(key, overflow="fold", no_wrap=key == "recipe", style="cyan" if key == "recipe" else None)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, style="cyan")
+    table.add_column()
     for line in found:
-        table.add_row(*line.values())
+        headline = f", headline {line['headline']}" if line["headline"] else ""
+        table.add_row(line["recipe"], f"[bold]{line['system']}[/] on {line['data']}. {line['paper']}{headline}")
+        measured = f"measured {line['measured']}" if line["measured"] else "not measured yet"
+        table.add_row(
+            "", f"claim {line['claim']}; {measured}" if line["claim"] != "none" else "[dim]no claim on a laptop[/]"
+        )
     Console(highlight=False).print(table)
 
 

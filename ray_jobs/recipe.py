@@ -144,7 +144,7 @@ def module(name: str) -> ModuleType:
 
 def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
     """One sentence: there is no such `what` (of some owner); did you mean the nearest; these are allowed."""
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     head = f"{of} has no {what} '{given}'." if of else f"There is no {what} '{given}'."
     return f"{head}{hint} Allowed: {', '.join(allowed)}."

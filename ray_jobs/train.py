@@ -154,6 +154,9 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         made = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    address = cluster_address(spec)
+    if address and (spec.where.runners or spec.where.learners > 1):
+        connect(address)
     state = run.latest()
     run.rewind(state["step"] if state else 0)
     if state:
@@ -201,7 +204,10 @@ def connect(address: str) -> Any:
                 f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?"
             ) from None
     try:
+        handler = signal.getsignal(signal.SIGTERM)
         ray.init(address=address, runtime_env=_packages(), log_to_driver=False, logging_level="ERROR")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before it has saved
     except ConnectionError as error:
         raise UsageError(
             f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one, leave --address out, "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,10 +37,13 @@ def connect(address: str | None, cpus: int) -> None:
     address = address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address
     mine = {} if address else {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local", log_to_driver=False, logging_level="ERROR", configure_logging=False, **mine
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before it has saved
     except (ConnectionError, RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0]
         raise UsageError(
