@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -17,6 +18,9 @@ from ray_jobs.progress import Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec
 from ray_jobs.settings import check
+
+PATIENCE = 60.0
+"""Seconds without a word of a cluster's workers, after which the user is told so."""
 
 
 class Stopped(Exception):
@@ -274,10 +278,17 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
     thread = threading.Thread(target=_fit_trainer, args=(trainer, ended), daemon=True)
     thread.start()
     said: dict[str, Any] = {}
+    silent_since = time.monotonic()
     while thread.is_alive() or not said.get("drained"):
         thread.join(timeout=0.3)
         said["drained"] = not thread.is_alive()
-        for event in ray.get(mailbox.take.remote(should_stop())):
+        events = ray.get(mailbox.take.remote(should_stop()))
+        if events:
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > PATIENCE:
+            silent_since = time.monotonic()
+            report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
+        for event in events:
             said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
             report(event)
     if run.uri:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -235,6 +236,10 @@ def worker(config: dict[str, Any]) -> None:
     train.report({})
 
 
+PATIENCE = 60.0
+"""Seconds without a word of a group, after which the user is told so."""
+
+
 def group(
     config: dict[str, Any], learners: int, run: Any, resume: Any, report: Any, should_stop: Any, failures: int = 3
 ) -> dict[str, float]:
@@ -258,11 +263,21 @@ def group(
         ),
     )
     with ThreadPoolExecutor(1) as pool:
-        done, result, running = pool.submit(trainer.fit), {}, True
+        done, result, running, silent_since = pool.submit(trainer.fit), {}, True, time.monotonic()
         while running:
             wait([done], timeout=0.2)
             running = not done.done()
-            result |= deliver(ray.get(mailbox.take.remote(should_stop())), run, report)
+            mail = ray.get(mailbox.take.remote(should_stop()))
+            if mail:
+                silent_since = time.monotonic()
+            elif time.monotonic() - silent_since > PATIENCE:
+                silent_since = time.monotonic()
+                report(
+                    {
+                        "note": f"nothing heard of {learners} learners for {PATIENCE:.0f} s: has the cluster room for them?"
+                    }
+                )
+            result |= deliver(mail, run, report)
     if "failed" in result:
         kind, why = result["failed"]
         raise kind(why)
