@@ -36,7 +36,10 @@ def connect(address: str | None, cpus: int) -> None:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     address = None if address == "local" else address
-    mine = {} if address else {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
+    room = max(
+        cpus + 1, os.cpu_count() or 1
+    )  # one for whatever Ray itself starts: full to the last, runners could wait for ever
+    mine = {} if address else {"num_cpus": room, "include_dashboard": False}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
