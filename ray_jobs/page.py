@@ -19,7 +19,7 @@ CSS = """
   --line: #343944; --accent: #5cb3e8; --claim: #f0914a; --good: #6fd3ab; --goodbg: #12342a; --bad: #ff9b88; --badbg: #43201a;
   --flat: #262a33; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 80rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 90rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.015em; }
 h2 { font-size: 1.2rem; margin: 0; letter-spacing: -.005em; }
