@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -194,8 +194,16 @@ def _trainer(made: Fit, spec: Spec, recorder: Recorder, files: RunCheckpoints, p
     )
 
 
-def trained(run: Run, *, average: bool = True) -> tuple[Fit, Generative, int]:
-    """The recipe of a run, its model with the newest checkpoint's weights (averaged ones where EMA is on), and their step.
+class Trained(NamedTuple):
+    """A run's recipe, its model at the newest checkpoint, and that checkpoint's step."""
+
+    made: Fit
+    model: Generative
+    step: int
+
+
+def trained(run: Run) -> Trained:
+    """The run's model as it is measured and sampled: with its averaged weights where EMA is on.
 
     Raises:
         UsageError: there is no checkpoint that can be read.
@@ -206,32 +214,32 @@ def trained(run: Run, *, average: bool = True) -> tuple[Fit, Generative, int]:
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
     made.model.load_state_dict(state["state_dict"])
-    if average and made.ema:
+    if made.ema:
         made.model.load_state_dict(state["callbacks"][EMA.state_key]["average"], strict=False)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
-    return made, made.model.eval().to(device), state["global_step"]
+    return Trained(made, made.model.eval().to(device), state["global_step"])
 
 
-def evaluate(run: Run) -> tuple[dict[str, float], int]:
-    """The recipe's metrics of the run's newest checkpoint, and its step; the same seed gives the same numbers."""
-    made, model, step = trained(run)
-    made.data.setup("test")
+def evaluate(of: Trained, seed: int) -> dict[str, float]:
+    """The recipe's metrics of a trained model; the same seed gives the same numbers."""
+    if of.made.evaluate is None:
+        return {}
+    of.made.data.setup("test")
     with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(run.spec.seed)
-        return (made.evaluate(model, made.data) if made.evaluate else {}), step
+        torch.manual_seed(seed)
+        return of.made.evaluate(of.model, of.made.data)
 
 
-def sample(run: Run, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples from the newest checkpoint: <name>.png to look at and <name>.npy to work with."""
+def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with."""
     import numpy as np
 
     from ray_jobs import pictures
 
-    _, model, _ = trained(run)
-    drawn = model.sample(n, rng=torch.Generator(model.device).manual_seed(seed)).float().cpu().numpy()
-    np.save(run.path / f"{name}.npy", drawn)
-    return pictures.samples(drawn, run.path / f"{name}.png")
+    drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
+    np.save(folder / f"{name}.npy", drawn)
+    return pictures.samples(drawn, folder / f"{name}.png")
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
@@ -239,13 +247,13 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     from ray_jobs import pictures
 
     report({"note": "measuring the trained model"})
-    metrics, step = evaluate(run)
-    _, model, _ = trained(run)
-    if isinstance(model, Samples):
-        sample(run, 64, seed=spec.seed)
+    found = trained(run)
+    metrics = evaluate(found, spec.seed)
+    if isinstance(found.model, Samples):
+        sample(found, run.path, 64, seed=spec.seed)
     pictures.learning_curve(run)
     losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
-    run.finish(losses | metrics, step=step, device=str(model.device))
+    run.finish(losses | metrics, step=found.step, device=str(found.model.device))
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]

@@ -28,10 +28,10 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
         raise UsageError(
             f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes."
         )
-    from ray_jobs.fit import sample as draw
+    from ray_jobs import fit
 
     with noise_to(opened.path / "log.txt"):
-        drawn = draw(opened, n, seed=seed, name=name)
+        drawn = fit.sample(fit.trained(opened), opened.path, n, seed=seed, name=name)
     opened.push()
     return drawn
 
@@ -61,7 +61,8 @@ def _measure(run: Run) -> tuple[dict[str, float], int]:
     if kind(run.spec.recipe) is Fit:
         from ray_jobs import fit
 
-        return fit.evaluate(run)
+        found = fit.trained(run)
+        return fit.evaluate(found, run.spec.seed), found.step
     from ray_jobs.rl.runtime import evaluate as play_episodes
     from ray_jobs.settings import build
 
