@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
 from ray_jobs.seeds import Seed, on_machine
+from ray_jobs.spec import as_flags
 
 
 def reproduce(
@@ -91,7 +91,7 @@ def plan(recipe: str, count: int | None, settings: Mapping[str, Any], out: str, 
     if n < 1:
         raise UsageError(f"--seeds must be at least 1, not {n}.")
     root = out if "://" in out else str(Path(out).resolve())
-    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, flags(where)) for i in range(n)]
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, tuple(as_flags(where))) for i in range(n)]
     for seed in planned:
         refuse_others(seed)
     return planned
@@ -107,12 +107,6 @@ def claim_of(recipe: str) -> Claim:
     if claim is None:
         raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
     return claim
-
-
-def flags(where: Where) -> tuple[str, ...]:
-    """The command line's words for what differs from `Where()`."""
-    usual = asdict(Where())
-    return tuple(word for k, v in asdict(where).items() if v != usual[k] for word in (f"--{k}", str(v)))
 
 
 def refuse_others(seed: Seed) -> None:
