@@ -1,46 +1,62 @@
-"""Around a search: an environment for Ray Tune, and an orderly end at Ctrl-C."""
+"""Signals: who hears them, and for how long. Off the main thread, where Python allows no handlers, nothing is changed."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
+
+STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def handlers_kept(*more: signal.Signals) -> Iterator[None]:
+    """Put back the handlers of SIGINT, SIGTERM and `more` afterwards, whoever has set others."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (*STOP, *more)}
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM end the search in order: Tune listens for SIGUSR1. A second SIGINT interrupts at once."""
-    event = threading.Event()
+def heard(wish: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `wish` with their number. Entered after ray.init, which sets handlers of its own."""
+    with handlers_kept():
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP:
+                signal.signal(number, lambda n, _: wish(n))
+        yield
 
-    def wish(number: int, _: Any) -> None:
-        again = event.is_set()
-        event.set()
-        if again or signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN, None):
+
+class Stop(threading.Event):
+    """Set by SIGINT or SIGTERM; `number` says by which."""
+
+    number: int = signal.SIGINT
+
+
+@contextlib.contextmanager
+def stopping(also: Callable[[], Any] = lambda: None) -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into a wish to stop, and call `also`; a second SIGINT interrupts at once."""
+    stop = Stop()
+
+    def wish(number: int) -> None:
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGUSR1)
+        stop.number = number
+        stop.set()
+        also()
 
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, wish)
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with heard(wish):
+        yield stop
+
+
+def interrupt(number: int) -> None:
+    """For `heard`: end what is going on, as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray_jobs import record, results, seeds
+from ray_jobs.interrupts import heard, interrupt
 from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
@@ -140,7 +139,7 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
     """
-    from ray_jobs.train import connect
+    from ray_jobs.on_ray import connect
 
     ray = connect(address)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
@@ -217,7 +216,7 @@ def measure(
         earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
         say(f"{earlier}; another --out measures afresh.")
     try:
-        with stoppable(), board(waiting, {name: claim_of(name).metric for name in plans}) as tell:
+        with heard(interrupt), board(waiting, {name: claim_of(name).metric for name in plans}) as tell:
             why = seeds.execute(waiting, start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
@@ -236,20 +235,6 @@ def measure(
 
 def say(line: str) -> None:
     print(line, flush=True)
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C: the seeds save first. Entered after ray.init, which sets handlers of its own."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def show(measured: Sequence[Result]) -> None:

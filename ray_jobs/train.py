@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
+from ray_jobs.interrupts import stopping
+from ray_jobs.on_ray import cluster_address, connect, mailbox, oversee
 from ray_jobs.progress import Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec
 from ray_jobs.settings import check
-
-PATIENCE = 60.0
-"""Seconds without a word of a cluster's workers, after which the user is told so."""
 
 
 class Stopped(Exception):
@@ -99,44 +94,10 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         run.release()
 
 
-class Stop(threading.Event):
-    """Set by SIGINT or SIGTERM; `number` says by which."""
-
-    number: int = signal.SIGINT
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop; a second SIGINT interrupts at once. No-op off the main thread."""
-    stop = Stop()
-
-    def wish(number: int, _: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.number = number
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {n: signal.signal(n, wish) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def cluster_address(spec: Spec) -> str | None:
-    """The Ray cluster to train on: --address, else RAY_ADDRESS; 'local' names this machine in spite of RAY_ADDRESS."""
-    address = spec.where.address or os.environ.get("RAY_ADDRESS")
-    return None if address == "local" else address
-
-
 def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     if kind(spec.recipe) is not Fit:
         return _play(run, spec, report, should_stop)
-    if cluster_address(spec):
+    if cluster_address(spec.where.address):
         return _on_cluster(run, spec, report, should_stop)
     if spec.where.workers > 1:
         return on_this_machine(run, spec, report, should_stop)
@@ -158,9 +119,6 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         made = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    address = cluster_address(spec)
-    if address and (spec.where.runners or spec.where.learners > 1):
-        connect(address)
     state = run.latest()
     run.rewind(state["step"] if state else 0)
     if state:
@@ -172,7 +130,7 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         learners=spec.where.learners,
         run=run,
         report=report,
-        address=spec.where.address,
+        address=cluster_address(spec.where.address),
         resume=state,
         should_stop=should_stop,
         device=device,
@@ -187,71 +145,9 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     return True
 
 
-def connect(address: str) -> Any:
-    """Ray, connected to the cluster at `address`, which gets the packages that are running here.
-
-    Raises:
-        UsageError: no cluster answers there.
-    """
-    import socket
-
-    import ray
-
-    if ray.is_initialized():
-        return ray
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            raise UsageError(
-                f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?"
-            ) from None
-    try:
-        handler = signal.getsignal(signal.SIGTERM)
-        ray.init(address=address, runtime_env=_packages(), log_to_driver=False, logging_level="ERROR")
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before it has saved
-    except ConnectionError as error:
-        raise UsageError(
-            f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one, leave --address out, "
-            "or, where it asks for a token, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
-        ) from None
-    return ray
-
-
-def _packages() -> dict[str, Any]:
-    """The runtime environment that ships our packages; nothing inside a Ray job, whose working directory has them already."""
-    from pathlib import Path
-
-    root = Path(__file__).parent.parent
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
-        return {}
-    return {"py_modules": [str(root / p) for p in ("ray_jobs", "lightning_modules", "datamodules", "cluster")]}
-
-
-class Mailbox:
-    """Where the first worker on a cluster leaves its events, and finds the driver's wish to stop."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.stop = False
-
-    def put(self, event: dict[str, Any]) -> None:
-        self.events.append(event)
-
-    def take(self, stop: bool) -> list[dict[str, Any]]:
-        self.stop = stop
-        events, self.events = self.events, []
-        return events
-
-    def told_to_stop(self) -> bool:
-        return self.stop
-
-
 def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     """Through Ray Train: a group that restarts from the run's last checkpoint when a worker or its node dies."""
-    ray = connect(str(cluster_address(spec)))
+    ray = connect(cluster_address(spec.where.address))
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -259,8 +155,8 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
         spec.where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0
     )
     _check_resources(ray, spec, need_gpu)
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-    config = {"run": str(run) if run.uri else str(run.path.resolve()), "spec": asdict(spec), "mailbox": mailbox}
+    mail = mailbox(ray)
+    config = {"run": str(run) if run.uri else str(run.path.resolve()), "spec": asdict(spec), "mailbox": mail}
     run.push()
     trainer = TorchTrainer(
         _cluster_worker,
@@ -274,29 +170,19 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
             failure_config=FailureConfig(max_failures=spec.where.max_failures),
         ),
     )
-    ended: dict[str, Any] = {}
-    thread = threading.Thread(target=_fit_trainer, args=(trainer, ended), daemon=True)
-    thread.start()
     said: dict[str, Any] = {}
-    silent_since = time.monotonic()
-    while thread.is_alive() or not said.get("drained"):
-        thread.join(timeout=0.3)
-        said["drained"] = not thread.is_alive()
-        events = ray.get(mailbox.take.remote(should_stop()))
-        if events:
-            silent_since = time.monotonic()
-        elif time.monotonic() - silent_since > PATIENCE:
-            silent_since = time.monotonic()
-            report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
-        for event in events:
-            said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
-            report(event)
+
+    def hear(event: dict[str, Any]) -> None:
+        said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
+        report(event)
+
+    ended = oversee(trainer, mail, hear, report, should_stop)
     if run.uri:
         run.pull()
     if "usage" in said:
         raise UsageError(said["usage"])
-    if "error" in said or "error" in ended:
-        raise Failed(said.get("error") or f"Ray Train gave up: {str(ended['error']).strip().splitlines()[-1]}")
+    if "error" in said or ended:
+        raise Failed(said.get("error") or f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
     return said.get("outcome") == "finished"
 
 
@@ -310,13 +196,6 @@ def _check_resources(ray: Any, spec: Spec, need_gpu: bool) -> None:
         )
 
 
-def _fit_trainer(trainer: Any, ended: dict[str, Any]) -> None:
-    try:
-        trainer.fit()
-    except Exception as error:  # whatever ended Ray Train is told in the driver's thread
-        ended["error"] = error
-
-
 def _cluster_worker(config: dict[str, Any]) -> None:
     """One worker under Ray Train. A sentence for the user is told and ends the group; anything else restarts it."""
     import ray
@@ -325,12 +204,12 @@ def _cluster_worker(config: dict[str, Any]) -> None:
 
     from ray_jobs.fit import fit
 
-    mailbox, spec = config["mailbox"], Spec.of(config["spec"])
+    mail, spec = config["mailbox"], Spec.of(config["spec"])
     first = get_context().get_world_rank() == 0
 
     def tell(event: dict[str, Any]) -> None:
         if first:
-            ray.get(mailbox.put.remote(dict(event)))
+            ray.get(mail.put.remote(event))
 
     run = Run.open(config["run"])
     placement = {
@@ -339,9 +218,7 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         "plugins": [RayLightningEnvironment()],
     }
     try:
-        done = fit(
-            run, spec, report=tell, placement=placement, should_stop=lambda: ray.get(mailbox.told_to_stop.remote())
-        )
+        done = fit(run, spec, report=tell, placement=placement, should_stop=lambda: ray.get(mail.told_to_stop.remote()))
         tell({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         tell({"usage": str(error)})

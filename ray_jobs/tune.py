@@ -11,9 +11,9 @@ and 36, a third survives each), so that recipes of any length and trials of diff
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +24,9 @@ from typing import Any
 
 from ray_jobs import leaderboard, population, trial, trials
 from ray_jobs import search as searches
-from ray_jobs.interrupts import environment, interrupts
+from ray_jobs.interrupts import handlers_kept, stopping
 from ray_jobs.leaderboard import Leaderboard
+from ray_jobs.on_ray import cluster_address, connect, environment
 from ray_jobs.outcome import conclude, shown_path
 from ray_jobs.progress import noise_to
 from ray_jobs.recipe import Fit, UsageError, kind
@@ -162,7 +163,7 @@ def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
 
 def _search(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], None]) -> bool:
     """Whether it was interrupted."""
-    with environment(TUNE_ENVIRONMENT), interrupts() as interrupted:
+    with environment(TUNE_ENVIRONMENT), handlers_kept(signal.SIGUSR1), stopping(_end_tune) as interrupted:
         where = task.search.where
         need = searches.cpus(task.search)
         with _ray(where, need * (concurrent or 1)) as ray:
@@ -175,6 +176,13 @@ def _search(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial
                 _tuner(task, out, at_once, _bundles(task.search, ray), Listener(out, hear, interrupted)).fit()
             shutil.rmtree(out / ".tune", ignore_errors=True)
     return interrupted.is_set()
+
+
+def _end_tune() -> None:
+    """Tune ends in order at SIGUSR1, where it has come to listen for that."""
+    if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGUSR1)
 
 
 def _tuner(task: Task, out: Path, at_once: int, bundles: list[dict[str, float]], listener: Any) -> Any:
@@ -374,24 +382,10 @@ def _ray(where: Where, cpus: int) -> Iterator[Any]:
     """Ray: the one that is running here, the cluster at the given address, or one of our own with at least `cpus`."""
     import ray
 
-    address = where.address or os.environ.get("RAY_ADDRESS")
     if ray.is_initialized():
         yield ray
         return
-    if address and address != "local":
-        from ray_jobs.train import connect
-
-        connect(address)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=False,
-            object_store_memory=200_000_000,
-        )
+    connect(cluster_address(where.address), cpus)
     try:
         yield ray
     finally:

@@ -15,12 +15,12 @@ MAY = {
     "lightning_modules": set(),
     "ray_jobs": {"cluster", "lightning_modules", "datamodules", "ray_jobs"},
     "ray_jobs.envs": {"ray_jobs.recipe"},
-    "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs"},
+    "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
 ALGORITHMS_MAY = {"algorithm", "adam", "agents", "nets", "returns", "policy_losses", "value_losses", "curvature"}
 PURE = {"returns", "policy_losses", "value_losses", "curvature"}
-RAY = {"train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
+RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
 
 
 def files():

@@ -89,17 +89,35 @@ def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | Gaussia
 
 
 class ActorCritic(nn.Module):
-    """A policy network and a value network, apart; observations [*, *O] are flattened."""
+    """A policy network and a value network, apart or with hidden layers in common; observations [*, *O] are flattened."""
 
     def __init__(
-        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, net: Callable[..., nn.Module] = TanhMLP
+        self,
+        obs: gym.spaces.Box,
+        action: gym.Space,
+        *,
+        width: int,
+        shared: bool = False,
+        net: Callable[..., nn.Module] = TanhMLP,
     ) -> None:
         super().__init__()
         self.event = len(obs.shape)
         self.policy = policy_for(action)
-        n = math.prod(obs.shape)
-        self.actor = net([n, width, width, self.policy.outputs], last=0.01)
-        self.critic = net([n, width, width, 1])
+        n, outputs = math.prod(obs.shape), self.policy.outputs
+        if shared:
+            self.both = net([n, width, width, outputs + 1], last=[0.01] * outputs + [1.0])
+        else:
+            self.actor = net([n, width, width, outputs], last=0.01)
+            self.critic = net([n, width, width, 1])
+        self.shared = shared
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """The policy's numbers [*, outputs] and V(obs) [*]."""
+        obs = self.flat(obs)
+        if self.shared:
+            both = self.both(obs)
+            return both[..., :-1], both[..., -1]
+        return self.actor(obs), self.critic(obs).squeeze(-1)
 
     def flat(self, obs: Tensor) -> Tensor:
         """[*, *O] -> [*, n]"""
@@ -107,11 +125,11 @@ class ActorCritic(nn.Module):
 
     def value(self, obs: Tensor) -> Tensor:
         """V(obs) [*]"""
-        return self.critic(self.flat(obs)).squeeze(-1)
+        return self(obs)[1] if self.shared else self.critic(self.flat(obs)).squeeze(-1)
 
     def logits(self, obs: Tensor) -> Tensor:
         """The numbers [*, outputs] by which the policy's distributions are told."""
-        return self.actor(self.flat(obs))
+        return self(obs)[0] if self.shared else self.actor(self.flat(obs))
 
     def act(self, obs: Tensor, *, explore: bool, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """An action [*, *A], drawn or the likeliest, and the policy's numbers [*, outputs]."""

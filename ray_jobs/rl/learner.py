@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_jobs.on_ray import connect, mailbox, oversee
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Algorithm, Replay, Steps, World
 from ray_jobs.rl.normalise import RewardScale, moments
@@ -148,40 +147,15 @@ class Together:
         return found or []
 
 
-class Mailbox:
-    """A Ray actor between the first learner and the driver: what to record one way, the wish to stop the other way."""
-
-    def __init__(self, resume: Mapping[str, Any] | None) -> None:
-        self.mail: list[tuple] = []
-        self.resume, self.stopping, self.failed = resume, False, False
-
-    def send(self, kind: str, *content: Any) -> bool:
-        """Whether the driver wants to stop."""
-        self.mail.append((kind, *content))
-        if kind == "save":
-            self.resume = content[1]
-        self.failed = self.failed or kind == "failed"
-        return self.stopping
-
-    def take(self, stop: bool) -> list[tuple]:
-        """All mail since the last time."""
-        self.stopping, mail, self.mail = self.stopping or stop, self.mail, []
-        return mail
-
-    def latest(self) -> tuple[Mapping[str, Any] | None, bool]:
-        """The newest checkpoint, for a group that starts again; and whether it had better not."""
-        return self.resume, self.failed
-
-
 class Sender:
     """The first learner's end of the mailbox; the others' sends nothing."""
 
-    def __init__(self, mailbox: Any, rank: int) -> None:
-        self.mailbox, self.first, self.reply = mailbox, rank == 0, None
+    def __init__(self, mail: Any, rank: int) -> None:
+        self.mail, self.first, self.reply = mail, rank == 0, None
 
-    def send(self, *content: Any) -> None:
+    def send(self, kind: str, *content: Any) -> None:
         if self.first:
-            self.reply = self.mailbox.send.remote(*content)
+            self.reply = self.mail.put.remote({kind: content})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self.send("log", step, metrics)
@@ -210,11 +184,12 @@ def worker(config: dict[str, Any]) -> None:
     from ray_jobs.rl.runtime import generator, prepare
 
     torch.set_num_threads(1)
-    resume, failed = ray.get(config["mailbox"].latest.remote())
-    if failed:  # it would fail again: Ray starts a group anew whatever the reason
+    mail = config["mailbox"]
+    kept = ray.get(mail.latest.remote())
+    if kept["failed"]:  # it would fail again: Ray starts a group anew whatever the reason
         return
     rank, device = dist.get_rank(), torch.device(config["device"])
-    sender = Sender(config["mailbox"], rank)
+    sender = Sender(mail, rank)
     world = Together(generator(config["seed"], rank), device)
     training = prepare(
         config["recipe"],
@@ -227,17 +202,13 @@ def worker(config: dict[str, Any]) -> None:
         str(device),
     )
     try:
-        result = training.go(resume)
+        result = training.go(kept["save"] and kept["save"][1])
     except (FloatingPointError, UsageError) as error:
-        ray.get(config["mailbox"].send.remote("failed", type(error), str(error)))
+        ray.get(mail.put.remote({"failed": (type(error), str(error))}))
         raise
     if rank == 0:
-        ray.get(config["mailbox"].send.remote("result", result))
+        ray.get(mail.put.remote({"result": result}))
     train.report({})
-
-
-PATIENCE = 60.0
-"""Seconds without a word of a group, after which the user is told so."""
 
 
 def group(
@@ -248,51 +219,34 @@ def group(
     Raises:
         FloatingPointError, UsageError: as `runtime.play`, on any of the learners.
     """
-    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    mailbox = ray.remote(num_cpus=0)(Mailbox).remote(resume)
+    ray = connect(None)
+    mail = mailbox(ray, {"save": resume and (0, resume), "failed": None})
     folder = str(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
     trainer = TorchTrainer(
         worker,
-        train_loop_config=config | {"mailbox": mailbox},
+        train_loop_config=config | {"mailbox": mail},
         scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
         run_config=RunConfig(
             name="learners", storage_path=os.path.abspath(folder), failure_config=FailureConfig(max_failures=failures)
         ),
     )
-    with ThreadPoolExecutor(1) as pool:
-        done, result, running, silent_since = pool.submit(trainer.fit), {}, True, time.monotonic()
-        while running:
-            wait([done], timeout=0.2)
-            running = not done.done()
-            mail = ray.get(mailbox.take.remote(should_stop()))
-            if mail:
-                silent_since = time.monotonic()
-            elif time.monotonic() - silent_since > PATIENCE:
-                silent_since = time.monotonic()
-                report(
-                    {
-                        "note": f"nothing heard of {learners} learners for {PATIENCE:.0f} s: has the cluster room for them?"
-                    }
-                )
-            result |= deliver(mail, run, report)
-    if "failed" in result:
-        kind, why = result["failed"]
+    said: dict[str, Any] = {}
+    recorders = {"log": run.log, "save": run.save, "report": report}
+
+    def hear(event: dict[str, Any]) -> None:
+        for kind, content in event.items():
+            if kind in recorders:
+                recorders[kind](*content)
+            else:
+                said.setdefault(kind, content)
+
+    ended = oversee(trainer, mail, hear, report, should_stop)
+    if "failed" in said:
+        kind, why = said["failed"]
         raise kind(why)
-    done.result()
-    return result
-
-
-def deliver(mail: Sequence[tuple], run: Any, report: Any) -> dict[str, Any]:
-    """Record the learners' mail; the result, if it is in it, or the first failure's type and reason as 'failed'."""
-    result: dict[str, Any] = {}
-    for kind, *content in mail:
-        if kind == "result":
-            result |= content[0]
-        elif kind == "failed":
-            result.setdefault("failed", tuple(content))
-        else:
-            {"log": run.log, "save": run.save, "report": report}[kind](*content)
-    return result
+    if ended:
+        raise ended
+    return said["result"]

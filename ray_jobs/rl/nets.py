@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,12 +40,14 @@ class TanhMLP(nn.Module):
     First derivatives only: what differentiates twice (Fisher products) takes `mlp`.
     """
 
-    def __init__(self, sizes: Sequence[int], *, last: float = 1.0) -> None:
+    def __init__(self, sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> None:
         super().__init__()
-        gains = [2**0.5] * (len(sizes) - 2) + [last]
+        gains = [2**0.5] * (len(sizes) - 2) + [1.0]
         self.layers = nn.ModuleList(
             orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
         )
+        with torch.no_grad():
+            self.layers[-1].weight.mul_(torch.as_tensor(last).reshape(-1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
@@ -63,8 +66,11 @@ def chain(x: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
 
 
 def tanh_(x: Tensor) -> Tensor:
-    """In place. By a sigmoid on the CPU, where torch's tanh takes four times as long; they differ by 2e-7 at most."""
-    return x.mul_(2).sigmoid_().mul_(2).sub_(1) if x.device.type == "cpu" else x.tanh_()
+    """In place. By numpy on the CPU, where torch's tanh takes up to four times as long; they differ by 2e-7 at most."""
+    if x.device.type != "cpu":
+        return x.tanh_()
+    np.tanh(x.numpy(), out=x.numpy())
+    return x
 
 
 class _Tanh(torch.autograd.Function):

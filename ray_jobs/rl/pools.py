@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,36 +19,6 @@ CALL_LIMIT = 60.0
 """Seconds that any later fragment may take, or 20 times the longest so far; an environment that hangs is replaced after that."""
 GIVE_UP = 5
 """Deaths in one place without a fragment in between."""
-
-
-def connect(address: str | None, cpus: int) -> None:
-    """Connect this process to a Ray cluster, unless it is; without an address, and without RAY_ADDRESS, to one of its own.
-
-    Raises:
-        UsageError: the cluster does not answer.
-    """
-    import ray
-
-    if ray.is_initialized():
-        return
-    address = address or os.environ.get("RAY_ADDRESS")
-    address = None if address == "local" else address
-    room = max(
-        cpus + 1, os.cpu_count() or 1
-    )  # one for whatever Ray itself starts: full to the last, runners could wait for ever
-    mine = {} if address else {"num_cpus": room, "include_dashboard": False}
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address=address or "local", log_to_driver=False, logging_level="ERROR", configure_logging=False, **mine
-        )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process before it has saved
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        raise UsageError(
-            f"The Ray cluster at {address} does not answer ({why}): is it up, and its address right?"
-        ) from None
 
 
 class Pool(Protocol):
@@ -161,7 +128,7 @@ class Remote:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
         if index not in self.fresh:
-            self.longest = max(self.longest, time.monotonic() - begun)
+            self.longest = max(self.longest, fragment.acting + fragment.stepping)
         self.fresh.discard(index)
         self.failed[index] = 0
         return fragment

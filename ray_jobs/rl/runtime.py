@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from ray_jobs.envs.vector import vector
+from ray_jobs.on_ray import connect
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl.algorithm import Alone, World
 from ray_jobs.rl.learner import Learner, group
-from ray_jobs.rl.pools import Local, Remote, connect
+from ray_jobs.rl.pools import Local, Remote
 from ray_jobs.rl.runner import Actor, Casting, build_actor
 from ray_jobs.rl.training import Recorder, Report, Training, greedy
 
@@ -40,7 +41,7 @@ def play(
         runners: Ray actors that play, over all learners together; 0 plays in each learner's process, without Ray.
         learners: processes that share the updates; more than one are a Ray Train group.
         report: gets progress at most four times a second.
-        address: a Ray cluster; this machine alone where None.
+        address: a Ray cluster; one of this machine alone where None.
         resume: the state of a checkpoint to go on from.
         should_stop: asked after every update; once True, the state is saved and `play` returns.
         device: the learners'.

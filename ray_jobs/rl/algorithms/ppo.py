@@ -70,13 +70,15 @@ class PPO:
     """Standardise advantages in each minibatch."""
     width: int = 64
     """Units in each of two hidden layers."""
+    shared: bool = False
+    """Let policy and value have their hidden layers in common."""
 
     @property
     def experience(self) -> Fresh:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
-        return ActorCritic(obs, action, width=self.width)
+        return ActorCritic(obs, action, width=self.width, shared=self.shared)
 
     def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
         return {"all": adam(agent, self.lr, eps=1e-5)}
@@ -117,7 +119,7 @@ class PPO:
 
     def losses(self, agent: ActorCritic, part: Batch, clip: float, world: World) -> tuple[Tensor, Tensor, Tensor]:
         """The policy's, the value's and both together: equation 9, negated. Scalars."""
-        out, value, target = agent.logits(part.obs), agent.value(part.obs), part.advantage + part.value
+        (out, value), target = agent(part.obs), part.advantage + part.value
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
         policy = policy_losses.clipped(agent.policy.log_prob(out, part.action), part.logp, advantage, clip).mean()
         if self.value_clip:

@@ -48,7 +48,7 @@ class Broken(Count):
 
 
 class Deadly(Count):
-    """Its process dies, once only, at the tenth step; `mark` is the file that remembers. `how`: 'exit' or 'hang'."""
+    """Its process dies, once only among all that share `mark`, at the tenth step. `how`: 'exit' or 'hang'."""
 
     def __init__(self, mark: str, how: str = "exit") -> None:
         super().__init__()
@@ -56,12 +56,20 @@ class Deadly(Count):
 
     def step(self, action):
         self.steps += 1
-        if self.steps == 10 and not os.path.exists(self.mark):
-            open(self.mark, "w").close()
+        if self.steps == 10 and first_to_make(self.mark):
             if self.how == "exit":
                 os._exit(1)
             time.sleep(3600)
         return super().step(action)
+
+
+def first_to_make(path: str) -> bool:
+    """Whether this call made the file; of several processes that try at once, only one did."""
+    try:
+        open(path, "x").close()
+    except FileExistsError:
+        return False
+    return True
 
 
 class Unpicklable(Count):

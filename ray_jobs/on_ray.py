@@ -1,0 +1,160 @@
+"""Where this process meets Ray: connecting to a cluster, and seeing a group of workers through to its end. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.interrupts import handlers_kept
+from ray_jobs.progress import Report
+from ray_jobs.recipe import UsageError
+
+PATIENCE = 60.0
+"""Seconds without a word of a group, after which the user is told so."""
+OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
+OBJECT_STORE = 200_000_000
+"""Bytes for objects of a Ray that is started here: fragments and weights are small."""
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for as long as it lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def cluster_address(address: str | None) -> str | None:
+    """The Ray cluster to use: --address, else RAY_ADDRESS; 'local' names this machine in spite of RAY_ADDRESS."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address
+
+
+def connect(address: str | None, cpus: int = 1) -> Any:
+    """Ray, connected to the cluster at `address`, which gets the packages that are running here; else one of our own.
+
+    Args:
+        address: as `cluster_address` gives it. Nothing happens where this process is connected already.
+        cpus: that a Ray of our own must have for our work. It gets one more, for whatever Ray itself starts: full to the
+            last, a runner could wait for ever.
+
+    Raises:
+        UsageError: no cluster answers there.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        _knock(address)
+        wanted = {"address": address, "runtime_env": _packages()}
+    else:
+        room = max(cpus + 1, os.cpu_count() or 1)
+        own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        wanted = {"address": "local", "configure_logging": False, **own}
+    try:
+        with handlers_kept():  # Ray's own would end the process before it has saved
+            ray.init(**wanted, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"No Ray cluster answers at {address} ({str(error).splitlines()[0]}): start one, leave --address out, "
+            "or, where it asks for a token, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH."
+        ) from None
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise UsageError(
+                f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?"
+            ) from None
+
+
+def _packages() -> dict[str, Any]:
+    """The runtime environment that ships our packages; nothing inside a Ray job, whose working directory has them already."""
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        return {}
+    return {"py_modules": [str(Path(__file__).parent.parent / p) for p in OURS]}
+
+
+class Mailbox:
+    """A Ray actor between the first worker of a group and the driver: events one way, the wish to stop the other way."""
+
+    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.kept, self.stop = dict(kept or {}), False
+
+    def put(self, event: Mapping[str, Any]) -> bool:
+        """Leave an event; what it says under a name that is kept replaces what is kept. Whether the driver wants to stop."""
+        self.events.append(dict(event))
+        self.kept |= {k: event[k] for k in self.kept if k in event}
+        return self.stop
+
+    def take(self, stop: bool) -> list[dict[str, Any]]:
+        """All events since the last time."""
+        self.stop = self.stop or stop
+        events, self.events = self.events, []
+        return events
+
+    def latest(self) -> dict[str, Any]:
+        """What is kept, for a group that starts again."""
+        return self.kept
+
+    def told_to_stop(self) -> bool:
+        return self.stop
+
+
+def mailbox(ray: Any, kept: Mapping[str, Any] | None = None) -> Any:
+    """A mailbox that takes no core from the workers."""
+    return ray.remote(num_cpus=0)(Mailbox).remote(kept)
+
+
+def oversee(
+    trainer: Any,
+    mail: Any,
+    hear: Callable[[dict[str, Any]], None],
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> Exception | None:
+    """Run a Ray Train trainer to its end, hearing every event that its first worker leaves; the error that ended it, if one did."""
+    import ray
+
+    ended: list[Exception] = []
+    thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
+    thread.start()
+    running, silent_since = True, time.monotonic()
+    while running:
+        thread.join(timeout=0.2)
+        running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
+        events = ray.get(mail.take.remote(should_stop()))
+        if events:
+            silent_since = time.monotonic()
+        elif time.monotonic() - silent_since > PATIENCE:
+            silent_since = time.monotonic()
+            report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
+        for event in events:
+            hear(event)
+    return ended[0] if ended else None
+
+
+def _fit(trainer: Any, ended: list[Exception]) -> None:
+    try:
+        trainer.fit()
+    except Exception as error:  # whatever ended Ray Train is told in the driver's thread
+        ended.append(error)
