@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -12,6 +13,9 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # two threads on two busy 
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
+gc.set_threshold(
+    100_000, 10, 10
+)  # importing torch makes a million objects that all stay: looking at them again takes 0.1 s
 
 TOP = """Train, tune and reproduce generative models and reinforcement learning, from a laptop to a cluster.
 

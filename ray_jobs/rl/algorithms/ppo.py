@@ -1,8 +1,9 @@
 """Proximal policy optimisation with the clipped surrogate.
 
 Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 and 9, algorithm 1.
-Differs: advantages are standardised in each minibatch; policy and value have networks of their own; Gaussian deviations are
-free parameters. Value clipping, annealing and the KL stop are options, as studied by Engstrom et al. 2020, arXiv:2005.12729.
+Differs: advantages are standardised in each minibatch; policy and value have networks of their own
+unless they share layers; Gaussian deviations are free parameters. Value clipping, annealing and the KL stop are options, as studied by
+Engstrom et al. 2020, arXiv:2005.12729.
 """
 
 from __future__ import annotations
