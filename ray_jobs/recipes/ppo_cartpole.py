@@ -13,14 +13,14 @@ def recipe(
     steps: int = 300_000,
     envs: int = 112,
     horizon: int = 32,
-    lr: float = 2e-2,
+    lr: float = 2.5e-2,
     clip: float = 0.2,
     epochs: int = 3,
-    minibatches: int = 4,
+    minibatches: int = 3,
     gamma: float = 0.99,
     lam: float = 0.95,
     width: int = 32,
-    value_weight: float = 5e-3,
+    value_weight: float = 3e-3,
     stop_return: float = 475.0,
 ) -> Play:
     """Many environments at once and one small network, so that neither Python nor the matrices set the pace alone.
