@@ -51,18 +51,20 @@ class Steps(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """N single steps from anywhere in a replay buffer."""
+    """N times one step, or a few in a row, from anywhere in a replay buffer."""
 
     obs: Tensor
     """[N, *O]"""
     action: Tensor
     """[N, *A]"""
     reward: Tensor
-    """[N]"""
+    """[N]: discounted and summed over the steps."""
     next_obs: Tensor
-    """[N, *O]: the true next observation, at a truncation too."""
-    terminated: Tensor
-    """[N] bool"""
+    """[N, *O]: the true observation after them, at a truncation too."""
+    discount: Tensor
+    """[N]: of the value of `next_obs`, gamma to the power of the steps; 0 where the task ended."""
+    weight: Tensor
+    """[N]: of each in the loss, at most 1; all 1 where they were drawn uniformly."""
     extras: Mapping[str, Tensor]
     """Each [N, ...]"""
 
@@ -72,6 +74,8 @@ class Fresh:
     """On-policy: each update sees `horizon` new steps of every environment, once, made by the policy it improves."""
 
     horizon: int
+    keep: int = 0
+    """After so many updates, `reflect` is handed all the Steps that they saw, oldest first; 0 never does."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +90,44 @@ class Replay:
     """Off-policy: `updates` batches of `batch` transitions for every `every` new steps of all environments together."""
 
     capacity: int
-    """Transitions kept; the oldest go first."""
+    """Steps kept; the oldest go first."""
     batch: int
+    """Transitions, or sequences, of one update."""
     warmup: int
     """Steps before the first update."""
     every: int = 1
     updates: int = 1
+    n_step: int = 1
+    """Steps whose rewards a transition sums, at most."""
+    length: int = 0
+    """Updates see Steps [length, batch], each column a sequence from anywhere; 0 gives them Transitions."""
+    newest: bool = False
+    """The first update of every round sees the round's own Steps, once, as they were played."""
+    priority: float = 0.0
+    """Exponent of the errors in proportion to which transitions are drawn; `update` then returns them as 'priority' [N]. 0 is uniform."""
+    importance: float = 0.4
+    """Exponent of the importance weights that undo this, at the start; it rises to 1."""
+    asynchronous: bool = False
+    """Runners never wait: whatever arrives is stored, its policy may be a few updates old."""
 
 
-Experience = Fresh | Stream | Replay
+@dataclass(frozen=True)
+class Gradients:
+    """Asynchronous: each runner differentiates `loss` over its `horizon` steps, and each update applies one runner's gradient."""
+
+    horizon: int
+
+
+class Gradient(NamedTuple):
+    """What a runner learned from its steps."""
+
+    flat: Tensor
+    """[P]: the gradient of `loss`, in the order of the agent's parameters."""
+    log: Mapping[str, Tensor]
+    """Scalars []."""
+
+
+Experience = Fresh | Stream | Replay | Gradients
 
 
 class World(Protocol):
@@ -173,7 +206,28 @@ class Algorithm(Protocol):
         ...
 
     def update(self, agent: Any, optimizers: Mapping[str, Optimizer], data: Any, world: World) -> dict[str, Tensor]:
-        """Improve the agent by `data` (Steps, or Transitions for Replay); scalars to log, left on their device."""
+        """Improve the agent by `data`; scalars to log, left on their device.
+
+        `data` is Steps for Fresh, Stream and Replay of sequences, Transitions for other Replay, a Gradient for Gradients.
+        """
+        ...
+
+
+class Reflective(Algorithm, Protocol):
+    """Of an algorithm whose experience is Fresh with `keep`."""
+
+    def reflect(
+        self, agent: Any, optimizers: Mapping[str, Optimizer], kept: Sequence[Steps], world: World
+    ) -> dict[str, Tensor]:
+        """Improve the agent by the last `keep` updates' steps; scalars to log."""
+        ...
+
+
+class Differentiated(Algorithm, Protocol):
+    """Of an algorithm whose experience is Gradients."""
+
+    def loss(self, agent: Any, data: Steps) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss [] that a runner differentiates, and scalars to log."""
         ...
 
 
@@ -197,13 +251,18 @@ def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Adam:
 
 def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
     """One gradient step of an optimiser made by `adam`: averaged over the learners, clipped by its norm, taken."""
-    flat = optimizer.param_groups[0]["params"][0]
-    flat.grad.zero_()
+    optimizer.param_groups[0]["params"][0].grad.zero_()
     loss.backward()
+    follow(optimizer, world, max_norm)
+
+
+def follow(optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
+    """The same step, of the gradient that is there."""
+    gradient = optimizer.param_groups[0]["params"][0].grad
     if world.size > 1:
-        flat.grad.copy_(world.mean(flat.grad))
+        gradient.copy_(world.mean(gradient))
     if max_norm < float("inf"):
-        flat.grad.mul_((max_norm / (torch.linalg.vector_norm(flat.grad) + 1e-6)).clamp_(max=1.0))
+        gradient.mul_((max_norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp_(max=1.0))
     optimizer.step()
 
 

@@ -15,71 +15,84 @@ from torch import Tensor
 
 from ray_jobs.on_ray import connect, mailbox, oversee
 from ray_jobs.recipe import UsageError
-from ray_jobs.rl.algorithm import Algorithm, Replay, Steps, World
+from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
+from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.normalise import RewardScale, moments
 from ray_jobs.rl.replay import ReplayBuffer
-from ray_jobs.rl.runner import Actor, Fragment
+from ray_jobs.rl.runner import Actor
 
 
-def tensors(fragments: Sequence[Fragment], device: torch.device) -> Steps:
-    """Fragments [T, B_i] side by side: [T, sum B_i], on the learner's device."""
-    *columns, cuts = zip(*(f.steps for f in fragments), strict=True)
-    obs, action, reward, terminated, truncated = (torch.from_numpy(np.concatenate(c, 1)).to(device) for c in columns)
-    last = torch.from_numpy(np.concatenate(cuts, 0)[order_of_cuts([f.steps[4] for f in fragments])]).to(device)
-    extras = {
-        k: torch.from_numpy(np.concatenate([f.extras[k] for f in fragments], 1)).to(device) for k in fragments[0].extras
-    }
-    return Steps(as_float(obs), action, reward, terminated, truncated, as_float(last), extras)
-
-
-def as_float(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.uint8 else x.float()
-
-
-def order_of_cuts(truncated: Sequence[np.ndarray]) -> np.ndarray:
-    """Where in the fragments' last observations, strung together, the joined data's k-th one is."""
-    first = np.cumsum([0, *(t.shape[1] for t in truncated)])
-    at = [np.argwhere(t) + np.array([0, b]) for t, b in zip(truncated, first, strict=False)]
-    steps, column = np.concatenate(at).T
-    return np.lexsort((column, steps))
+def source(fragments: Sequence[Fragment]) -> str:
+    """Whose columns the joined fragments have."""
+    return ",".join(str(f.index) for f in fragments)
 
 
 class Learner:
     """One learner. `world` says who else there is; all its numbers live here, and are what a checkpoint holds."""
 
     def __init__(
-        self, algorithm: Algorithm, actor: Actor, world: World, *, normalize_reward: bool, device: torch.device
+        self,
+        algorithm: Algorithm,
+        actor: Actor,
+        world: World,
+        *,
+        envs: int,
+        normalize_reward: bool,
+        device: torch.device,
     ) -> None:
         self.algorithm, self.actor, self.world, self.device = algorithm, actor.to(device), world, device
         self.optimizers = algorithm.optimizers(actor.agent)
         self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None
-        plan = algorithm.experience
-        self.buffer = ReplayBuffer(plan.capacity) if isinstance(plan, Replay) else None
+        self.plan = plan = algorithm.experience
+        self.buffer = ReplayBuffer(plan, envs, algorithm.gamma) if isinstance(plan, Replay) else None
         self.version, self.owed = 0, 0.0
+        self.kept: list[Steps] = []
+        """What the updates since the last reflection saw."""
 
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
-        data = tensors(fragments, self.device)
-        stats = (
-            self.replay(data, seen)
-            if self.buffer is not None
-            else self.algorithm.update(self.actor.agent, self.optimizers, self.normalised(data), self.world)
-        )
-        self.observe(data, fragments)
+        if isinstance(self.plan, Gradients):
+            stats = self.apply(fragments[0])
+        else:
+            data = tensors(fragments, self.device)
+            stats = self.replay(data, fragments, seen) if self.buffer is not None else self.improve(data)
+            self.observe(data, fragments)
         self.version += 1
         return stats
 
-    def replay(self, data: Steps, seen: int) -> dict[str, Tensor]:
+    def update(self, data: Any) -> dict[str, Tensor]:
+        return self.algorithm.update(self.actor.agent, self.optimizers, data, self.world)
+
+    def apply(self, fragment: Fragment) -> dict[str, Tensor]:
+        """Update by the gradient that a runner sent."""
+        flat = torch.from_numpy(np.array(fragment.gradient)).to(self.device)
+        return self.update(Gradient(flat, {k: torch.as_tensor(x) for k, x in fragment.extras.items()}))
+
+    def improve(self, data: Steps) -> dict[str, Tensor]:
+        """Update by new steps; reflect on the last ones where that is due."""
+        seen = self.normalised(data)
+        stats = self.update(seen)
+        if isinstance(self.plan, Fresh) and self.plan.keep:
+            self.kept.append(seen)
+            if len(self.kept) == self.plan.keep:
+                stats |= self.algorithm.reflect(self.actor.agent, self.optimizers, self.kept, self.world)
+                self.kept = []
+        return stats
+
+    def replay(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """As many updates from the buffer as the new steps earn; none before the warm-up is over."""
-        plan, stats = self.algorithm.experience, {}
-        self.buffer.add(data)
+        plan, stats = self.plan, {}
+        self.buffer.add(data, source(fragments))
         if seen < plan.warmup:
             return stats
-        self.owed += data.reward.numel() * self.world.size / plan.every * plan.updates
+        if plan.newest:
+            stats = self.update(self.normalised(data))
+        self.owed += data.terminated.numel() * self.world.size / plan.every * plan.updates
         while self.owed >= 1:
             self.owed -= 1
-            batch = self.normalised(self.buffer.sample(plan.batch, self.world.rng))
-            stats = self.algorithm.update(self.actor.agent, self.optimizers, batch, self.world)
+            stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
+            if plan.priority:
+                self.buffer.reweigh(stats.pop("priority"))
         return stats
 
     def normalised(self, data: Any) -> Any:
@@ -95,8 +108,7 @@ class Learner:
             rows = data.obs[1:].flatten(0, 1)
             self.actor.norm.add(moments(rows, self.world.mean, self.world.size))
         if self.scale:
-            source = ",".join(str(f.index) for f in fragments)
-            returns = self.scale.returns(source, data.reward, data.boundary).flatten()
+            returns = self.scale.returns(source(fragments), data.reward, data.boundary).flatten()
             self.scale.moments.add(moments(returns, self.world.mean, self.world.size))
 
     def state(self) -> dict[str, Any]:
@@ -108,6 +120,7 @@ class Learner:
         state |= {"version": self.version, "owed": self.owed, "rng": self.world.rng.get_state()}
         if self.scale:
             state["scale"] = {"moments": self.scale.moments.state_dict(), "running": dict(self.scale.running)}
+        state |= {"kept": [tuple(x._replace(extras=dict(x.extras))) for x in self.kept]}
         return state | ({"buffer": self.buffer.state()} if self.buffer is not None else {})
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -115,6 +128,8 @@ class Learner:
         for k, o in self.optimizers.items():
             o.load_state_dict(state["optimizers"][k])
         self.version, self.owed = state["version"], state["owed"]
+        on = self.device
+        self.kept = [Steps(*(x.to(on) for x in s[:-1]), {k: x.to(on) for k, x in s[-1].items()}) for s in state["kept"]]
         self.world.rng.set_state(state["rng"])
         if self.scale:
             self.scale.moments.load_state_dict(state["scale"]["moments"])

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ray_jobs.rl.runner import Fragment
+from ray_jobs.rl.fragments import Fragment
 
 WINDOW = 100
 """Training episodes over which returns are averaged."""
@@ -58,7 +58,9 @@ class Shares:
         acting, stepping = pick(f.acting for f in fragments), pick(f.stepping for f in fragments)
         self.inference += acting
         self.environment += stepping
-        self.transport += max(0.0, wall - acting - stepping)
+        learning = pick(f.learning for f in fragments)
+        self.update += learning
+        self.transport += max(0.0, wall - acting - stepping - learning)
 
     def fractions(self) -> dict[str, float]:
         spent = asdict(self)

@@ -52,10 +52,10 @@ class Local:
         self.turn = itertools.cycle(self.runners)
 
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
-        return [r.sample(weights, version, horizon) for r in self.runners]
+        return [r.play(weights, version, horizon) for r in self.runners]
 
     def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
-        return next(self.turn).sample(weights, version, horizon)
+        return next(self.turn).play(weights, version, horizon)
 
     def state(self) -> list[dict[str, Any]]:
         return [r.state() for r in self.runners]
@@ -109,7 +109,7 @@ class Remote:
 
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
         begun, sent = time.monotonic(), self.weights(weights, version)
-        refs = [r.sample.remote(sent, version, horizon) for r in self.runners]
+        refs = [r.play.remote(sent, version, horizon) for r in self.runners]
         return [self.fetch(i, ref, begun, sent, version, horizon) for i, ref in enumerate(refs)]
 
     def fetch(self, index: int, ref: Any, begun: float, sent: Any, version: int, horizon: int) -> Fragment:
@@ -119,7 +119,7 @@ class Remote:
                 return self.received(index, ref, begun)
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
                 self.replace(index, error)
-                begun, ref = time.monotonic(), self.runners[index].sample.remote(sent, version, horizon)
+                begun, ref = time.monotonic(), self.runners[index].play.remote(sent, version, horizon)
 
     def received(self, index: int, ref: Any, begun: float) -> Fragment:
         left = max(0.1, self.limit(index) - (time.monotonic() - begun))
@@ -159,7 +159,7 @@ class Remote:
             self.backlog = self.sample(weights, version, horizon)
         fragment = self.backlog.pop(0) if self.backlog else self.arrival(weights, version, horizon)
         sent = self.weights(weights, version)
-        self.busy[self.runners[fragment.index].sample.remote(sent, version, horizon)] = (
+        self.busy[self.runners[fragment.index].play.remote(sent, version, horizon)] = (
             fragment.index,
             time.monotonic(),
         )

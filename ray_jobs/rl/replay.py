@@ -1,4 +1,8 @@
-"""A replay buffer: a ring of transitions in tensors, sampled uniformly."""
+"""Replay: the newest steps of every environment, in the order they were played, drawn as n-step transitions or as sequences.
+
+Steps are kept in rings of rows, one column for each environment, so that what follows a step is the row below it. Whoever
+samples brings the generator.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +12,157 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.algorithm import Steps, Transitions
+from ray_jobs.rl.algorithm import Replay, Steps, Transitions
+from ray_jobs.rl.priorities import Priorities
 
 
-def transitions(data: Steps) -> Transitions:
-    """Every step [T, B] by itself [T * B], with its true next observation."""
+def successors(data: Steps) -> Tensor:
+    """The true next observation of every step [T, B, *O]."""
     after = data.obs[1:].clone()
     if len(data.last_obs):
         after[data.truncated] = data.last_obs
-    columns = (data.obs[:-1], data.action, data.reward, after, data.terminated)
-    return Transitions(*(x.flatten(0, 1) for x in columns), {k: x.flatten(0, 1) for k, x in data.extras.items()})
+    return after
 
 
-def columns(data: Transitions) -> dict[str, Tensor]:
-    """The tensors by name, extras as 'extras.NAME'."""
-    plain = {k: getattr(data, k) for k in Transitions._fields[:-1]}
-    return plain | {f"extras.{k}": x for k, x in data.extras.items()}
+def columns(data: Steps) -> dict[str, Tensor]:
+    """The tensors [T, B, ...] to keep, by name; extras as 'extras.NAME'."""
+    plain = {k: getattr(data, k) for k in ("action", "reward", "terminated", "truncated")}
+    extras = {f"extras.{k}": x for k, x in data.extras.items()}
+    return {"obs": data.obs[:-1], "next_obs": successors(data)} | plain | extras
 
 
 class ReplayBuffer:
-    """The newest `capacity` transitions; whoever samples brings the generator."""
+    """About the newest `plan.capacity` steps of `envs` environments.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.seen = capacity, 0
+    Args:
+        plan: how they are drawn.
+        envs: environments whose steps come here: the columns.
+        gamma: discount per step.
+    """
+
+    def __init__(self, plan: Replay, envs: int, gamma: float) -> None:
+        self.plan, self.gamma, self.width = plan, gamma, envs
+        self.rows = max(plan.capacity // envs, plan.n_step + 1, plan.length + 1)
         self.data: dict[str, Tensor] = {}
+        self.place: dict[str, tuple[int, int]] = {}
+        """Columns of each source of steps."""
+        self.seen = torch.zeros(envs, dtype=torch.int64)
+        """Rows that each column has had."""
+        self.priorities = Priorities(self.rows * envs, plan.priority) if plan.priority else None
 
     def __len__(self) -> int:
-        return min(self.seen, self.capacity)
+        return int(self.filled.sum())
 
-    def add(self, data: Steps) -> None:
-        """Store all steps, over the oldest ones where it is full."""
-        new = {k: x[-self.capacity :] for k, x in columns(transitions(data)).items()}
-        n = len(new["reward"])
-        at = torch.arange(self.seen, self.seen + n, device=new["reward"].device) % self.capacity
+    @property
+    def filled(self) -> Tensor:
+        """Rows [envs] that each column holds."""
+        return self.seen.clamp(max=self.rows)
+
+    def add(self, data: Steps, source: str = "") -> None:
+        """Store all steps of a source's environments, over their oldest ones where the ring is full."""
+        new = {k: x[-self.rows :] for k, x in columns(data).items()}
+        n, wide = data.terminated.shape[0], data.terminated.shape[1]
+        start = sum(b - a for a, b in self.place.values())
+        first, last = self.place.setdefault(source, (start, start + wide))
+        row = torch.arange(n)[-self.rows :] + self.seen[first]
+        row = (row % self.rows).to(data.reward.device)
         for k, x in new.items():
             if k not in self.data:
-                self.data[k] = x.new_zeros((self.capacity, *x.shape[1:]))
-            self.data[k][at] = x
-        self.seen += n
+                self.data[k] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
+            self.data[k][row, first:last] = x
+        self.seen[first:last] += n
+        if self.priorities:
+            self.priorities.renew((row[:, None].cpu() * self.width + torch.arange(first, last)).flatten())
 
-    def sample(self, n: int, rng: torch.Generator) -> Transitions:
-        """n transitions, drawn with replacement."""
-        at = torch.randint(len(self), (n,), generator=rng)
-        taken = {k: x[at.to(x.device)] for k, x in self.data.items()}
-        extras = {k.removeprefix("extras."): taken.pop(k) for k in list(taken) if k.startswith("extras.")}
-        return Transitions(**taken, extras=extras)
+    def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
+        """What one update sees. `progress` of the training, by which importance weights rise to be whole."""
+        if self.plan.length:
+            return self.sequences(*self.draw(rng, self.plan.length))
+        if self.priorities is None:
+            column, age = self.draw(rng)
+            return self.transitions(column, age, None)
+        at, weight = self.priorities.draw(self.plan.batch, rng, self.beta(progress), len(self))
+        self.drawn = at
+        column = at % self.width
+        oldest = (self.seen - self.filled)[column]
+        return self.transitions(column, (at // self.width - oldest) % self.rows, weight)
+
+    def beta(self, progress: float) -> float:
+        return self.plan.importance + (1 - self.plan.importance) * progress
+
+    def draw(self, rng: torch.Generator, length: int = 1) -> tuple[Tensor, Tensor]:
+        """Columns and ages [batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
+        there = (self.filled - length + 1).clamp(min=0)
+        ends = there.cumsum(0)
+        at = torch.randint(int(ends[-1]), (self.plan.batch,), generator=rng)
+        column = torch.searchsorted(ends, at, right=True)
+        return column, at - (ends - there)[column]
+
+    def at(self, column: Tensor, age: Tensor) -> Tensor:
+        """Where in the flattened storage the steps of an age are."""
+        oldest = (self.seen - self.filled)[column]
+        return (oldest + age) % self.rows * self.width + column
+
+    def take(self, name: str, at: Tensor) -> Tensor:
+        """One tensor's entries [*at, ...]."""
+        x = self.data[name]
+        return x.flatten(0, 1).index_select(0, at.flatten().to(x.device)).unflatten(0, at.shape)
+
+    def extras(self, at: Tensor) -> dict[str, Tensor]:
+        return {k.removeprefix("extras."): self.take(k, at) for k in self.data if k.startswith("extras.")}
+
+    def transitions(self, column: Tensor, age: Tensor, weight: Tensor | None) -> Transitions:
+        """Steps with the rewards of up to n of them summed: fewer at an episode's end, and where the data ends."""
+        first = last = self.at(column, age)
+        reward, factor = self.take("reward", first), self.gamma
+        discount = torch.full(first.shape, self.gamma, device=reward.device)
+        going = ~(self.take("terminated", first) | self.take("truncated", first))
+        for k in range(1, self.plan.n_step):
+            going = going & (age + k < self.filled[column]).to(going.device)
+            there = torch.where(going.to(last.device), self.at(column, age + k), last)
+            more = self.take("reward", there) * factor
+            reward = reward + more * going.view(-1, *[1] * (more.dim() - 1))
+            factor *= self.gamma
+            discount, last = torch.where(going, factor, discount), there
+            going = going & ~(self.take("terminated", there) | self.take("truncated", there))
+        discount = discount * ~self.take("terminated", last)
+        one = discount.new_ones(discount.shape) if weight is None else weight.to(discount)
+        after = self.take("next_obs", last)
+        return Transitions(
+            self.take("obs", first), self.take("action", first), reward, after, discount, one, self.extras(first)
+        )
+
+    def sequences(self, column: Tensor, age: Tensor) -> Steps:
+        """`length` consecutive steps from each age on: [length, batch]."""
+        at = torch.stack([self.at(column, age + k) for k in range(self.plan.length)])
+        obs, after = self.take("obs", at), self.take("next_obs", at)
+        action, reward, terminated, truncated = (
+            self.take(k, at) for k in ("action", "reward", "terminated", "truncated")
+        )
+        return Steps(
+            torch.cat([obs, after[-1:]]), action, reward, terminated, truncated, after[truncated], self.extras(at)
+        )
+
+    def reweigh(self, error: Tensor) -> None:
+        """New priorities of the steps drawn last, by the size of their errors [batch]."""
+        if self.priorities:
+            self.priorities.set(self.drawn, error.detach().abs().cpu())
 
     def state(self) -> dict[str, Any]:
-        """What is filled, as tensors."""
-        return {"seen": self.seen, "data": {k: x[: len(self)] for k, x in self.data.items()}}
+        """What is filled, as tensors and plain types."""
+        used = int(self.filled.max())
+        state = {
+            "seen": self.seen,
+            "place": {k: list(v) for k, v in self.place.items()},
+            "data": {k: x[:used] for k, x in self.data.items()},
+        }
+        return state | ({"priorities": self.priorities.state()} if self.priorities else {})
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
-        self.seen = state["seen"]
+        self.seen = state["seen"].clone()
+        self.place = {k: (v[0], v[1]) for k, v in state["place"].items()}
         for k, x in state["data"].items():
-            self.data[k] = x.new_zeros((self.capacity, *x.shape[1:]), device=device)
+            self.data[k] = x.new_zeros((self.rows, *x.shape[1:]), device=device)
             self.data[k][: len(x)] = x.to(device)
+        if self.priorities:
+            self.priorities.load(state["priorities"])

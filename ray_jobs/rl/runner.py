@@ -6,7 +6,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.envs.vector import Vector, vector
-from ray_jobs.rl.algorithm import Algorithm
+from ray_jobs.rl.algorithm import Algorithm, Gradients
+from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.normalise import Moments
 
 
@@ -40,25 +41,6 @@ class Casting:
         root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.life))
         words = root.generate_state(self.envs + 1)
         return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
-
-
-class Fragment(NamedTuple):
-    """T steps of a runner's B environments: the columns of `algorithm.Steps` in numpy, and what to report."""
-
-    steps: tuple[np.ndarray, ...]
-    """obs [T+1, B, *O], action, reward, terminated, truncated [T, B], last_obs [K, *O]"""
-    extras: dict[str, np.ndarray]
-    version: int
-    """Of the weights that acted."""
-    index: int
-    """The runner's."""
-    returns: list[float]
-    """Of the episodes finished in it."""
-    lengths: list[int]
-    acting: float
-    """Seconds in the policy."""
-    stepping: float
-    """Seconds in the environments."""
 
 
 class Actor(nn.Module):
@@ -111,6 +93,28 @@ class EnvRunner:
         self.obs = self.env.reset(seeds)
         self.version, self.step = -1, 0
         self.so_far, self.length = np.zeros(casting.envs), np.zeros(casting.envs, int)
+
+    def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """Play `horizon` steps with the weights, for whichever experience the algorithm asks for.
+
+        Raises:
+            FloatingPointError: an observation, a reward or a gradient is not finite.
+        """
+        differentiate = isinstance(self.casting.algorithm.experience, Gradients)
+        return (self.gradient if differentiate else self.sample)(weights, version, horizon)
+
+    def gradient(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """Play, and differentiate the algorithm's loss over the steps: those stay here, the gradient goes."""
+        played = self.sample(weights, version, horizon)
+        begun = time.perf_counter()
+        loss, log = self.casting.algorithm.loss(self.actor.agent, tensors([played], torch.device("cpu")))
+        found = torch.autograd.grad(loss, list(self.actor.agent.parameters()))
+        flat = torch.cat([g.flatten() for g in found]).numpy()
+        if not np.isfinite(flat).all():
+            raise FloatingPointError(
+                f"The gradient of runner {self.casting.index} is not finite at its step {self.step}: try a smaller lr."
+            )
+        return played.without_steps(flat, {k: x.detach().numpy() for k, x in log.items()}, time.perf_counter() - begun)
 
     @torch.inference_mode()
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:

@@ -12,7 +12,7 @@ import torch
 from ray_jobs.envs.vector import vector
 from ray_jobs.on_ray import connect
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl.algorithm import Alone, World
+from ray_jobs.rl.algorithm import Alone, Gradients, World
 from ray_jobs.rl.learner import Learner, group
 from ray_jobs.rl.pools import Local, Remote
 from ray_jobs.rl.runner import Actor, Casting, build_actor
@@ -99,6 +99,11 @@ def check(recipe: Play, runners: int, learners: int) -> None:
         raise UsageError(
             f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0."
         )
+    if isinstance(recipe.algorithm.experience, Gradients) and (recipe.normalize_obs or recipe.normalize_reward):
+        raise UsageError(
+            f"{type(recipe.algorithm).__name__}'s runners send gradients and no steps, so nothing can be normalised: "
+            "leave normalize_obs and normalize_reward out."
+        )
     shares = max(runners, learners)
     if recipe.envs % shares:
         raise UsageError(
@@ -145,7 +150,12 @@ def prepare(
     """
     actor = untrained(recipe, seed)
     learner = Learner(
-        recipe.algorithm, actor, world, normalize_reward=recipe.normalize_reward, device=torch.device(device)
+        recipe.algorithm,
+        actor,
+        world,
+        envs=recipe.envs // world.size,
+        normalize_reward=recipe.normalize_reward,
+        device=torch.device(device),
     )
     castings = cast(recipe, seed, rank, world.size, runners)
     pool = Remote(castings) if runners else Local(castings)

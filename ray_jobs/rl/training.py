@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl.algorithm import Replay, Stream
+from ray_jobs.rl.algorithm import Experience, Gradients, Replay, Stream
 from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.ledger import WINDOW, Ledger, Shares
 from ray_jobs.rl.pools import Pool, Remote
@@ -30,6 +30,16 @@ class Recorder(Protocol):
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
     def save(self, step: int, state: Mapping[str, Any]) -> Any: ...
+
+
+def one_at_a_time(plan: Experience) -> bool:
+    """Whether runners never wait for each other: each update sees what one of them has brought."""
+    return isinstance(plan, Stream | Gradients) or (isinstance(plan, Replay) and plan.asynchronous)
+
+
+def steps_each(plan: Experience, envs: int) -> int:
+    """Steps of every environment between updates, or rounds of updates."""
+    return max(1, plan.length, plan.every // envs) if isinstance(plan, Replay) else plan.horizon
 
 
 class Training:
@@ -91,11 +101,11 @@ class Training:
     def collect(self) -> list[Fragment]:
         """New experience of the kind that the algorithm asks for."""
         weights, version, plan = self.learner.actor.pack(), self.learner.version, self.plan
-        if isinstance(plan, Stream):
-            fragment = self.pool.next(weights, version, plan.horizon)
+        horizon = steps_each(plan, self.recipe.envs)
+        if one_at_a_time(plan):
+            fragment = self.pool.next(weights, version, horizon)
             self.lag = float(version - fragment.version)
             return [fragment]
-        horizon = max(1, plan.every // self.recipe.envs) if isinstance(plan, Replay) else plan.horizon
         return self.pool.sample(weights, version, horizon)
 
     def verdict(self) -> bool:
@@ -157,7 +167,7 @@ class Training:
 
     def metrics(self) -> dict[str, float]:
         more = {"episodes": float(self.ledger.episodes), "runner_deaths": float(self.pool.deaths)}
-        if isinstance(self.plan, Stream):
+        if one_at_a_time(self.plan):
             more["policy_lag"] = self.lag
         return self.ledger.recent() | self.finite() | more | self.shares.fractions()
 

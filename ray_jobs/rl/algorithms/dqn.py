@@ -96,7 +96,7 @@ class DQN:
         obs, after = data.obs.flatten(1), data.next_obs.flatten(1)
         with torch.no_grad():
             chooser = agent.q(after) if self.double else None
-            target = q_target(data.reward, self.gamma * ~data.terminated, agent.target(after), chooser)
+            target = q_target(data.reward, data.discount, agent.target(after), chooser)
         q = agent.q(obs).gather(-1, data.action[..., None]).squeeze(-1)
         loss = huber(q, target, self.error_clip).mean()
         descend(loss, optimizers["q"], world, self.max_norm)

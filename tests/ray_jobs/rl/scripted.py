@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 import numpy as np
 import torch
 
-from ray_jobs.rl.algorithm import Act, Fresh, adam
+from ray_jobs.rl.algorithm import Act, Fresh, Gradients, Replay, adam, follow
+from ray_jobs.rl.algorithms.dqn import DQN
 
 
 class Count(gym.Env):
@@ -115,6 +116,69 @@ class Still:
         return {
             "loss": torch.tensor(float("nan") if world.progress * 100 > self.poison >= 0 else data.reward.mean().item())
         }
+
+
+class Linear(torch.nn.Module):
+    """Two logits and a value, each linear in what is seen."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.out = torch.nn.Linear(inputs, 3)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Learns from gradients that its runners send: the plain policy gradient of the rewards themselves."""
+
+    horizon: int = 8
+    gamma: float = 0.9
+    lr: float = 1e-2
+
+    @property
+    def experience(self) -> Gradients:
+        return Gradients(self.horizon)
+
+    def build(self, obs, action):
+        return Linear(int(np.prod(obs.shape)))
+
+    def optimizers(self, agent):
+        return {"all": adam(agent, self.lr)}
+
+    def act(self, agent, obs, *, explore, rng):
+        chance = agent.out(obs)[:, :2].softmax(-1)
+        return Act(torch.multinomial(chance, 1, generator=rng)[:, 0] if explore else chance.argmax(-1), {})
+
+    def loss(self, agent, data):
+        out = agent.out(data.obs[:-1])
+        logp = out[..., :2].log_softmax(-1).gather(-1, data.action[..., None])[..., 0]
+        loss = (out[..., 2] - data.reward).square().mean() - (logp * data.reward).mean()
+        return loss, {"loss": loss}
+
+    def update(self, agent, optimizers, data, world):
+        optimizers["all"].param_groups[0]["params"][0].grad.copy_(data.flat)
+        follow(optimizers["all"], world)
+        return dict(data.log)
+
+
+@dataclass(frozen=True)
+class Pensive(Still):
+    """Looks back at every third update; each of its updates and reflections is a number to log."""
+
+    @property
+    def experience(self) -> Fresh:
+        return Fresh(self.horizon, keep=3)
+
+    def reflect(self, agent, optimizers, kept, world):
+        return {"looked_back_on": torch.cat([x.reward.flatten() for x in kept]).sum()}
+
+
+@dataclass(frozen=True)
+class Hasty(DQN):
+    """Its runners wait for nobody."""
+
+    @property
+    def experience(self) -> Replay:
+        return replace(super().experience, asynchronous=True)
 
 
 class Memory:

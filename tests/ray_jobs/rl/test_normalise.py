@@ -6,10 +6,8 @@ from hypothesis import given, settings
 
 from ray_jobs.recipe import Play
 from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithm import Steps
 from ray_jobs.rl.algorithms.ppo import PPO
 from ray_jobs.rl.normalise import Moments, RewardScale, moments
-from ray_jobs.rl.replay import ReplayBuffer
 from tests.ray_jobs.rl.scripted import Memory
 
 
@@ -55,33 +53,3 @@ def test_the_evaluation_uses_what_training_learned():
     actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
     assert actor["norm.count"] == 512
     assert (actor["norm.scale"] != 1).all()
-
-
-def fragment(first: int, T: int) -> Steps:
-    """Steps of one environment whose observation is the step's number."""
-    obs = torch.arange(first, first + T + 1.0)[:, None, None]
-    nothing = torch.zeros(T, 1, dtype=torch.bool)
-    return Steps(
-        obs, torch.zeros(T, 1).long(), obs[:-1, :, 0], nothing, nothing, obs[:0, 0], {"also": obs[:-1, :, 0] * 2}
-    )
-
-
-def test_a_replay_buffer_keeps_the_newest():
-    buffer = ReplayBuffer(10)
-    for first in (0, 7, 14):
-        buffer.add(fragment(first, 7))
-    drawn = buffer.sample(500, torch.Generator().manual_seed(0))
-    assert set(drawn.obs[:, 0].tolist()) == set(range(11, 21))
-    assert torch.equal(drawn.next_obs, drawn.obs + 1)
-    assert torch.equal(drawn.extras["also"], drawn.reward * 2)
-
-
-def test_a_replay_buffer_is_saved_whole():
-    one, two = ReplayBuffer(10), ReplayBuffer(10)
-    one.add(fragment(0, 7))
-    two.load(one.state(), torch.device("cpu"))
-    for buffer in (one, two):
-        buffer.add(fragment(7, 6))
-    drawn = [b.sample(50, torch.Generator().manual_seed(1)).obs for b in (one, two)]
-    assert len(one) == len(two) == 10
-    assert torch.equal(*drawn)

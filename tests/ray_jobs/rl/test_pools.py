@@ -11,7 +11,7 @@ from ray_jobs.rl.algorithm import Alone
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.algorithms.impala import IMPALA
 from ray_jobs.rl.algorithms.ppo import PPO
-from tests.ray_jobs.rl.scripted import Memory
+from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
 
 SMALL = {
     "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16),
@@ -51,9 +51,14 @@ def test_one_ray_runner_is_the_runner_in_process(ray_cluster):
     assert results[0] == results[1]
 
 
-def test_a_stream_reports_its_lag(ray_cluster):
+@pytest.mark.parametrize(
+    "algorithm",
+    [IMPALA(width=16), Slope(horizon=20), Hasty(warmup=0, every=80, updates=2, batch=16, width=16)],
+    ids=["stream", "gradients", "replay"],
+)
+def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
     memory = Memory()
-    runtime.play(recipe(IMPALA(width=16), steps=800, log_every=1), seed=0, run=memory, runners=2)
+    runtime.play(recipe(algorithm, steps=800, log_every=1), seed=0, run=memory, runners=2)
     lags = [m["policy_lag"] for _, m in memory.lines]
     assert max(lags) >= 1, "a runner plays on while its fragment is learned from"
     assert all(0 <= lag <= 10 for lag in lags)

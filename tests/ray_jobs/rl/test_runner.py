@@ -10,8 +10,8 @@ from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import runtime
 from ray_jobs.rl.algorithm import values
 from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.learner import tensors
-from ray_jobs.rl.replay import transitions
+from ray_jobs.rl.fragments import tensors
+from ray_jobs.rl.replay import successors
 from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
 from tests.ray_jobs.rl.scripted import Memory, Still
 
@@ -59,10 +59,10 @@ def test_the_value_after_a_cut_is_that_of_the_true_last_observation():
 
 
 def test_replayed_steps_know_their_true_successors():
-    step = transitions(tensors([sample(runner(), 9)], torch.device("cpu")))
-    followed = ~step.terminated
-    assert torch.equal(step.next_obs[followed, 1], step.obs[followed, 1] + 1)
-    assert torch.equal(step.next_obs[followed, 0], step.obs[followed, 0])
+    step = tensors([sample(runner(), 9)], torch.device("cpu"))
+    followed, after = ~step.terminated, successors(step)
+    assert torch.equal(after[followed][:, 1], step.obs[:-1][followed][:, 1] + 1)
+    assert torch.equal(after[followed][:, 0], step.obs[:-1][followed][:, 0])
 
 
 def test_fragments_side_by_side_keep_their_last_observations():

@@ -1,5 +1,6 @@
 """The loop: resuming is exact, learners agree, what is wrong stops it, and what is asked for is counted."""
 
+import dataclasses
 import io
 import math
 import threading
@@ -9,17 +10,42 @@ import torch
 
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import pools, runtime
-from ray_jobs.rl.algorithm import Alone
+from ray_jobs.rl.algorithm import Alone, Replay, descend
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.algorithms.impala import IMPALA
 from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.fragments import tensors
 from ray_jobs.rl.training import Training
-from tests.ray_jobs.rl.scripted import Memory, Still
+from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
 
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsed(Still):
+    """Replays; its errors are the rewards."""
+
+    length: int = 4
+    priority: float = 0.0
+    n_step: int = 1
+
+    @property
+    def experience(self) -> Replay:
+        return Replay(200, 8, 32, every=16, updates=2, n_step=self.n_step, length=self.length, priority=self.priority)
+
+    def update(self, agent, optimizers, data, world):
+        loss = agent(data.obs.float()).square().mean()
+        descend(loss, optimizers["all"], world)
+        return {"loss": loss.detach()} | ({"priority": data.reward} if self.priority else {})
+
+
+SEQUENCES = Rehearsed()
 ALGORITHMS = {
     "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16, anneal=True),
     "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
     "impala": IMPALA(horizon=16, width=16),
+    "gradients": Slope(horizon=16),
+    "reflection": Pensive(horizon=16),
+    "priorities": dataclasses.replace(SEQUENCES, length=0, priority=0.6, n_step=3),
+    "sequences": SEQUENCES,
 }
 
 
@@ -199,3 +225,34 @@ def test_the_same_seed_is_the_same_result_whatever_the_global_generators():
         results.append(runtime.play(recipe(ALGORITHMS["ppo"]), seed=4, run=Memory()))
         results[-1].pop("train_seconds")
     assert results[0] == results[1]
+
+
+def test_a_gradient_is_what_the_learner_would_have_found():
+    """The runner's gradient of its steps, against the learner differentiating the loss over the same steps."""
+    plan, memory = recipe(Slope(horizon=8)), Memory()
+    t = training(plan, memory)
+    weights, runner = t.learner.actor.pack(), t.pool.runners[0]
+    twin = pools.Local(runtime.cast(plan, 0, 0, 1, 1)).runners[0]
+    steps = tensors([twin.sample(weights, 0, 8)], torch.device("cpu"))
+    sent = runner.play(weights, 0, 8)
+    loss, _ = plan.algorithm.loss(t.learner.actor.agent, steps)
+    found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(t.learner.actor.agent.parameters()))])
+    assert torch.equal(torch.from_numpy(sent.gradient), found)
+    assert sent.steps[0].size == sent.steps[1].size == 0, "steps stay where they were played"
+    assert sent.extras["loss"] == loss.item()
+
+
+def test_reflection_sees_what_the_last_updates_saw():
+    memory = Memory()
+    t = training(recipe(Pensive(horizon=8), log_every=1, steps=8 * 4 * 7), memory)
+    t.go()
+    seen = [m["loss"] * 32 for _, m in memory.lines]
+    looked = [m.get("looked_back_on") for _, m in memory.lines]
+    assert [x is not None for x in looked] == [False, False, True, False, False, True, False]
+    assert looked[2] == pytest.approx(sum(seen[:3]))
+    assert looked[5] == pytest.approx(sum(seen[3:6]))
+
+
+def test_nothing_can_be_normalised_where_steps_stay():
+    with pytest.raises(UsageError, match="Slope's runners send gradients and no steps"):
+        runtime.play(recipe(Slope(), normalize_obs=True), seed=0, run=Memory())
