@@ -192,7 +192,7 @@ class Algorithm(Protocol):
         ...
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> nn.Module:
-        """The agent's networks, untrained.
+        """The agent's networks, untrained. An agent of which a part is enough to act has that part as `acting`.
 
         Raises:
             ValueError: the action space is of a kind that the algorithm cannot handle.

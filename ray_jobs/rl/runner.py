@@ -51,8 +51,9 @@ class Actor(nn.Module):
         self.agent, self.norm = agent, norm
 
     def tensors(self) -> list[Tensor]:
-        """Whatever floats it is made of."""
-        kept = [x for x in self.state_dict(keep_vars=True).values() if x.dtype == torch.float32]
+        """The floats that it acts by: all of the agent's, or those of its part `acting` where it names one."""
+        parts = [getattr(self.agent, "acting", self.agent), *([self.norm] if self.norm else [])]
+        kept = [x for part in parts for x in part.state_dict(keep_vars=True).values() if x.dtype == torch.float32]
         return [x.detach() for x in kept]
 
     def pack(self) -> np.ndarray:

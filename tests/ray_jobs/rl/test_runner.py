@@ -11,8 +11,9 @@ from ray_jobs.rl import runtime
 from ray_jobs.rl.algorithm import values
 from ray_jobs.rl.algorithms.ppo import PPO
 from ray_jobs.rl.fragments import tensors
+from ray_jobs.rl.normalise import Moments
 from ray_jobs.rl.replay import successors
-from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.runner import Actor, Casting, EnvRunner, evaluate
 from tests.ray_jobs.rl.scripted import Memory, Still
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
@@ -73,6 +74,27 @@ def test_fragments_side_by_side_keep_their_last_observations():
     before = data.obs[:-1][data.truncated]
     assert len(before) == len(data.last_obs) == 6
     assert torch.equal(data.last_obs, before + torch.tensor([0.0, 1.0]))
+
+
+def test_only_what_acts_is_sent():
+    """An agent that names its acting part is packed as that, with the numbers to normalise by; another's is all of it."""
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.actor, self.critic = torch.nn.Linear(2, 3), torch.nn.Linear(2, 1)
+
+    class Part(Whole):
+        @property
+        def acting(self):
+            return self.actor
+
+    assert Actor(Whole(), None).pack().size == 9 + 3
+    sender, receiver = Actor(Part(), Moments((2,))), Actor(Part(), Moments((2,)))
+    receiver.unpack(sender.pack())
+    assert sender.pack().size == 9 + 2 + 2
+    assert torch.equal(receiver.agent.actor.weight, sender.agent.actor.weight)
+    assert not torch.equal(receiver.agent.critic.weight, sender.agent.critic.weight)
 
 
 def test_fragments_follow_on_each_other():
