@@ -18,8 +18,8 @@ MAY = {
     "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
-ALGORITHMS_MAY = {"algorithm", "adam", "agents", "nets", "returns", "policy_losses", "value_losses", "curvature"}
-PURE = {"returns", "policy_losses", "value_losses", "curvature"}
+PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}
+ALGORITHMS_MAY = {"algorithm", "adam", "agents", "kfac", "nets"} | PURE
 RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
 
 

@@ -90,3 +90,24 @@ def vtrace(
     excess = accumulate(rho * (reward + discount * next_value - value), discount * carry * c)
     after = torch.cat([excess[1:], torch.zeros_like(excess[:1])]) * carry
     return excess, rho * (reward + discount * (next_value + after) - value)
+
+
+def retrace(
+    reward: Tensor,
+    q: Tensor,
+    next_value: Tensor,
+    discount: Tensor,
+    carry: Tensor,
+    ratio: Tensor,
+    lam: float = 1.0,
+) -> Tensor:
+    """Retrace's targets for Q(x_t, a_t); all [T, *B].
+
+    `q` is Q of the action that was taken, `next_value` the target policy's V of the true next observation, and `ratio` the target
+    policy's probability of the taken action over the behaviour's, cut at 1 here.
+
+    Source: Munos et al. 2016, arXiv:1606.02647, eq. 4; written as a recursion in Wang et al. 2017, arXiv:1611.01224, eq. 5.
+    """
+    trace = lam * ratio.clamp(max=1.0)
+    later = torch.cat([trace[1:], torch.zeros_like(trace[:1])])  # the trace of the step after; the last row has none
+    return q + accumulate(reward + discount * next_value - q, discount * carry * later)

@@ -36,3 +36,86 @@ def q_target(reward: Tensor, discount: Tensor, next_q: Tensor, chooser: Tensor |
     """
     best = (next_q if chooser is None else chooser).argmax(-1, keepdim=True)
     return reward + discount * next_q.gather(-1, best).squeeze(-1)
+
+
+def twin_target(reward: Tensor, discount: Tensor, next_q: Tensor) -> Tensor:
+    """r + discount * the least of several critics' Q(s', a'). Q [critics, N]; the rest and the result [N].
+
+    Source: Fujimoto et al. 2018, arXiv:1802.09477, eq. 10.
+    """
+    return torch.addcmul(reward, discount, next_q.amin(0))
+
+
+def soft_target(reward: Tensor, discount: Tensor, next_q: Tensor, next_logp: Tensor, alpha: Tensor | float) -> Tensor:
+    """r + discount * (min_i Q_i(s', a') - alpha log pi(a' | s')). Q [critics, N]; the rest and the result [N].
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3 and 5, with section 5's least of two critics.
+    """
+    return twin_target(reward, discount, next_q - alpha * next_logp)
+
+
+def smoothed(
+    action: Tensor,
+    noise_scale: Tensor | float,
+    clip: Tensor | float,
+    low: Tensor | float,
+    high: Tensor | float,
+    rng: torch.Generator,
+) -> Tensor:
+    """The target policy's action [N, *A] with normal noise, itself kept within `clip`, and kept within the bounds.
+
+    The scale, the clip and the bounds are in the action's units, numbers or tensors that broadcast to [N, *A].
+
+    Source: Fujimoto et al. 2018, arXiv:1802.09477, eq. 14 and algorithm 1.
+    """
+    noise = torch.empty(action.shape, dtype=action.dtype, device=rng.device).normal_(generator=rng).to(action.device)
+    noise = torch.minimum(torch.maximum(noise * noise_scale, _like(action, clip).neg()), _like(action, clip))
+    return torch.minimum(torch.maximum(action + noise, _like(action, low)), _like(action, high))
+
+
+def _like(x: Tensor, bound: Tensor | float) -> Tensor:
+    return torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+
+
+def project(probs: Tensor, reward: Tensor, discount: Tensor, support: Tensor) -> Tensor:
+    """The distribution of r + discount * Z on the atoms of Z itself. Probabilities [N, atoms]; reward, discount [N]; support [atoms].
+
+    Each moved atom shares its mass among its two neighbours by nearness; what falls off an end stays at the end.
+
+    Source: Bellemare et al. 2017, arXiv:1707.06887, algorithm 1; Barth-Maron et al. 2018, arXiv:1804.08617, appendix A.
+
+    Raises:
+        ValueError: the support is not a vector of two atoms or more. They must ascend evenly, which is not looked at.
+    """
+    if support.dim() != 1 or len(support) < 2:
+        raise ValueError(f"The support must be a vector of 2 atoms or more, and its shape is {tuple(support.shape)}.")
+    last = len(support) - 1
+    moved = reward[:, None] + discount[:, None] * support
+    at = ((moved - support[0]) * (last / (support[-1] - support[0]))).clamp_(0, last)
+    below = at.floor()
+    above, left = at - below, below.long()
+    out = torch.zeros_like(probs).scatter_add_(-1, left, probs * (1 - above))
+    return out.scatter_add_(-1, (left + 1).clamp_(max=last), probs * above)
+
+
+def categorical(logits: Tensor, target_probs: Tensor) -> Tensor:
+    """Cross entropy [*] in nats of softmax(logits) [*, atoms] from the target's probabilities, through which no gradient flows.
+
+    Source: Bellemare et al. 2017, arXiv:1707.06887, section 4.1.
+    """
+    return -(target_probs.detach() * logits.log_softmax(-1)).sum(-1)
+
+
+def quantile_huber(quantiles: Tensor, target: Tensor, kappa: float = 1.0) -> Tensor:
+    """Loss [N] of n quantiles [N, n], at the midpoints (2i - 1) / 2n, of a distribution known by samples [N, m].
+
+    Summed over quantiles, averaged over samples. At kappa = 0 it is quantile regression itself. No gradient flows through the target.
+
+    Source: Dabney et al. 2018, arXiv:1710.10044, eq. 8 to 10 and algorithm 1.
+    """
+    n = quantiles.shape[-1]
+    tau = (torch.arange(n, dtype=quantiles.dtype, device=quantiles.device) + 0.5) / n
+    error = target.detach()[:, None, :] - quantiles[:, :, None]
+    side = torch.where(error < 0, 1 - tau[:, None], tau[:, None])
+    size = huber(error, torch.zeros_like(error), kappa) if kappa else error.abs()
+    return (side * size).mean(-1).sum(-1)
