@@ -18,7 +18,18 @@ MAY = {
     "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
-ALGORITHMS_MAY = {"algorithm", "adam", "agents", "nets", "returns", "policy_losses", "value_losses", "curvature"}
+ALGORITHMS_MAY = {
+    "algorithm",
+    "adam",
+    "agents",
+    "policies",
+    "nets",
+    "critics",
+    "returns",
+    "policy_losses",
+    "value_losses",
+}
+ALGORITHMS_MAY |= {"curvature"}
 PURE = {"returns", "policy_losses", "value_losses", "curvature"}
 RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
 
