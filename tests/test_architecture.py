@@ -19,7 +19,7 @@ MAY = {
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
 PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}
-ALGORITHMS_MAY = {"algorithm", "adam", "agents", "kfac", "nets"} | PURE
+ALGORITHMS_MAY = {"algorithm", "adam", "agents", "critics", "kfac", "nets", "policies"} | PURE
 RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
 
 

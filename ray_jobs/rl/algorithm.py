@@ -276,10 +276,15 @@ def standardise(x: Tensor, world: World) -> Tensor:
     return (x - mean) / (square.sqrt() + 1e-8)
 
 
-def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:
-    """V of each step's observation and V of its true successor, both [T, B], in one pass over [T+1, B] and one over the few cut."""
-    v = value(data.obs)
+def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Tensor:
+    """V of each step's true successor [T, B], from v [T+1, B] of `data.obs` and one pass over the few that were cut."""
     after = v[1:].clone()
     if len(data.last_obs):
         after[data.truncated] = value(data.last_obs)
-    return v[:-1], after
+    return after
+
+
+def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:
+    """V of each step's observation and V of its true successor, both [T, B], in one pass over [T+1, B] and one over the few cut."""
+    v = value(data.obs)
+    return v[:-1], successors(v, value, data)

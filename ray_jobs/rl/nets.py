@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
-def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
-    """The layer with orthogonal weights times `gain`, and no bias.
+
+def orthogonal(layer: Layer, gain: float) -> Layer:
+    """The layer with orthogonal weights times `gain`, and no bias; a convolution's kernels are flattened for it.
 
     Source: Saxe et al. 2014, arXiv:1312.6120.
     """
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
+    return layer
+
+
+@torch.no_grad()
+def scale_rows(layer: nn.Linear, gains: float | Sequence[float]) -> nn.Linear:
+    """The layer with each output's weights times its gain."""
+    layer.weight.mul_(torch.as_tensor(gains).reshape(-1, 1))
     return layer
 
 
@@ -46,8 +57,7 @@ class TanhMLP(nn.Module):
         self.layers = nn.ModuleList(
             orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
         )
-        with torch.no_grad():
-            self.layers[-1].weight.mul_(torch.as_tensor(last).reshape(-1, 1))
+        scale_rows(self.layers[-1], last)
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
@@ -96,3 +106,47 @@ class _Tanh(torch.autograd.Function):
                 grad = tanh_backward(grad @ weight, seen)
         found.append(grad @ saved[n] if ctx.needs_input_grad[0] else None)
         return tuple(reversed(found))
+
+
+ATARI = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Output channels, kernel and stride of each convolution: Mnih et al. 2015, doi:10.1038/nature14236, methods."""
+MINATAR = ((16, 3, 1),)
+"""As above: Young & Tian 2019, arXiv:1903.03176, section 3."""
+
+
+class ConvNet(nn.Module):
+    """Images [*, C, H, W] of 0..top -> [*, outputs]: convolutions, a hidden layer and a linear one, with orthogonal weights.
+
+    Where both sides are 36 pixels or more it is the network of Mnih et al. 2015 (512 hidden units), else that of Young & Tian 2019 (128).
+    Differs: initial weights, for which neither source says orthogonal.
+
+    Raises:
+        ValueError: a side is shorter than 3 pixels.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float | Sequence[float] = 1.0
+    ) -> None:
+        super().__init__()
+        channels, *sides = shape
+        if min(sides) < 3:
+            raise ValueError(
+                f"Images of shape {tuple(shape)} are too small: (C, H, W) needs H and W of 3 pixels or more."
+            )
+        self.scale, self.layers = 1 / top, nn.Sequential()
+        stack, hidden = (ATARI, 512) if min(sides) >= 36 else (MINATAR, 128)
+        for width, kernel, stride in stack:
+            self.layers.extend([orthogonal(nn.Conv2d(channels, width, kernel, stride), 2**0.5), nn.ReLU(inplace=True)])
+            channels, sides = width, [(side - kernel) // stride + 1 for side in sides]
+        inputs = channels * sides[0] * sides[1]
+        self.layers.extend([nn.Flatten(), orthogonal(nn.Linear(inputs, hidden), 2**0.5), nn.ReLU(inplace=True)])
+        self.layers.append(scale_rows(orthogonal(nn.Linear(hidden, outputs), 1.0), last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """uint8 or floats of the same range"""
+        return self.layers(x.reshape(-1, *x.shape[-3:]) * self.scale).reshape(*x.shape[:-3], -1)
+
+
+def image(space: gym.spaces.Box) -> bool:
+    """Are observations images, channels first? Then they are of three dimensions and uint8."""
+    return len(space.shape) == 3 and space.dtype == np.uint8

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ray_jobs.rl import policy_losses, value_losses
 from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
+from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, successors
 from ray_jobs.rl.returns import gae
 
 
@@ -104,9 +104,10 @@ class PPO:
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps) -> Batch:
         """The steps flattened, with what the policy that made them thought of them: data are fresh, so it is the agent itself."""
-        value, after = values(agent.value, data)
+        out, v = agent(data.obs)
+        value, after = v[:-1], successors(v, agent.value, data)
         advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
-        logp = agent.policy.log_prob(agent.logits(data.obs[:-1]), data.action)
+        logp = agent.policy.log_prob(out[:-1], data.action)
         return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value)))
 
     def shuffled(self, batch: Batch, world: World) -> Iterator[Batch]:

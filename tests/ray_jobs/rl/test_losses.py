@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from torch import nn
 
 from ray_jobs.rl import policy_losses, value_losses
-from ray_jobs.rl.agents import Categorical, Gaussian, policy_for
 from ray_jobs.rl.algorithm import Alone, adam, descend, rebind, standardise
 from ray_jobs.rl.nets import TanhMLP, mlp
+from ray_jobs.rl.policies import Categorical, Gaussian, policy_for
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -109,7 +109,7 @@ def test_gaussian_is_normal():
 
 def test_spaces_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="must be Discrete"):
-        policy_for(gym.spaces.MultiDiscrete([2, 3]))
+        policy_for(gym.spaces.MultiBinary(3))
     with pytest.raises(ValueError, match="starting at 0"):
         policy_for(gym.spaces.Discrete(3, start=1))
 

@@ -1,0 +1,49 @@
+"""Critics of state and action, and their slow copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+def spread(*shape: int, fan: int) -> nn.Parameter:
+    """Numbers even between +-1 / sqrt(fan): as nn.Linear with `fan` inputs draws its weights and its biases."""
+    return nn.Parameter(torch.empty(shape).uniform_(-(fan**-0.5), fan**-0.5))
+
+
+class Ensemble(nn.Module):
+    """n ReLU networks of the same sizes, apart in all weights, evaluated in one batched product for each layer.
+
+    Args:
+        n: members.
+        sizes: of the layers; the first is of an observation and an action side by side, the last of what one member says of them:
+            1 for a value, or the atoms or quantiles of a distribution of returns.
+    """
+
+    def __init__(self, n: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.n, self.single = n, sizes[-1] == 1
+        self.weights = nn.ParameterList(spread(n, a, b, fan=a) for a, b in pairwise(sizes))
+        self.biases = nn.ParameterList(spread(n, 1, b, fan=a) for a, b in pairwise(sizes))
+
+    def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
+        """Q(obs [N, *O], action [N, *A]): [n, N], or [n, N, sizes[-1]]; if `frozen`, gradients reach the inputs alone."""
+        numbers = zip(self.biases, self.weights, strict=True)
+        *hidden, last = [(b.detach(), w.detach()) if frozen else (b, w) for b, w in numbers]
+        x = torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(self.n, -1, -1)
+        for bias, weight in hidden:
+            x = torch.baddbmm(bias, x, weight).relu_()
+        out = torch.baddbmm(last[0], x, last[1])
+        return out.squeeze(-1) if self.single else out
+
+
+@torch.no_grad()
+def polyak(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> None:
+    """Move the target's tensors to the online ones' by the share tau of what is between them, in place.
+
+    Source: Lillicrap et al. 2016, arXiv:1509.02971, algorithm 1.
+    """
+    torch._foreach_lerp_(list(target), list(online), tau)
