@@ -90,6 +90,16 @@ def show(recipe: str) -> None:
 # ---- the table of systems in the README
 
 
+def imported(recipe: str) -> set[str]:
+    """The modules that a recipe's file imports, at its top or when it is built."""
+    import ast
+    from pathlib import Path
+
+    tree = ast.parse(Path(str(module(recipe).__file__)).read_text())
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+    return {str(n.module) for n in found} | {f"{n.module}.{a.name}" for n in found for a in n.names}
+
+
 def systems() -> list[dict[str, str]]:
     """Every system's module, read without importing it: its title, source, what differs, and the recipes that use it."""
     import ast
@@ -97,10 +107,14 @@ def systems() -> list[dict[str, str]]:
     from pathlib import Path
 
     root, found = Path(__file__).parent.parent, []
+
+    def path(file: Path) -> str:
+        return ".".join(file.relative_to(root).with_suffix("").parts)
+
     for file in sorted(f for p in ("lightning_modules", "ray_jobs/rl/algorithms") for f in (root / p).rglob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text())) or ""
-        recipes = [n for n in names() if n.split("_")[0] == file.stem]
-        if "Source:" not in text or not recipes:
+        recipes = [n for n in names() if path(file) in imported(n)]
+        if "Source:" not in text or not recipes or file.parent.name == "nets":  # a network is no system
             continue
         parts = {
             k: " ".join(v.split()) for k, v in re.findall(r"^(Source|Differs):(.*?)(?=^\w+:|\Z)", text, re.S | re.M)

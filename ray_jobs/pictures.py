@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ray_jobs.recipe import Claim
+    from ray_jobs.results import Result
     from ray_jobs.run import Run
 
 # Okabe and Ito's palette, told apart by every kind of colour vision
@@ -165,6 +166,19 @@ def curve(
         return _save(fig, path)
 
 
+def curves(result: Result, path: Path) -> Path:
+    """The learning curves of a reproduction's seeds, as a PNG."""
+    key, told = next(iter(result.curves.items()))
+    with figure(6.4, 2.9) as (fig, axes):
+        draw(axes, np.asarray(told["steps"], float), _with_gaps(told["values"]), key, result.claim)
+        return _save(fig, path)
+
+
+def _with_gaps(values: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """[S, N], NaN where a seed has none."""
+    return np.asarray([[math.nan if v is None else v for v in row] for row in values], float)
+
+
 def curve_svg(
     steps: Sequence[float], values: Sequence[Sequence[float | None]], *, key: str, claim: Claim | None
 ) -> str:
@@ -172,7 +186,7 @@ def curve_svg(
 
     Its colours are the page's own (`currentColor`, --accent, --line), so it follows a dark theme.
     """
-    y = np.asarray([[math.nan if v is None else v for v in row] for row in values], float)
+    y = _with_gaps(values)
     with figure(6.4, 2.9) as (fig, axes):
         draw(axes, np.asarray(steps, float), y, key, claim)
         buffer = io.StringIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs import catalogue
+from ray_jobs import catalogue, manual
 from ray_jobs.cli import VERBS, check
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +29,13 @@ def test_the_table_of_systems_is_made_from_the_docstrings():
     page = ROOT / "README.md"
     assert page.read_text() == catalogue.with_table(page.read_text()), "run: python -m ray_jobs.catalogue README.md"
     assert all(s["Source"] for s in catalogue.systems())
+
+
+def test_the_pages_of_algorithms_are_made_from_them():
+    pages = manual.pages()
+    assert {p.name for p in manual.PAGES.glob("*.md")} == set(pages)
+    for name, text in pages.items():
+        assert (manual.PAGES / name).read_text() == text, f"{name}: run python -m ray_jobs.manual"
 
 
 def commands() -> list[str]:
