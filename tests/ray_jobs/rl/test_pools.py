@@ -64,13 +64,21 @@ def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
     assert all(0 <= lag <= 10 for lag in lags)
 
 
-@pytest.mark.parametrize("how", ["exit", "hang"])
-def test_a_runner_that_dies_or_hangs_is_replaced(how, ray_cluster, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("how", "algorithm"),
+    [
+        ("exit", dataclasses.replace(SMALL["ppo"], horizon=4)),
+        ("hang", dataclasses.replace(SMALL["ppo"], horizon=4)),
+        ("exit", IMPALA(horizon=4, width=16)),
+        ("exit", Slope(horizon=4)),
+        ("exit", Hasty(warmup=0, every=8, updates=2, batch=16, width=16)),
+    ],
+    ids=["exit", "hang", "exit in a stream", "exit with a gradient", "exit into a replay"],
+)
+def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "CALL_LIMIT", 2.0)
     options = {"mark": str(tmp_path / "died"), "how": how}
-    plan = recipe(
-        dataclasses.replace(SMALL["ppo"], horizon=4), SCRIPTED + "Deadly", env_options=options, envs=2, steps=64
-    )
+    plan = recipe(algorithm, SCRIPTED + "Deadly", env_options=options, envs=2, steps=64)
     result = runtime.play(plan, seed=0, run=Memory(), runners=2)
     assert (tmp_path / "died").exists()
     assert result["runner_deaths"] == 1
