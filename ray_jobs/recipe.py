@@ -96,13 +96,13 @@ class Play:
 
     algorithm: Algorithm
     env: str
-    """Gymnasium's id, or 'package.module:function' that makes one environment."""
+    """Gymnasium's id, or 'package.module:function' that makes one environment, Gymnasium's or PettingZoo's parallel."""
     steps: int
     """Environment steps, over all runners together."""
     envs: int = 8
     """Parallel environments, over all runners together."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment."""
+    """Keyword arguments of the environment; Atari's are those of `ray_jobs.envs.atari.Atari`."""
     normalize_obs: bool = False
     """Shift and scale observations by their running mean and deviation."""
     normalize_reward: bool = False

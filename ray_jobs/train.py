@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
+from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
@@ -84,7 +85,8 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
         first = (str(error).strip() or "no message").splitlines()[0]
-        raise Failed(f"{type(error).__name__}: {first} ({run.path / 'log.txt'} has the whole trace.)") from error
+        what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
+        raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
         if state != "finished":
             step = max((m["step"] for m in run.metrics()), default=0)

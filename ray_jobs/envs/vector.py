@@ -10,62 +10,43 @@ import difflib
 import importlib
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
+from ray_jobs.envs.atari import Atari
+from ray_jobs.envs.multi_agent import MultiAgent
+from ray_jobs.envs.pickles import pickled, unpickled
+from ray_jobs.envs.steps import Moved, Vector
 
-class Moved(NamedTuple):
-    """What a step of B environments led to."""
-
-    obs: np.ndarray
-    """[B, *O], before any restart"""
-    reward: np.ndarray
-    """[B]"""
-    terminated: np.ndarray
-    """[B] bool"""
-    truncated: np.ndarray
-    """[B] bool"""
-
-
-class Vector(Protocol):
-    """B environments of one kind."""
-
-    obs_space: gym.spaces.Box
-    action_space: gym.Space
-
-    def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """Seed and restart all; observations [B, *O]."""
-        ...
-
-    def step(self, action: np.ndarray) -> Moved: ...
-
-    def restart(self, rows: np.ndarray) -> np.ndarray:
-        """Restart the rows [B] bool; observations [B, *O], the other rows' unchanged."""
-        ...
-
-    def state(self) -> bytes | None:
-        """All there is to go on from, or None where the environments cannot be pickled."""
-        ...
-
-    def load(self, state: bytes) -> None: ...
-    def close(self) -> None: ...
+EXTRAS = {
+    "ale_py": "atari",
+    "gymnasium.envs.box2d": "box2d",
+    "gymnasium.envs.mujoco": "mujoco",
+    "mpe2": "mpe",
+    "pettingzoo": "mpe",
+}
+"""Which of our extras installs what environments need, by the package of their code."""
 
 
 class Rows:
-    """Single environments stepped one after the other."""
+    """Single environments stepped one after the other; observations of doubles are kept as float32.
 
-    def __init__(self, make: Callable[[], gym.Env], n: int) -> None:
-        self.envs = [flat(make()) for _ in range(n)]
+    Raises:
+        ValueError: their observations are not, and do not flatten to, a Box.
+    """
+
+    def __init__(self, envs: Sequence[gym.Env]) -> None:
+        self.envs = [flat(env) for env in envs]
         space = self.envs[0].observation_space
         if not isinstance(space, gym.spaces.Box):
             raise ValueError(
                 f"The observation space {space} is not supported: it must be Box, or something that flattens to one."
             )
-        self.obs_space, self.action_space = space, self.envs[0].action_space
-        self.obs = np.zeros((n, *space.shape), space.dtype)
+        self.obs_space, self.action_space = single(space), self.envs[0].action_space
+        self.obs = np.zeros((len(self.envs), *space.shape), self.obs_space.dtype)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         for i, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
@@ -85,14 +66,11 @@ class Rows:
         return self.obs.copy()
 
     def state(self) -> bytes | None:
-        try:
-            return pickle.dumps((self.envs, self.obs))
-        except Exception:  # each library refuses in a way of its own: TypeError, PicklingError, AttributeError ...
-            return None
+        return pickled((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
         self.close()
-        self.envs, self.obs = pickle.loads(state)
+        self.envs, self.obs = unpickled(state)
 
     def close(self) -> None:
         for env in self.envs:
@@ -141,7 +119,15 @@ def flat(env: gym.Env) -> gym.Env:
     )
 
 
-def maker(env: str, options: Mapping[str, Any]) -> Callable[[], gym.Env]:
+def single(space: gym.spaces.Box) -> gym.spaces.Box:
+    """The box in float32 where it is of doubles: half the bytes to copy and to send, and what networks compute with."""
+    if space.dtype != np.float64:
+        return space
+    with np.errstate(over="ignore"):  # a bound beyond float32 is none
+        return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+
+
+def maker(env: str, options: Mapping[str, Any]) -> Callable[[], Any]:
     """What makes one environment of a Gymnasium id, or of 'package.module:function'.
 
     Raises:
@@ -152,6 +138,8 @@ def maker(env: str, options: Mapping[str, Any]) -> Callable[[], gym.Env]:
         try:
             make = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
+            if isinstance(error, ImportError) and extra(module):
+                raise ValueError(lacking(env, module, error)) from None
             hint = "give a Gymnasium id or 'package.module:function'"
             raise ValueError(f"The environment '{env}' cannot be found ({error}): {hint}.") from None
         return lambda: make(**options)
@@ -162,36 +150,75 @@ def _gym_make(env: str, options: Mapping[str, Any]) -> gym.Env:
     try:
         return gym.make(env, disable_env_checker=True, **options)
     except gym.error.DependencyNotInstalled as error:
-        raise ValueError(
-            f"The environment {env} needs a package that is not installed: {_remedy(env, error)}."
-        ) from None
+        raise ValueError(lacking(env, str(gym.spec(env).entry_point), error)) from None
     except gym.error.Error as error:
         near = difflib.get_close_matches(env, gym.registry, n=3, cutoff=0.3)
         hint = f"did you mean {' or '.join(near)}" if near else "gymnasium.pprint_registry() lists what there is"
         raise ValueError(f"There is no environment '{env}' ({str(error).split('.')[0]}): {hint}.") from None
 
 
-def _remedy(env: str, error: Exception) -> str:
-    box2d = env.split("-")[0] in {
-        "LunarLander",
-        "LunarLanderContinuous",
-        "BipedalWalker",
-        "BipedalWalkerHardcore",
-        "CarRacing",
-    }
-    return "pip install 'reprise[box2d]'" if box2d else str(error).split("\n")[0].rstrip(".")
+def extra(code: str) -> str | None:
+    """Which extra brings what the environments of a module need; None where we have none."""
+    return next((x for package, x in EXTRAS.items() if code == package or code.startswith(package + ".")), None)
+
+
+def lacking(env: str, code: str, error: Exception) -> str:
+    """The sentence about an environment whose code lacks a package."""
+    ours = extra(code.partition(":")[0])
+    remedy = f"pip install 'reprise[{ours}]'" if ours else str(error).split("\n")[0].rstrip(".")
+    return f"The environment {env} needs a package that is not installed: {remedy}."
+
+
+def registered(env: str) -> gym.envs.registration.EnvSpec | None:
+    """What Gymnasium knows of an id; Atari's games are made known to it first.
+
+    Raises:
+        ValueError: it is an Atari game, and ale-py is not installed.
+    """
+    if env.startswith("ALE/"):
+        try:
+            gym.register_envs(importlib.import_module("ale_py"))
+        except ImportError as error:
+            raise ValueError(lacking(env, "ale_py", error)) from None
+    return gym.registry.get(env)
 
 
 def vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
     """n copies of an environment, natively vectorised where that is faster and does the same.
 
+    `env` is a Gymnasium id, or 'package.module:function' that makes a Gymnasium environment or a parallel one of PettingZoo.
+
     Raises:
         ValueError: there is no such environment, a package is missing, or an option or space does not fit.
     """
-    spec = gym.registry.get(env)
+    spec = registered(env)
+    native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
     try:
-        if spec is not None and str(spec.vector_entry_point).endswith(":CartPoleVectorEnv"):
+        if spec and native == "CartPoleVectorEnv":
             return CartPole(n, **{"max_episode_steps": spec.max_episode_steps, **spec.kwargs, **options})
-        return Rows(maker(env, options), n)
+        if spec and native == "AtariVectorEnv":
+            return Atari(n, **{**spec.kwargs, **options})
+        make = maker(env, options)
+        return copies(env, [make() for _ in range(n)])
     except TypeError as error:
         raise ValueError(f"The environment {env} does not take the options {dict(options)}: {error}.") from None
+
+
+def copies(env: str, made: Sequence[Any]) -> Vector:
+    """Environments that were made, as one.
+
+    Raises:
+        ValueError: they are of a kind that is not supported.
+    """
+    if hasattr(made[0], "agent_iter"):
+        raise ValueError(
+            f"The agents of {env} take turns: give the function that makes PettingZoo's parallel environment."
+        )
+    if hasattr(made[0], "possible_agents"):
+        return MultiAgent(made)
+    if not hasattr(made[0], "observation_space"):
+        kind = type(made[0]).__name__
+        raise ValueError(
+            f"'{env}' makes a {kind}: it must make a Gymnasium environment or a parallel one of PettingZoo."
+        )
+    return Rows(made)

@@ -34,7 +34,7 @@ class Steps(NamedTuple):
     action: Tensor
     """[T, B, *A]"""
     reward: Tensor
-    """[T, B]"""
+    """[T, B], or [T, B, N] of N agents"""
     terminated: Tensor
     """[T, B] bool: the task ended; nothing has value after it."""
     truncated: Tensor
@@ -58,7 +58,7 @@ class Transitions(NamedTuple):
     action: Tensor
     """[N, *A]"""
     reward: Tensor
-    """[N]: discounted and summed over the steps."""
+    """[N], or [N, agents]: discounted and summed over the steps."""
     next_obs: Tensor
     """[N, *O]: the true observation after them, at a truncation too."""
     discount: Tensor

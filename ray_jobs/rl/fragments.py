@@ -16,14 +16,14 @@ class Fragment(NamedTuple):
     """T steps of a runner's B environments: the columns of `algorithm.Steps` in numpy, and what to report."""
 
     steps: tuple[np.ndarray, ...]
-    """obs [T+1, B, *O], action, reward, terminated, truncated [T, B], last_obs [K, *O]"""
+    """obs [T+1, B, *O], action, reward, terminated, truncated [T, B], last_obs [K, *O]; the reward of N agents is [T, B, N]"""
     extras: dict[str, np.ndarray]
     version: int
     """Of the weights that acted."""
     index: int
     """The runner's."""
     returns: list[float]
-    """Of the episodes finished in it."""
+    """Of the episodes finished in it: what the environments paid, whatever is learned from; summed over agents."""
     lengths: list[int]
     acting: float
     """Seconds in the policy."""

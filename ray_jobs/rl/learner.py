@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.on_ray import connect, mailbox, oversee
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
@@ -218,7 +219,7 @@ def worker(config: dict[str, Any]) -> None:
     )
     try:
         result = training.go(kept["save"] and kept["save"][1])
-    except (FloatingPointError, UsageError) as error:
+    except (FloatingPointError, UsageError, EnvironmentFailed) as error:
         ray.get(mail.put.remote({"failed": (type(error), str(error))}))
         raise
     if rank == 0:
@@ -232,7 +233,7 @@ def group(
     """Train with several learners in one Ray Train group; this process records what the first of them says.
 
     Raises:
-        FloatingPointError, UsageError: as `runtime.play`, on any of the learners.
+        FloatingPointError, UsageError, EnvironmentFailed: as `runtime.play`, on any of the learners.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -30,7 +30,7 @@ class Ledger:
     lengths: list[int] = field(default_factory=list)
 
     def add(self, fragments: Sequence[Fragment], learners: int) -> None:
-        self.steps += learners * sum(f.steps[2].size for f in fragments)
+        self.steps += learners * sum(f.steps[3].size for f in fragments)  # a reward for each agent is still one step
         for f in fragments:
             self.episodes += len(f.returns)
             self.returns = (self.returns + f.returns)[-WINDOW:]

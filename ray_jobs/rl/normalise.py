@@ -68,11 +68,12 @@ class RewardScale(nn.Module):
         super().__init__()
         self.gamma, self.moments = gamma, Moments(())
         self.running: dict[str, Tensor] = {}
-        """Discounted return so far of each environment, by whose columns they are; [B] each."""
+        """Discounted return so far of each environment and agent, by whose columns they are; [B] or [B, N] each."""
 
     def returns(self, source: str, reward: Tensor, boundary: Tensor) -> Tensor:
-        """Discounted returns so far [T, B]; what they have come to is remembered for the source's next fragment."""
+        """Discounted returns so far [T, B] or [T, B, N]; what they have come to is remembered for the source's next fragment."""
         out, running = torch.empty_like(reward), self.running.get(source, torch.zeros_like(reward[0]))
+        boundary = boundary.view(*boundary.shape, *[1] * (reward.dim() - boundary.dim()))
         for t in range(len(reward)):
             out[t] = running = self.gamma * running + reward[t]
             running = running * ~boundary[t]

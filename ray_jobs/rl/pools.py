@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.runner import Casting, EnvRunner, Fragment
 
@@ -18,7 +20,7 @@ START_LIMIT = 600.0
 CALL_LIMIT = 60.0
 """Seconds that any later fragment may take, or 20 times the longest so far; an environment that hangs is replaced after that."""
 GIVE_UP = 5
-"""Deaths in one place without a fragment in between."""
+"""Deaths, or failures of an environment, in one place without a fragment in between."""
 
 
 class Pool(Protocol):
@@ -69,14 +71,30 @@ class Local:
             r.env.close()
 
 
-class RemoteRunner(EnvRunner):
-    """A runner that is a Ray actor's whole process: one thread, for there is one core."""
+class RemoteRunner:
+    """A runner that is a Ray actor's whole process: one thread, for there is one core.
+
+    It is made by the first call: what Ray says of an actor that cannot be made holds the reason in a text alone.
+    """
 
     def __init__(self, casting: Casting) -> None:
+        self.casting = casting
+
+    @functools.cached_property
+    def runner(self) -> EnvRunner:
         import torch
 
         torch.set_num_threads(1)
-        super().__init__(casting)
+        return EnvRunner(self.casting)
+
+    def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        return self.runner.play(weights, version, horizon)
+
+    def state(self) -> dict[str, Any]:
+        return self.runner.state()
+
+    def load(self, state: Mapping[str, Any]) -> bool:
+        return self.runner.load(state)
 
 
 class Remote:
@@ -113,20 +131,26 @@ class Remote:
         return [self.fetch(i, ref, begun, sent, version, horizon) for i, ref in enumerate(refs)]
 
     def fetch(self, index: int, ref: Any, begun: float, sent: Any, version: int, horizon: int) -> Fragment:
-        """A runner's fragment; where it died or hangs, a replacement's, played with the same weights."""
+        """A runner's fragment; where it died, hangs or its environment failed, a replacement's, played with the same weights."""
         while True:
             try:
                 return self.received(index, ref, begun)
-            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError) as error:
+            except (self.ray.exceptions.RayActorError, self.ray.exceptions.GetTimeoutError, EnvironmentFailed) as error:
                 self.replace(index, error)
                 begun, ref = time.monotonic(), self.runners[index].play.remote(sent, version, horizon)
 
-    def received(self, index: int, ref: Any, begun: float) -> Fragment:
-        left = max(0.1, self.limit(index) - (time.monotonic() - begun))
+    def got(self, refs: Any, timeout: float | None = None) -> Any:
+        """What a runner's methods returned, or raised."""
         try:
-            fragment = self.ray.get(ref, timeout=left)
+            return self.ray.get(refs, timeout=timeout)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
+
+    def received(self, index: int, ref: Any, begun: float) -> Fragment:
+        try:
+            fragment = self.got(ref, max(0.1, self.limit(index) - (time.monotonic() - begun)))
+        except ValueError as error:
+            raise (UsageError(str(error)) if index in self.fresh else error) from None
         if index not in self.fresh:
             self.longest = max(self.longest, fragment.acting + fragment.stepping)
         self.fresh.discard(index)
@@ -134,17 +158,17 @@ class Remote:
         return fragment
 
     def replace(self, index: int, error: Exception) -> None:
-        """A new runner in the place of one that died or hangs; its environments draw other numbers.
+        """A new runner in the place of one that died, hangs or whose environment failed; its environments draw other numbers.
 
         Raises:
-            UsageError: runners keep dying in this place, or one cannot even be made.
+            UsageError: runners keep dying in this place.
+            EnvironmentFailed: environments keep failing in this place.
         """
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, ValueError):
-            raise UsageError(str(cause)) from None
         self.deaths += 1
         self.failed[index] += 1
         if self.failed[index] >= GIVE_UP:
+            if isinstance(error, EnvironmentFailed):
+                raise error
             raise UsageError(
                 f"Runner {index} died {GIVE_UP} times in a row ({error}): see Ray's log of it, or try --runners 0."
             )
@@ -177,10 +201,10 @@ class Remote:
         return self.fetch(index, ref, begun, self.weights(weights, version), version, horizon)
 
     def state(self) -> list[dict[str, Any]]:
-        return self.ray.get([r.state.remote() for r in self.runners])
+        return self.got([r.state.remote() for r in self.runners])
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
-        return all(self.ray.get([r.load.remote(s) for r, s in zip(self.runners, states, strict=True)]))
+        return all(self.got([r.load.remote(s) for r, s in zip(self.runners, states, strict=True)]))
 
     def close(self) -> None:
         for r in self.runners:

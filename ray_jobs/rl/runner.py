@@ -13,10 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.envs.vector import Vector, vector
+from ray_jobs.envs.failures import Watched
+from ray_jobs.envs.steps import Moved, Vector
+from ray_jobs.envs.vector import vector
 from ray_jobs.rl.algorithm import Algorithm, Gradients
 from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.normalise import Moments
+
+STEP_LIMIT = 60.0
+"""Seconds that environments may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Casting:
     """How many runners died in this place before; a replacement draws other numbers."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     normalize_obs: bool = False
+    step_limit: float = STEP_LIMIT
+    """Seconds without an answer after which the environments count as hanging."""
 
     def generators(self) -> tuple[list[int], torch.Generator]:
         """Seeds of the environments, and the policy's generator: functions of seed and place alone."""
@@ -84,15 +91,17 @@ class EnvRunner:
 
     Raises:
         ValueError: environment, options or spaces do not fit.
+        EnvironmentFailed: the environments cannot be reset.
     """
 
     def __init__(self, casting: Casting) -> None:
         seeds, self.rng = casting.generators()
-        self.casting, self.env = casting, vector(casting.env, casting.envs, casting.env_options)
+        self.casting, self.env = casting, watched(casting, casting.envs, f"runner {casting.index}")
         self.actor = build_actor(casting.algorithm, self.env, casting.normalize_obs, casting.seed)
         self.bounds = bounds(self.env.action_space)
-        self.obs = self.env.reset(seeds)
-        self.version, self.step = -1, 0
+        with self.env.within(casting.step_limit):
+            self.obs = self.env.reset(seeds)
+        self.version = -1
         self.so_far, self.length = np.zeros(casting.envs), np.zeros(casting.envs, int)
 
     def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
@@ -113,7 +122,7 @@ class EnvRunner:
         flat = torch.cat([g.flatten() for g in found]).numpy()
         if not np.isfinite(flat).all():
             raise FloatingPointError(
-                f"The gradient of runner {self.casting.index} is not finite at its step {self.step}: try a smaller lr."
+                f"The gradient of runner {self.casting.index} is not finite at its step {self.env.steps}: try a smaller lr."
             )
         return played.without_steps(flat, {k: x.detach().numpy() for k, x in log.items()}, time.perf_counter() - begun)
 
@@ -123,20 +132,22 @@ class EnvRunner:
 
         Raises:
             FloatingPointError: an observation or a reward is not finite.
+            EnvironmentFailed: the environments raised or hang.
         """
         if version != self.version:
             self.actor.unpack(weights)
             self.version = version
         rows, last, extras, done, acting, start = [], [], [], ([], []), 0.0, time.perf_counter()
-        for _ in range(horizon):
-            before = time.perf_counter()
-            action, extra = act(self.casting.algorithm, self.actor, self.obs, True, self.rng)
-            acting += time.perf_counter() - before
-            seen, moved = self.obs, self.advance(action, done)
-            rows.append((seen, action, moved.reward, moved.terminated, moved.truncated))
-            extras.append(extra)
-            if moved.truncated.any():
-                last.append(moved.obs[moved.truncated])
+        with self.env.within(self.casting.step_limit):
+            for _ in range(horizon):
+                before = time.perf_counter()
+                action, extra = act(self.casting.algorithm, self.actor, self.obs, True, self.rng)
+                acting += time.perf_counter() - before
+                seen, moved = self.obs, self.advance(action, done)
+                rows.append((seen, action, moved.reward, moved.terminated, moved.truncated))
+                extras.append(extra)
+                if moved.truncated.any():
+                    last.append(moved.obs[moved.truncated])
         obs, *columns = (np.stack(x) for x in zip(*rows, strict=True))
         obs, cut = np.concatenate([obs, self.obs[None]]), np.concatenate(last) if last else self.obs[:0]
         self.check(obs, columns[1])
@@ -145,24 +156,24 @@ class EnvRunner:
         stepping = time.perf_counter() - start - acting
         return Fragment((obs, *columns, cut), beside, version, self.casting.index, *done, acting, stepping)
 
-    def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Any:
+    def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Moved:
         """One step; episodes that end are noted in `done` (returns, lengths), and their environments restarted."""
         moved = self.env.step(np.clip(action, *self.bounds) if self.bounds else action)
-        self.step += 1
-        self.so_far += moved.reward
+        self.so_far += moved.gained
         self.length += 1
-        self.obs, over = moved.obs, moved.terminated | moved.truncated
-        if over.any():
+        self.obs, boundary = moved.obs, moved.boundary
+        if boundary.any():
+            over = moved.over
             done[0].extend(self.so_far[over].tolist())
             done[1].extend(self.length[over].tolist())
             self.so_far[over], self.length[over] = 0.0, 0
-            self.obs = self.env.restart(over)
+            self.obs = self.env.restart(boundary)
         return moved
 
     def check(self, obs: np.ndarray, reward: np.ndarray) -> None:
         for name, x in (("observation", obs), ("reward", reward)):
             if x.dtype.kind == "f" and not np.isfinite(x).all():
-                t = self.step - len(reward) + int(np.argwhere(~np.isfinite(x))[0][0])
+                t = self.env.steps - len(reward) + int(np.argwhere(~np.isfinite(x))[0][0])
                 where = f"at step {t} of runner {self.casting.index}"
                 raise FloatingPointError(
                     f"The environment {self.casting.env} gave a {name} that is not finite, {where}: bound what it returns."
@@ -170,18 +181,27 @@ class EnvRunner:
 
     def state(self) -> dict[str, Any]:
         """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
-        mine = (self.obs, self.so_far, self.length, self.step, self.rng.get_state().numpy())
+        mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
         return {"env": self.env.state(), "runner": pickle.dumps(mine), "life": self.casting.life}
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Go on from a state. False where the environments had to begin new episodes."""
-        obs, so_far, length, self.step, rng = pickle.loads(state["runner"])
+        obs, so_far, length, self.env.steps, rng = pickle.loads(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
         if state["env"] is None:
             return False
         self.env.load(state["env"])
         self.obs, self.so_far, self.length = obs, so_far, length
         return True
+
+
+def watched(casting: Casting, n: int, who: str) -> Watched:
+    """n environments of a casting, whose failures name them.
+
+    Raises:
+        ValueError: environment or options do not fit.
+    """
+    return Watched(vector(casting.env, n, casting.env_options), casting.env, who)
 
 
 def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
@@ -203,22 +223,26 @@ def evaluate(casting: Casting, actor: Actor, episodes: int) -> np.ndarray:
     """Returns [episodes] of greedy episodes, on environments of their own; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.
+
+    Raises:
+        EnvironmentFailed: the environments raised or hang.
     """
     n = min(episodes, casting.envs)
     seeds, rng = casting.generators()
-    env = vector(casting.env, n, casting.env_options)
-    limits = bounds(env.action_space)
-    obs, so_far, out = env.reset(seeds[:n]), np.zeros(n), [[] for _ in range(n)]
+    env = watched(casting, n, "the evaluation")
+    limits, so_far, out = bounds(env.action_space), np.zeros(n), [[] for _ in range(n)]
     quota = -(-episodes // n)
-    while min(map(len, out)) < quota:
-        action, _ = act(casting.algorithm, actor, obs, False, rng)
-        moved = env.step(np.clip(action, *limits) if limits else action)
-        so_far += moved.reward
-        obs, over = moved.obs, moved.terminated | moved.truncated
-        if over.any():
-            for i in np.flatnonzero(over):
-                out[i].append(float(so_far[i]))
-            so_far[over] = 0.0
-            obs = env.restart(over)
+    with env.within(casting.step_limit):
+        obs = env.reset(seeds[:n])
+        while min(map(len, out)) < quota:
+            action, _ = act(casting.algorithm, actor, obs, False, rng)
+            moved = env.step(np.clip(action, *limits) if limits else action)
+            so_far += moved.gained
+            obs, boundary = moved.obs, moved.boundary
+            if boundary.any():
+                for i in np.flatnonzero(moved.over):
+                    out[i].append(float(so_far[i]))
+                so_far[moved.over] = 0.0
+                obs = env.restart(boundary)
     env.close()
     return np.array([x[:quota] for x in out]).T.flatten()[:episodes]

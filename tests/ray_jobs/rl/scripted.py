@@ -80,6 +80,23 @@ class Unpicklable(Count):
         raise TypeError("cannot pickle a world")
 
 
+class Forgetful(Count, gym.utils.EzPickle):
+    """Pickles no more than the arguments it was made from, as Box2D's and MuJoCo's environments do."""
+
+    def __init__(self) -> None:
+        gym.utils.EzPickle.__init__(self)
+        super().__init__()
+
+
+class Double(Count):
+    """Observes (episode, steps so far) / 3 in doubles."""
+
+    observation_space = gym.spaces.Box(-np.inf, 1e300, (2,), np.float64)
+
+    def look(self) -> np.ndarray:
+        return np.array([self.episode, self.t]) / 3
+
+
 class Continuous(Count):
     """Box actions; the reward tells what arrived."""
 
@@ -192,3 +209,113 @@ class Memory:
 
     def save(self, step, state):
         self.states.append((step, state))
+
+
+@dataclass(frozen=True)
+class Chance(Still):
+    """Actions drawn evenly from a Discrete or MultiDiscrete space; greedy ones too."""
+
+    def build(self, obs, action):
+        agent = super().build(obs, action)
+        agent.counts = torch.tensor(action.nvec if isinstance(action, gym.spaces.MultiDiscrete) else action.n)
+        return agent
+
+    def act(self, agent, obs, *, explore, rng):
+        u = torch.rand((len(obs), *agent.counts.shape), generator=rng)
+        return Act((u * agent.counts).long(), {})
+
+
+class Raises(Count):
+    """Raises in its seventh 'step', its second 'reset' or its first, its 'birth', as `what` says."""
+
+    def __init__(self, what: str = "step") -> None:
+        super().__init__()
+        self.what, self.steps = what, 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.what == "step" and self.steps == 7:
+            raise KeyError("lost\nthe key")
+        return super().step(action)
+
+    def reset(self, **more):
+        if self.episode == {"birth": -1, "reset": 0}.get(self.what):
+            raise OSError("no world left")
+        return super().reset(**more)
+
+
+class Fickle(Raises):
+    """Its seventh step raises once only among all that share `mark`."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        self.mark = mark
+
+    def step(self, action):
+        if self.steps == 6 and not first_to_make(self.mark):
+            return Count.step(self, action)
+        return super().step(action)
+
+
+class Scarce(Count):
+    """Only one can be made of all that share `mark`."""
+
+    def __init__(self, mark: str) -> None:
+        super().__init__()
+        if not first_to_make(mark):
+            raise ValueError("There is one world only.")
+
+
+class Hangs(Count):
+    """Its fourth step waits until it is interrupted."""
+
+    def step(self, action):
+        if self.episode == 1:
+            time.sleep(600)
+        return super().step(action)
+
+
+class Team:
+    """Two agents in PettingZoo's parallel API: 'a' sees (t,), is done after 2 steps; 'b' sees (10, t) and is cut after 4.
+
+    Each is paid its action plus 1. An agent that is done must get no action.
+    """
+
+    possible_agents = ("a", "b")
+
+    def __init__(self, ends: str = "cut") -> None:
+        """`ends`: how b ends, 'cut' or 'terminated'."""
+        self.ends = ends
+
+    def observation_space(self, agent):
+        return gym.spaces.Box(-np.inf, np.inf, (1 if agent == "a" else 2,), np.float32)
+
+    def action_space(self, agent):
+        return gym.spaces.Discrete(3 if agent == "a" else 2)
+
+    def look(self):
+        return {a: np.array([self.t] if a == "a" else [10, self.t], np.float32) for a in self.agents}
+
+    def reset(self, seed=None, options=None):
+        self.agents, self.t = ["a", "b"], 0
+        return self.look(), {}
+
+    def step(self, actions):
+        assert list(actions) == self.agents
+        self.t += 1
+        seen, over = self.look(), self.t == 4
+        ended = {a: (a == "a" and self.t == 2) or (over and self.ends == "terminated") for a in self.agents}
+        cut = dict.fromkeys(self.agents, over and self.ends == "cut")
+        paid = {a: actions[a] + 1.0 for a in self.agents}
+        self.agents = [a for a in self.agents if not (ended[a] or cut[a])]
+        return seen, paid, ended, cut, {}
+
+    def close(self): ...
+
+
+class Poor(Team):
+    """One of its agents' rewards is NaN at the third step."""
+
+    def step(self, actions):
+        seen, paid, *rest = super().step(actions)
+        return seen, paid | ({"b": float("nan")} if self.t == 3 else {}), *rest

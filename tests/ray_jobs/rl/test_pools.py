@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import pools, runtime
 from ray_jobs.rl.algorithm import Alone
 from ray_jobs.rl.algorithms.dqn import DQN
@@ -102,3 +102,10 @@ def test_a_learner_that_cannot_go_on_says_why(ray_cluster):
     plan = recipe(SMALL["ppo"], SCRIPTED + "Broken", envs=2)
     with pytest.raises(FloatingPointError, match=r"Broken gave a reward that is not finite, at step \d+ of runner 0"):
         runtime.play(plan, seed=0, run=Memory(), learners=2)
+
+
+def test_a_runner_that_cannot_be_made_says_why(ray_cluster, tmp_path):
+    """What the driver could make, to look at its spaces, a runner on another machine maybe cannot."""
+    plan = recipe(SMALL["ppo"], SCRIPTED + "Scarce", env_options={"mark": str(tmp_path / "made")}, envs=1)
+    with pytest.raises(UsageError, match=r"^There is one world only\.$"):
+        runtime.play(plan, seed=0, run=Memory(), runners=1)

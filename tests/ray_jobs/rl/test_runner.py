@@ -168,8 +168,9 @@ def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
     assert a.returns == b.returns
 
 
-def test_an_environment_that_cannot_be_saved_begins_anew():
-    env = SCRIPTED + "Unpicklable"
+@pytest.mark.parametrize("name", ["Unpicklable", "Forgetful"])
+def test_an_environment_that_cannot_be_saved_begins_anew(name):
+    env = SCRIPTED + name
     first, second = runner(env), runner(env)
     sample(first, 4)
     assert second.load(first.state()) is False
@@ -212,13 +213,29 @@ def test_a_wrong_environment_gets_one_sentence(env, options, says):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
+@pytest.mark.parametrize(
+    ("env", "remedy"),
+    [
+        ("LunarLander-v3", r"pip install 'reprise\[box2d\]'"),
+        ("HalfCheetah-v5", r"pip install 'reprise\[mujoco\]'"),
+        ("MountainCar-v0", "Something is not installed"),
+    ],
+)
+def test_a_missing_package_names_the_extra(env, remedy, monkeypatch):
     def lacking(*args, **options):
-        raise gym.error.DependencyNotInstalled("Box2D is not installed")
+        raise gym.error.DependencyNotInstalled("Something is not installed")
 
     monkeypatch.setattr(gym, "make", lacking)
-    with pytest.raises(ValueError, match=r"pip install 'reprise\[box2d\]'"):
-        vector("LunarLander-v3", 1, {})
+    with pytest.raises(ValueError, match=remedy):
+        vector(env, 1, {})
+
+
+def test_doubles_are_kept_as_single_floats():
+    r = runner(SCRIPTED + "Double")
+    obs = sample(r, 3).steps[0]
+    assert r.env.obs_space == gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    assert obs.dtype == np.float32
+    assert obs[1, 0].tolist() == [0, np.float32(1 / 3)]
 
 
 def test_discrete_observations_become_one_hot():

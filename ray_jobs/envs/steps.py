@@ -1,0 +1,66 @@
+"""What a step of several environments gives, and what they must all be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+
+
+class Moved(NamedTuple):
+    """What a step of B environments led to."""
+
+    obs: np.ndarray
+    """[B, *O], before any restart"""
+    reward: np.ndarray
+    """[B], or [B, N] where each has N agents"""
+    terminated: np.ndarray
+    """[B] bool"""
+    truncated: np.ndarray
+    """[B] bool"""
+    score: np.ndarray | None = None
+    """[B]: the reward to report, where it is not the one to learn from."""
+    finished: np.ndarray | None = None
+    """[B] bool: where an episode to report is over, where that is not so at every boundary."""
+
+    @property
+    def boundary(self) -> np.ndarray:
+        """[B] bool: the last step of an episode, for either reason."""
+        return self.terminated | self.truncated
+
+    @property
+    def over(self) -> np.ndarray:
+        """[B] bool: the last step of an episode that is reported."""
+        return self.boundary if self.finished is None else self.finished
+
+    @property
+    def gained(self) -> np.ndarray:
+        """[B]: what the step adds to the episode's reported return; that of several agents is their sum, the team's."""
+        gained = self.reward if self.score is None else self.score
+        return gained if gained.ndim == 1 else gained.sum(1)
+
+
+class Vector(Protocol):
+    """B environments of one kind."""
+
+    obs_space: gym.spaces.Box
+    action_space: gym.Space
+
+    def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """Seed and restart all; observations [B, *O]."""
+        ...
+
+    def step(self, action: np.ndarray) -> Moved: ...
+
+    def restart(self, rows: np.ndarray) -> np.ndarray:
+        """Restart the rows [B] bool, all of which are at a boundary; observations [B, *O], the other rows' unchanged."""
+        ...
+
+    def state(self) -> bytes | None:
+        """All there is to go on from, or None where the environments cannot be pickled."""
+        ...
+
+    def load(self, state: bytes) -> None: ...
+    def close(self) -> None: ...

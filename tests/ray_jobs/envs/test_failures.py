@@ -1,0 +1,149 @@
+"""An environment that raises or hangs stops a run in this process with one sentence, and on Ray its runner is replaced."""
+
+import signal
+import threading
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from ray_jobs.envs.failures import EnvironmentFailed, Watched
+from ray_jobs.envs.vector import Rows, vector
+from ray_jobs.group import Failed
+from ray_jobs.recipe import Play
+from ray_jobs.rl import pools, runtime
+from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from ray_jobs.run import Run, Spec
+from ray_jobs.train import launch
+from tests.ray_jobs.rl.scripted import Hangs, Memory, Still
+
+SCRIPTED = "tests.ray_jobs.rl.scripted:"
+
+
+def runner(env: str, n: int = 1, **options) -> EnvRunner:
+    return EnvRunner(Casting(Still(), SCRIPTED + env, n, seed=0, index=3, step_limit=0.05, env_options=options))
+
+
+def sample(r: EnvRunner, T: int):
+    return r.sample(r.actor.pack(), 0, T)
+
+
+def test_an_error_in_a_step_names_environment_step_and_reason():
+    r = runner("Raises")
+    sample(r, 4)
+    with pytest.raises(EnvironmentFailed) as caught:
+        sample(r, 4)
+    said = "The environment tests.ray_jobs.rl.scripted:Raises failed with KeyError: 'lost\\nthe key', at step 6 of runner 3."
+    assert str(caught.value) == said
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_an_error_in_a_reset_too():
+    with pytest.raises(EnvironmentFailed, match="Raises failed with OSError: no world left, at step 3 of runner 3"):
+        sample(runner("Raises", what="reset"), 8)
+
+
+def test_an_error_in_the_evaluation_says_so():
+    r = runner("Raises")
+    with pytest.raises(EnvironmentFailed, match="at step 6 of the evaluation"):
+        evaluate(r.casting, r.actor, 4)
+
+
+def test_a_run_in_this_process_stops_and_what_was_saved_is_kept():
+    memory = Memory()
+    plan = Play(Still(horizon=2), SCRIPTED + "Raises", steps=40, envs=1, save_every=2, eval_episodes=1)
+    with pytest.raises(EnvironmentFailed, match="at step 6 of runner 0"):
+        runtime.play(plan, seed=0, run=memory)
+    assert [step for step, _ in memory.states] == [2, 4, 6]
+
+
+RECIPE = """'An environment that raises.'
+from ray_jobs.recipe import Headline, Play
+
+system, data, headline, claim = "S", "D", Headline("Nobody"), None
+
+
+def recipe(*, steps: int = 40) -> Play:
+    from tests.ray_jobs.rl.scripted import Still
+
+    return Play(Still(horizon=2), "tests.ray_jobs.rl.scripted:Raises", steps=steps, envs=1, save_every=2)
+"""
+
+
+def test_a_run_folder_says_what_the_environment_did_and_keeps_its_checkpoints(tmp_path, monkeypatch):
+    """The sentence comes first; the log has the trace into the environment's own code."""
+    (tmp_path / "raisinglab").mkdir()
+    (tmp_path / "raisinglab" / "raising.py").write_text(RECIPE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        Failed, match=r"^The environment \S+:Raises failed with KeyError: .* at step 6 of runner 0\. \(.*log"
+    ):
+        launch(Spec("raisinglab.raising", out=str(tmp_path / "run")))
+    run = Run.open(tmp_path / "run")
+    assert run.read("status.json")["state"] == "failed"
+    assert [int(c.stem.split("-")[1]) for c in run.checkpoints()] == [6, 4]
+    assert 'raise KeyError("lost' in (run.path / "log.txt").read_text()
+
+
+def test_a_step_that_hangs_is_interrupted():
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailed, match=r"Hangs did not answer within 0\.05 s, at step 3 of runner 3"):
+        sample(runner("Hangs"), 8)
+    assert time.monotonic() - begun < 30
+
+
+def test_steps_that_are_slow_together_do_not_hang():
+    """Each step takes half the limit, all of them five times it."""
+    env = Watched(Rows([gym.wrappers.TransformReward(Hangs(), lambda r: time.sleep(0.05) or r)]), "slow", "runner 0")
+    env.reset([0])
+    with env.within(0.1):
+        for _ in range(10):
+            env.step(np.array([0]))
+            env.env.envs[0].unwrapped.t = 0  # or it would end, and hang in the next episode
+
+
+def test_the_alarm_and_its_handler_are_given_back():
+    """Somebody else's alarm, 100 s from now, is there again afterwards, less what has passed."""
+    heard: list[int] = []
+    env, before = (
+        vector("CartPole-v1", 1, {}),
+        signal.signal(signal.SIGALRM, lambda number, frame: heard.append(number)),
+    )
+    theirs, (left, interval) = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 100.0)
+    try:
+        for limit in (30.0, 0.01):
+            with Watched(env, "pole", "runner 0").within(limit):
+                assert signal.getsignal(signal.SIGALRM) is not theirs
+                assert signal.getitimer(signal.ITIMER_REAL)[0] <= 30
+            assert signal.getsignal(signal.SIGALRM) is theirs
+            assert 60 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+    assert not heard
+
+
+def test_beside_the_main_thread_there_is_no_alarm_and_all_goes_on():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(sample(runner("Count"), 9).returns))
+    thread.start()
+    thread.join()
+    assert found == [[6, 65]]
+
+
+def test_on_ray_a_runner_whose_environment_failed_is_replaced(ray_cluster, tmp_path):
+    once = {"mark": str(tmp_path / "failed")}
+    plan = Play(Still(horizon=4), SCRIPTED + "Fickle", steps=64, envs=1, eval_episodes=1, env_options=once)
+    result = runtime.play(plan, seed=0, run=Memory(), runners=1)
+    assert (tmp_path / "failed").exists()
+    assert result["runner_deaths"] == 1
+    assert result["env_steps"] == 64
+
+
+@pytest.mark.parametrize(("what", "says"), [("step", "KeyError.*step 6"), ("birth", "no world left, at step 0")])
+def test_on_ray_an_environment_that_always_fails_is_given_up_with_its_sentence(what, says, ray_cluster, monkeypatch):
+    monkeypatch.setattr(pools, "GIVE_UP", 2)
+    hopeless = Play(Still(horizon=8), SCRIPTED + "Raises", steps=64, envs=1, env_options={"what": what})
+    with pytest.raises(EnvironmentFailed, match=f"Raises failed with .*{says} of runner 0"):
+        runtime.play(hopeless, seed=0, run=Memory(), runners=1)
