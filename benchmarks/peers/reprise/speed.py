@@ -1,0 +1,49 @@
+"""Our A2C, DQN, SAC and TD3 at the settings of `workloads`, called as a library, with no run folder."""
+
+import torch
+from workloads import WORK, arguments, emit
+
+from ray_jobs.recipe import Play
+from ray_jobs.rl.algorithms.a2c import A2C
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.sac import SAC
+from ray_jobs.rl.algorithms.td3 import TD3
+from ray_jobs.rl.runtime import play
+
+
+class Nothing:
+    """A recorder that keeps nothing."""
+
+    def log(self, step, metrics) -> None: ...
+    def save(self, step, state) -> None: ...
+
+
+def algorithm(name: str, w: dict):
+    if name == "a2c":
+        return A2C(
+            horizon=w["horizon"], lr=w["lr"], anneal=False, gamma=w["gamma"], entropy_weight=0.0, width=w["width"]
+        )
+    kept = ("lr", "batch", "capacity", "warmup", "gamma", "every", "updates", "width")
+    common = {k: w[k] for k in kept}
+    if name == "dqn":  # the peer copies the network every 10 steps, of which there are none within a round of updates
+        falling = {"explore_for": w["explore_for"], "epsilon": w["epsilon"]}
+        return DQN(**common, **falling, target_every=w["updates"])
+    if name == "sac":
+        return SAC(**common, critic_lr=w["lr"], tau=w["tau"])
+    return TD3(**common, tau=w["tau"])
+
+
+def main() -> None:
+    args = arguments()
+    w = WORK[args.algorithm]
+    torch.set_num_threads(1)
+    many = w["env"] == "CartPole-v1"
+    plan = Play(
+        algorithm(args.algorithm, w), w["env"], steps=w["steps"], envs=w["envs"], eval_episodes=100 if many else 1
+    )
+    result = play(plan, seed=args.seed, run=Nothing())
+    score = result["episode_return"] if many else None
+    emit(args.algorithm, int(result["env_steps"]), result["train_seconds"], score)
+
+
+main()

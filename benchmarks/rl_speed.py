@@ -1,0 +1,40 @@
+"""Updates and environment steps per second of A2C, DQN, SAC and TD3 beside stable-baselines3, one thread each, alternating.
+
+The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
+greedy return over 100 episodes is beside the rate, so that speed is not bought with learning.
+
+    python -m benchmarks.rl_speed --rounds 3
+"""
+
+from __future__ import annotations
+
+from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
+from benchmarks.peers.workloads import WORK
+
+CONTENDERS = {
+    "Reprise": Contender("Reprise", "reprise", "speed.py"),
+    "SB3": Contender("SB3", "stable_baselines3", "speed.py"),
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", rounds=3)
+    parser.add_argument("--algorithms", nargs="*", choices=list(WORK), default=list(WORK))
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one measurement (default %(default)s)")
+    args = parser.parse_args()
+    report = Report("rl_speed", args.out)
+
+    for algorithm in args.algorithms:
+
+        def once(name: str, seed: int, algorithm: str = algorithm) -> Row:
+            who = CONTENDERS[name]
+            command = [*who.command(interpreter(who.peer, args.venvs)), algorithm, "--seed", str(seed)]
+            return measure(command, ours=who.peer == "reprise", limit=args.limit)
+
+        report.part(algorithm, list(CONTENDERS), args.rounds, once)
+    for algorithm in args.algorithms:
+        report.show(algorithm, ["env_steps_per_s", "updates_per_s", "return"], "updates_per_s")
+
+
+if __name__ == "__main__":
+    main()
