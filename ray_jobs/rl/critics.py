@@ -31,13 +31,16 @@ class Ensemble(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
         """Q(obs [N, *O], action [N, *A]): [n, N], or [n, N, sizes[-1]]; if `frozen`, gradients reach the inputs alone."""
+        out = self.each(torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(self.n, -1, -1), frozen=frozen)
+        return out.squeeze(-1) if self.single else out
+
+    def each(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """What every member says of inputs of its own, x [n, N, sizes[0]]: [n, N, sizes[-1]]."""
         numbers = zip(self.biases, self.weights, strict=True)
         *hidden, last = [(b.detach(), w.detach()) if frozen else (b, w) for b, w in numbers]
-        x = torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(self.n, -1, -1)
         for bias, weight in hidden:
             x = torch.baddbmm(bias, x, weight).relu_()
-        out = torch.baddbmm(last[0], x, last[1])
-        return out.squeeze(-1) if self.single else out
+        return torch.baddbmm(last[0], x, last[1])
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from ray_jobs.envs.steps import Moved, Vector
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.algorithm import Algorithm, Gradients
 from ray_jobs.rl.fragments import Fragment, tensors
+from ray_jobs.rl.nets import image
 from ray_jobs.rl.normalise import Moments
 
 STEP_LIMIT = 60.0
@@ -78,8 +79,12 @@ def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: in
     """An untrained actor for the environments; its initial weights are a function of the seed alone.
 
     Raises:
-        ValueError: the algorithm cannot handle the spaces.
+        ValueError: the algorithm cannot handle the spaces, or images are to be normalised.
     """
+    if normalize_obs and image(env.obs_space):
+        raise ValueError(
+            f"Observations of shape {env.obs_space.shape} are images, which networks scale themselves: leave normalize_obs out."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         agent = algorithm.build(env.obs_space, env.action_space)

@@ -1,7 +1,9 @@
-"""Deep Q-learning with a target network, and double Q-learning as an option.
+"""Deep Q-learning with a target network; double Q-learning, prioritised replay and returns of n steps are options.
 
-Source: Mnih et al. 2015, doi:10.1038/nature14236, algorithm 1; van Hasselt et al. 2016, arXiv:1509.06461, eq. 4.
-Differs: Adam in place of RMSProp; Huber's loss on the error in place of clipping its gradient; ReLU networks for vectors.
+Source: Mnih et al. 2015, doi:10.1038/nature14236, algorithm 1; van Hasselt et al. 2016, arXiv:1509.06461, eq. 4;
+Schaul et al. 2016, arXiv:1511.05952, algorithm 1; Sutton & Barto 2018, eq. 7.1.
+Differs: Adam in place of RMSProp; Huber's loss on the error in place of clipping its gradient; ReLU networks for vectors; returns of
+n steps are not corrected for the policy that played them, as in Hessel et al. 2018, arXiv:1710.02298.
 """
 
 from __future__ import annotations
@@ -16,19 +18,35 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend
-from ray_jobs.rl.nets import mlp
+from ray_jobs.rl.nets import ConvNet, image, mlp
 from ray_jobs.rl.value_losses import huber, q_target
 
 
 class QAgent(nn.Module):
-    """Q [*, A], its slow copy, and how often to explore, which travels with the weights."""
+    """Q [B, A] of observations [B, *O], its slow copy, and how often to explore, which travels with the weights."""
 
-    def __init__(self, inputs: int, actions: int, width: int) -> None:
+    def __init__(self, obs: gym.spaces.Box, actions: int, width: int) -> None:
         super().__init__()
-        self.q = mlp([inputs, width, width, actions], activation=nn.ReLU)
+        self.image = image(obs)
+        if self.image:
+            self.q: nn.Module = ConvNet(obs.shape, actions, top=float(obs.high.max()))
+        else:
+            self.q = mlp([math.prod(obs.shape), width, width, actions], activation=nn.ReLU)
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.register_buffer("epsilon", torch.ones(()))
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def acting(self) -> nn.Module:
+        """What a runner needs: without the slow copy."""
+        part = nn.Module()
+        part.q = self.q
+        part.register_buffer("epsilon", self.epsilon)
+        return part
+
+    def flat(self, obs: Tensor) -> Tensor:
+        """[B, *O] -> [B, n]; images stay as they are."""
+        return obs if self.image else obs.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,10 @@ class DQN:
     """Let `lr` fall linearly to 0 over the training: the last policy then wavers less."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
+    priority: float = 0.0
+    """Exponent of the errors in proportion to which transitions are drawn; 0 draws evenly."""
+    n_step: int = 1
+    """Steps whose rewards a target sums, at most."""
     target_every: int = 128
     """Updates between copies of the online network into the target."""
     explore_for: float = 0.16
@@ -64,24 +86,32 @@ class DQN:
     max_norm: float = 10.0
     """Largest norm of a gradient."""
     width: int = 256
-    """Units in each of two hidden layers."""
+    """Units in each of two hidden layers; the network of images has its own."""
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(
+            self.capacity,
+            self.batch,
+            self.warmup,
+            self.every,
+            self.updates,
+            n_step=self.n_step,
+            priority=self.priority,
+        )
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> QAgent:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
             raise ValueError(
                 f"DQN needs a Discrete action space that starts at 0, and this is {action}: take PPO, say."
             )
-        return QAgent(math.prod(obs.shape), int(action.n), self.width)
+        return QAgent(obs, int(action.n), self.width)
 
     def optimizers(self, agent: QAgent) -> dict[str, Optimizer]:
         return {"q": adam(agent.q, self.lr)}
 
     def act(self, agent: QAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        q = agent.q(obs.flatten(1))
+        q = agent.q(agent.flat(obs))
         best = q.argmax(-1)
         if not explore:
             return Act(best, {})
@@ -93,15 +123,16 @@ class DQN:
         self, agent: QAgent, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
     ) -> dict[str, Tensor]:
         optimizers["q"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
-        obs, after = data.obs.flatten(1), data.next_obs.flatten(1)
+        obs, after = agent.flat(data.obs), agent.flat(data.next_obs)
         with torch.no_grad():
             chooser = agent.q(after) if self.double else None
             target = q_target(data.reward, data.discount, agent.target(after), chooser)
         q = agent.q(obs).gather(-1, data.action[..., None]).squeeze(-1)
-        loss = huber(q, target, self.error_clip).mean()
+        loss = (data.weight * huber(q, target, self.error_clip)).mean()
         descend(loss, optimizers["q"], world, self.max_norm)
         self.age(agent, world.progress)
-        return {"td_loss": loss.detach(), "q": q.detach().mean(), "epsilon": agent.epsilon}
+        log = {"td_loss": loss.detach(), "q": q.detach().mean(), "epsilon": agent.epsilon}
+        return log | ({"priority": (q - target).detach().abs()} if self.priority else {})
 
     @torch.no_grad()
     def age(self, agent: QAgent, progress: float) -> None:

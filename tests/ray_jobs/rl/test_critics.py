@@ -45,6 +45,14 @@ def test_an_ensemble_is_its_members(n, outputs, seeded):
         torch.testing.assert_close(b.squeeze(1), torch.stack(theirs[3 + 2 * i :: 6]))
 
 
+def test_each_member_may_have_inputs_of_its_own(seeded):
+    ensemble, x = Ensemble(3, [5, 8, 2]), torch.randn(3, 9, 5)
+    nets = members(ensemble, [5, 8, 2])
+    torch.testing.assert_close(ensemble.each(x), torch.stack([net(row) for net, row in zip(nets, x, strict=True)]))
+    whole = ensemble(*x[0].split([3, 2], 1))
+    assert torch.equal(ensemble.each(x[:1].expand(3, -1, -1)), whole)
+
+
 def test_frozen_critics_pass_the_same_gradient_to_the_action_alone(seeded):
     ensemble, obs, action = Ensemble(2, [5, 16, 1]), torch.randn(9, 3), torch.randn(9, 2, requires_grad=True)
     (plain,) = torch.autograd.grad(ensemble(obs, action).sum(), action)
