@@ -1,8 +1,7 @@
-"""Adam over one vector of parameters.
+"""Adam and RMSProp over one vector of parameters.
 
-Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
-Differs: nothing; it is here because the first optimiser of torch.optim that a process makes imports torch's compiler, which takes
-as long as importing torch, and a pole is balanced in twice that.
+They are here because the first optimiser of torch.optim that a process makes imports torch's compiler, which takes as long as
+importing torch, and a pole is balanced in twice that.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from torch import Tensor
 
 class Adam:
     """What the runtime uses of a torch optimiser, with the state of torch.optim.Adam.
+
+    Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
 
     Args:
         flat: all parameters as one vector [P], with a gradient [P].
@@ -49,4 +50,42 @@ class Adam:
         self.steps = int(moments["step"])
         self.first.copy_(moments["exp_avg"])
         self.second.copy_(moments["exp_avg_sq"])
+        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}
+
+
+class RMSProp:
+    """Without momentum or centring, with the state of torch.optim.RMSprop.
+
+    Source: Mnih et al. 2016, arXiv:1602.01783, section 4, "Optimization".
+    Differs: eps is added to the root, as in torch, and not under it.
+
+    Args:
+        flat: all parameters as one vector [P], with a gradient [P].
+        lr: step size.
+        alpha: decay of the mean square.
+        eps: added to its root.
+    """
+
+    def __init__(self, flat: Tensor, lr: float, alpha: float = 0.99, eps: float = 1e-8) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": [flat], "lr": lr, "alpha": alpha, "eps": eps}]
+        self.steps, self.square = 0, torch.zeros_like(flat)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters by one step down their gradient."""
+        group = self.param_groups[0]
+        (flat,), alpha = group["params"], group["alpha"]
+        self.steps += 1
+        self.square.mul_(alpha).addcmul_(flat.grad, flat.grad, value=1 - alpha)
+        flat.addcdiv_(flat.grad, self.square.sqrt().add_(group["eps"]), value=-group["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain types and tensors, as torch's."""
+        mean = {"step": torch.tensor(float(self.steps)), "square_avg": self.square}
+        return {"state": {0: mean}, "param_groups": [self.param_groups[0] | {"params": [0]}]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        mean = state["state"][0]
+        self.steps = int(mean["step"])
+        self.square.copy_(mean["square_avg"])
         self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}

@@ -14,7 +14,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.adam import Adam
+from ray_jobs.rl.adam import Adam, RMSProp
 
 
 class Act(NamedTuple):
@@ -249,8 +249,13 @@ def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Adam:
     return Adam(rebind(list(module.parameters())), lr, eps=eps)
 
 
+def rmsprop(module: nn.Module, lr: float, alpha: float = 0.99, eps: float = 1e-8) -> RMSProp:
+    """RMSProp over all of a module's parameters as one vector."""
+    return RMSProp(rebind(list(module.parameters())), lr, alpha, eps)
+
+
 def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
-    """One gradient step of an optimiser made by `adam`: averaged over the learners, clipped by its norm, taken."""
+    """One gradient step of an optimiser made by `adam` or `rmsprop`: averaged over the learners, clipped by its norm, taken."""
     optimizer.param_groups[0]["params"][0].grad.zero_()
     loss.backward()
     follow(optimizer, world, max_norm)

@@ -1,19 +1,24 @@
-"""Adam over one vector is torch's Adam, and its state is torch's state."""
+"""Adam and RMSProp over one vector are torch's, and their states are torch's states."""
 
+import copy
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from ray_jobs.rl.adam import Adam
+from ray_jobs.rl.adam import Adam, RMSProp
+
+both = pytest.mark.parametrize(
+    "kinds", [(Adam, torch.optim.Adam), (RMSProp, torch.optim.RMSprop)], ids=["Adam", "RMSProp"]
+)
 
 
-def pair(eps):
+def pair(kinds, eps):
     torch.manual_seed(0)
     start = torch.randn(500, dtype=torch.float64)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    return ours, theirs, Adam(ours, 3e-2, eps=eps), torch.optim.Adam([theirs], 3e-2, eps=eps)
+    return ours, theirs, kinds[0](ours, 3e-2, eps=eps), kinds[1]([theirs], 3e-2, eps=eps)
 
 
 def move(*pairs, seed):
@@ -23,24 +28,31 @@ def move(*pairs, seed):
         optimizer.step()
 
 
+@both
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_it_takes_torchs_steps(eps):
-    ours, theirs, mine, reference = pair(eps)
+def test_it_takes_torchs_steps(kinds, eps):
+    ours, theirs, mine, reference = pair(kinds, eps)
     for k in range(30):
         mine.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = 3e-2 / (1 + k)
         move((ours, mine), (theirs, reference), seed=k)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_its_state_is_torchs_and_comes_back():
-    ours, theirs, mine, reference = pair(1e-8)
+@both
+def test_its_state_is_torchs_and_comes_back(kinds):
+    """Torch goes on from ours, and ours from torch's."""
+    ours, theirs, mine, reference = pair(kinds, 1e-8)
     for k in range(3):
         move((ours, mine), (theirs, reference), seed=k)
     again = torch.nn.Parameter(ours.detach().clone())
-    resumed = Adam(again, 1.0)
+    resumed = kinds[0](again, 1.0)
     resumed.load_state_dict(reference.state_dict())
     move((ours, mine), (again, resumed), seed=9)
     torch.testing.assert_close(again, ours, rtol=1e-12, atol=1e-12)
+    theirs.data.copy_(ours.data)
+    reference.state[theirs].update(copy.deepcopy(mine.state_dict()["state"][0]))
+    move((ours, mine), (theirs, reference), seed=10)
+    torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=1e-12)
     assert mine.state_dict()["param_groups"][0]["lr"] == resumed.param_groups[0]["lr"] == 3e-2
 
 

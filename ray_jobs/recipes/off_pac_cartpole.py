@@ -1,0 +1,38 @@
+"""Off-policy actor-critic learns to balance a pole from a behaviour that never does."""
+
+from ray_jobs.recipe import Claim, Headline, Play
+
+system, data = "Off-PAC", "CartPole-v1"
+headline = Headline("Degris et al. 2012", arxiv="1205.4839", metric="episode_return")
+claim = Claim("episode_return", at_least=175, seeds=5)
+space = {"lr": "loguniform(5e-4,1e-2)", "lam": "choice(0.0,0.2,0.4,0.6)"}
+
+
+def recipe(
+    *,
+    steps: int = 500_000,
+    envs: int = 64,
+    horizon: int = 16,
+    wander: float = 1.0,
+    lam: float = 0.4,
+    lr: float = 3e-3,
+    gamma: float = 0.99,
+    width: int = 64,
+) -> Play:
+    """All actions are even choices, whose episodes last about 22 steps, which is also what a random policy scores: training returns stay
+    there. The learned policy plays in the evaluation alone, beyond the states that were seen; the best possible one scores 500.
+
+    Args:
+        steps: environment steps, over all runners.
+        envs: parallel environments, over all runners.
+        horizon: steps of each environment between updates.
+        wander: share of even choices in the behaviour; the rest are the learned policy's.
+        lam: how far traces reach, 0 to 1.
+        lr: Adam's step size, falling linearly to 0.
+        gamma: discount.
+        width: units in each of two hidden layers.
+    """
+    from ray_jobs.rl.algorithms.off_pac import OffPAC
+
+    algorithm = OffPAC(wander=wander, lam=lam, horizon=horizon, lr=lr, gamma=gamma, width=width)
+    return Play(algorithm, "CartPole-v1", steps=steps, envs=envs)
