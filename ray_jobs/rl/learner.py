@@ -18,6 +18,7 @@ from ray_jobs.on_ray import connect, mailbox, oversee
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
 from ray_jobs.rl.fragments import Fragment, tensors
+from ray_jobs.rl.memory import keep_freed
 from ray_jobs.rl.normalise import RewardScale, moments
 from ray_jobs.rl.replay import ReplayBuffer
 from ray_jobs.rl.runner import Actor
@@ -41,6 +42,7 @@ class Learner:
         normalize_reward: bool,
         device: torch.device,
     ) -> None:
+        keep_freed()
         self.algorithm, self.actor, self.world, self.device = algorithm, actor.to(device), world, device
         self.optimizers = algorithm.optimizers(actor.agent)
         self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None

@@ -1,0 +1,49 @@
+"""SAC swings up a pendulum, with a temperature that stays."""
+
+from ray_jobs.recipe import Claim, Headline, Play
+
+system, data = "SAC", "Pendulum-v1"
+headline = Headline("Haarnoja et al. 2018", arxiv="1801.01290", metric="episode_return")
+claim = Claim("episode_return", at_least=-170, seeds=5)
+space = {"lr": "loguniform(3e-4,5e-3)", "alpha": "loguniform(0.02,2)"}
+
+
+def recipe(
+    *,
+    steps: int = 20_000,
+    envs: int = 4,
+    lr: float = 1e-3,
+    gamma: float = 0.99,
+    batch: int = 128,
+    width: int = 64,
+    tau: float = 0.01,
+    every: int = 2,
+    alpha: float = 0.2,
+) -> Play:
+    """The settings of sac_pendulum with the temperature fixed; the zoo's result there is -157, a random policy scores about -1200.
+
+    Args:
+        steps: environment steps, over all runners.
+        envs: parallel environments, over all runners.
+        lr: Adam's step size, for all parts.
+        gamma: discount.
+        batch: transitions of one update.
+        width: units in each of two hidden layers.
+        tau: share of the way that the slow critics go in each update.
+        every: steps between updates.
+        alpha: the temperature: the weight of a nat of entropy beside rewards, which are between -16.3 and 0.
+    """
+    from ray_jobs.rl.algorithms.sac import SAC
+
+    algorithm = SAC(
+        batch=batch,
+        every=every,
+        gamma=gamma,
+        lr=lr,
+        critic_lr=lr,
+        tau=tau,
+        width=width,
+        automatic=False,
+        alpha=alpha,
+    )
+    return Play(algorithm, "Pendulum-v1", steps=steps, envs=envs)

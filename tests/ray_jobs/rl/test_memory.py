@@ -1,0 +1,37 @@
+"""Whether freed memory is kept, by the kernel's own count of page faults."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import resource
+import torch
+from ray_jobs.rl.memory import keep_freed
+if {keep}:
+    assert keep_freed()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    held = [torch.zeros(200_000) for _ in range(20)]
+for _ in range(3):
+    work()
+before = faults()
+for _ in range(20):
+    work()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_blocks_that_are_freed_and_asked_for_again_fault_no_pages():
+    """20 rounds of 16 MB, in processes that begin with a threshold at which all of it, 3,900 pages, goes back to the kernel."""
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    freed, kept = (
+        int(subprocess.check_output([sys.executable, "-c", CODE.format(keep=k)], env=env, timeout=60))
+        for k in (False, True)
+    )
+    assert kept < 100 < freed
