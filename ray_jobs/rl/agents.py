@@ -24,7 +24,8 @@ class ActorCritic(nn.Module):
 
     Args:
         width: units in each of two hidden layers; the network of images has its own.
-        shared: the hidden layers are in common; with images they always are.
+        shared: the hidden layers are in common; with images they always are, unless `apart`.
+        apart: they never are: images go through two networks.
         net: what vectors go through, made from the layers' sizes and the gains of the last.
 
     Raises:
@@ -38,21 +39,24 @@ class ActorCritic(nn.Module):
         *,
         width: int,
         shared: bool = False,
+        apart: bool = False,
         net: Callable[..., nn.Module] = TanhMLP,
     ) -> None:
         super().__init__()
         self.event = len(obs.shape)
         self.policy = policy_for(action)
-        n, outputs = math.prod(obs.shape), self.policy.outputs
-        self.image, self.shared = image(obs), shared or image(obs)
-        gains = [0.01] * outputs + [1.0]
-        if self.image:
-            self.both: nn.Module = ConvNet(obs.shape, outputs + 1, top=float(obs.high.max()), last=gains)
-        elif shared:
-            self.both = net([n, width, width, outputs + 1], last=gains)
+        self.image = image(obs)
+        self.shared = (shared or self.image) and not apart
+
+        def network(outputs: int, last: float | list[float]) -> nn.Module:
+            if self.image:
+                return ConvNet(obs.shape, outputs, top=float(obs.high.max()), last=last)
+            return net([math.prod(obs.shape), width, width, outputs], last=last)
+
+        if self.shared:
+            self.both = network(self.policy.outputs + 1, [0.01] * self.policy.outputs + [1.0])
         else:
-            self.actor = net([n, width, width, outputs], last=0.01)
-            self.critic = net([n, width, width, 1])
+            self.actor, self.critic = network(self.policy.outputs, 0.01), network(1, 1.0)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """The policy's numbers [*, outputs] and V(obs) [*]."""

@@ -42,22 +42,32 @@ def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
+def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
+    """The linear layers of a tanh network: orthogonal weights of gain sqrt(2), those of the last of gain 1 times `last`."""
+    gains = [2**0.5] * (len(sizes) - 2) + [1.0]
+    layers = [orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)]
+    scale_rows(layers[-1], last)
+    return layers
+
+
+def plain_tanh(sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> nn.Sequential:
+    """`TanhMLP` of torch's own layers, with the same initial weights: to be differentiated twice (TRPO) or hooked (K-FAC)."""
+    *hidden, end = orthogonals(sizes, last)
+    return nn.Sequential(*(m for layer in hidden for m in (layer, nn.Tanh())), end)
+
+
 tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 class TanhMLP(nn.Module):
     """`mlp` with tanh and orthogonal weights, its backward pass written out: about half of autograd's time for 64 x 64 units on a CPU.
 
-    First derivatives only: what differentiates twice (Fisher products) takes `mlp`.
+    First derivatives only: what differentiates twice (Fisher products) takes `plain_tanh`.
     """
 
     def __init__(self, sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> None:
         super().__init__()
-        gains = [2**0.5] * (len(sizes) - 2) + [1.0]
-        self.layers = nn.ModuleList(
-            orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)
-        )
-        scale_rows(self.layers[-1], last)
+        self.layers = nn.ModuleList(orthogonals(sizes, last))
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
@@ -94,7 +104,7 @@ class _Tanh(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "TanhMLP has first derivatives only: build the network by nets.mlp to differentiate twice."
+                "TanhMLP has first derivatives only: build the network by nets.plain_tanh to differentiate twice."
             )
         saved, found = ctx.saved_tensors, []
         n = len(saved) // 2

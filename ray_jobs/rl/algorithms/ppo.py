@@ -1,13 +1,14 @@
-"""Proximal policy optimisation with the clipped surrogate.
+"""Proximal policy optimisation with the clipped surrogate, or with an adaptive penalty on the KL.
 
-Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 and 9, algorithm 1.
+Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 to 9, section 4 and algorithm 1.
 Differs: advantages are standardised in each minibatch; policy and value have networks of their own
 unless they share layers; Gaussian deviations are free parameters. Value clipping, annealing and the KL stop are options, as studied by
-Engstrom et al. 2020, arXiv:2005.12729.
+Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, from where it comes back.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch import Tensor
 from ray_jobs.rl import policy_losses, value_losses
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, successors
+from ray_jobs.rl.policies import Policy
 from ray_jobs.rl.returns import gae
 
 
@@ -35,11 +37,13 @@ class Batch(NamedTuple):
     """[N]"""
     value: Tensor
     """[N], before the update"""
+    out: Tensor
+    """[N, outputs], the policy's numbers before the update"""
 
 
 @dataclass(frozen=True)
 class PPO:
-    """Several epochs of minibatch ascent on the clipped surrogate after every `horizon` steps."""
+    """Several epochs of minibatch ascent on the clipped or penalised surrogate after every `horizon` steps."""
 
     horizon: int = 128
     """Steps of each environment between updates."""
@@ -67,6 +71,10 @@ class PPO:
     """Largest norm of a gradient."""
     target_kl: float = 0.0
     """End an update after the epoch whose KL from the old policy exceeds this; 0 never does."""
+    penalty_kl: float = 0.0
+    """KL that an update is to reach, by a penalty of adapted weight in place of clipping; 0 clips."""
+    penalty: float = 1.0
+    """Weight of the KL penalty, at the start."""
     normalize_advantage: bool = True
     """Standardise advantages in each minibatch."""
     width: int = 64
@@ -79,7 +87,10 @@ class PPO:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
-        return ActorCritic(obs, action, width=self.width, shared=self.shared)
+        agent = ActorCritic(obs, action, width=self.width, shared=self.shared)
+        if self.penalty_kl:
+            agent.register_buffer("beta", torch.tensor(self.penalty))
+        return agent
 
     def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
         return {"all": adam(agent, self.lr, eps=1e-5)}
@@ -92,14 +103,15 @@ class PPO:
     ) -> dict[str, Tensor]:
         scale = 1 - world.progress if self.anneal else 1.0
         optimizers["all"].param_groups[0]["lr"] = self.lr * scale
-        batch = self.prepare(agent, data)
+        batch, old = self.prepare(agent, data), copy.deepcopy(agent.policy) if self.penalty_kl else None
         for _ in range(self.epochs):
             for part in self.shuffled(batch, world):
-                policy, value, loss = self.losses(agent, part, self.clip * scale, world)
+                policy, value, loss = self.losses(agent, part, self.clip * scale, world, old)
                 descend(loss, optimizers["all"], world, self.max_norm)
             if self.target_kl and world.mean(self.moved(agent, part)["kl"]) > self.target_kl:
                 break
-        return {"policy_loss": policy.detach(), "value_loss": value.detach()} | self.moved(agent, part)
+        log = {"policy_loss": policy.detach(), "value_loss": value.detach()} | self.moved(agent, part)
+        return log | (self.adapt(agent, batch, world, old) if old else {})
 
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps) -> Batch:
@@ -108,7 +120,7 @@ class PPO:
         value, after = v[:-1], successors(v, agent.value, data)
         advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
         logp = agent.policy.log_prob(out[:-1], data.action)
-        return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value)))
+        return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value, out[:-1])))
 
     def shuffled(self, batch: Batch, world: World) -> Iterator[Batch]:
         """Minibatches in a new random order; one that is the whole batch needs none."""
@@ -119,11 +131,18 @@ class PPO:
         mixed = [x[order].chunk(self.minibatches) for x in batch]
         yield from (Batch(*parts) for parts in zip(*mixed, strict=True))
 
-    def losses(self, agent: ActorCritic, part: Batch, clip: float, world: World) -> tuple[Tensor, Tensor, Tensor]:
-        """The policy's, the value's and both together: equation 9, negated. Scalars."""
+    def losses(
+        self, agent: ActorCritic, part: Batch, clip: float, world: World, old: Policy | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy's, the value's and both together: equation 9, negated. Scalars. With the policy as it was, equation 8's."""
         (out, value), target = agent(part.obs), part.advantage + part.value
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
-        policy = policy_losses.clipped(agent.policy.log_prob(out, part.action), part.logp, advantage, clip).mean()
+        logp = agent.policy.log_prob(out, part.action)
+        if old is None:
+            policy = policy_losses.clipped(logp, part.logp, advantage, clip).mean()
+        else:
+            kl = agent.policy.kl(part.out, out, old)
+            policy = policy_losses.kl_penalty(logp, part.logp, advantage, kl, agent.beta).mean()
         if self.value_clip:
             error = value_losses.clipped(value, target, part.value, self.value_clip).mean()
         else:
@@ -139,3 +158,10 @@ class PPO:
         out = agent.logits(part.obs)
         kl = policy_losses.kl_estimate(agent.policy.log_prob(out, part.action) - part.logp)
         return {"kl": kl.mean(), "entropy": agent.policy.entropy(out).mean()}
+
+    @torch.no_grad()
+    def adapt(self, agent: ActorCritic, batch: Batch, world: World, old: Policy) -> dict[str, Tensor]:
+        """Set the penalty's weight for the next update by how far this one went, over the whole batch."""
+        kl = world.mean(agent.policy.kl(batch.out, agent.logits(batch.obs), old).mean())
+        agent.beta.copy_(policy_losses.adapted(agent.beta, kl, self.penalty_kl).clamp_(1e-3, 1e3))
+        return {"kl": kl, "beta": agent.beta.clone()}
