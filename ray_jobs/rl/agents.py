@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -9,8 +10,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl.critics import Ensemble, polyak
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image, mlp
-from ray_jobs.rl.policies import Squash, policy_for
+from ray_jobs.rl.policies import Squash, noisy, policy_for
 
 
 def rows(obs: Tensor, event: int) -> Tensor:
@@ -87,6 +89,9 @@ class ActorCritic(nn.Module):
 class Deterministic(nn.Module):
     """An action [*, *A] within its Box for each observation [*, *O], flattened: ReLU layers, then tanh.
 
+    Args:
+        width: units in each of two hidden layers; 0 has none of them, and is linear up to the tanh.
+
     Source: Lillicrap et al. 2016, arXiv:1509.02971, section 7.
     Differs: both hidden layers have `width` units; the last layer's initial weights are torch's, not tiny.
 
@@ -97,7 +102,50 @@ class Deterministic(nn.Module):
     def __init__(self, obs: gym.spaces.Box, action: gym.Space, *, width: int) -> None:
         super().__init__()
         self.event, self.squash = len(obs.shape), Squash(action)
-        self.net = mlp([math.prod(obs.shape), width, width, self.squash.n], activation=nn.ReLU)
+        hidden = [width, width] if width else []
+        self.net = mlp([math.prod(obs.shape), *hidden, self.squash.n], activation=nn.ReLU)
+        self.register_buffer("begun", torch.zeros(()))
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.squash(self.net(rows(obs, self.event)))
+
+    def act(self, obs: Tensor, noise: float, *, explore: bool, rng: torch.Generator) -> Tensor:
+        """The action, or one to explore by: with normal noise of so many half ranges; from all of the Box until `begun` is 1."""
+        low, high = self.squash.low, self.squash.high
+        if not explore:
+            return self(obs)
+        if self.begun:
+            return noisy(self(obs), noise, low, high, rng)
+        even = torch.rand((len(obs), *low.shape), generator=rng, device=rng.device)
+        return torch.lerp(low, high, even.to(low.device))
+
+
+class ActorCritics(nn.Module):
+    """A deterministic actor, critics of observation and action, and slow copies of both, of which targets are made.
+
+    Args:
+        width: units in each of two hidden layers of every network.
+        critics: how many there are.
+        outputs: of each: 1 for a value, or more for a distribution of returns.
+
+    Raises:
+        ValueError: as `Deterministic`.
+    """
+
+    def __init__(
+        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, critics: int = 1, outputs: int = 1
+    ) -> None:
+        super().__init__()
+        self.actor = Deterministic(obs, action, width=width)
+        self.critics = Ensemble(critics, [math.prod(obs.shape) + self.actor.squash.n, width, width, outputs])
+        self.slow_actor, self.slow_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
+        now, slow = nn.ModuleList([self.actor, self.critics]), nn.ModuleList([self.slow_actor, self.slow_critics])
+        self.pairs = list(slow.requires_grad_(False).parameters()), list(now.parameters())
+
+    @property
+    def acting(self) -> Deterministic:
+        return self.actor
+
+    def follow(self, tau: float) -> None:
+        """Move the slow copies by the share tau of their way to the networks; at 1 they arrive."""
+        polyak(*self.pairs, tau)

@@ -29,15 +29,25 @@ class Ensemble(nn.Module):
         self.weights = nn.ParameterList(spread(n, a, b, fan=a) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(spread(n, 1, b, fan=a) for a, b in pairwise(sizes))
 
-    def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False) -> Tensor:
-        """Q(obs [N, *O], action [N, *A]): [n, N], or [n, N, sizes[-1]]; if `frozen`, gradients reach the inputs alone."""
-        out = self.each(torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(self.n, -1, -1), frozen=frozen)
+    def forward(self, obs: Tensor, action: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:
+        """Q(obs [N, *O], action [N, *A]): [n, N], or [n, N, sizes[-1]].
+
+        Args:
+            frozen: gradients reach the inputs alone.
+            first: only the first so many members.
+        """
+        x = torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(first or self.n, -1, -1)
+        out = self.each(x, frozen=frozen, first=first)
         return out.squeeze(-1) if self.single else out
 
-    def each(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+    def each(self, x: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:
         """What every member says of inputs of its own, x [n, N, sizes[0]]: [n, N, sizes[-1]]."""
-        numbers = zip(self.biases, self.weights, strict=True)
-        *hidden, last = [(b.detach(), w.detach()) if frozen else (b, w) for b, w in numbers]
+        numbers: Iterable[tuple[Tensor, Tensor]] = zip(self.biases, self.weights, strict=True)
+        if frozen:
+            numbers = ((b.detach(), w.detach()) for b, w in numbers)
+        if first is not None:
+            numbers = ((b[:first], w[:first]) for b, w in numbers)
+        *hidden, last = numbers
         for bias, weight in hidden:
             x = torch.baddbmm(bias, x, weight).relu_()
         return torch.baddbmm(last[0], x, last[1])

@@ -161,6 +161,8 @@ class Squash(nn.Module):
         low, high = (torch.as_tensor(np.asarray(x, np.float32).ravel()) for x in (action.low, action.high))
         self.register_buffer("centre", (low + high) / 2, persistent=False)
         self.register_buffer("reach", (high - low) / 2, persistent=False)
+        self.register_buffer("low", low.view(action.shape), persistent=False)
+        self.register_buffer("high", high.view(action.shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.centre, self.reach, x.tanh()).reshape(*x.shape[:-1], *self.shape)

@@ -61,6 +61,14 @@ def test_frozen_critics_pass_the_same_gradient_to_the_action_alone(seeded):
     assert all(p.grad is None for p in ensemble.parameters())
 
 
+def test_the_first_members_can_be_asked_alone(seeded):
+    ensemble, obs, action = Ensemble(3, [5, 16, 1]), torch.randn(9, 3), torch.randn(9, 2, requires_grad=True)
+    everyone, two = ensemble(obs, action), ensemble(obs, action, frozen=True, first=2)
+    torch.testing.assert_close(two, everyone[:2])
+    slopes = [torch.autograd.grad(q[:2].sum(), action)[0] for q in (everyone, two)]
+    torch.testing.assert_close(*slopes)
+
+
 def test_members_start_apart_and_as_linear_layers_do(seeded):
     """Two samples by Kolmogorov and Smirnov, for two layers' weights and biases: p below 1e-4 with probability 4e-4 in all."""
     sizes = [25, 400, 9]
