@@ -23,11 +23,11 @@ from ray_jobs.seeds import Seed
 OUT = "runs/reproduce"
 
 
-def retrace(plan: Sequence[Seed]) -> str:
-    """The command that reproduces these seeds."""
+def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
+    """The command that reproduces these seeds, in the folder where they are, or anywhere: a record names no place of one machine."""
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
-    place = () if out == str(Path(OUT).resolve()) else ("--out", out)
+    place = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
     return shlex.join(
         ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags, *settings]
@@ -49,7 +49,7 @@ def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], j
     summary = summarize(values) if values else None
     found = verdict(claim, summary, complete=not failures) if claim else "no claim"
     return Result(
-        plan[0].recipe, claim, retrace(plan), list(good), values, failures,
+        plan[0].recipe, claim, retrace(plan, here=False), list(good), values, failures,
         **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
         settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
         metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
