@@ -99,7 +99,9 @@ def systems() -> list[dict[str, str]]:
     root, found = Path(__file__).parent.parent, []
     for file in sorted(f for p in ("lightning_modules", "ray_jobs/rl/algorithms") for f in (root / p).rglob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text())) or ""
-        recipes = [n for n in names() if n.split("_")[0] == file.stem]
+        path, family = ".".join(file.relative_to(root).with_suffix("").parts), file.stem.split("_")[0]
+        mine = [n for n in names() if n.split("_")[0] == family]
+        recipes = [n for n in mine if f"from {path} import" in (root / f"ray_jobs/recipes/{n}.py").read_text()]
         if "Source:" not in text or not recipes:
             continue
         parts = {
