@@ -44,7 +44,8 @@ def test_a_job_survives_its_submitter_and_the_terminal(local, tmp_path, number):
     go = tmp_path / "go"
     program = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\nprint('went on')"
     script = (
-        "import sys, time; from pathlib import Path; from cluster.local import Local; from cluster.job import Job\n"
+        "import signal, sys, time; from pathlib import Path; from cluster.local import Local; from cluster.job import Job\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does\n"
         f"job = Job('job', (sys.executable, '-c', {program!r}), workdir=Path('/'))\n"
         f"print(Local(root=Path({str(local.root)!r})).submit(job), flush=True); time.sleep(600)"
     )
