@@ -80,7 +80,7 @@ def test_the_written_out_network_is_the_plain_one(shape, seeded):
 
 def test_the_written_out_network_refuses_to_be_differentiated_twice(seeded):
     net = TanhMLP([2, 4, 1])
-    with pytest.raises(RuntimeError, match=r"nets\.mlp"):
+    with pytest.raises(RuntimeError, match=r"nets\.plain_tanh"):
         torch.autograd.grad(net(torch.randn(3, 2)).sum(), list(net.parameters()), create_graph=True)
 
 

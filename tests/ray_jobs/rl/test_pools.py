@@ -61,7 +61,7 @@ def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
     runtime.play(recipe(algorithm, steps=800, log_every=1), seed=0, run=memory, runners=2)
     lags = [m["policy_lag"] for _, m in memory.lines]
     assert max(lags) >= 1, "a runner plays on while its fragment is learned from"
-    assert all(0 <= lag <= 10 for lag in lags)
+    assert all(0 <= lag <= updates for updates, lag in enumerate(lags)), "no policy is older than the first"
 
 
 @pytest.mark.parametrize(
