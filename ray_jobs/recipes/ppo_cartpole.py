@@ -54,4 +54,4 @@ def recipe(
         width=width,
         shared=True,
     )
-    return Play(algorithm, "CartPole-v1", steps=steps, envs=envs, stop_return=stop_return)
+    return Play(algorithm, "CartPole-v1", steps=steps, envs=envs, log_every=10_000, stop_return=stop_return)
