@@ -120,9 +120,16 @@ def interpreter(peer: str, venvs: Path) -> str:
 
 
 def environment(ours: bool) -> dict[str, str]:
-    """Environment variables of a measurement; only our own code sees the repository."""
+    """Environment variables of a measurement; only our own code sees the repository.
+
+    Bytecode is kept, as on any user's machine: pip has compiled the peers' already.
+    """
     path = os.pathsep.join([str(ROOT), str(PEERS)] if ours else [str(PEERS)])
-    return os.environ | ONE_THREAD | {"PYTHONPATH": path, "BENCH_LAUNCHED": repr(time.time())}
+    return (
+        os.environ
+        | ONE_THREAD
+        | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "", "BENCH_LAUNCHED": repr(time.time())}
+    )
 
 
 # Measuring
