@@ -18,17 +18,21 @@ Tell = Callable[[Seed, str], None]
 
 
 def glance(run: Run, wanted: str) -> dict[str, Any]:
-    """Where a run is: `step`, `steps` and `note`, its newest metric in words; what is not known yet is left out."""
+    """Where a run is: `step`, `steps` and `note`, its result, or newest metric, in words; what is not known yet is left out."""
     found: dict[str, Any] = {}
     with contextlib.suppress(ValueError):
         status = run.read("status.json") or {}
         found = {k: status[k] for k in ("step", "steps") if status.get(k)}
+    said: dict[str, Any] = {}
     for line in last_lines(run.path / "metrics.jsonl", 1):
         with contextlib.suppress(ValueError):  # a line that is being written
-            logged = json.loads(line)
-            key = main_metric(logged, wanted)
-            found["step"] = max(found.get("step", 0), logged["step"])
-            found["note"] = f"{key} {short(logged[key])}" if key else ""
+            said = json.loads(line)
+            found["step"] = max(found.get("step", 0), said["step"])
+    if result := run.result:
+        said = result["metrics"]
+    if said:
+        key = main_metric(said, wanted)
+        found["note"] = f"{key} {short(said[key])}" if key else ""
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs import record, reproduce, results, seeds
+from ray_jobs.board import glance
 from ray_jobs.recipe import Claim, UsageError
 from ray_jobs.results import Result
 from ray_jobs.run import Run, Spec, Where
@@ -325,3 +326,10 @@ def test_seeds_run_as_ray_tasks_and_a_cancelled_one_saves(ray_cluster, aim: str,
     wait_for(lambda: (tmp_path / "out" / aim / "seed-1" / "saved").exists())
     with pytest.raises(UsageError, match="A run needs 64 CPUs"):
         reproduce.on_cluster("auto", 64)
+
+
+def test_a_finished_row_shows_the_result_and_a_running_one_the_newest_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 7, "time": 1.0, "episode_return": -9.0}\n')
+    assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -9"}
+    (tmp_path / "result.json").write_text('{"metrics": {"episode_return": -4.0}, "step": 7}')
+    assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -4"}
