@@ -54,8 +54,8 @@ def play(
         FloatingPointError: a loss, an observation or a reward is not finite; nothing is saved after it.
     """
     check(recipe, runners, learners)
-    untrained(recipe, seed)
     if runners or learners > 1:
+        untrained(recipe, seed)  # what does not fit is refused before there is a cluster
         connect(address, cpus=runners + learners)
     if learners > 1:
         config = {"recipe": recipe, "seed": seed, "runners": runners, "device": device}
