@@ -18,6 +18,9 @@ from ray_jobs.run import Where
 from ray_jobs.seeds import Seed, on_machine
 from ray_jobs.spec import as_flags
 
+WIDE = 96
+"""Columns of a terminal that has room for the interquartile mean."""
+
 
 def reproduce(
     recipes: list[str],
@@ -244,29 +247,20 @@ def show(measured: Sequence[Result]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        "recipe",
-        "claim",
-        escape("mean [95%]"),
-        "IQM",
-        "seeds",
-        "time",
-        "verdict",
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    console = Console()
+    wide = console.width >= WIDE
+    heads = ["recipe", "claim", escape("mean [95%]"), *(["IQM"] if wide else []), "seeds", "time", "verdict"]
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for r in measured:
         metric, _, bound = str(r.claim).partition(" ")
-        iqm = results.short(r.iqm) if r.iqm is not None else ""
+        iqm = [results.short(r.iqm) if r.iqm is not None else ""] if wide else []
         seeds_done = results.count(r).partition(" seed")[0]
         told = f"[{'green' if r.holds else 'red'}]{r.verdict}[/]"
-        table.add_row(
-            f"{r.recipe}\n[dim]{metric}", bound, escape(results.describe(r)), iqm, seeds_done, results.median(r), told
-        )
-    console = Console()
+        mean, bracket, interval = results.describe(r).partition(" [")
+        found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), told]
+        table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
     console.print(table)
     for r in measured:
         for number, reason in r.failures.items():
