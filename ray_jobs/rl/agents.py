@@ -149,3 +149,25 @@ class ActorCritics(nn.Module):
     def follow(self, tau: float) -> None:
         """Move the slow copies by the share tau of their way to the networks; at 1 they arrive."""
         polyak(*self.pairs, tau)
+
+
+class Averaged(nn.Module):
+    """Networks, and the average over updates of what their actor was.
+
+    Args:
+        now: the networks that learn.
+        actor: which part of them acts and is averaged, by its name; all of it where empty.
+    """
+
+    def __init__(self, now: nn.Module, actor: str = "") -> None:
+        super().__init__()
+        self.now, self.part = now, actor
+        self.average = copy.deepcopy(self.acting).requires_grad_(False)
+
+    @property
+    def acting(self) -> nn.Module:
+        return self.now.get_submodule(self.part)
+
+    def follow(self, decay: float) -> None:
+        """Take the actor as it is into the average, of which the share `decay` stays."""
+        polyak(self.average.parameters(), self.acting.parameters(), 1 - decay)

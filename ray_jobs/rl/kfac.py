@@ -1,30 +1,38 @@
 """K-FAC with a trust region: natural gradients at little more than a gradient's price.
 
-Source: Martens & Grosse 2015, arXiv:1503.05671; Wu et al. 2017, arXiv:1708.05144, sections 2.2 and 3.
+Source: Martens & Grosse 2015, arXiv:1503.05671; convolutions: Grosse & Martens 2016, arXiv:1602.01573, section 3; Wu et al. 2017,
+arXiv:1708.05144, sections 2.2 and 3.
 Differs: the step is measured by the damped Fisher matrix, which costs one product of vectors; it has no momentum. Parameters outside
-linear layers have the identity as their block (a Gaussian's log deviations: half their Fisher information).
+linear layers and convolutions have the identity as their block (a Gaussian's log deviations: half their Fisher information).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import functional as F
 
 from ray_jobs.rl.algorithm import rebind
 from ray_jobs.rl.curvature import alone, blended, inverses, kronecker_factors, trust_scale
+
+Layer = nn.Linear | nn.Conv2d
+Call = tuple[Tensor, GradientEdge]
+"""What a layer saw, and where its output is in the graph: an activation in place may take the output's storage."""
 
 
 class KFAC:
     """An optimiser whose update is: run the network under `recording`, `observe` its Fisher matrix, `step` down the gradient.
 
-    Networks must call their `nn.Linear` layers, as `nets.mlp` does. `descend` feeds it as it does Adam: all parameters are one vector.
+    Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `descend` feeds it as it does Adam:
+    all parameters are one vector.
 
     Args:
-        module: whose parameters it moves; each linear layer is one block.
+        module: whose parameters it moves; each linear layer and each convolution is one block.
         lr: step size at most.
         max_kl: how far a step may move the model's distribution, in nats, to second order.
         damping: added to the Fisher matrix, factored.
@@ -32,7 +40,7 @@ class KFAC:
         every: steps from one inversion of the factors to the next.
 
     Raises:
-        ValueError: the module has no linear layer.
+        ValueError: the module has neither linear layers nor convolutions, or has convolutions in groups or padded with other than zeros.
     """
 
     def __init__(
@@ -44,9 +52,8 @@ class KFAC:
         decay: float = 0.99,
         every: int = 1,
     ) -> None:
-        self.layers = [m for m in module.modules() if isinstance(m, nn.Linear)]
-        if not self.layers:
-            raise ValueError(f"K-FAC needs linear layers, and {type(module).__name__} has none.")
+        self.layers = [m for m in module.modules() if isinstance(m, Layer)]
+        check(module, self.layers)
         parameters = list(module.parameters())
         flat = rebind(parameters)
         self.param_groups: list[dict[str, Any]] = [
@@ -59,7 +66,7 @@ class KFAC:
         """A, G, A, G ... of the layers in order, and below their damped inverses."""
         self.inverses = [torch.zeros_like(x) for x in self.factors]
         self.steps = self.seen = 0
-        self.calls: list[list[tuple[Tensor, Tensor]]] = []
+        self.calls: list[list[Call]] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -95,16 +102,14 @@ class KFAC:
         """A and G of each layer from what was recorded, which is forgotten."""
         calls, self.calls = self.calls, []
         if not calls or not all(calls):
-            raise ValueError("Every linear layer must have been called within `recording` before `observe`.")
+            raise ValueError("Every layer must have been called within `recording` before `observe`.")
         outputs = [y for layer in calls for _, y in layer]
         slopes = iter(torch.autograd.grad(logp.sum(), outputs, retain_graph=True, allow_unused=True))
-        for layer, rows in zip(self.layers, calls, strict=True):
-            used = [
-                (x.flatten(0, -2), g.flatten(0, -2)) for (x, _), g in zip(rows, slopes, strict=False) if g is not None
-            ]
+        for layer, seen in zip(self.layers, calls, strict=True):
+            used = [rows(layer, x, g) for (x, _), g in zip(seen, slopes, strict=False) if g is not None]
             if not used:
-                raise ValueError("`logp` must depend on every linear layer of the module.")
-            yield kronecker_factors(*(torch.cat(x) for x in zip(*used, strict=True)), bias=layer.bias is not None)
+                raise ValueError("`logp` must depend on every layer of the module.")
+            yield factors(layer, *map(torch.cat, zip(*used, strict=True)))
 
     @torch.no_grad()
     def step(self) -> None:
@@ -130,13 +135,14 @@ class KFAC:
         pairs = zip(self.factors[::2], self.factors[1::2], strict=True)
         torch._foreach_copy_(self.inverses, [x for A, G in pairs for x in inverses(A, G, damping)])
 
-    def turn(self, layer: nn.Linear, A: Tensor, G: Tensor) -> None:
+    def turn(self, layer: Layer, A: Tensor, G: Tensor) -> None:
         """Put a layer's natural gradient where its parameters have their place."""
+        grad, place = layer.weight.grad.flatten(1), self.parts[layer.weight].flatten(1)
         if layer.bias is None:
-            self.parts[layer.weight].copy_(G @ layer.weight.grad @ A)
+            place.copy_(G @ grad @ A)
             return
-        turned = G @ torch.cat([layer.weight.grad, layer.bias.grad[:, None]], 1) @ A
-        self.parts[layer.weight].copy_(turned[:, :-1])
+        turned = G @ torch.cat([grad, layer.bias.grad[:, None]], 1) @ A
+        place.copy_(turned[:, :-1])
         self.parts[layer.bias].copy_(turned[:, -1])
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,16 +158,52 @@ class KFAC:
         self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}
 
 
-def blank(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+def check(module: nn.Module, layers: Sequence[Layer]) -> None:
+    """Refuse a module of which a part is beyond the factors here.
+
+    Raises:
+        ValueError: as `KFAC`.
+    """
+    if not layers:
+        raise ValueError(f"K-FAC needs linear layers or convolutions, and {type(module).__name__} has none.")
+    for m in layers:
+        if isinstance(m, nn.Conv2d) and (m.groups > 1 or isinstance(m.padding, str) or m.padding_mode != "zeros"):
+            raise ValueError(f"K-FAC's convolutions have one group and so many zeros as padding, and this is {m}.")
+
+
+def blank(layer: Layer) -> tuple[Tensor, Tensor]:
     """Factors of 0 for a layer that has seen nothing."""
-    inputs = layer.in_features + (layer.bias is not None)
-    return layer.weight.new_zeros(inputs, inputs), layer.weight.new_zeros(layer.out_features, layer.out_features)
+    outputs, inputs = len(layer.weight), layer.weight[0].numel() + (layer.bias is not None)
+    return layer.weight.new_zeros(inputs, inputs), layer.weight.new_zeros(outputs, outputs)
 
 
-def keeper(calls: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    """A forward hook that appends a layer's input and output."""
+def keeper(calls: list[Call]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    """A forward hook that appends a layer's input and its output's place in the graph."""
 
     def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((inputs[0].detach(), output))
+        calls.append((inputs[0].detach(), get_gradient_edge(output)))
 
     return keep
+
+
+def rows(layer: Layer, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """A layer's inputs [N, P, in] and slopes [N, P, out] at its P positions: of a linear layer there is one.
+
+    A convolution is a linear layer over patches of its input, whose numbers are in the order of its kernels'.
+    """
+    if isinstance(layer, nn.Linear):
+        return x.reshape(-1, 1, x.shape[-1]), slope.reshape(-1, 1, slope.shape[-1])
+    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    return patches.transpose(1, 2), slope.flatten(2).transpose(1, 2)
+
+
+def factors(layer: Layer, inputs: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """A and G of inputs [N, P, in] and slopes [N, P, out], so that the layer's Fisher block is about G (x) A.
+
+    A is summed over positions, for the weights' slope is, and G is their mean: slopes at two positions are taken for uncorrelated, and
+    positions for alike.
+
+    Source: Grosse & Martens 2016, arXiv:1602.01573, section 3.1.
+    """
+    A, G = kronecker_factors(inputs.flatten(0, 1), slopes.flatten(0, 1), bias=layer.bias is not None)
+    return inputs.shape[1] * A, G

@@ -10,6 +10,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parameters_to_vector
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -155,6 +157,51 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """uint8 or floats of the same range"""
         return self.layers(x.reshape(-1, *x.shape[-3:]) * self.scale).reshape(*x.shape[:-3], -1)
+
+
+class Stack(nn.Module):
+    """n networks as by `plain_tanh`, apart in all weights, one in each row of `theta` [n, P]; one batched product for each layer."""
+
+    def __init__(self, n: int, sizes: Sequence[int], *, last: float = 1.0) -> None:
+        super().__init__()
+        self.theta = vectors([plain_tanh(sizes, last=last) for _ in range(n)])
+        self.shapes = [(b, a) for a, b in pairwise(sizes)]
+
+    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
+        """[n, N, sizes[0]] -> [n, N, sizes[-1]]; the network `only` alone for n = 1."""
+        theta = self.theta if only is None else self.theta[only][None]
+        parts = theta.split([m for b, a in self.shapes for m in (a * b, b)], 1)
+        for i, shape in enumerate(self.shapes):
+            x = torch.baddbmm(parts[2 * i + 1][:, None], x, parts[2 * i].unflatten(1, shape).mT)
+            x = x.tanh() if i + 1 < len(self.shapes) else x
+        return x
+
+
+class ConvStack(nn.Module):
+    """n networks as by `ConvNet`, apart in all weights, one in each row of `theta` [n, P]; evaluated one after the other.
+
+    Raises:
+        ValueError: as `ConvNet`.
+    """
+
+    def __init__(self, n: int, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float = 1.0) -> None:
+        super().__init__()
+        nets = [ConvNet(shape, outputs, top=top, last=last) for _ in range(n)]
+        self.theta = vectors(nets)
+        self.one = (nets[0].to("meta"),)  # in a tuple, for its weights are not this module's
+
+    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
+        """Images [n, N, C, H, W] -> [n, N, outputs]; the network `only` alone for n = 1."""
+        (net,), theta = self.one, self.theta if only is None else self.theta[only][None]
+        sizes = {k: p.shape for k, p in net.named_parameters()}
+        each = [row.split([size.numel() for size in sizes.values()]) for row in theta]
+        numbers = ({k: part.view(size) for (k, size), part in zip(sizes.items(), row, strict=True)} for row in each)
+        return torch.stack([functional_call(net, w, (images,)) for w, images in zip(numbers, x, strict=True)])
+
+
+def vectors(nets: Sequence[nn.Module]) -> nn.Parameter:
+    """Networks' parameters in order [n, P], a row for each."""
+    return nn.Parameter(torch.stack([parameters_to_vector(net.parameters()).detach() for net in nets]))
 
 
 def image(space: gym.spaces.Box) -> bool:

@@ -7,7 +7,6 @@ not a Poisson number; vectors go through networks of their own for policy and cr
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.agents import rows
+from ray_jobs.rl.agents import Averaged, rows
 from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Steps, World, adam, descend, successors
-from ray_jobs.rl.critics import polyak
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.policies import Categorical
 from ray_jobs.rl.policy_losses import truncated_importance, trust_region
@@ -51,18 +49,6 @@ class ActorQ(nn.Module):
     def value(self, obs: Tensor) -> Tensor:
         """V [*], what Q is on average under the policy."""
         return expected(*self(obs))
-
-
-class AverageAgent(nn.Module):
-    """An actor with its critic, and the average of what it was."""
-
-    def __init__(self, now: nn.Module) -> None:
-        super().__init__()
-        self.now, self.average = now, copy.deepcopy(now).requires_grad_(False)
-
-    @property
-    def acting(self) -> nn.Module:
-        return self.now
 
 
 def expected(out: Tensor, q: Tensor) -> Tensor:
@@ -111,22 +97,22 @@ class ACER:
             self.capacity, self.batch, self.warmup, self.every, self.replays, length=self.horizon, newest=True
         )
 
-    def build(self, obs: gym.spaces.Box, action: gym.Space) -> AverageAgent:
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
             raise ValueError(
                 f"ACER needs a Discrete action space that starts at 0, and this is {action}: take ACERContinuous for a Box."
             )
-        return AverageAgent(ActorQ(obs, int(action.n), self.width))
+        return Averaged(ActorQ(obs, int(action.n), self.width))
 
-    def optimizers(self, agent: AverageAgent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Averaged) -> dict[str, Optimizer]:
         return {"all": adam(agent.now, self.lr)}
 
-    def act(self, agent: AverageAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+    def act(self, agent: Averaged, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         policy, out = agent.now.policy, agent.now.logits(obs)
         return Act(policy.sample(out, rng) if explore else policy.mode(out), {"logp": out.log_softmax(-1)})
 
     def update(
-        self, agent: AverageAgent, optimizers: Mapping[str, Optimizer], data: Steps, world: World
+        self, agent: Averaged, optimizers: Mapping[str, Optimizer], data: Steps, world: World
     ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
         out, q = agent.now(data.obs)
@@ -135,12 +121,12 @@ class ACER:
         step = self.step(agent, data, out.detach(), q[:-1].detach(), value, target)
         policy, error = -(step * out).sum(-1).mean(), 0.5 * squared(taken, target).mean()
         descend(policy + self.value_weight * error, optimizers["all"], world, self.max_norm)
-        polyak(agent.average.parameters(), agent.now.parameters(), 1 - self.decay)
+        agent.follow(self.decay)
         entropy = agent.now.policy.entropy(out.detach()).mean()
         return {"value_loss": error.detach(), "entropy": entropy, "ratio": ratio.mean(), "q": taken.detach().mean()}
 
     @torch.no_grad()
-    def targets(self, agent: AverageAgent, data: Steps, out: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def targets(self, agent: Averaged, data: Steps, out: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """V, Retrace's target for what was done, and the weight pi / mu of it, [T, B] each; from logits and Q [T+1, B, A]."""
         v, index = expected(out, q), data.action[..., None]
         taken, logp, mu = (
@@ -150,7 +136,7 @@ class ACER:
         masks = self.gamma * ~data.terminated, 1.0 * ~data.boundary
         return v[:-1], retrace(data.reward, taken, after, *masks, ratio), ratio
 
-    def step(self, agent: AverageAgent, data: Steps, out: Tensor, q: Tensor, value: Tensor, target: Tensor) -> Tensor:
+    def step(self, agent: Averaged, data: Steps, out: Tensor, q: Tensor, value: Tensor, target: Tensor) -> Tensor:
         """Where the logits are to go [T, B, A]: up equation 9, as far as the trust region lets them (equation 12)."""
         out = out.requires_grad_()
         logp = out.log_softmax(-1)

@@ -7,7 +7,6 @@ Adam in place of RMSProp; losses are means, not sums.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.agents import rows
+from ray_jobs.rl.agents import Averaged, rows
 from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Steps, World, adam, descend, successors
-from ray_jobs.rl.critics import polyak
 from ray_jobs.rl.nets import TanhMLP
 from ray_jobs.rl.policies import Gaussian
 from ray_jobs.rl.policy_losses import policy_gradient, trust_region
@@ -59,18 +57,6 @@ class Dueling(nn.Module):
         """A [k, *] of observations [*, *O] and k actions [k, *, n] in each."""
         obs = rows(obs, self.actor.event).expand(len(action), *action.shape[1:-1], -1)
         return self.a(torch.cat([obs, action], -1)).squeeze(-1)
-
-
-class DuelingAgent(nn.Module):
-    """The networks, and the average of what the actor was."""
-
-    def __init__(self, now: Dueling) -> None:
-        super().__init__()
-        self.now, self.average = now, copy.deepcopy(now.actor).requires_grad_(False)
-
-    @property
-    def acting(self) -> GaussianActor:
-        return self.now.actor
 
 
 class Judged(NamedTuple):
@@ -127,22 +113,22 @@ class ACERContinuous:
             self.capacity, self.batch, self.warmup, self.every, self.replays, length=self.horizon, newest=True
         )
 
-    def build(self, obs: gym.spaces.Box, action: gym.Space) -> DuelingAgent:
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Box):
             raise ValueError(
                 f"ACERContinuous needs a Box of actions, and this is {action}: take ACER if it is Discrete."
             )
-        return DuelingAgent(Dueling(obs, action, self.width, self.std))
+        return Averaged(Dueling(obs, action, self.width, self.std), "actor")
 
-    def optimizers(self, agent: DuelingAgent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Averaged) -> dict[str, Optimizer]:
         return {"all": adam(agent.now, self.lr)}
 
-    def act(self, agent: DuelingAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+    def act(self, agent: Averaged, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         policy, mean = agent.now.actor.policy, agent.now.actor(obs)
         return Act(policy.sample(mean, rng) if explore else policy.mode(mean), {"mean": mean})
 
     def update(
-        self, agent: DuelingAgent, optimizers: Mapping[str, Optimizer], data: Steps, world: World
+        self, agent: Averaged, optimizers: Mapping[str, Optimizer], data: Steps, world: World
     ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
         policy, mean = agent.now.actor.policy, agent.now.actor(data.obs[:-1])
@@ -160,7 +146,7 @@ class ACERContinuous:
         baseline = 0.5 * squared(seen.value, seen.value + shift)  # equation 14
         loss = -(step * mean).sum(-1) + self.value_weight * (error + baseline)
         descend(loss.mean(), optimizers["all"], world, self.max_norm)
-        polyak(agent.average.parameters(), agent.now.actor.parameters(), 1 - self.decay)
+        agent.follow(self.decay)
         log = {"value_loss": error, "baseline_loss": baseline, "ratio": ratio, "q": seen.q}
         return {k: x.detach().mean() for k, x in log.items()}
 
@@ -173,7 +159,7 @@ class ACERContinuous:
         return Judged(v[:-1], base + a[0], base + a[1], after)
 
     @torch.no_grad()
-    def ratios(self, agent: DuelingAgent, data: Steps, mean: Tensor, actions: Tensor) -> Tensor:
+    def ratios(self, agent: Averaged, data: Steps, mean: Tensor, actions: Tensor) -> Tensor:
         """pi / mu [k, T, B] of actions [k, T, B, n]."""
         policy = agent.now.actor.policy
         now, then = (x.expand(actions.shape) for x in (mean, data.extras["mean"]))
@@ -186,7 +172,7 @@ class ACERContinuous:
         return retrace(data.reward, seen.q, seen.after, *masks, trace)
 
     def step(
-        self, agent: DuelingAgent, data: Steps, mean: Tensor, actions: tuple[Tensor, ...], weights: tuple[Tensor, ...]
+        self, agent: Averaged, data: Steps, mean: Tensor, actions: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> Tensor:
         """Where the mean is to go [T, B, n]: up the gradient of the weighted log-probabilities, within the trust region."""
         policy, mean = agent.now.actor.policy, mean.requires_grad_()

@@ -3,7 +3,7 @@
 Source: Wu et al. 2017, arXiv:1708.05144, sections 3.1 and 3.2.
 Differs: generalised advantages (the paper's at lambda = 1); policy and value have networks of their own. The critic's
 trust region is in units of its errors' mean square in the batch, so that it knows the returns' scale. No momentum; inversions
-are not asynchronous. Images are refused, for convolutions have no factors here.
+are not asynchronous.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, descend, standardise, successors
 from ray_jobs.rl.kfac import KFAC
-from ray_jobs.rl.nets import image, plain_tanh
+from ray_jobs.rl.nets import plain_tanh
 from ray_jobs.rl.policies import normal
 from ray_jobs.rl.policy_losses import policy_gradient
 from ray_jobs.rl.returns import gae
@@ -61,9 +61,7 @@ class ACKTR:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
-        if image(obs):
-            raise ValueError(f"ACKTR here has no Kronecker factors of convolutions for images, {obs}: take PPO, say.")
-        return ActorCritic(obs, action, width=self.width, net=plain_tanh)
+        return ActorCritic(obs, action, width=self.width, apart=True, net=plain_tanh)
 
     def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
         rest = {"damping": self.damping, "decay": self.decay, "every": self.every}

@@ -10,50 +10,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import gymnasium as gym
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl import stein
 from ray_jobs.rl.agents import rows
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise
-from ray_jobs.rl.nets import image, plain_tanh
+from ray_jobs.rl.nets import ConvStack, Stack, image
 from ray_jobs.rl.policies import Gaussian, policy_for
 from ray_jobs.rl.policy_losses import policy_gradient
 from ray_jobs.rl.returns import gae
 from ray_jobs.rl.value_losses import squared
 
 
-class Stack(nn.Module):
-    """n networks as by `plain_tanh`, apart in all weights, one in each row of `theta` [n, P]; one batched product for each layer."""
-
-    def __init__(self, n: int, sizes: Sequence[int], last: float) -> None:
-        super().__init__()
-        each = [parameters_to_vector(plain_tanh(sizes, last=last).parameters()).detach() for _ in range(n)]
-        self.theta, self.shapes = nn.Parameter(torch.stack(each)), [(b, a) for a, b in pairwise(sizes)]
-
-    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
-        """[n, N, sizes[0]] -> [n, N, sizes[-1]]; the network `only` alone for n = 1."""
-        theta = self.theta if only is None else self.theta[only][None]
-        parts = theta.split([m for b, a in self.shapes for m in (a * b, b)], 1)
-        for i, shape in enumerate(self.shapes):
-            x = torch.baddbmm(parts[2 * i + 1][:, None], x, parts[2 * i].unflatten(1, shape).mT)
-            x = x.tanh() if i + 1 < len(self.shapes) else x
-        return x
-
-
 class Players(nn.Module):
     """The particles, and what each has earned and how many episodes it ended of late, by which the best is known."""
 
-    def __init__(self, n: int, inputs: int, action: gym.Space, width: int) -> None:
+    def __init__(self, n: int, obs: gym.spaces.Box, action: gym.Space, width: int) -> None:
         super().__init__()
         self.policy = policy_for(action)
-        self.net = Stack(n, [inputs, width, width, self.policy.outputs], 0.01)
+        self.net = stack(n, obs, width, self.policy.outputs, 0.01)
         if isinstance(self.policy, Gaussian):
             self.policy.log_std = nn.Parameter(self.policy.log_std.detach().repeat(n, 1, 1))
         self.register_buffer("earned", torch.zeros(n))
@@ -67,9 +46,21 @@ class Players(nn.Module):
 class Particles(nn.Module):
     """n policies, each with a critic of its own."""
 
-    def __init__(self, n: int, inputs: int, action: gym.Space, width: int) -> None:
+    def __init__(self, n: int, obs: gym.spaces.Box, action: gym.Space, width: int) -> None:
         super().__init__()
-        self.acting, self.critic = Players(n, inputs, action, width), Stack(n, [inputs, width, width, 1], 1.0)
+        self.acting, self.critic = Players(n, obs, action, width), stack(n, obs, width, 1, 1.0)
+
+
+def stack(n: int, obs: gym.spaces.Box, width: int, outputs: int, last: float) -> Stack | ConvStack:
+    """n networks of observations."""
+    if image(obs):
+        return ConvStack(n, obs.shape, outputs, top=float(obs.high.max()), last=last)
+    return Stack(n, [math.prod(obs.shape), width, width, outputs], last=last)
+
+
+def seen(obs: Tensor, lead: int, net: Stack | ConvStack) -> Tensor:
+    """Observations [*, *O] of `lead` leading dimensions as the networks see them: flattened, unless they are images."""
+    return obs if isinstance(net, ConvStack) else rows(obs, obs.dim() - lead)
 
 
 @dataclass(frozen=True)
@@ -98,19 +89,17 @@ class SVPG:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Particles:
-        if image(obs):
-            raise ValueError(f"SVPG's networks do not see images, {obs}: take PPO, say.")
-        return Particles(self.particles, math.prod(obs.shape), action, self.width)
+        return Particles(self.particles, obs, action, self.width)
 
     def optimizers(self, agent: Particles) -> dict[str, Optimizer]:
         return {"policy": adam(agent.acting, self.lr), "value": adam(agent.critic, self.lr)}
 
     def act(self, agent: Particles, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        team, x, n = agent.acting, rows(obs, obs.dim() - 1), self.particles
+        team, x, n = agent.acting, seen(obs, 1, agent.acting.net), self.particles
         if not explore:
             return Act(team.policy.mode(team.net(x[None], team.best())[0]), {})
-        spare = -len(x) % n
-        out = team.net(F.pad(x, (0, 0, 0, spare)).unflatten(0, (-1, n)).transpose(0, 1))
+        spare = x.new_zeros(-len(x) % n, *x.shape[1:])
+        out = team.net(torch.cat([x, spare]).unflatten(0, (-1, n)).transpose(0, 1))
         action = team.policy.sample(out, rng).transpose(0, 1).flatten(0, 1)
         return Act(action[: len(x)], {"particle": torch.arange(len(x), device=x.device) % n})
 
@@ -140,7 +129,7 @@ class SVPG:
         """Observations, actions, advantages and the values' targets of each particle's N steps, [n, N, ...]."""
         following = data.obs[1:].clone()
         following[data.truncated] = data.last_obs
-        obs, after = (self.grouped(rows(x, x.dim() - 2), order) for x in (data.obs[:-1], following))
+        obs, after = (self.grouped(seen(x, 2, agent.critic), order) for x in (data.obs[:-1], following))
         reward, terminated, boundary = (self.grouped(x, order) for x in (data.reward, data.terminated, data.boundary))
         value, later = (agent.critic(x.flatten(1, 2)).view_as(reward) for x in (obs, after))
         timed = (x.transpose(0, 1) for x in (reward, value, later, self.gamma * ~terminated, 1.0 * ~boundary))

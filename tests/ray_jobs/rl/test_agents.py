@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ray_jobs.rl.agents import ActorCritic, ActorCritics, Deterministic
+from ray_jobs.rl.agents import ActorCritic, ActorCritics, Averaged, Deterministic
 from ray_jobs.rl.algorithm import Alone, Steps, values
 from ray_jobs.rl.algorithms.ppo import PPO
 
@@ -156,3 +156,22 @@ def test_only_the_actor_of_a_deterministic_agent_is_sent(seeded):
         torch.testing.assert_close(p, q + 0.25)
     agent.follow(1.0)
     assert torch.equal(agent.slow_critics.weights[0], agent.critics.weights[0])
+
+
+@pytest.mark.parametrize("actor", ["", "net.0"])
+def test_an_average_is_of_the_part_that_acts(actor, seeded):
+    """Of three things that it was: weights by hand. It has no gradient, and its numbers are its own."""
+    now = Deterministic(OBS, gym.spaces.Box(-1.0, 1.0, (2,), np.float32), width=3)
+    agent = Averaged(now, actor)
+    part = now if not actor else now.net[0]
+    assert agent.acting is part
+    was = [[p.detach().clone() for p in part.parameters()]]
+    for _ in range(2):
+        for p in part.parameters():
+            p.data.add_(torch.randn_like(p))
+        was.append([p.detach().clone() for p in part.parameters()])
+        agent.follow(0.75)
+    for mean, a, b, c in zip(agent.average.parameters(), *was, strict=True):
+        torch.testing.assert_close(mean, 0.5625 * a + 0.1875 * b + 0.25 * c)
+        assert not mean.requires_grad
+    assert {k.partition(".")[0] for k in agent.state_dict()} == {"now", "average"}

@@ -1,10 +1,12 @@
 """K-FAC as an optimiser: its factors, its steps, its invariance, and its state."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ray_jobs.rl.algorithm import Alone, descend
 from ray_jobs.rl.curvature import kronecker_factors, precondition
@@ -62,6 +64,109 @@ def test_its_factors_are_those_of_each_layers_inputs_and_slopes():
         torch.testing.assert_close(ours, truth)
     assert not any(m._forward_hooks for m in net.modules())
     assert all(not p.grad.any() for p in net.parameters())
+
+
+CONVOLUTIONS = {
+    "plain": {"kernel_size": 2},
+    "strided": {"kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)},
+    "dilated": {"kernel_size": 2, "dilation": 2, "padding": 1, "bias": False},
+}
+convolutions = pytest.mark.parametrize("options", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+
+
+def convolution(options, seed=0):
+    """Of images [N, 2, 5, 6] to 3 channels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Conv2d(2, 3, **options).double()
+
+
+def patches_slowly(layer, x):
+    """[N, P, in]: what the kernels see at each position of x [N, C, H, W], by slices; where there is a bias, and a 1."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    x, (H, W) = F.pad(x, (pw, pw, ph, ph)), layer(x).shape[2:]
+    at = [
+        x[:, :, i * sh : i * sh + dh * (kh - 1) + 1 : dh, j * sw : j * sw + dw * (kw - 1) + 1 : dw].flatten(1)
+        for i in range(H)
+        for j in range(W)
+    ]
+    seen = torch.stack(at, 1)
+    return seen if layer.bias is None else torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
+
+
+@convolutions
+def test_a_convolutions_factors_are_of_its_patches_and_slopes(options):
+    """Sums over positions of the one, means of the other; a ReLU that overwrites the output does not spoil them."""
+    layer, x, noise = convolution(options), drawn(0, 7, 2, 5, 6), drawn(1, 7, 2)
+    head = nn.Linear(layer(x)[0].numel(), 2).double()
+    net = nn.Sequential(layer, nn.ReLU(inplace=True), nn.Flatten(), head)
+    optimizer = KFAC(net, 1.0, 1e9)
+    with optimizer.recording():
+        logp = scores(net, x, noise)
+    optimizer.observe(logp)
+    probe = torch.zeros_like(layer(x)).requires_grad_()
+    out = head((layer(x) + probe).relu().flatten(1))
+    (slope,) = torch.autograd.grad((-0.5 * ((out + noise).detach() - out).square()).sum(), probe)
+    patches = patches_slowly(layer, x)
+    A = sum(torch.outer(a, a) for image in patches for a in image) / 7
+    G = sum(torch.outer(g, g) for image in slope.flatten(2) for g in image.t()) / patches.shape[:2].numel()
+    assert slope.abs().max() > 0.1
+    torch.testing.assert_close(optimizer.factors[0], A)
+    torch.testing.assert_close(optimizer.factors[1], G)
+
+
+def test_a_convolutions_block_is_the_exact_fisher_matrix_of_gaussian_outputs():
+    """Where slopes at different positions have nothing to do with one another: over all signs of the noise, whose moments are N(0, 1)'s.
+
+    There all of the approximation's assumptions hold: Grosse & Martens, section 3.
+    """
+    x, signs = drawn(0, 3, 1, 2, 3), torch.tensor(list(itertools.product([-1.0, 1.0], repeat=6))).double()
+    net = nn.Sequential(nn.Conv2d(1, 2, (2, 1)), nn.Flatten()).double()
+    images, noise = x.repeat_interleave(64, 0), signs.repeat(3, 1)
+    optimizer = KFAC(net, 1.0, 1e9)
+    with optimizer.recording():
+        logp = scores(net, images, noise)
+    optimizer.observe(logp)
+    weight, bias = net[0].weight, net[0].bias
+    exact = torch.zeros(6, 6).double()
+    for one in logp:
+        dw, db = torch.autograd.grad(one, [weight, bias], retain_graph=True)
+        score = torch.cat([dw.flatten(1), db[:, None]], 1).flatten()
+        exact += torch.outer(score, score) / len(logp)
+    torch.testing.assert_close(torch.kron(optimizer.factors[1], optimizer.factors[0]), exact)
+
+
+@convolutions
+def test_a_gaussian_convolution_is_solved_in_one_step(options):
+    """Least squares over patches, as for a linear layer."""
+    layer, x = convolution(options), drawn(0, 4, 2, 5, 6)
+    shape = layer(x).shape
+    target, patches = drawn(1, *shape), patches_slowly(layer, x).flatten(0, 1)
+    signs = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1.0]]).double()  # uncorrelated over channels
+    noise = signs.repeat(len(patches) // 4, 1).view(4, -1, 3).transpose(1, 2).flatten(1)
+    net = nn.Sequential(layer, nn.Flatten())
+    go(KFAC(net, 1.0, 1e9, damping=1e-12), net, x, noise, target.flatten(1))
+    best = torch.linalg.lstsq(patches, target.flatten(2).transpose(1, 2).flatten(0, 1)).solution
+    torch.testing.assert_close(layer(x).flatten(2).transpose(1, 2).flatten(0, 1), patches @ best, rtol=1e-4, atol=1e-4)
+
+
+def test_a_kernel_as_large_as_the_image_is_a_linear_layer():
+    """The same factors and the same path."""
+    x, noise, target = drawn(0, 30, 2, 3, 2), drawn(1, 30, 2), drawn(2, 30, 2)
+    flat, whole = built((12, 4, 2)), nn.Sequential(nn.Conv2d(2, 4, (3, 2)), nn.Tanh(), nn.Flatten(), nn.Linear(4, 2))
+    whole.double()
+    with torch.no_grad():
+        for mine, theirs in zip(whole.parameters(), flat.parameters(), strict=True):
+            mine.copy_(theirs.view_as(mine))
+    start = flat(x.flatten(1))
+    ours, theirs = (KFAC(n, 1e9, 1e-3, damping=1e-2) for n in (whole, flat))
+    for _ in range(3):
+        go(ours, whole, x, noise, target)
+        go(theirs, flat, x.flatten(1), noise, target)
+    for mine, other in zip(ours.factors, theirs.factors, strict=True):
+        torch.testing.assert_close(mine, other)
+    torch.testing.assert_close(whole(x), flat(x.flatten(1)))
+    assert (whole(x) - start).abs().max() > 0.01
 
 
 def test_a_step_goes_down_the_preconditioned_gradient_as_far_as_it_may():
@@ -175,8 +280,11 @@ def test_layers_without_bias():
 
 
 def test_misuse_is_refused():
-    with pytest.raises(ValueError, match="needs linear layers"):
+    with pytest.raises(ValueError, match="needs linear layers or convolutions"):
         KFAC(nn.Tanh(), 1.0, 1.0)
+    for options in ({"groups": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
+        with pytest.raises(ValueError, match="one group"):
+            KFAC(nn.Conv2d(2, 2, 3, **options), 1.0, 1.0)
     net, x, noise = built(), drawn(0, 4, 3), drawn(1, 4, 2)
     optimizer = KFAC(net, 1.0, 1.0)
     with pytest.raises(ValueError, match="before its first step"):

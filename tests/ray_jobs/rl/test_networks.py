@@ -6,7 +6,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from ray_jobs.rl.nets import ConvNet
+from ray_jobs.rl.nets import ConvNet, ConvStack
 
 
 def convolved(x, layer):
@@ -96,3 +96,21 @@ def test_the_brightest_is_one(seeded):
     wide = ConvNet((2, 5, 5), 1)
     wide.load_state_dict(net.state_dict())
     torch.testing.assert_close(net(image), wide(image * 255))
+
+
+@pytest.mark.parametrize("shape", [(4, 10, 10), (2, 40, 37)])
+def test_a_stack_of_networks_is_each_of_them(shape, seeded):
+    """Outputs, and the gradient in each row; one of them alone; and none is like another."""
+    stack, images = ConvStack(3, shape, 5), torch.randint(256, (3, 2, *shape), dtype=torch.uint8)
+    out, weights = stack(images), torch.randn(3, 2, 5)
+    (out * weights).sum().backward()
+    for i in range(3):
+        net = ConvNet(shape, 5)
+        nn.utils.vector_to_parameters(stack.theta.data[i].clone(), net.parameters())
+        torch.testing.assert_close(out[i], net(images[i]))
+        torch.testing.assert_close(stack(images[i : i + 1], torch.tensor(i))[0], out[i])
+        (net(images[i]) * weights[i]).sum().backward()
+        expected = nn.utils.parameters_to_vector(p.grad for p in net.parameters())
+        torch.testing.assert_close(stack.theta.grad[i], expected)
+    assert not torch.equal(stack.theta[0], stack.theta[1])
+    assert [name for name, _ in stack.named_parameters()] == ["theta"]

@@ -11,6 +11,7 @@ import torch
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import runtime
 from ray_jobs.rl.algorithm import Alone, Replay, Steps, Transitions
+from ray_jobs.rl.algorithms.acktr import ACKTR
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.algorithms.impala import IMPALA
 from ray_jobs.rl.algorithms.ppo import PPO
@@ -19,6 +20,7 @@ from tests.ray_jobs.rl.scripted import Chance, Memory
 
 ALGORITHMS = {
     "ppo": PPO(horizon=8, epochs=1, minibatches=2),
+    "acktr": ACKTR(horizon=8),
     "impala": IMPALA(horizon=8),
     "dqn": DQN(warmup=16, every=16, updates=1, batch=8, capacity=64, priority=0.6, n_step=3),
 }

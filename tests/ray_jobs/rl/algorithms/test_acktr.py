@@ -1,7 +1,7 @@
 """ACKTR where K-FAC's block is exact, its trust region in training, and its critic where Gauss-Newton is Newton."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
@@ -139,7 +139,31 @@ def test_gradients_are_of_the_losses(kind):
         torch.testing.assert_close(optimizers[name].param_groups[0]["params"][0].grad, expected)
 
 
-def test_images_are_refused():
-    space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
-    with pytest.raises(ValueError, match="no Kronecker factors of convolutions"):
-        replace(ACKTR(), width=8).build(space, SPACES["discrete"])
+SCREEN = gym.spaces.Box(0, 255, (2, 36, 36), np.uint8)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_images_are_learned_from_by_networks_of_their_own(kind, seeded):
+    """From steps as a game's, the step size without bound: each layer of both moves, the policy about as far as it may in nats.
+
+    Within a factor of 10: moves of 5 layers, which K-FAC's model keeps apart, can add up to 5 times of what it says.
+    """
+    algorithm = ACKTR(lr=1e9, max_kl=1e-3, anneal=False)
+    agent = algorithm.build(SCREEN, SPACES[kind])
+    rng = torch.Generator().manual_seed(0)
+    data = invented(SPACES[kind], T=4, B=3)
+    screens = [
+        torch.randint(256, (*n, *SCREEN.shape), generator=rng, dtype=torch.uint8)
+        for n in ((5, 3), (len(data.last_obs),))
+    ]
+    action = data.action.float() if kind == "box" else data.action
+    data = data._replace(obs=screens[0], last_obs=screens[1], action=action, reward=data.reward.float())
+    before = copy.deepcopy(agent)
+    log = algorithm.update(agent, algorithm.optimizers(agent), data, alone())
+    assert all(x.isfinite() for x in log.values())
+    for (name, p), q in zip(agent.named_parameters(), before.parameters(), strict=True):
+        assert not torch.equal(p, q), name
+    assert sum("actor.layers.0" in name or "critic.layers.0" in name for name, _ in agent.named_parameters()) == 4
+    with torch.no_grad():
+        kl = agent.policy.kl(before.logits(data.obs[:-1]), agent.logits(data.obs[:-1]), before.policy).mean()
+    assert 1e-4 < float(kl) < 1e-2

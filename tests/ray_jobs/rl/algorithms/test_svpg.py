@@ -14,7 +14,7 @@ from torch.nn.utils import vector_to_parameters
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import runtime, stein
 from ray_jobs.rl.algorithms.svpg import SVPG
-from ray_jobs.rl.nets import plain_tanh
+from ray_jobs.rl.nets import ConvNet, plain_tanh
 from ray_jobs.rl.policies import Gaussian, policy_for
 from tests.ray_jobs.rl.algorithms.invented import (
     OBS,
@@ -32,34 +32,37 @@ from tests.ray_jobs.rl.scripted import Memory
 SMALL = SVPG(particles=3, temperature=0.3, width=3, gamma=0.875, lam=0.75)
 TURNS = [0, 1, 2, 2, 1, 0]
 """Who plays which environment."""
+SCREEN = gym.spaces.Box(0, 255, (2, 4, 3), np.uint8)
+views = pytest.mark.parametrize("view", [OBS, SCREEN], ids=["vector", "image"])
 
 
-def played(kind, seed=0):
+def played(kind, seed=0, view=OBS):
     turns = torch.tensor(TURNS).expand(5, 6)
-    return invented(SPACES[kind], T=5, B=6, seed=seed, extras={"particle": turns})
+    data = invented(SPACES[kind], T=5, B=6, seed=seed, shape=view.shape, extras={"particle": turns})
+    return data if view is OBS else data._replace(obs=100 * data.obs.abs(), last_obs=100 * data.last_obs.abs())
 
 
-def single(theta, outputs):
+def single(theta, outputs, view=OBS):
     """One particle's network, by itself."""
-    net = plain_tanh([2, 3, 3, outputs]).double()
+    net = plain_tanh([2, 3, 3, outputs]).double() if view is OBS else ConvNet(view.shape, outputs).double()
     vector_to_parameters(theta, net.parameters())
     return net
 
 
-def policies(agent, kind):
+def policies(agent, kind, view=OBS):
     """Each particle's policy and network, and its critic, by themselves."""
     for i in range(3):
         policy = policy_for(SPACES[kind]).double()
         if isinstance(policy, Gaussian):
             policy.log_std.data = agent.acting.policy.log_std.data[i, 0].clone()
-        actor = single(agent.acting.net.theta.data[i].clone(), policy.outputs)
-        yield policy, actor, single(agent.critic.theta.data[i].clone(), 1)
+        actor = single(agent.acting.net.theta.data[i].clone(), policy.outputs, view)
+        yield policy, actor, single(agent.critic.theta.data[i].clone(), 1, view)
 
 
-def slow_gradients(algorithm, agent, data, kind):
+def slow_gradients(algorithm, agent, data, kind, view=OBS):
     """Each particle's parameters and the gradient of its mean log pi times advantage, [3, P]."""
     parts = [columns(data, [b for b, who in enumerate(TURNS) if who == i]) for i in range(3)]
-    each = list(policies(agent, kind))
+    each = list(policies(agent, kind, view))
     with torch.no_grad():
         found = [
             advantages(d, lambda x, c=critic: c(x)[:, 0], algorithm.gamma, algorithm.lam)[0]
@@ -92,28 +95,31 @@ def ascent(agent):
     return -torch.cat([p.grad.flatten(1) for p in agent.acting.parameters()], 1)
 
 
-def updated(algorithm, kind, seed=0):
+def updated(algorithm, kind, seed=0, view=OBS):
     """An agent before and after one update of invented steps."""
-    agent, data = built(algorithm, SPACES[kind]), played(kind, seed)
+    agent, data = built(algorithm, SPACES[kind], view), played(kind, seed, view)
     before, optimizers = copy.deepcopy(agent), algorithm.optimizers(agent)
     algorithm.update(agent, optimizers, data, alone())
     return before, agent, data
 
 
+@views
 @pytest.mark.parametrize("kind", SPACES)
-def test_particles_go_where_stein_sends_them(kind):
-    """By particles taken one by one, environments in no order; and each number moves by Adam's first step, which is its sign."""
-    before, agent, data = updated(SMALL, kind)
-    theta, grad = slow_gradients(SMALL, before, data, kind)
+def test_particles_go_where_stein_sends_them(kind, view):
+    """By particles taken one by one, environments in no order; and each number moves by Adam's first step."""
+    before, agent, data = updated(SMALL, kind, view=view)
+    theta, grad = slow_gradients(SMALL, before, data, kind, view)
     torch.testing.assert_close(ascent(agent), slow_direction(theta, grad, SMALL.temperature))
     moved = torch.cat([p.detach().flatten(1) for p in agent.acting.parameters()], 1) - theta
-    torch.testing.assert_close(moved, SMALL.lr * ascent(agent).sign(), rtol=1e-3, atol=1e-9)
+    slope = ascent(agent)
+    torch.testing.assert_close(moved, SMALL.lr * slope / (slope.abs() + 1e-8), rtol=1e-3, atol=1e-9)
 
 
+@views
 @pytest.mark.parametrize("kind", SPACES)
-def test_each_critic_learns_from_its_own_steps(kind):
-    before, agent, data = updated(SMALL, kind)
-    for i, (_, _, critic) in enumerate(policies(before, kind)):
+def test_each_critic_learns_from_its_own_steps(kind, view):
+    before, agent, data = updated(SMALL, kind, view=view)
+    for i, (_, _, critic) in enumerate(policies(before, kind, view)):
         mine = columns(data, [b for b, who in enumerate(TURNS) if who == i])
         with torch.no_grad():
             advantage, value = advantages(mine, lambda x, c=critic: c(x)[:, 0], SMALL.gamma, SMALL.lam)
@@ -144,17 +150,18 @@ def test_one_particle_is_the_plain_policy_gradient():
     torch.testing.assert_close(0.01 * ascent(agent)[0], grads(actor))
 
 
+@views
 @pytest.mark.parametrize("kind", SPACES)
 @pytest.mark.parametrize("B", [1, 2, 3, 7])
-def test_who_plays_what(kind, B):
+def test_who_plays_what(kind, B, view):
     """Environment i is played by particle i modulo 3, however many there are; greedy ones all by the best."""
-    agent, obs = built(SMALL, SPACES[kind]), torch.randn(B, 2, dtype=torch.float64)
+    agent, obs = built(SMALL, SPACES[kind], view), torch.randn(B, *view.shape, dtype=torch.float64)
     agent.acting.policy.sample = lambda out, rng: agent.acting.policy.mode(out)
     agent.acting.earned[:], agent.acting.ended[:] = torch.tensor([1.0, 6.0, 5.0]), torch.tensor([1.0, 3.0, 2.0])
     with torch.no_grad():
         act = SMALL.act(agent, obs, explore=True, rng=torch.Generator())
         greedy = SMALL.act(agent, obs, explore=False, rng=torch.Generator()).action
-        alone = [policy.mode(actor(obs)) for policy, actor, _ in policies(agent, kind)]
+        alone = [policy.mode(actor(obs)) for policy, actor, _ in policies(agent, kind, view)]
     assert act.extras["particle"].tolist() == [i % 3 for i in range(B)]
     torch.testing.assert_close(act.action, torch.stack([alone[i % 3][i] for i in range(B)]))
     torch.testing.assert_close(greedy, alone[2])
@@ -167,9 +174,21 @@ def test_shares_that_are_not_even_are_refused():
         SMALL.update(agent, SMALL.optimizers(agent), data, alone())
 
 
-def test_images_are_refused():
-    with pytest.raises(ValueError, match=r"do not see images, Box\(0, 255"):
-        SMALL.build(gym.spaces.Box(0, 255, (4, 84, 84), np.uint8), SPACES["discrete"])
+def test_pong_is_trained_from_its_screen():
+    """Three updates of each of two particles, which begin and stay apart; all layers' weights move."""
+    pytest.importorskip("ale_py")
+    algorithm, memory = SVPG(particles=2, horizon=8), Memory()
+    options = {"max_num_frames_per_episode": 64}
+    plan = Play(algorithm, "ALE/Pong-v5", steps=48, envs=2, eval_episodes=2, env_options=options, log_every=16)
+    result = runtime.play(plan, seed=0, run=memory)
+    assert -21 <= result["episode_return"] <= 21
+    learner, begun = memory.states[-1][1]["learners"][0]["learner"], runtime.untrained(plan, 0).state_dict()
+    assert learner["version"] == 3
+    for name in ("agent.acting.net.theta", "agent.critic.theta"):
+        theta, start = learner["actor"][name], begun[name]
+        assert theta.shape[0] == 2
+        assert (theta != start).float().mean() > 0.5
+        assert not torch.equal(theta[0], theta[1])
 
 
 class Fares(gym.Env):
