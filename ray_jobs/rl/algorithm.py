@@ -296,7 +296,7 @@ def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Ten
 
 
 def cut_successors(after: Tensor, last: Tensor, truncated: Tensor) -> Tensor:
-    """after [T, B, *X] with the K-th of `last` [K, *X] at the K-th step that was cut; of several seeds, which may be cut more or less often."""
+    """after [T, B, *X] with the K-th of `last` [K, *X] at the K-th step that was cut; seeds may be cut more or less often."""
     which = (truncated.flatten().cumsum(0) - 1).clamp(min=0)
     cut = last[which].unflatten(0, truncated.shape)
     return torch.where(truncated.view(*truncated.shape, *[1] * (after.dim() - 2)), cut, after)

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from ray_jobs.rl.stacked import apart
 
-threshold_backward = torch.ops.aten.threshold_backward.default
+threshold_backward = torch.ops.aten.threshold_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 def relu_backward(grad: Tensor, out: Tensor) -> Tensor:
-    return threshold_backward(grad, out, 0)
+    """In place of the gradient."""
+    return threshold_backward(grad, out, 0, grad_input=grad)
 
 
 class _Chain(torch.autograd.Function):

@@ -128,7 +128,8 @@ class ReplayBuffer:
         first = last = self.at(column, age)
         reward, factor = self.take("reward", first), self.gamma
         discount = torch.full(first.shape, self.gamma, device=reward.device)
-        going = ~(self.take("terminated", first) | self.take("truncated", first))
+        if self.plan.n_step > 1:
+            going = ~(self.take("terminated", first) | self.take("truncated", first))
         for k in range(1, self.plan.n_step):
             going = going & (age + k < self.filled[column]).to(going.device)
             there = torch.where(going.to(last.device), self.at(column, age + k), last)

@@ -8,24 +8,20 @@ its numbers too, up to the order of sums.
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl.algorithm import Alone, Fresh, Replay, Steps, Transitions
-from ray_jobs.rl.draws import Generators, as_one
+from ray_jobs.rl.algorithm import Alone, Steps, Transitions
+from ray_jobs.rl.draws import as_one
 from ray_jobs.rl.fragments import Fragment
 from ray_jobs.rl.learner import Learner
-from ray_jobs.rl.nets import image
 from ray_jobs.rl.pools import Local
 from ray_jobs.rl.replay import ReplayBuffer
-from ray_jobs.rl.runner import EnvRunner, act
 from ray_jobs.rl.stacked import every, for_all, one, outside
 from ray_jobs.rl.stacks import StackedModule, StackedOptimizer, parameters_of
 from ray_jobs.rl.training import Training, steps_each
