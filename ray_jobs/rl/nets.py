@@ -51,7 +51,8 @@ class Relus(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if not stacked(x) or x.dim() != 2 or torch.is_autocast_enabled(x.device.type):
             return super().forward(x)
-        return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in self[::2]])
+        layers = [layer for layer in self if isinstance(layer, nn.Linear)]
+        return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in layers])
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:

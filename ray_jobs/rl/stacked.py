@@ -27,7 +27,10 @@ def one(x: Tensor) -> Tensor:
 
 def every(x: Tensor) -> Tensor:
     """The inverse of `one`, [S, ...]; what is the same for all seeds stays as it is."""
-    return functorch.get_unwrapped(x).movedim(functorch.maybe_get_bdim(x), 0) if stacked(x) else x
+    if not stacked(x):
+        return x
+    whole, at = functorch.get_unwrapped(x), functorch.maybe_get_bdim(x)
+    return whole.movedim(at, 0) if at else whole
 
 
 @contextmanager

@@ -9,74 +9,26 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.algorithm import Alone, Steps, Transitions
+from ray_jobs.rl.algorithm import Alone, Experience, Replay, Steps, Transitions
 from ray_jobs.rl.draws import as_one
 from ray_jobs.rl.fragments import Fragment
 from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.pools import Local
-from ray_jobs.rl.replay import ReplayBuffer
-from ray_jobs.rl.stacked import every, for_all, one, outside
+from ray_jobs.rl.stacked import every, for_all, one
+from ray_jobs.rl.stacked_replay import StackedBuffer, seen_by_each
 from ray_jobs.rl.stacks import StackedModule, StackedOptimizer, parameters_of
 from ray_jobs.rl.training import Training, steps_each
 
 Done = Callable[[Training, dict[str, float]], None]
 """Told a seed's training and the metrics of its result."""
 Failed = Callable[[Training, Exception], None]
-
-
-class StackedBuffer(ReplayBuffer):
-    """The buffers of seeds that are at the same step, one below the other; each seed's own becomes a view of its rows."""
-
-    def __init__(self, singles: Sequence[ReplayBuffer]) -> None:
-        first = singles[0]
-        super().__init__(first.plan, first.width, first.gamma)
-        self.singles = singles
-        self.seen, self.place = first.seen.clone(), dict(first.place)
-        self.first = torch.arange(len(singles)).repeat_interleave(self.plan.batch) * (self.rows * self.width)
-        for single in singles:
-            single.seen, single.place = self.seen, self.place
-        for k in first.data:
-            self.hold(k, torch.cat([single.data[k] for single in singles]))
-
-    def hold(self, name: str, x: Tensor) -> None:
-        """Keep all seeds' [S * rows, envs, ...]."""
-        self.data[name] = x
-        for single, part in zip(self.singles, x.chunk(len(self.singles)), strict=True):
-            single.data[name] = part
-
-    def write(self, name: str, row: Tensor, first: int, last: int, x: Tensor) -> None:
-        """x [T, B, ...] of each seed."""
-        x, n = every(x), len(self.singles)
-        if name not in self.data:
-            self.hold(name, x.new_zeros((n * self.rows, self.width, *x.shape[3:])))
-        self.data[name].unflatten(0, (n, self.rows))[:, row, first:last] = x
-
-    def places(self, n: int, rng: Any) -> Tensor:
-        """[S * batch]"""
-        return rng.fill(
-            (self.plan.batch,), torch.int64, lambda x, generator: x.random_(0, n, generator=generator)
-        ).flatten()
-
-    def at(self, column: Tensor, age: Tensor) -> Tensor:
-        return super().at(column, age) + self.first
-
-    def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
-        with outside():
-            found = super().sample(rng, progress)
-        return seen_by_each(found, lambda x: x.unflatten(0, (len(self.singles), -1)))
-
-
-def seen_by_each(data: Any, all_seeds: Callable[[Tensor], Tensor] = lambda x: x) -> Any:
-    """Steps or Transitions as each seed sees its own, where `all_seeds` makes [S, ...] of what they hold."""
-    *plain, extras = data
-    return type(data)(*(one(all_seeds(x)) for x in plain), {k: one(all_seeds(x)) for k, x in extras.items()})
 
 
 class Together:
@@ -187,6 +139,17 @@ class Together:
         ]
         return seen_by_each(Steps(*columns, beside), as_floats), fragments
 
+    def trial(self) -> None:
+        """Act and learn from made-up steps, for what an algorithm cannot do for several seeds raises; the seeds are spoilt by it."""
+        for_all(len(self.trainings), self._trial)
+
+    def _trial(self) -> None:
+        self.module.show()
+        obs = np.stack([r.obs for r in self.runners])
+        action, extras = self.act(obs)
+        for _ in range(2):
+            self.learner.update(self.learner.normalised(made_up(self.plan, obs, action, extras)))
+
     def check(self, obs: np.ndarray, reward: np.ndarray) -> None:
         """As each runner's own, at one look where all is well."""
         if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
@@ -198,6 +161,7 @@ class Together:
     def go(self, done: Done, failed: Failed, should_stop: Callable[[], bool]) -> bool:
         """Train all to their ends, each of which is told as it comes. Whether they were told to stop before."""
         start, before = time.monotonic(), self.trainings[0].ledger.seconds
+        self.leave(self.leave_word([t for t in self.trainings if t.over()], done, failed, False))
         while self.trainings:
             self.round()
             stopped = should_stop()
@@ -207,8 +171,7 @@ class Together:
                     t.verdict()
             over = [t for t in self.trainings if t.over()]
             if stopped or over or self.due():
-                ended = self.leave_word(over, done, failed, stopped)
-                self.leave([t for t in self.trainings if t not in ended])
+                self.leave(self.leave_word(over, done, failed, stopped))
             if stopped:
                 break
         return bool(self.trainings)
@@ -233,10 +196,11 @@ class Together:
                 ended += [] if t in over else [t]
         return ended
 
-    def leave(self, rest: list[Training]) -> None:
-        """Go on with those that are left."""
-        if len(rest) == len(self.trainings):
+    def leave(self, ended: Sequence[Training]) -> None:
+        """Go on without these."""
+        if not ended:
             return
+        rest = [t for t in self.trainings if t not in ended]
         kept = [i for i, t in enumerate(self.trainings) if t in rest]
         for t in self.trainings:
             if t not in rest:
@@ -247,6 +211,23 @@ class Together:
             self.stats = stats
         else:
             self.trainings = []
+
+
+def made_up(plan: Experience, obs: np.ndarray, action: np.ndarray, extras: Mapping[str, np.ndarray]) -> Any:
+    """As much as an update sees, of steps that lead back to where they began: obs [S, B, *O] and what was done there, [S, B, ...]."""
+    if isinstance(plan, Replay):
+        rows = np.arange(plan.batch) % obs.shape[1]
+        flat = np.zeros((len(obs), plan.batch), np.float32)
+        x = obs[:, rows]
+        found: tuple[np.ndarray, ...] = (x, action[:, rows], flat, x, flat + 0.9, flat + 1)
+        return seen_by_each(Transitions(*found, {k: e[:, rows] for k, e in extras.items()}), as_floats)
+    t = steps_each(plan, obs.shape[1])
+    flat = np.zeros((len(obs), t, obs.shape[1]), np.float32)
+    cut = flat > 0
+    cut[:, -1, 0] = True
+    long = {k: np.repeat(e[:, None], t, 1) for k, e in extras.items()}
+    found = (np.repeat(obs[:, None], t + 1, 1), np.repeat(action[:, None], t, 1), flat, flat > 0, cut, obs[:, :1])
+    return seen_by_each(Steps(*found, long), as_floats)
 
 
 def padded(after: np.ndarray, truncated: np.ndarray) -> np.ndarray:
