@@ -13,7 +13,7 @@ from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.vector import vector
 from ray_jobs.on_ray import connect
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl.algorithm import Alone, Fresh, Gradients, Replay, World
+from ray_jobs.rl.algorithm import Alone, Fresh, Gradients, Replay, Stream, World
 from ray_jobs.rl.learner import Learner, group
 from ray_jobs.rl.nets import image
 from ray_jobs.rl.pools import Local, Remote
@@ -119,9 +119,8 @@ def check_together(recipe: Play) -> None:
     name, plan = type(recipe.algorithm).__name__, recipe.algorithm.experience
     env = vector(recipe.env, 1, recipe.env_options)
     env.close()
-    plain = (isinstance(plan, Fresh) and not plan.keep) or (
-        isinstance(plan, Replay) and not (plan.length or plan.priority or plan.newest or plan.asynchronous)
-    )
+    replayed = isinstance(plan, Replay) and not (plan.length or plan.priority or plan.newest)
+    plain = replayed or isinstance(plan, Stream) or (isinstance(plan, Fresh) and not plan.keep)
     if not plain:
         raise UsageError(cannot(name, "it learns neither from fresh steps alone nor from ones replayed evenly"))
     if image(env.obs_space) or isinstance(env, MultiAgent):
