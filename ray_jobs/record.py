@@ -28,9 +28,10 @@ def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
     place = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
+    together = ("--together", str(first.together)) if first.together > 1 else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
     return shlex.join(
-        ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags, *settings]
+        ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags, *together, *settings]
     )
 
 

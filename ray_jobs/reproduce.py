@@ -30,6 +30,7 @@ def reproduce(
     out: str = record.OUT,
     results: str | None = None,
     jobs: int | None = None,
+    together: int = 1,
     address: str | None = None,
     workers: int = 1,
     runners: int = 0,
@@ -48,7 +49,10 @@ def reproduce(
             recipe's record.
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
         results: folder that the measured results are written to; by default the project's results/.
-        jobs: seeds that run at the same time; by default as many as the cores (and GPUs) can hold.
+        jobs: processes, of one seed or of those that train together, at the same time; by default as many as the cores (and GPUs)
+            can hold.
+        together: seeds of an agent that train in one process, their networks' sums done at once: for small networks much faster
+            than one after the other. Each leaves the run that it leaves alone.
         address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS; 'local' is this machine.
         workers: data-parallel processes of each run of a generative model.
         runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
@@ -63,7 +67,7 @@ def reproduce(
         UsageError: an unknown recipe or setting, a recipe without a claim, runs of other settings in `out`.
     """
     where = Where(workers, runners, learners, accelerator, threads)
-    plans = {name: plan(name, seeds, settings or {}, out, where) for name in recipes}
+    plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
     width = max((processes(name, where) for name in recipes), default=1)
     fits = any(kind(name) is Fit for name in recipes)
     cards = where.workers if accelerator == "gpu" or (accelerator == "auto" and fits) else 0
@@ -79,21 +83,29 @@ def reproduce(
 # ---- before anything starts
 
 
-def plan(recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where) -> list[Seed]:
+def plan(
+    recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where, together: int = 1
+) -> list[Seed]:
     """The seeds of one recipe, refused where they cannot be run.
 
     Raises:
         UsageError: see `reproduce`.
     """
     from ray_jobs.settings import check
+    from ray_jobs.together import refuse
 
     claim = claim_of(recipe)
     given = check(recipe, settings, where)
     n = claim.seeds if count is None else count
     if n < 1:
         raise UsageError(f"--seeds must be at least 1, not {n}.")
+    if together < 1:
+        raise UsageError(f"--together must be at least 1, not {together}.")
+    if together > 1:
+        refuse(recipe, given, where)
     root = out if "://" in out else str(Path(out).resolve())
-    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, tuple(as_flags(where))) for i in range(n)]
+    flags = tuple(as_flags(where))
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, flags, where, together) for i in range(n)]
     for seed in planned:
         refuse_others(seed)
     return planned
@@ -155,7 +167,7 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
         )
     task = ray.remote(num_cpus=width, num_gpus=cards, max_retries=0)(run_there)
 
-    def start(seed: Seed, place: int) -> seeds.Process:
+    def start(seed: seeds.Unit, place: int) -> seeds.Process:
         return RayProcess(task.remote(build(seed), sys.executable, str(seed.log)), seed.log)
 
     return start, places
@@ -220,7 +232,7 @@ def measure(
         say(f"{earlier}; another --out measures afresh.")
     try:
         with heard(interrupt), board(waiting, {name: claim_of(name).metric for name in plans}) as tell:
-            why = seeds.execute(waiting, start, jobs, tell)
+            why = seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
         say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
@@ -229,7 +241,9 @@ def measure(
         return None
     measured = []
     for name, plan in plans.items():
-        result = record.collect(claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs)
+        result = record.collect(
+            claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs * plan[0].together
+        )
         say(f"Recorded in {record.keep(result, plan, target(result))}")
         measured.append(result)
     show(measured)

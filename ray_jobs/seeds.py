@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray_jobs.run import Run
+from ray_jobs.run import Run, Spec, Where
 
 GRACE = 120.0
 """Seconds that a stopped seed has to save its checkpoint before it is killed."""
@@ -30,6 +30,10 @@ class Seed:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     flags: tuple[str, ...] = ()
     """Where and how wide to run: '--workers', '2' ..."""
+    where: Where = field(default_factory=Where)
+    """The same, to be read."""
+    together: int = 1
+    """Seeds that train in one process."""
 
     @property
     def run(self) -> Run:
@@ -45,6 +49,43 @@ class Seed:
         return f"{self.recipe} seed {self.number}"
 
 
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one recipe that train in one process."""
+
+    seeds: tuple[Seed, ...]
+
+    @property
+    def log(self) -> Path:
+        """What the process said: the first seed's."""
+        return self.seeds[0].log
+
+
+Unit = Seed | Group
+"""What one process trains."""
+
+
+def members(unit: Unit) -> tuple[Seed, ...]:
+    return unit.seeds if isinstance(unit, Group) else (unit,)
+
+
+def grouped(seeds: Iterable[Seed]) -> list[Unit]:
+    """Seeds that train together, as groups of those at the same step: `together` at most, and none that another process holds."""
+    units: list[Unit] = []
+    alike: dict[tuple[str, str], list[Seed]] = {}
+    for seed in seeds:
+        if seed.together == 1 or held(seed):
+            units.append(seed)
+        else:
+            newest = [path.name for path in fetch(seed).checkpoints()[:1]]
+            alike.setdefault((seed.recipe, "".join(newest)), []).append(seed)
+    for same in alike.values():
+        n = same[0].together
+        parts = [tuple(same[i : i + n]) for i in range(0, len(same), n)]
+        units += [Group(part) if len(part) > 1 else part[0] for part in parts]
+    return units
+
+
 def fetch(seed: Seed) -> Run:
     """The seed's run; what a remote address holds of it is fetched first."""
     run = seed.run
@@ -53,12 +94,15 @@ def fetch(seed: Seed) -> Run:
     return run
 
 
-Build = Callable[[Seed], list[str]]
+Build = Callable[[Unit], list[str]]
 """From a seed to the command that trains it, or goes on with it."""
 
 
-def command(seed: Seed) -> list[str]:
-    """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`."""
+def command(seed: Unit) -> list[str]:
+    """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; for a group what does both."""
+    if isinstance(seed, Group):
+        specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
+        return [sys.executable, "-m", "ray_jobs.together", json.dumps(specs)]
     reprise = [sys.executable, "-m", "ray_jobs.cli"]
     if (seed.run.path / "run.json").exists():
         return [*reprise, "resume", seed.folder]
@@ -87,7 +131,7 @@ class Process(Protocol):
         """End it now."""
 
 
-Start = Callable[[Seed, int], Process]
+Start = Callable[[Unit, int], Process]
 """From a seed and its place (0, 1 ... below the number that run at a time) to its process."""
 
 
@@ -171,7 +215,7 @@ def on_machine(width: int, each: int = 0, build: Build = command) -> tuple[Start
     if devices:
         places = min(places, max(1, len(devices) // each))
 
-    def start(seed: Seed, place: int) -> Process:
+    def start(seed: Unit, place: int) -> Process:
         return LocalProcess(build(seed), seed.log, visible(devices, each, place))
 
     return start, places
@@ -196,7 +240,7 @@ def visible(devices: Sequence[str], each: int, place: int) -> dict[str, str]:
 
 
 def execute(
-    seeds: Iterable[Seed],
+    seeds: Iterable[Unit],
     start: Start,
     jobs: int,
     tell: Callable[[Seed, str], None],
@@ -214,23 +258,27 @@ def execute(
     Raises:
         KeyboardInterrupt: Ctrl-C; the children have saved and stopped by then.
     """
-    waiting, working, why = list(seeds), {}, {}
+    waiting = list(seeds)
+    working: dict[int, tuple[Unit, Process]] = {}
+    why: dict[Seed, str] = {}
     try:
         while waiting or working:
             for place in [p for p in range(jobs) if p not in working][: len(waiting)]:
-                seed = waiting.pop(0)
-                working[place] = (seed, Elsewhere(seed) if held(seed) else start(seed, place))
+                unit = waiting.pop(0)
+                elsewhere = isinstance(unit, Seed) and held(unit)
+                working[place] = (unit, Elsewhere(members(unit)[0]) if elsewhere else start(unit, place))
             time.sleep(pause)
-            for place, (seed, process) in list(working.items()):
+            for place, (unit, process) in list(working.items()):
                 code = process.poll()
                 if code is not None:
                     del working[place]
-                    reason = failure(seed, code, process.tail())
+                for seed in members(unit):
+                    reason = "" if code is None else failure(seed, code, process.tail())
                     why |= {seed: reason} if reason else {}
-                tell(seed, "running" if code is None else "failed" if seed in why else "finished")
+                    tell(seed, "running" if code is None else "failed" if seed in why else "finished")
     finally:
         stop([process for _, process in working.values()])
-        for seed, _ in working.values():
+        for seed in (s for unit, _ in working.values() for s in members(unit)):
             tell(seed, "stopped")
     return why
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -111,7 +111,6 @@ def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]
 def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     import torch
 
-    from ray_jobs.pictures import learning_curve
     from ray_jobs.rl.runtime import play
     from ray_jobs.settings import build
 
@@ -139,12 +138,23 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     )
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
+    conclude(run, metrics, device)
+    return True
+
+
+def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
+    """Declare an agent's run finished.
+
+    Raises:
+        OSError: its last checkpoint is not there.
+    """
+    from ray_jobs.pictures import learning_curve
+
     step = int(metrics["env_steps"])
     if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
     run.finish(metrics, step=step, device=device)
-    return True
 
 
 def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:

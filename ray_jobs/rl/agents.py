@@ -10,6 +10,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.critics import Ensemble, polyak
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image, mlp
 from ray_jobs.rl.policies import Squash, noisy, policy_for
@@ -116,8 +117,7 @@ class Deterministic(nn.Module):
             return self(obs)
         if self.begun:
             return noisy(self(obs), noise, low, high, rng)
-        even = torch.rand((len(obs), *low.shape), generator=rng, device=rng.device)
-        return torch.lerp(low, high, even.to(low.device))
+        return torch.lerp(low, high, draws.uniform((len(obs), *low.shape), rng).to(low.device))
 
 
 class ActorCritics(nn.Module):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.adam import Adam, RMSProp
+from ray_jobs.rl.stacked import stacked
+from ray_jobs.rl.stacks import StackedOptimizer
 
 
 class Act(NamedTuple):
@@ -256,9 +258,11 @@ def rmsprop(module: nn.Module, lr: float, alpha: float = 0.99, eps: float = 1e-8
 
 def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
     """One gradient step of an optimiser made by `adam` or `rmsprop`: averaged over the learners, clipped by its norm, taken."""
+    if isinstance(optimizer, StackedOptimizer):
+        return optimizer.descend(loss, max_norm)
     optimizer.param_groups[0]["params"][0].grad.zero_()
     loss.backward()
-    follow(optimizer, world, max_norm)
+    return follow(optimizer, world, max_norm)
 
 
 def follow(optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
@@ -283,10 +287,19 @@ def standardise(x: Tensor, world: World) -> Tensor:
 
 def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Tensor:
     """V of each step's true successor [T, B], from v [T+1, B] of `data.obs` and one pass over the few that were cut."""
+    if stacked(v):
+        return cut_successors(v[1:], value(data.last_obs), data.truncated) if len(data.last_obs) else v[1:]
     after = v[1:].clone()
     if len(data.last_obs):
         after[data.truncated] = value(data.last_obs)
     return after
+
+
+def cut_successors(after: Tensor, last: Tensor, truncated: Tensor) -> Tensor:
+    """after [T, B, *X] with the K-th of `last` [K, *X] at the K-th step that was cut; seeds may be cut more or less often."""
+    which = (truncated.flatten().cumsum(0) - 1).clamp(min=0)
+    cut = last[which].unflatten(0, truncated.shape)
+    return torch.where(truncated.view(*truncated.shape, *[1] * (after.dim() - 2)), cut, after)
 
 
 def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl.chains import chain, relu_backward
+from ray_jobs.rl.stacked import every, stacked
+
 
 def spread(*shape: int, fan: int) -> nn.Parameter:
     """Numbers even between +-1 / sqrt(fan): as nn.Linear with `fan` inputs draws its weights and its biases."""
@@ -47,6 +50,8 @@ class Ensemble(nn.Module):
             numbers = ((b.detach(), w.detach()) for b, w in numbers)
         if first is not None:
             numbers = ((b[:first], w[:first]) for b, w in numbers)
+        if stacked(x):
+            return chain(Tensor.relu_, relu_backward, x, list(numbers))
         *hidden, last = numbers
         for bias, weight in hidden:
             x = torch.baddbmm(bias, x, weight).relu_()
@@ -59,4 +64,10 @@ def polyak(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> No
 
     Source: Lillicrap et al. 2016, arXiv:1509.02971, algorithm 1.
     """
-    torch._foreach_lerp_(list(target), list(online), tau)
+    torch._foreach_lerp_([every(x) for x in target], [every(x) for x in online], tau)
+
+
+@torch.no_grad()
+def overwrite(target: Iterable[Tensor], online: Iterable[Tensor]) -> None:
+    """Copy the online tensors into the target's."""
+    torch._foreach_copy_([every(x) for x in target], [every(x) for x in online])

@@ -54,12 +54,15 @@ class Learner:
 
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
-        if isinstance(self.plan, Gradients):
-            stats = self.apply(fragments[0])
-        else:
-            data = tensors(fragments, self.device)
-            stats = self.replay(data, fragments, seen) if self.buffer is not None else self.improve(data)
-            self.observe(data, fragments)
+        if not isinstance(self.plan, Gradients):
+            return self.learn_from(tensors(fragments, self.device), fragments, seen)
+        self.version += 1
+        return self.apply(fragments[0])
+
+    def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
+        """Update by the steps that the fragments hold."""
+        stats = self.replay(data, fragments, seen) if self.buffer is not None else self.improve(data)
+        self.observe(data, fragments)
         self.version += 1
         return stats
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
 
+from ray_jobs.rl.chains import chain, relu_backward, tanh_backward
+from ray_jobs.rl.stacked import stacked
+
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
@@ -41,7 +44,17 @@ def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width_in, width in pairwise(sizes[:-1]):
         layers += [nn.Linear(width_in, width), activation()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+    return (Relus if activation is nn.ReLU else nn.Sequential)(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Relus(nn.Sequential):
+    """Linear layers with ReLU between them, all seeds' in one product each where several train together."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not stacked(x) or x.dim() != 2 or torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        layers = [layer for layer in self if isinstance(layer, nn.Linear)]
+        return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in layers])
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
@@ -58,9 +71,6 @@ def plain_tanh(sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> 
     return nn.Sequential(*(m for layer in hidden for m in (layer, nn.Tanh())), end)
 
 
-tanh_backward = torch.ops.aten.tanh_backward.default
-
-
 class TanhMLP(nn.Module):
     """`mlp` with tanh and orthogonal weights, its backward pass written out: about half of autograd's time for 64 x 64 units on a CPU.
 
@@ -75,11 +85,14 @@ class TanhMLP(nn.Module):
         """[*, sizes[0]] -> [*, sizes[-1]]"""
         numbers = [p for layer in self.layers for p in (layer.weight, layer.bias)]
         rows = x.flatten(0, -2) if x.dim() > 2 else x
-        out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else chain(rows, numbers)[-1]
+        if stacked(x):
+            out = chain(tanh_, tanh_backward, rows, [(layer.bias, layer.weight) for layer in self.layers])
+        else:
+            out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else through(rows, numbers)[-1]
         return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
 
 
-def chain(x: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
+def through(x: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
     """What each layer sees, and what the last puts out; `numbers` are weight [out, in], bias [out], weight, bias ..."""
     seen = [x]
     for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
@@ -98,7 +111,7 @@ def tanh_(x: Tensor) -> Tensor:
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, *numbers: Tensor) -> Tensor:
-        *seen, out = chain(x, numbers)
+        *seen, out = through(x, numbers)
         ctx.save_for_backward(*seen, *numbers[::2])
         return out
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
+
 
 class Policy(Protocol):
     """A family of action distributions, told by the numbers [B, `outputs`] that a network puts out."""
@@ -40,12 +42,12 @@ class Policy(Protocol):
 
 def normal(out: Tensor, rng: torch.Generator) -> Tensor:
     """Standard normal numbers of out's shape, on its device."""
-    return torch.empty(out.shape, device=rng.device).normal_(generator=rng).to(out.device)
+    return draws.normal(out.shape, rng).to(out.device)
 
 
 def perturbed(out: Tensor, rng: torch.Generator) -> Tensor:
     """Logits plus Gumbel noise: the largest of some is drawn with their softmax's probabilities."""
-    return out - torch.empty(out.shape, device=rng.device).exponential_(generator=rng).log_().to(out.device)
+    return out - draws.exponential(out.shape, rng).log_().to(out.device)
 
 
 class Categorical(nn.Module):

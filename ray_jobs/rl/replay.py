@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.algorithm import Replay, Steps, Transitions
+from ray_jobs.rl.algorithm import Replay, Steps, Transitions, cut_successors
 from ray_jobs.rl.priorities import Priorities
+from ray_jobs.rl.stacked import stacked
 
 
 def successors(data: Steps) -> Tensor:
     """The true next observation of every step [T, B, *O]."""
+    if stacked(data.obs):
+        after = data.obs[1:]
+        return cut_successors(after, data.last_obs, data.truncated) if len(data.last_obs) else after
     after = data.obs[1:].clone()
     if len(data.last_obs):
         after[data.truncated] = data.last_obs
@@ -67,12 +71,16 @@ class ReplayBuffer:
         row = torch.arange(n)[-self.rows :] + self.seen[first]
         row = (row % self.rows).to(data.reward.device)
         for k, x in new.items():
-            if k not in self.data:
-                self.data[k] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
-            self.data[k][row, first:last] = x
+            self.write(k, row, first, last, x)
         self.seen[first:last] += n
         if self.priorities:
             self.priorities.renew((row[:, None].cpu() * self.width + torch.arange(first, last)).flatten())
+
+    def write(self, name: str, row: Tensor, first: int, last: int, x: Tensor) -> None:
+        """Keep x [T, B, ...] in these rows, in the columns first .. last-1."""
+        if name not in self.data:
+            self.data[name] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
+        self.data[name][row, first:last] = x
 
     def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
         """What one update sees. `progress` of the training, by which importance weights rise to be whole."""
@@ -94,9 +102,13 @@ class ReplayBuffer:
         """Columns and ages [batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
         there = (self.filled - length + 1).clamp(min=0)
         ends = there.cumsum(0)
-        at = torch.randint(int(ends[-1]), (self.plan.batch,), generator=rng)
+        at = self.places(int(ends[-1]), rng)
         column = torch.searchsorted(ends, at, right=True)
         return column, at - (ends - there)[column]
+
+    def places(self, n: int, rng: torch.Generator) -> Tensor:
+        """Which of n places to draw from, [batch]."""
+        return torch.randint(n, (self.plan.batch,), generator=rng)
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         """Where in the flattened storage the steps of an age are."""
@@ -116,7 +128,8 @@ class ReplayBuffer:
         first = last = self.at(column, age)
         reward, factor = self.take("reward", first), self.gamma
         discount = torch.full(first.shape, self.gamma, device=reward.device)
-        going = ~(self.take("terminated", first) | self.take("truncated", first))
+        if self.plan.n_step > 1:
+            going = ~(self.take("terminated", first) | self.take("truncated", first))
         for k in range(1, self.plan.n_step):
             going = going & (age + k < self.filled[column]).to(going.device)
             there = torch.where(going.to(last.device), self.at(column, age + k), last)
@@ -154,7 +167,7 @@ class ReplayBuffer:
         state = {
             "seen": self.seen,
             "place": {k: list(v) for k, v in self.place.items()},
-            "data": {k: x[:used] for k, x in self.data.items()},
+            "data": {k: x[:used].clone() for k, x in self.data.items()},
         }
         return state | ({"priorities": self.priorities.state()} if self.priorities else {})
 

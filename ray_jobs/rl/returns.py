@@ -9,12 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ray_jobs.rl.stacked import apart, stacked
+
 
 def accumulate(delta: Tensor, decay: Tensor) -> Tensor:
     """out[t] = delta[t] + decay[t] * out[t+1], with out[T] = 0; all [T, *B].
 
     On the CPU by numpy, whose call costs a third of torch's on the few numbers of a row.
     """
+    if stacked(delta):
+        return apart(lambda x, y: accumulate(x.movedim(0, 1), y.movedim(0, 1)).movedim(1, 0), delta, decay)
     return _on_cpu(delta, decay) if delta.device.type == "cpu" else _anywhere(delta, decay)
 
 

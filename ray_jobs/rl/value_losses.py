@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ray_jobs.rl import draws
+
 
 def squared(value: Tensor, target: Tensor) -> Tensor:
     """(value - target)^2; no gradient flows through the target."""
@@ -68,7 +70,7 @@ def smoothed(
 
     Source: Fujimoto et al. 2018, arXiv:1802.09477, eq. 14 and algorithm 1.
     """
-    noise = torch.empty(action.shape, dtype=action.dtype, device=rng.device).normal_(generator=rng).to(action.device)
+    noise = draws.normal(action.shape, rng, action.dtype).to(action.device)
     noise = torch.minimum(torch.maximum(noise * noise_scale, _like(action, clip).neg()), _like(action, clip))
     return torch.minimum(torch.maximum(action + noise, _like(action, low)), _like(action, high))
 

@@ -17,7 +17,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.critics import overwrite
 from ray_jobs.rl.nets import ConvNet, image, mlp
 from ray_jobs.rl.value_losses import huber, q_target
 
@@ -115,8 +117,8 @@ class DQN:
         best = q.argmax(-1)
         if not explore:
             return Act(best, {})
-        other = torch.randint(q.shape[-1], best.shape, generator=rng, device=rng.device).to(q.device)
-        wander = torch.rand(best.shape, generator=rng, device=rng.device).to(q.device) < agent.epsilon
+        other = draws.integers(q.shape[-1], best.shape, rng).to(q.device)
+        wander = draws.uniform(best.shape, rng).to(q.device) < agent.epsilon
         return Act(torch.where(wander, other, best), {})
 
     def update(
@@ -140,4 +142,4 @@ class DQN:
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, progress / self.explore_for))
         agent.updates += 1
         if agent.updates % self.target_every == 0:
-            torch._foreach_copy_(list(agent.target.parameters()), list(agent.q.parameters()))
+            overwrite(agent.target.parameters(), agent.q.parameters())

@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, values
 from ray_jobs.rl.nets import ConvNet, TanhMLP
@@ -80,7 +81,7 @@ class OffPAC:
         action, out = agent.act(obs, explore=explore, rng=rng)
         if not explore:
             return Act(action, {})
-        zero, by_chance = torch.zeros_like(out), torch.rand(len(obs), generator=rng, device=rng.device) < self.wander
+        zero, by_chance = torch.zeros_like(out), draws.uniform((len(obs),), rng) < self.wander
         other = agent.fixed.sample(zero, rng)
         mixed = torch.where(by_chance.to(out.device).view(-1, *[1] * (action.dim() - 1)), other, action)
         share = torch.tensor([self.wander, 1 - self.wander], device=out.device).log()

@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image
@@ -67,7 +68,7 @@ def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
     if parts == 1:
         yield batch
         return
-    order = torch.randperm(len(batch.obs), generator=world.rng).to(batch.obs.device)
+    order = draws.permutation(len(batch.obs), world.rng).to(batch.obs.device)
     mixed = [x[order].chunk(parts) for x in batch]
     yield from (Batch(*x) for x in zip(*mixed, strict=True))
 

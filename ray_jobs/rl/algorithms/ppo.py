@@ -17,7 +17,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl import policy_losses, value_losses
+from ray_jobs.rl import draws, policy_losses, value_losses
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, successors
 from ray_jobs.rl.policies import Policy
@@ -127,7 +127,7 @@ class PPO:
         if self.minibatches == 1:
             yield batch
             return
-        order = torch.randperm(len(batch.logp), generator=world.rng).to(batch.logp.device)
+        order = draws.permutation(len(batch.logp), world.rng).to(batch.logp.device)
         mixed = [x[order].chunk(self.minibatches) for x in batch]
         yield from (Batch(*parts) for parts in zip(*mixed, strict=True))
 

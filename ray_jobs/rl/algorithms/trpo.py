@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
 from ray_jobs.rl.curvature import fisher_product, flat, line_search, natural_step
@@ -134,7 +135,7 @@ class TRPO:
     def fit(self, agent: ActorCritic, batch: Batch, optimizer: Optimizer, world: World) -> Tensor:
         """Epochs of minibatch descent on the squared error of the value; the last one's."""
         for _ in range(self.value_epochs):
-            order = torch.randperm(len(batch.target), generator=world.rng).to(batch.target.device)
+            order = draws.permutation(len(batch.target), world.rng).to(batch.target.device)
             for rows in order.chunk(self.minibatches):
                 error = squared(agent.value(batch.obs[rows]), batch.target[rows]).mean()
                 descend(error, optimizer, world)

@@ -1,0 +1,61 @@
+"""Replay buffers of several seeds as one, from which a batch for each is drawn at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ray_jobs.rl.algorithm import Steps, Transitions
+from ray_jobs.rl.replay import ReplayBuffer
+from ray_jobs.rl.stacked import every, one, outside
+
+
+class StackedBuffer(ReplayBuffer):
+    """The buffers of seeds that are at the same step, one below the other; each seed's own becomes a view of its rows."""
+
+    def __init__(self, singles: Sequence[ReplayBuffer]) -> None:
+        first = singles[0]
+        super().__init__(first.plan, first.width, first.gamma)
+        self.singles = singles
+        self.seen, self.place = first.seen.clone(), dict(first.place)
+        self.first = torch.arange(len(singles)).repeat_interleave(self.plan.batch) * (self.rows * self.width)
+        for single in singles:
+            single.seen, single.place = self.seen, self.place
+        for k in first.data:
+            self.hold(k, torch.cat([single.data[k] for single in singles]))
+
+    def hold(self, name: str, x: Tensor) -> None:
+        """Keep all seeds' [S * rows, envs, ...]."""
+        self.data[name] = x
+        for single, part in zip(self.singles, x.chunk(len(self.singles)), strict=True):
+            single.data[name] = part
+
+    def write(self, name: str, row: Tensor, first: int, last: int, x: Tensor) -> None:
+        """x [T, B, ...] of each seed."""
+        x, n = every(x), len(self.singles)
+        if name not in self.data:
+            self.hold(name, x.new_zeros((n * self.rows, self.width, *x.shape[3:])))
+        self.data[name].unflatten(0, (n, self.rows))[:, row, first:last] = x
+
+    def places(self, n: int, rng: Any) -> Tensor:
+        """[S * batch]"""
+        return rng.fill(
+            (self.plan.batch,), torch.int64, lambda x, generator: x.random_(0, n, generator=generator)
+        ).flatten()
+
+    def at(self, column: Tensor, age: Tensor) -> Tensor:
+        return super().at(column, age) + self.first
+
+    def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
+        with outside():
+            found = super().sample(rng, progress)
+        return seen_by_each(found, lambda x: x.unflatten(0, (len(self.singles), -1)))
+
+
+def seen_by_each(data: Any, all_seeds: Callable[[Tensor], Tensor] = lambda x: x) -> Any:
+    """Steps or Transitions as each seed sees its own, where `all_seeds` makes [S, ...] of what they hold."""
+    *plain, extras = data
+    return type(data)(*(one(all_seeds(x)) for x in plain), {k: one(all_seeds(x)) for k, x in extras.items()})
