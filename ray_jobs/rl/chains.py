@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,34 +24,37 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, activate: Callable, slope: Callable, x: Tensor, *numbers: Tensor) -> Tensor:
-        seen, last = [x], len(numbers) // 2 - 1
-        for i, (bias, weight) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
-            out = torch.baddbmm(bias, seen[-1], weight)
+        seen, last, linear = [x if x.dim() == 3 else x.flatten(0, 1)], len(numbers) // 2 - 1, x.dim() == 3
+        weights = [w.mT if linear else w.flatten(0, 1) for w in numbers[1::2]]
+        for i, (bias, weight) in enumerate(zip(numbers[::2], weights, strict=True)):
+            out = torch.baddbmm(bias.unsqueeze(1) if linear else bias.flatten(0, 1), seen[-1], weight)
             seen.append(out if i == last else activate(out))
-        ctx.slope = slope
-        ctx.save_for_backward(*seen[:-1], *numbers[1::2])
-        return seen[-1]
+        ctx.slope, ctx.shape = slope, x.shape
+        ctx.save_for_backward(*seen[:-1], *weights)
+        return seen[-1] if linear else seen[-1].unflatten(0, x.shape[:2])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        n, needed, found = len(ctx.saved_tensors) // 2, ctx.needs_input_grad[2:], []
+        n, needed, found, linear = len(ctx.saved_tensors) // 2, ctx.needs_input_grad[2:], [], len(ctx.shape) == 3
+        grad = grad if linear else grad.flatten(0, 1)
         for i in range(n - 1, -1, -1):
             seen, weight = ctx.saved_tensors[i], ctx.saved_tensors[n + i]
-            if needed[2 + 2 * i]:
-                whole = weight.is_contiguous()  # else it is a transposed view, and so must its gradient be
-                found.append(torch.bmm(seen.mT, grad) if whole else torch.bmm(grad.mT, seen).mT)
-            else:
-                found.append(None)
-            found.append(grad.sum(1, keepdim=True) if needed[1 + 2 * i] else None)
+            of_weight = of_bias = None
+            if needed[2 + 2 * i] and linear:
+                of_weight, of_bias = torch.bmm(grad.mT, seen), grad.sum(1)
+            elif needed[2 + 2 * i]:
+                of_weight = torch.bmm(seen.mT, grad).unflatten(0, ctx.shape[:2])
+                of_bias = grad.sum(1, keepdim=True).unflatten(0, ctx.shape[:2])
+            found += [of_weight, of_bias]
             if i:
                 grad = ctx.slope(torch.bmm(grad, weight.mT), seen)
-        found.append(torch.bmm(grad, ctx.saved_tensors[n].mT) if needed[0] else None)
+        found.append(torch.bmm(grad, ctx.saved_tensors[n].mT).view(ctx.shape) if needed[0] else None)
         return (None, None, *reversed(found))
 
 
 def chain(activate: Callable, slope: Callable, x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """What G networks say of inputs of their own, for each seed that is seen.
+    """What a network, or G of them, says of inputs of its own, for each seed that is seen.
 
     Args:
         activate: what lies between layers; it may work in place.
@@ -58,14 +62,4 @@ def chain(activate: Callable, slope: Callable, x: Tensor, layers: Sequence[tuple
         x: [N, in], or [G, N, in].
         layers: bias [out] and weight [out, in] of each, as nn.Linear has them, or [G, 1, out] and [G, in, out].
     """
-
-    def all_seeds(x: Tensor, *numbers: Tensor) -> Tensor:
-        shape = x.shape
-        if len(shape) == 3:
-            numbers = tuple(p.mT if i % 2 else p.unsqueeze(1) for i, p in enumerate(numbers))
-        else:
-            x, numbers = x.flatten(0, 1), tuple(p.flatten(0, 1) for p in numbers)
-        out = _Chain.apply(activate, slope, x, *numbers)
-        return out.view(*shape[:-1], out.shape[-1])
-
-    return apart(all_seeds, x, *(p for layer in layers for p in layer))
+    return apart(partial(_Chain.apply, activate, slope), x, *(p for layer in layers for p in layer))

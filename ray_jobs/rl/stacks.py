@@ -34,6 +34,7 @@ class StackedOptimizer:
             for x, p in zip(self.parts(flat.data), parameters[0], strict=True)
         ]
         self.flat, self.inner = flat, copy.copy(first)
+        self.rows, self.ones = self.parts(flat.grad), torch.ones(self.seeds)
         self.inner.param_groups = [first.param_groups[0] | {"params": [flat]}]
         for k in self.numbers:
             setattr(self.inner, k, self.joined([getattr(o, k) for o in singles]))
@@ -58,11 +59,11 @@ class StackedOptimizer:
 
     def step_down(self, losses: Tensor, max_norm: float) -> None:
         """One step by the gradients of losses [S], each clipped by its norm."""
-        found = torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
+        found = torch.autograd.grad(losses, self.leaves, self.ones, allow_unused=True)
         grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.leaves, strict=True)]
         torch.cat([g.flatten() for g in grads], out=self.flat.grad)
         if max_norm < float("inf"):
-            rows = self.parts(self.flat.grad)
+            rows = self.rows
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(x, dim=1) for x in rows]), dim=0)
             factor = (max_norm / (norm + 1e-6)).clamp_(max=1.0)[:, None]
             torch._foreach_mul_(rows, [factor] * len(rows))

@@ -1,0 +1,75 @@
+"""Seeds of one recipe trained in this process, together or one after the other: updates and steps of all seeds per second."""
+
+import argparse
+import json
+import time
+
+import torch
+
+from ray_jobs.recipe import Play
+from ray_jobs.rl.algorithms.a2c import A2C
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.sac import SAC
+from ray_jobs.rl.algorithms.td3 import TD3
+from ray_jobs.rl.runtime import play, play_together
+
+PLANS = {
+    "dqn": lambda w: Play(DQN(width=w), "CartPole-v1", steps=7_000, envs=8),
+    "sac": lambda w: Play(SAC(width=w, batch=128, every=2), "Pendulum-v1", steps=5_000, envs=4),
+    "td3": lambda w: Play(TD3(width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=5_000, envs=8),
+    "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=16_000, envs=16),
+    "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=20_480, envs=8),
+}
+UPDATES = {"dqn": 3_000, "sac": 2_000, "td3": 2_000, "a2c": 200, "ppo": 320}
+"""About how many updates a seed does; a ratio does not hang on it."""
+
+
+class Last:
+    """A recorder that keeps the last metrics."""
+
+    def log(self, step, metrics) -> None:
+        self.metrics = dict(metrics)
+
+    def save(self, step, state) -> None: ...
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("algorithm", choices=list(PLANS))
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--apart", action="store_true", help="one after the other")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    plan = PLANS[args.algorithm](args.width)
+    plan = Play(plan.algorithm, plan.env, plan.steps, plan.envs, eval_episodes=1, log_every=10**9, save_every=10**9)
+    runs, seconds = [Last() for _ in range(args.seeds)], []
+    begun = time.perf_counter()
+    if args.apart:
+        seconds = [play(plan, seed=s, run=run)["train_seconds"] for s, run in enumerate(runs)]
+    else:
+        found: dict[int, float] = {}
+        many = list(range(args.seeds))
+        play_together(
+            plan,
+            many,
+            runs,
+            states=[None] * len(many),
+            done=lambda i, m: found.update({i: m["train_seconds"]}),
+            failed=lambda i, error: print(error),
+        )
+        seconds = [max(found.values())]
+    updating = sum(s * run.metrics["share_update"] for s, run in zip(seconds, runs, strict=False))
+    print(
+        json.dumps(
+            {
+                "seed_updates_per_s": args.seeds * UPDATES[args.algorithm] / updating,
+                "seed_steps_per_s": args.seeds * plan.steps / sum(seconds),
+                "with_evaluation_s_per_seed": (time.perf_counter() - begun) / args.seeds,
+            }
+        )
+    )
+
+
+main()

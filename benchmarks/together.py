@@ -1,0 +1,41 @@
+"""Seeds trained together in one process beside the same trained one after the other, one thread each, alternating.
+
+`seed_updates_per_s` is of the time in updates, `seed_steps_per_s` of the whole training: environments, which are stepped seed by seed,
+gain nothing.
+
+    python -m benchmarks.together --rounds 5
+"""
+
+from __future__ import annotations
+
+from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
+
+CASES = ["dqn-64", "sac-64", "td3-64", "a2c-64", "ppo-64", "dqn-256", "sac-256"]
+APART = 3
+"""Seeds that are trained one after the other: enough for a rate."""
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", rounds=3)
+    parser.add_argument("--cases", nargs="*", default=CASES, help="algorithm-width (default %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[16, 32], help="together (default %(default)s)")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one measurement (default %(default)s)")
+    args = parser.parse_args()
+    report = Report("together", args.out)
+    ways = {f"{n} together": ("--seeds", str(n)) for n in args.seeds} | {"alone": ("--seeds", str(APART), "--apart")}
+
+    for case in args.cases:
+        algorithm, _, width = case.partition("-")
+
+        def once(name: str, seed: int, algorithm: str = algorithm, width: str = width) -> Row:
+            who = Contender(name, "reprise", "together.py", (algorithm, "--width", width, *ways[name]))
+            return measure(who.command(interpreter(who.peer, args.venvs)), ours=True, limit=args.limit)
+
+        report.part(case, list(ways), args.rounds, once)
+    for case in args.cases:
+        for key in ("seed_updates_per_s", "seed_steps_per_s"):
+            report.show(case, ["seed_updates_per_s", "seed_steps_per_s"], key)
+
+
+if __name__ == "__main__":
+    main()
