@@ -210,6 +210,9 @@ class Memory:
     def save(self, step, state):
         self.states.append((step, state))
 
+    def rewind(self, step):
+        self.lines = [line for line in self.lines if line[0] <= step]
+
 
 @dataclass(frozen=True)
 class Chance(Still):
