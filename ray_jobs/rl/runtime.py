@@ -146,7 +146,6 @@ def prepare(
     report: Report,
     should_stop: Callable[[], bool],
     device: str,
-    rank: int = 0,
 ) -> Training:
     """A training of one learner with its runners, ready to go.
 
@@ -162,6 +161,6 @@ def prepare(
         normalize_reward=recipe.normalize_reward,
         device=torch.device(device),
     )
-    castings = cast(recipe, seed, rank, world.size, runners)
+    castings = cast(recipe, seed, world.rank, world.size, runners)
     pool = Remote(castings, report) if runners else Local(castings)
     return Training(recipe, seed, learner, pool, run, report, should_stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 
@@ -49,7 +50,7 @@ class Broken(Count):
 
 
 class Deadly(Count):
-    """Its process dies, once only among all that share `mark`, at the tenth step. `how`: 'exit' or 'hang'."""
+    """Its process dies, once only among all that share `mark`, at the tenth step. `how`: 'exit', 'kill' or 'hang'."""
 
     def __init__(self, mark: str, how: str = "exit") -> None:
         super().__init__()
@@ -60,6 +61,8 @@ class Deadly(Count):
         if self.steps == 10 and first_to_make(self.mark):
             if self.how == "exit":
                 os._exit(1)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(3600)
         return super().step(action)
 
