@@ -37,6 +37,8 @@ def cause(error: BaseException) -> str:
         return "its node ran out of memory"
     if "worker process has died" in said or "Worker exit" in said:
         return "its process ended"
+    if "is unavailable" in said:
+        return "its connection is broken"
     first = said.partition(". ")[0].rstrip(".")
     return f"{type(error).__name__}{': ' * bool(first)}{first[:200]}"
 

@@ -95,6 +95,7 @@ class RemoteRunner:
         return self.runner.state()
 
     def load(self, state: Mapping[str, Any]) -> bool:
+        self.casting = replace(self.casting, life=state["life"])
         return self.runner.load(state)
 
 
@@ -116,16 +117,22 @@ class Remote:
 
         self.ray, self.castings, self.report = ray, list(castings), report
         self.actor = ray.remote(num_cpus=1, max_restarts=0)(RemoteRunner)
-        self.runners = [self.actor.remote(c) for c in castings]
-        self.born = [r.__ray_ready__.remote() for r in self.runners]
+        self.runners, self.born, self.asked, self.reminded = {}, {}, {}, {}
+        for i in range(len(self.castings)):
+            self.bear(i)
         self.deaths, self.longest, self.failed = 0, 0.0, [0] * len(castings)
         self.fresh = set(range(len(castings)))
-        self.reminded: dict[int, float] = {}
         self.sent: tuple[int, Any] = (-2, None)
         self.order: Call | None = None
         self.busy: dict[Any, tuple[int, float]] = {}
         self.backlog: list[Fragment] | None = None
         self.faults = (ray.exceptions.RayError, EnvironmentFailed)
+
+    def bear(self, index: int) -> None:
+        """Ask the cluster for a runner."""
+        self.runners[index] = self.actor.remote(self.castings[index])
+        self.born[index] = self.runners[index].__ray_ready__.remote()
+        self.asked[index] = self.reminded[index] = time.monotonic()
 
     def play(self, weights: np.ndarray, version: int, horizon: int) -> Call:
         """The order to play; the weights are put into the object store once for each version."""
@@ -139,14 +146,14 @@ class Remote:
         return START_LIMIT if index in self.fresh else max(CALL_LIMIT, 20 * self.longest)
 
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
-        found = self.ask([self.play(weights, version, horizon)] * len(self.runners))
-        return [self.received(f) for f in found]
+        found = self.ask(dict.fromkeys(range(len(self.runners)), self.play(weights, version, horizon)))
+        return [self.received(f) for f in found.values()]
 
-    def ask(self, calls: Sequence[Call]) -> list[Any]:
-        """Every runner's answer to its call; where one died, hangs or its environment failed, its replacement's."""
+    def ask(self, calls: Mapping[int, Call]) -> dict[int, Any]:
+        """Runners' answers to their calls, by index; where one died, hangs or its environment failed, its replacement's."""
         begun = time.monotonic()
-        refs = [call(runner) for call, runner in zip(calls, self.runners, strict=True)]
-        return [self.insist(i, ref, begun, call) for i, (ref, call) in enumerate(zip(refs, calls, strict=True))]
+        refs = {i: call(self.runners[i]) for i, call in calls.items()}
+        return {i: self.insist(i, ref, begun, calls[i]) for i, ref in refs.items()}
 
     def insist(self, index: int, ref: Any, begun: float, call: Call) -> Any:
         while True:
@@ -172,7 +179,7 @@ class Remote:
             except self.ray.exceptions.GetTimeoutError:
                 if left <= PATIENCE:
                     raise
-                self.remind(index, begun)
+                self.remind()
 
     def received(self, fragment: Fragment) -> Fragment:
         """Whoever delivers lives."""
@@ -186,12 +193,12 @@ class Remote:
         """Whether a runner's process has started: a cluster that is full lets it wait."""
         return bool(self.ray.wait([self.born[index]], timeout=0)[0])
 
-    def remind(self, index: int, begun: float) -> None:
-        """Say, now and then, that a runner waits for its place."""
+    def remind(self) -> None:
+        """Say, now and then, who waits for a place."""
         now = time.monotonic()
-        if now - max(begun, self.reminded.get(index, 0.0)) >= PATIENCE and not self.placed(index):
-            self.reminded[index] = now
-            self.report({"note": f"Runner {index} has waited {now - begun:.0f} s for a free CPU on the cluster."})
+        for i in [i for i in sorted(self.fresh) if now - self.reminded[i] >= PATIENCE and not self.placed(i)]:
+            self.reminded[i] = now
+            self.report({"note": f"Runner {i} has waited {now - self.asked[i]:.0f} s for a free CPU on the cluster."})
 
     def happened(self, index: int, error: Exception) -> str:
         """What became of a runner, as the beginning of a sentence."""
@@ -217,8 +224,7 @@ class Remote:
         self.report({"note": f"{how}; a new one plays in its place."})
         self.ray.kill(self.runners[index])
         self.castings[index] = replace(self.castings[index], life=self.castings[index].life + 1)
-        self.runners[index] = self.actor.remote(self.castings[index])
-        self.born[index] = self.runners[index].__ray_ready__.remote()
+        self.bear(index)
         self.fresh.add(index)
         for ref in [r for r, (i, _) in self.busy.items() if i == index and not self.delivered(r)]:
             del self.busy[ref]
@@ -259,8 +265,7 @@ class Remote:
 
     def overdue(self, *, idle: bool) -> list[Any]:
         """Who hangs. As long as others deliver, nobody is given up for want of a place."""
-        for index, begun in [(i, b) for i, b in self.busy.values() if i in self.fresh]:
-            self.remind(index, begun)
+        self.remind()
         now = time.monotonic()
         late = [r for r, (i, begun) in self.busy.items() if now - begun > self.limit(i)]
         return [r for r in late if idle or self.placed(self.busy[r][0])]
@@ -268,13 +273,23 @@ class Remote:
     def state(self) -> list[dict[str, Any]]:
         """As `Pool.state`; a fragment that is under way, or waits to be learned from, will be missed by whoever goes on from it."""
         ahead = {i for i, _ in self.busy.values()} | {f.index for f in self.backlog or ()}
-        found = self.ask([lambda r: r.state.remote()] * len(self.runners))
-        return [s | {"ahead": i in ahead} for i, s in enumerate(found)]
+        begun = time.monotonic()
+        refs = {i: r.state.remote() for i, r in self.runners.items() if i not in self.fresh or self.placed(i)}
+        return [self.snapshot(i, refs.get(i), begun) | {"ahead": i in ahead} for i in range(len(self.runners))]
+
+    def snapshot(self, index: int, ref: Any, begun: float) -> dict[str, Any]:
+        """A runner's state. Nobody waits for one that has no place yet, or has just been replaced: there is nothing to keep of it."""
+        try:
+            if ref:
+                return self.answer(index, ref, begun)
+        except self.faults as error:
+            self.replace(index, error)
+        return {"env": None, "runner": None, "life": self.castings[index].life}
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
         self.castings = [replace(c, life=s["life"]) for c, s in zip(self.castings, states, strict=True)]
-        return all(self.ask([lambda r, s=s: r.load.remote(s) for s in states]))
+        return all(self.ask({i: lambda r, s=s: r.load.remote(s) for i, s in enumerate(states)}).values())
 
     def close(self) -> None:
-        for r in self.runners:
+        for r in self.runners.values():
             self.ray.kill(r)

@@ -194,6 +194,8 @@ class EnvRunner:
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
+        if state["runner"] is None:  # it had no place yet, and has not begun
+            return True
         obs, so_far, length, self.env.steps, rng = pickle.loads(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
         self.begins = state["env"] is None or state.get("ahead", False)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -64,6 +65,32 @@ class Deadly(Count):
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(3600)
+        return super().step(action)
+
+
+class Doomed(Count):
+    """Hangs in its tenth step where it plays on `node`, having made the file `mark`.
+
+    All who share it leave their first step in `births`; from their `until`-th on they wait for a third to do so.
+    """
+
+    def __init__(self, node: str, mark: str, births: str, until: int) -> None:
+        import ray
+
+        super().__init__()
+        self.node, self.mark, self.births, self.until, self.steps = node, Path(mark), Path(births), until, 0
+        self.here = ray.get_runtime_context().get_node_id()
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 1:
+            with self.births.open("a") as file:
+                file.write(f"{self.here}\n")
+        if self.steps == 10 and self.here == self.node:
+            self.mark.touch()
+            time.sleep(3600)
+        while self.steps >= self.until and len(self.births.read_text().splitlines()) < 3:
+            time.sleep(0.01)
         return super().step(action)
 
 
