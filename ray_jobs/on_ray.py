@@ -17,9 +17,30 @@ from ray_jobs.recipe import UsageError
 
 PATIENCE = 60.0
 """Seconds without a word of a group, after which the user is told so."""
+START_LIMIT = 600.0
+"""Seconds that workers may take to start: a cluster may have to find a node for them."""
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+
+
+class Lost(ConnectionError):
+    """Processes on a cluster that die too often, or find no place: one sentence says which."""
+
+
+def cause(error: BaseException) -> str:
+    """Why Ray says that a process died, without its pages."""
+    said = " ".join(str(error).split())
+    if "node has died" in said or "node was terminated" in said:
+        return "its node is gone"
+    if "running low on memory" in said:
+        return "its node ran out of memory"
+    if "worker process has died" in said or "Worker exit" in said:
+        return "its process ended"
+    if "is unavailable" in said:
+        return "its connection is broken"
+    first = said.partition(". ")[0].rstrip(".")
+    return f"{type(error).__name__}{': ' * bool(first)}{first[:200]}"
 
 
 @contextlib.contextmanager
@@ -121,8 +142,28 @@ class Mailbox:
 
 
 def mailbox(ray: Any, kept: Mapping[str, Any] | None = None) -> Any:
-    """A mailbox that takes no core from the workers."""
-    return ray.remote(num_cpus=0)(Mailbox).remote(kept)
+    """A mailbox that takes no core from the workers, on the driver's own node: it must not die with another one."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote(kept)
+
+
+def deaths_to(mail: Any) -> Any:
+    """What tells Ray Train to leave {"died": {rank: cause}} in a mailbox whenever workers die."""
+    from ray.train import UserCallback
+
+    class Deaths(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+            mail.put.remote({"died": {rank: cause(error) for rank, error in worker_exceptions.items()}})
+
+    return Deaths()
+
+
+def first_death(died: Mapping[int, str]) -> tuple[int, str]:
+    """Whose death began it, and its cause: the others' errors are of having lost him."""
+    gone = {rank: why for rank, why in died.items() if why.startswith("its ")}
+    return next(iter((gone or died).items()))
 
 
 def oversee(
@@ -132,24 +173,34 @@ def oversee(
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Exception | None:
-    """Run a Ray Train trainer to its end, hearing every event that its first worker leaves; the error that ended it, if one did."""
+    """Run a Ray Train trainer to its end, hearing every event that its workers leave; the error that ended it, if one did.
+
+    Nobody waits for ever for a group that finds no place, when it begins or when it begins again: it is given up as Lost, and,
+    where it is to stop, left.
+    """
     import ray
 
     ended: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
     thread.start()
-    running, silent_since = True, time.monotonic()
+    running, silent_since, placeless_since = True, time.monotonic(), time.monotonic()
     while running:
         thread.join(timeout=0.2)
         running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
         events = ray.get(mail.take.remote(should_stop()))
+        now = time.monotonic()
         if events:
-            silent_since = time.monotonic()
-        elif time.monotonic() - silent_since > PATIENCE:
-            silent_since = time.monotonic()
+            silent_since, placeless_since = now, now if "died" in events[-1] else float("inf")
+        elif now - silent_since > PATIENCE:
+            silent_since = now
             report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
         for event in events:
             hear(event)
+        if running and placeless_since < now and should_stop():
+            return None
+        if running and now - placeless_since > START_LIMIT:
+            ray.get(mail.take.remote(True))  # whoever does find a place one day stops at once
+            return Lost(f"The workers found no place on the cluster within {START_LIMIT:.0f} s: make room, and resume.")
     return ended[0] if ended else None
 
 

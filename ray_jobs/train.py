@@ -13,9 +13,9 @@ from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
 from ray_jobs.on_ray import cluster_address, connect, mailbox, oversee
-from ray_jobs.progress import Report, noise_to, silent
+from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
-from ray_jobs.run import Run, Spec
+from ray_jobs.run import Run, Spec, now
 from ray_jobs.settings import check
 
 
@@ -69,7 +69,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     run.status("running", at, steps)
     try:
         with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, report, lambda: stop.is_set() or told_to_stop())
+            done = _train(run, spec, noting(report), lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -94,6 +94,17 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
                 run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
                 run.push()
         run.release()
+
+
+def noting(report: Report) -> Report:
+    """The same report, whose notes are also lines of the log, which is where stdout goes meanwhile."""
+
+    def told(event: Event) -> None:
+        if "note" in event:
+            print(f"{now()} {event['note']}", flush=True)
+        report(event)
+
+    return told
 
 
 def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
@@ -135,6 +146,7 @@ def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         resume=state,
         should_stop=should_stop,
         device=device,
+        failures=spec.where.max_failures,
     )
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False

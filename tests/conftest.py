@@ -6,6 +6,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_health_check_initial_delay_ms", "0")
+os.environ.setdefault("RAY_health_check_period_ms", "300")  # a node that is gone is missed within seconds
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

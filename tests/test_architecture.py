@@ -22,7 +22,7 @@ PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}
 ALGORITHMS_MAY = {"algorithm", "adam", "agents", "critics", "draws", "kfac", "nets", "policies"} | PURE
 SEEDS = {"ray_jobs.rl.draws", "ray_jobs.rl.stacked.apart", "ray_jobs.rl.stacked.stacked"}
 """With which a function serves several seeds at once; they import torch alone, too."""
-RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learner"}
+RAY = {"on_ray", "train", "tune", "reproduce", "cli", "doctor", "rl/pools", "rl/learners"}
 
 
 def files():
@@ -88,7 +88,7 @@ def test_the_functional_core_imports_torch_alone(name):
 
 def test_the_runtime_never_names_an_algorithm():
     names = {f.stem for f in (ROOT / "ray_jobs/rl/algorithms").glob("*.py")} - {"__init__"}
-    for name in ("runtime", "training", "runner", "pools", "learner"):
+    for name in ("runtime", "training", "runner", "pools", "learner", "learners"):
         file = ROOT / f"ray_jobs/rl/{name}.py"
         if file.exists():
             found = {n.split(".")[-1] for n in imports(file)} | {

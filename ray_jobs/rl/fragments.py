@@ -33,6 +33,8 @@ class Fragment(NamedTuple):
     """[P] of the algorithm's loss over the steps, where that is what is sent."""
     learning: float = 0.0
     """Seconds in differentiating it."""
+    begins: bool = False
+    """Its first step does not follow the last one that came from this place: another runner played there, or lost its environments."""
 
     def without_steps(self, gradient: np.ndarray, log: dict[str, np.ndarray], learning: float) -> Fragment:
         """With a gradient in place of what it came from; rewards and masks stay, to be counted."""

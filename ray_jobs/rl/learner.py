@@ -1,21 +1,14 @@
-"""The learner: an agent with its optimisers and all that training it accumulates; alone, or one of several that share gradients."""
+"""The learner: an agent with its optimisers and all that training it accumulates."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.on_ray import connect, mailbox, oversee
-from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
 from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.memory import keep_freed
@@ -27,6 +20,11 @@ from ray_jobs.rl.runner import Actor
 def source(fragments: Sequence[Fragment]) -> str:
     """Whose columns the joined fragments have."""
     return ",".join(str(f.index) for f in fragments)
+
+
+def seams(fragments: Sequence[Fragment]) -> Tensor:
+    """[B] bool: whose columns begin anew, in the order of the joined fragments'."""
+    return torch.cat([torch.full((f.steps[3].shape[1],), f.begins) for f in fragments])
 
 
 class Learner:
@@ -87,7 +85,9 @@ class Learner:
 
     def replay(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """As many updates from the buffer as the new steps earn; none before the warm-up is over."""
-        plan, stats = self.plan, {}
+        plan, stats, begins = self.plan, {}, seams(fragments)
+        if begins.any():
+            self.buffer.cut(source(fragments), begins)
         self.buffer.add(data, source(fragments))
         if seen < plan.warmup:
             return stats
@@ -114,6 +114,7 @@ class Learner:
             rows = data.obs[1:].flatten(0, 1)
             self.actor.norm.add(moments(rows, self.world.mean, self.world.size))
         if self.scale:
+            self.scale.restart(source(fragments), seams(fragments))
             returns = self.scale.returns(source(fragments), data.reward, data.boundary).flatten()
             self.scale.moments.add(moments(returns, self.world.mean, self.world.size))
 
@@ -142,132 +143,3 @@ class Learner:
             self.scale.running = {k: x.to(self.device) for k, x in state["scale"]["running"].items()}
         if self.buffer is not None:
             self.buffer.load(state["buffer"], self.device)
-
-
-@dataclass
-class Together:
-    """One of several learners in a torch.distributed group."""
-
-    rng: torch.Generator
-    device: torch.device
-    progress: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.size, self.rank = dist.get_world_size(), dist.get_rank()
-
-    def mean(self, x: Tensor) -> Tensor:
-        """One all-reduce; every learner gets the same bits."""
-        summed = x.detach().to(self.device, copy=True)
-        dist.all_reduce(summed)
-        return (summed / self.size).to(x.device)
-
-    def gather(self, x: Any) -> list[Any]:
-        """Every learner's x on the first; the others get an empty list."""
-        found = [None] * self.size if self.rank == 0 else None
-        dist.gather_object(x, found)
-        return found or []
-
-
-class Sender:
-    """The first learner's end of the mailbox; the others' sends nothing."""
-
-    def __init__(self, mail: Any, rank: int) -> None:
-        self.mail, self.first, self.reply = mail, rank == 0, None
-
-    def send(self, kind: str, *content: Any) -> None:
-        if self.first:
-            self.reply = self.mail.put.remote({kind: content})
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.send("log", step, metrics)
-
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        self.send("save", step, state)
-
-    def report(self, event: Mapping[str, Any]) -> None:
-        self.send("report", event)
-
-    def should_stop(self) -> bool:
-        """What the driver answered last; never waits for it."""
-        import ray
-
-        if self.reply is None:
-            return False
-        ready, _ = ray.wait([self.reply], timeout=0)
-        return bool(ready) and ray.get(ready[0])
-
-
-def worker(config: dict[str, Any]) -> None:
-    """One learner's process in the group."""
-    import ray
-    from ray import train
-
-    from ray_jobs.rl.runtime import generator, prepare
-
-    torch.set_num_threads(1)
-    mail = config["mailbox"]
-    kept = ray.get(mail.latest.remote())
-    if kept["failed"]:  # it would fail again: Ray starts a group anew whatever the reason
-        return
-    rank, device = dist.get_rank(), torch.device(config["device"])
-    sender = Sender(mail, rank)
-    world = Together(generator(config["seed"], rank), device)
-    training = prepare(
-        config["recipe"],
-        config["seed"],
-        world,
-        config["runners"],
-        sender,
-        sender.report,
-        sender.should_stop,
-        str(device),
-    )
-    try:
-        result = training.go(kept["save"] and kept["save"][1])
-    except (FloatingPointError, UsageError, EnvironmentFailed) as error:
-        ray.get(mail.put.remote({"failed": (type(error), str(error))}))
-        raise
-    if rank == 0:
-        ray.get(mail.put.remote({"result": result}))
-    train.report({})
-
-
-def group(
-    config: dict[str, Any], learners: int, run: Any, resume: Any, report: Any, should_stop: Any, failures: int = 3
-) -> dict[str, float]:
-    """Train with several learners in one Ray Train group; this process records what the first of them says.
-
-    Raises:
-        FloatingPointError, UsageError, EnvironmentFailed: as `runtime.play`, on any of the learners.
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    ray = connect(None)
-    mail = mailbox(ray, {"save": resume and (0, resume), "failed": None})
-    folder = str(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
-    trainer = TorchTrainer(
-        worker,
-        train_loop_config=config | {"mailbox": mail},
-        scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
-        run_config=RunConfig(
-            name="learners", storage_path=os.path.abspath(folder), failure_config=FailureConfig(max_failures=failures)
-        ),
-    )
-    said: dict[str, Any] = {}
-    recorders = {"log": run.log, "save": run.save, "report": report}
-
-    def hear(event: dict[str, Any]) -> None:
-        for kind, content in event.items():
-            if kind in recorders:
-                recorders[kind](*content)
-            else:
-                said.setdefault(kind, content)
-
-    ended = oversee(trainer, mail, hear, report, should_stop)
-    if "failed" in said:
-        kind, why = said["failed"]
-        raise kind(why)
-    if ended:
-        raise ended
-    return said["result"]

@@ -80,6 +80,11 @@ class RewardScale(nn.Module):
         self.running[source] = running
         return out
 
+    def restart(self, source: str, columns: Tensor) -> None:
+        """Returns begin at 0 again in these columns [B] bool."""
+        if columns.any() and source in self.running:
+            self.running[source][columns] = 0.0
+
     def forward(self, reward: Tensor) -> Tensor:
         """Rewards, scaled but not centred."""
         return (reward * self.moments.scale).clamp_(-CLIP, CLIP)

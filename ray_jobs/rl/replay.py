@@ -82,6 +82,14 @@ class ReplayBuffer:
             self.data[name] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
         self.data[name][row, first:last] = x
 
+    def cut(self, source: str, columns: Tensor) -> None:
+        """End the last episodes of a source's columns [B] bool: what will be added is not what came next."""
+        first, last = self.place.get(source, (0, 0))
+        if first < last and self.seen[first]:
+            row = int(self.seen[first] - 1) % self.rows
+            cut, terminated = (self.data[k][row, first:last] for k in ("truncated", "terminated"))
+            cut |= columns.to(cut.device) & ~terminated
+
     def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
         """What one update sees. `progress` of the training, by which importance weights rise to be whole."""
         if self.plan.length:

@@ -44,9 +44,9 @@ class Casting:
     step_limit: float = STEP_LIMIT
     """Seconds without an answer after which the environments count as hanging."""
 
-    def generators(self) -> tuple[list[int], torch.Generator]:
-        """Seeds of the environments, and the policy's generator: functions of seed and place alone."""
-        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.life))
+    def generators(self, *after: int) -> tuple[list[int], torch.Generator]:
+        """Seeds of the environments, and the policy's generator: functions of seed and place alone, and of the step `after` which."""
+        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.life, *after))
         words = root.generate_state(self.envs + 1)
         return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
 
@@ -106,7 +106,7 @@ class EnvRunner:
         self.bounds = bounds(self.env.action_space)
         with self.env.within(casting.step_limit):
             self.obs = self.env.reset(seeds)
-        self.version = -1
+        self.version, self.begins = -1, True
         self.so_far, self.length = np.zeros(casting.envs), np.zeros(casting.envs, int)
 
     def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
@@ -159,7 +159,10 @@ class EnvRunner:
         columns[1] = columns[1].astype(np.float32)
         beside = {k: np.stack([e[k] for e in extras]) for k in extras[0]}
         stepping = time.perf_counter() - start - acting
-        return Fragment((obs, *columns, cut), beside, version, self.casting.index, *done, acting, stepping)
+        begins, self.begins = self.begins, False
+        return Fragment(
+            (obs, *columns, cut), beside, version, self.casting.index, *done, acting, stepping, begins=begins
+        )
 
     def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Moved:
         """One step; episodes that end are noted in `done` (returns, lengths), and their environments restarted."""
@@ -190,10 +193,15 @@ class EnvRunner:
         return {"env": self.env.state(), "runner": pickle.dumps(mine), "life": self.casting.life}
 
     def load(self, state: Mapping[str, Any]) -> bool:
-        """Go on from a state. False where the environments had to begin new episodes."""
+        """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
+        if state["runner"] is None:  # it had no place yet, and has not begun
+            return True
         obs, so_far, length, self.env.steps, rng = pickle.loads(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
+        self.begins = state["env"] is None or state.get("ahead", False)
         if state["env"] is None:
+            with self.env.within(self.casting.step_limit):
+                self.obs = self.env.reset(self.casting.generators(self.env.steps)[0])
             return False
         self.env.load(state["env"])
         self.obs, self.so_far, self.length = obs, so_far, length

@@ -14,7 +14,8 @@ from ray_jobs.envs.vector import vector
 from ray_jobs.on_ray import connect
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl.algorithm import Alone, Fresh, Gradients, Replay, Stream, World
-from ray_jobs.rl.learner import Learner, group
+from ray_jobs.rl.learner import Learner
+from ray_jobs.rl.learners import group
 from ray_jobs.rl.nets import image
 from ray_jobs.rl.pools import Local, Remote
 from ray_jobs.rl.runner import Actor, Casting, build_actor
@@ -34,6 +35,7 @@ def play(
     resume: Mapping[str, Any] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     device: str = "cpu",
+    failures: int = 3,
 ) -> dict[str, float]:
     """Train the recipe's agent and evaluate it.
 
@@ -48,6 +50,7 @@ def play(
         resume: the state of a checkpoint to go on from.
         should_stop: asked after every update; once True, the state is saved and `play` returns.
         device: the learners'.
+        failures: how often several learners start again from their newest checkpoint because one of them died.
 
     Returns:
         The result's metrics; without an evaluation where it was stopped.
@@ -55,6 +58,8 @@ def play(
     Raises:
         UsageError: the environment, its spaces or the numbers of environments, runners and learners do not fit.
         FloatingPointError: a loss, an observation or a reward is not finite; nothing is saved after it.
+        EnvironmentFailed: an environment raised or hangs, in this process, or on Ray again and again.
+        Lost: runners or learners die again and again, or find no place.
     """
     check(recipe, runners, learners)
     if runners or learners > 1:
@@ -62,7 +67,7 @@ def play(
         connect(address, cpus=runners + learners)
     if learners > 1:
         config = {"recipe": recipe, "seed": seed, "runners": runners, "device": device}
-        return group(config, learners, run, resume, report, should_stop)
+        return group(config, learners, run, resume, report, should_stop, failures)
     training = prepare(recipe, seed, Alone(generator(seed, 0)), runners, run, report, should_stop, device)
     return training.go(resume)
 
@@ -228,7 +233,6 @@ def prepare(
     report: Report,
     should_stop: Callable[[], bool],
     device: str,
-    rank: int = 0,
 ) -> Training:
     """A training of one learner with its runners, ready to go.
 
@@ -244,6 +248,6 @@ def prepare(
         normalize_reward=recipe.normalize_reward,
         device=torch.device(device),
     )
-    castings = cast(recipe, seed, rank, world.size, runners)
-    pool = Remote(castings) if runners else Local(castings)
+    castings = cast(recipe, seed, world.rank, world.size, runners)
+    pool = Remote(castings, report) if runners else Local(castings)
     return Training(recipe, seed, learner, pool, run, report, should_stop)

@@ -30,6 +30,18 @@ class Recorder(Protocol):
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
     def save(self, step: int, state: Mapping[str, Any]) -> Any: ...
+    def rewind(self, step: int) -> None:
+        """Forget the metrics after a step: they come again."""
+        ...
+
+
+def save(run: Recorder, step: int, state: Mapping[str, Any], report: Report) -> None:
+    """Write a checkpoint; a disk that is full ends no training."""
+    try:
+        run.save(step, state)
+    except OSError as error:
+        why = error.strerror or error
+        report({"note": f"The checkpoint of step {step} could not be written ({why}). Earlier ones are kept."})
 
 
 def one_at_a_time(plan: Experience) -> bool:
@@ -139,17 +151,9 @@ class Training:
             self.told = (now, step)
 
     def save(self, step: int) -> None:
-        """Write a checkpoint; a disk that is full ends no training."""
+        """Write a checkpoint."""
         self.finite()
-        state = self.state()
-        try:
-            self.run.save(step, state)
-        except OSError as error:
-            self.report(
-                {
-                    "note": f"The checkpoint of step {step} could not be written ({error.strerror or error}). Earlier ones are kept."
-                }
-            )
+        save(self.run, step, self.state(), self.report)
 
     def finite(self) -> dict[str, float]:
         """The last update's numbers.

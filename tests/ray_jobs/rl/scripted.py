@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -49,7 +51,7 @@ class Broken(Count):
 
 
 class Deadly(Count):
-    """Its process dies, once only among all that share `mark`, at the tenth step. `how`: 'exit' or 'hang'."""
+    """Its process dies, once only among all that share `mark`, at the tenth step. `how`: 'exit', 'kill' or 'hang'."""
 
     def __init__(self, mark: str, how: str = "exit") -> None:
         super().__init__()
@@ -60,7 +62,35 @@ class Deadly(Count):
         if self.steps == 10 and first_to_make(self.mark):
             if self.how == "exit":
                 os._exit(1)
+            if self.how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(3600)
+        return super().step(action)
+
+
+class Doomed(Count):
+    """Hangs in its tenth step where it plays on `node`, having made the file `mark`.
+
+    All who share it leave their first step in `births`; from their `until`-th on they wait for a third to do so.
+    """
+
+    def __init__(self, node: str, mark: str, births: str, until: int) -> None:
+        import ray
+
+        super().__init__()
+        self.node, self.mark, self.births, self.until, self.steps = node, Path(mark), Path(births), until, 0
+        self.here = ray.get_runtime_context().get_node_id()
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 1:
+            with self.births.open("a") as file:
+                file.write(f"{self.here}\n")
+        if self.steps == 10 and self.here == self.node:
+            self.mark.touch()
+            time.sleep(3600)
+        while self.steps >= self.until and len(self.births.read_text().splitlines()) < 3:
+            time.sleep(0.01)
         return super().step(action)
 
 
@@ -209,6 +239,9 @@ class Memory:
 
     def save(self, step, state):
         self.states.append((step, state))
+
+    def rewind(self, step):
+        self.lines = [line for line in self.lines if line[0] <= step]
 
 
 @dataclass(frozen=True)

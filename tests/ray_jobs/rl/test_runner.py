@@ -174,7 +174,7 @@ def test_an_environment_that_cannot_be_saved_begins_anew(name):
     first, second = runner(env), runner(env)
     sample(first, 4)
     assert second.load(first.state()) is False
-    assert sample(second, 4).steps[0][0].tolist() == [[0, 0]]
+    assert sample(second, 4).steps[0][0].tolist() == [[1, 0]], "its second reset"
 
 
 def test_runners_are_a_function_of_seed_and_place():

@@ -58,7 +58,7 @@ def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runne
     made: list[Training] = []
     t = runtime.prepare(
         plan, 0, world or Alone(runtime.generator(0, 0)), 0, run, lambda e: None,
-        lambda: made[0].ledger.steps >= stop_at, "cpu", rank,
+        lambda: made[0].ledger.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
     t.pool = pools.Local(runtime.cast(plan, 0, rank, t.world.size, runners * t.world.size))

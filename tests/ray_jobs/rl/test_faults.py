@@ -1,0 +1,159 @@
+"""Learners and nodes that die during each kind of experience: training goes on, and one line says what happened."""
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_jobs import on_ray
+from ray_jobs.recipe import Play
+from ray_jobs.rl import pools, runtime
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.impala import IMPALA
+from ray_jobs.rl.algorithms.ppo import PPO
+from tests.ray_jobs.command import wait_for
+from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
+from tests.ray_jobs.rl.test_training import run_learners
+
+SCRIPTED = "tests.ray_jobs.rl.scripted:"
+KINDS = {
+    "fresh": PPO(horizon=4, epochs=2, minibatches=2, width=16),
+    "stream": IMPALA(horizon=4, width=16),
+    "replay": DQN(warmup=8, every=8, updates=2, batch=8, width=16, capacity=60, n_step=3, priority=0.6),
+    "gradients": Slope(horizon=4),
+}
+LOST = re.compile(r"Runner [01] died \(its (node is gone|connection is broken)\); a new one plays in its place\.")
+WAITED = re.compile(r"Runner [01] has waited \d+ s for a free CPU on the cluster\.")
+HASTY = {"hasty replay": Hasty(warmup=8, every=8, updates=2, batch=8, width=16, capacity=60)}
+
+
+def recipe(kind: str, env: str, **more) -> Play:
+    options = {"steps": 64, "envs": 2, "eval_episodes": 1, "log_every": 8, "save_every": 8}
+    return Play((KINDS | HASTY)[kind], SCRIPTED + env, **options | more)
+
+
+def notes(events: list[dict]) -> list[str]:
+    return [e["note"] for e in events if "note" in e]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch):
+    """Steps and metrics are each there once, and the weights are those of learners that nobody killed, bit for bit."""
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    plan = recipe(kind, "Deadly", env_options={"mark": str(tmp_path / "died"), "how": "kill"})
+    memory, events = Memory(), []
+    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.append)
+    [said] = notes(events)
+    found = re.fullmatch(
+        r"learner [01] died \(its process ended\); all learners go on from step (\d+) \(death 1 of 3 allowed\)", said
+    )
+    assert found and int(found[1]) in (8, 16), said
+    assert result["env_steps"] == 64
+    assert [step for step, _ in memory.lines] == list(range(8, 65, 8))
+    unharmed = run_learners(plan, 2)[0].learner.actor.state_dict()
+    mine = memory.states[-1][1]["learners"][0]["learner"]["actor"]
+    assert all(torch.equal(mine[k], unharmed[k]) for k in unharmed)
+
+
+class Nodes:
+    """A node beside the session's own, which has one core left for us: what needs two must use both."""
+
+    def __init__(self, ray) -> None:
+        from ray._private.worker import global_worker
+        from ray._raylet import GcsClientOptions
+        from ray.cluster_utils import Cluster
+        from ray.util.placement_group import placement_group
+
+        self.ray, self.cluster = ray, Cluster(shutdown_at_exit=False)
+        self.cluster.head_node = head = global_worker.node
+        self.cluster.redis_address = head.redis_address
+        options = GcsClientOptions.create(
+            head.gcs_address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
+        )
+        self.cluster.global_state._initialize_global_state(options)
+        self.reserved = placement_group([{"CPU": 3}])
+        ray.get(self.reserved.ready())
+        self.add()
+
+    def add(self) -> None:
+        self.node = self.cluster.add_node(num_cpus=1, object_store_memory=80_000_000, include_dashboard=False)
+
+    def lose(self) -> None:
+        """As if its machine had lost its power."""
+        self.cluster.remove_node(self.node, allow_graceful=False)
+
+    def close(self) -> None:
+        from ray.util.placement_group import remove_placement_group
+
+        remove_placement_group(self.reserved)
+        self.lose()
+
+
+@pytest.fixture(scope="module")
+def nodes(ray_cluster):
+    made = Nodes(ray_cluster)
+    yield made
+    made.close()
+
+
+class Storm(threading.Thread):
+    """Takes the node away when the environments on it have made `mark`; gives another when `enough()`."""
+
+    def __init__(self, nodes: Nodes, mark: Path, enough) -> None:
+        super().__init__()
+        self.nodes, self.mark, self.enough = nodes, mark, enough
+
+    def run(self) -> None:
+        wait_for(self.mark.exists, seconds=60)
+        self.nodes.lose()
+        wait_for(self.enough, seconds=60)
+        self.nodes.add()
+
+
+def doomed(nodes: Nodes, folder: Path, until: int) -> dict:
+    """The options of environments that are to lose their node."""
+    births = folder / "births"
+    births.touch()
+    return {"node": nodes.node.node_id, "mark": str(folder / "mark"), "births": str(births), "until": until}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "hasty replay"])
+def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, monkeypatch):
+    """Who waits for nobody goes on without it: the other runner plays 40 steps before there is room for a second one again."""
+    monkeypatch.setattr(pools, "PATIENCE", 0.3)
+    memory, events = Memory(), []
+    alone = 40 if kind in ("stream", "gradients", "hasty replay") else 16
+    plan = recipe(kind, "Doomed", env_options=doomed(nodes, tmp_path, until=44), steps=160)
+
+    def enough() -> bool:
+        said = notes(events)
+        gone = said.index(lost[0]) if (lost := [n for n in said if LOST.fullmatch(n)]) else len(said)
+        return any(WAITED.fullmatch(n) for n in said[gone:]) and memory.lines[-1][0] >= alone
+
+    storm = Storm(nodes, tmp_path / "mark", enough)
+    storm.start()
+    result = runtime.play(plan, seed=0, run=memory, runners=2, report=events.append)
+    storm.join()
+    assert sum(bool(LOST.fullmatch(n)) for n in notes(events)) == 1
+    assert result["env_steps"] == 160
+    assert result["runner_deaths"] == 1
+    assert len(memory.states) == len(memory.lines) == 20
+
+
+def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    monkeypatch.setattr(on_ray, "PATIENCE", 0.5)
+    memory, events = Memory(), []
+    plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))
+    storm = Storm(nodes, tmp_path / "mark", lambda: any("nothing heard of the workers" in n for n in notes(events)[1:]))
+    storm.start()
+    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.append)
+    storm.join()
+    assert any(
+        re.fullmatch(r"learner [01] died \(its node is gone\); all learners go on from step 16 .*", n)
+        for n in notes(events)
+    )
+    assert result["env_steps"] == 64
+    assert [step for step, _ in memory.lines] == list(range(8, 65, 8))
