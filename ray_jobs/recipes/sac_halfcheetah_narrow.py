@@ -22,8 +22,8 @@ def recipe(
 ) -> Play:
     """In minutes: 60,000 steps, with an update for every two, of half the batch. sac_halfcheetah has the paper's million and its settings.
 
-    A random policy scores about -274 (30 episodes, standard error 10). Measured over seeds 0 to 2: 4342 to 5319. At 1 M steps the paper has about
-    10400, and Tianshou's mean over 10 seeds, of HalfCheetah-v3, is 12139.
+    A random policy scores about -274 (30 episodes, standard error 10). Measured over seeds 0 to 2: 4342 to 5319. At 1 M steps the paper has
+    about 10400, and Tianshou's mean over 10 seeds, of HalfCheetah-v3, is 12139.
 
     Args:
         steps: environment steps, over all runners.
