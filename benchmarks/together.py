@@ -1,17 +1,19 @@
 """Seeds trained together in one process beside the same trained one after the other, one thread each, alternating.
 
 `seed_updates_per_s` is of the time in updates, `seed_steps_per_s` of the whole training: environments, which are stepped seed by seed,
-gain nothing.
+gain nothing. `cpu_s_per_seed` is of whole trainings with their evaluation (of one episode), and knows no other process.
 
     python -m benchmarks.together --rounds 5
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
 
-CASES = ["dqn-64", "sac-64", "td3-64", "a2c-64", "ppo-64", "dqn-256", "sac-256"]
-APART = 3
+CASES = ["dqn-64", "sac-64", "td3-64", "a2c-64", "ppo-64", "dqn-256"]
+APART = 2
 """Seeds that are trained one after the other: enough for a rate."""
 
 
@@ -22,19 +24,20 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one measurement (default %(default)s)")
     args = parser.parse_args()
     report = Report("together", args.out)
-    ways = {f"{n} together": ("--seeds", str(n)) for n in args.seeds} | {"alone": ("--seeds", str(APART), "--apart")}
+    parts = {f"{case}, {n} seeds": (*case.split("-"), n) for case in args.cases for n in args.seeds}
 
-    for case in args.cases:
-        algorithm, _, width = case.partition("-")
+    for title, (algorithm, width, n) in parts.items():
+        ways = {"together": ("--seeds", str(n)), "one after the other": ("--seeds", str(APART), "--apart")}
+        common = (algorithm, "--width", width)
 
-        def once(name: str, seed: int, algorithm: str = algorithm, width: str = width) -> Row:
-            who = Contender(name, "reprise", "together.py", (algorithm, "--width", width, *ways[name]))
+        def once(name: str, seed: int, ways: Mapping = ways, common: tuple[str, ...] = common) -> Row:
+            who = Contender(name, "reprise", "together.py", (*common, *ways[name]))
             return measure(who.command(interpreter(who.peer, args.venvs)), ours=True, limit=args.limit)
 
-        report.part(case, list(ways), args.rounds, once)
-    for case in args.cases:
-        for key in ("seed_updates_per_s", "seed_steps_per_s"):
-            report.show(case, ["seed_updates_per_s", "seed_steps_per_s"], key)
+        report.part(title, list(ways), args.rounds, once)
+    for key in ("seed_updates_per_s", "seed_steps_per_s"):
+        for title in parts:
+            report.show(title, [key, "cpu_s_per_seed"], key)
 
 
 if __name__ == "__main__":

@@ -39,21 +39,21 @@ class Together:
     """
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        self.trainings = list(trainings)
-        first = self.trainings[0]
-        self.recipe, self.plan, self.algorithm = first.recipe, first.plan, first.recipe.algorithm
-        self.runners = [t.pool.runners[0] for t in self.trainings if isinstance(t.pool, Local)]
-        self.rngs = as_one([r.rng for r in self.runners])
+        self.recipe, self.plan = trainings[0].recipe, trainings[0].plan
+        self.algorithm = self.recipe.algorithm
         self.stats: dict[str, Tensor] = {}
         """Of the last update, [S] each."""
-        self.stack()
+        self.stack(trainings)
 
     @property
     def singles(self) -> list[Learner]:
         return [t.learner for t in self.trainings]
 
-    def stack(self) -> None:
-        """One learner of all seeds' numbers."""
+    def stack(self, trainings: Sequence[Training]) -> None:
+        """One learner of all these seeds' numbers."""
+        self.trainings = list(trainings)
+        self.runners = [t.pool.runners[0] for t in self.trainings if isinstance(t.pool, Local)]
+        self.rngs = as_one([r.rng for r in self.runners])
         singles, first = self.singles, self.singles[0]
         named = [dict(learner.actor.named_parameters()) for learner in singles]
         optimizers, leaves = {}, {}
@@ -200,15 +200,13 @@ class Together:
         """Go on without these."""
         if not ended:
             return
-        rest = [t for t in self.trainings if t not in ended]
-        kept = [i for i, t in enumerate(self.trainings) if t in rest]
-        for t in self.trainings:
-            if t not in rest:
-                t.pool.close()
+        kept = [i for i, t in enumerate(self.trainings) if t not in ended]
+        for t in ended:
+            t.pool.close()
+        self.stats = {k: x[kept] for k, x in self.stats.items()}
+        rest = [self.trainings[i] for i in kept]
         if rest:
-            stats = {k: x[kept] for k, x in self.stats.items()}
-            self.__init__(rest)  # type: ignore[misc]
-            self.stats = stats
+            self.stack(rest)
         else:
             self.trainings = []
 
