@@ -19,6 +19,7 @@ PATIENCE = 60.0
 """Seconds without a word of a group, after which the user is told so."""
 START_LIMIT = 600.0
 """Seconds that workers may take to start: a cluster may have to find a node for them."""
+BROKEN = "its connection is broken"
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
@@ -37,8 +38,8 @@ def cause(error: BaseException) -> str:
         return "its node ran out of memory"
     if "worker process has died" in said or "Worker exit" in said:
         return "its process ended"
-    if "is unavailable" in said:
-        return "its connection is broken"
+    if any(sign in said for sign in ("is unavailable", "Connection closed by peer", "Connection reset by peer")):
+        return BROKEN
     first = said.partition(". ")[0].rstrip(".")
     return f"{type(error).__name__}{': ' * bool(first)}{first[:200]}"
 
@@ -160,10 +161,11 @@ def deaths_to(mail: Any) -> Any:
     return Deaths()
 
 
-def first_death(died: Mapping[int, str]) -> tuple[int, str]:
-    """Whose death began it, and its cause: the others' errors are of having lost him."""
-    gone = {rank: why for rank, why in died.items() if why.startswith("its ")}
-    return next(iter((gone or died).items()))
+def who_died(died: Mapping[int, str], name: str) -> str:
+    """Whose death ended a group, and why, by the causes of its ranks; a survivor may only tell that another is gone."""
+    whole = {rank: why for rank, why in died.items() if why != BROKEN}
+    rank, why = next(iter((whole or died).items()))
+    return f"{name} {rank} died ({why})" if whole else f"a {name} died ({name} {rank} lost its connection)"
 
 
 def oversee(

@@ -6,6 +6,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.envs.failures import EnvironmentFailed
@@ -69,7 +70,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     run.status("running", at, steps)
     try:
         with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, noting(report), lambda: stop.is_set() or told_to_stop())
+            done = _train(run, spec, noting(report, run.path / "log.txt"), lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -96,12 +97,13 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         run.release()
 
 
-def noting(report: Report) -> Report:
-    """The same report, whose notes are also lines of the log, which is where stdout goes meanwhile."""
+def noting(report: Report, log: Path) -> Report:
+    """The same report, whose notes are also lines of the log."""
 
     def told(event: Event) -> None:
         if "note" in event:
-            print(f"{now()} {event['note']}", flush=True)
+            with contextlib.suppress(OSError), open(log, "a") as file:
+                file.write(f"{now()} {event['note']}\n")
         report(event)
 
     return told

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.on_ray import Lost, connect, deaths_to, first_death, mailbox, oversee
+from ray_jobs.on_ray import Lost, connect, deaths_to, mailbox, oversee, who_died
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.training import Recorder, Report, save
 
@@ -187,8 +187,7 @@ class Record:
     def on_died(self, content: Mapping[int, str]) -> None:
         if self.failed:
             return
-        rank, why = first_death(content)
-        self.deaths.append(f"learner {rank} died ({why})")
+        self.deaths.append(who_died(content, "learner"))
         if len(self.deaths) <= self.allowed:
             count = f"death {len(self.deaths)} of {self.allowed} allowed"
             self.report({"note": f"{self.deaths[-1]}; all learners go on from step {self.saved} ({count})"})

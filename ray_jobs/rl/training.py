@@ -189,6 +189,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors."""
         mine = {"learner": self.learner.state(), "ledger": asdict(self.ledger), "runners": frozen(self.pool.state())}
+        mine["logged"] = self.logged
         return {"step": self.ledger.steps, "learners": self.world.gather(mine)}
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -205,7 +206,7 @@ class Training:
         mine = states[self.world.rank]
         self.learner.load(mine["learner"])
         self.ledger = Ledger(**mine["ledger"])
-        self.logged = self.saved = self.ledger.steps
+        self.logged, self.saved = mine.get("logged", self.ledger.steps), self.ledger.steps
         self.told = (time.monotonic(), self.ledger.steps)
         if not self.pool.load(thawed(mine["runners"])):
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})

@@ -1,8 +1,10 @@
 """Training through the command line: what is killed resumes to the same bits, and what fails says why and loses nothing."""
 
 import errno
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -255,6 +257,43 @@ def test_a_killed_agent_resumes_to_the_same_bits(runners, tmp_path):
     assert "going on from step" in reprise("resume", killed)
     assert lines(killed) == lines(whole)
     assert equal(agent(killed), agent(whole))
+
+
+AGENTS = {
+    "dqn_cartpole": {"steps": 2400, "save_every": 480, "log_every": 240},
+    "a3c_cartpole": {"steps": 16000, "save_every": 3200, "log_every": 800},
+    "impala_cartpole": {"steps": 16000, "save_every": 3200, "log_every": 800},
+}
+"""Replay, Gradients and Stream; above is Fresh."""
+
+
+def killed_agent(recipe: str, out: Path, runners: int) -> None:
+    """An agent's run that was killed after its first checkpoint and before its last."""
+    settings = [w for k, v in AGENTS[recipe].items() for w in (f"--{k}", v)]
+    with start("train", recipe, *settings, "--eval_episodes", 2, "--runners", runners, "--out", out) as process:
+        wait_for(lambda: list((out / "checkpoints").glob("*.ckpt")) and len(lines(out)) >= 5, process)
+    assert not (out / "result.json").exists()
+
+
+@pytest.mark.parametrize("recipe", AGENTS)
+def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    launch(Spec(recipe, AGENTS[recipe] | {"eval_episodes": 2}, 0, Where(address="local"), str(whole)))
+    killed_agent(recipe, killed, 0)
+    resume(str(killed))
+    assert lines(killed) == lines(whole)
+    assert equal(agent(killed), agent(whole))
+
+
+def test_a_killed_agent_whose_runners_wait_for_nobody_goes_on(ray_cluster, tmp_path):
+    """To its last step, with every line of its metrics once; the log says from where."""
+    run = tmp_path / "run"
+    killed_agent("impala_cartpole", run, 2)
+    resume(str(run))
+    assert json.loads((run / "result.json").read_text())["metrics"]["env_steps"] >= 16000
+    steps = [line["step"] for line in lines(run)]
+    assert steps == sorted(set(steps)) and max(b - a for a, b in itertools.pairwise([0, *steps])) < 1200
+    assert re.search(r"^\S+ going on from step \d+$", (run / "log.txt").read_text(), re.MULTILINE)
 
 
 def test_an_agent_that_is_stopped_goes_on(tmp_path):

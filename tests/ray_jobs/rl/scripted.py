@@ -75,18 +75,17 @@ class Doomed(Count):
     """
 
     def __init__(self, node: str, mark: str, births: str, until: int) -> None:
-        import ray
-
         super().__init__()
         self.node, self.mark, self.births, self.until, self.steps = node, Path(mark), Path(births), until, 0
-        self.here = ray.get_runtime_context().get_node_id()
 
     def step(self, action):
+        import ray
+
         self.steps += 1
         if self.steps == 1:
             with self.births.open("a") as file:
-                file.write(f"{self.here}\n")
-        if self.steps == 10 and self.here == self.node:
+                file.write("born\n")
+        if self.steps == 10 and ray.get_runtime_context().get_node_id() == self.node:
             self.mark.touch()
             time.sleep(3600)
         while self.steps >= self.until and len(self.births.read_text().splitlines()) < 3:
