@@ -12,6 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+FUSED = getattr(torch, "_fused_adam_", None)
+"""The kernel of torch.optim.Adam(fused=True): a third of the formula's time."""
+
+
+def fusable(flat: Tensor) -> bool:
+    """Whether this torch has the kernel for a vector of this kind."""
+    return FUSED is not None and flat.device.type in ("cpu", "cuda") and flat.dtype in (torch.float32, torch.float64)
+
 
 class Adam:
     """What the runtime uses of a torch optimiser, with the state of torch.optim.Adam.
@@ -28,13 +36,22 @@ class Adam:
     def __init__(self, flat: Tensor, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self.param_groups: list[dict[str, Any]] = [{"params": [flat], "lr": lr, "betas": betas, "eps": eps}]
         self.steps, self.first, self.second = 0, torch.zeros_like(flat), torch.zeros_like(flat)
+        self.fused, self.count = fusable(flat), torch.zeros((), device=flat.device)
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the parameters by one step down their gradient."""
-        group = self.param_groups[0]
-        (flat,), (b1, b2) = group["params"], group["betas"]
         self.steps += 1
+        (self.by_kernel if self.fused else self.by_formula)(self.param_groups[0])
+
+    def by_kernel(self, group: Mapping[str, Any]) -> None:
+        (flat,), (b1, b2) = group["params"], group["betas"]
+        how = {"lr": group["lr"], "beta1": b1, "beta2": b2, "eps": group["eps"], "weight_decay": 0.0}
+        moments, count = ([self.first], [self.second], []), [self.count.fill_(self.steps)]
+        FUSED([flat], [flat.grad], *moments, count, **how, amsgrad=False, maximize=False)
+
+    def by_formula(self, group: Mapping[str, Any]) -> None:
+        (flat,), (b1, b2) = group["params"], group["betas"]
         self.first.lerp_(flat.grad, 1 - b1)
         self.second.mul_(b2).addcmul_(flat.grad, flat.grad, value=1 - b2)
         scale = (self.second / (1 - b2**self.steps)).sqrt_().add_(group["eps"])

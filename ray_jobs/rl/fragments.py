@@ -47,12 +47,16 @@ class Fragment(NamedTuple):
 def tensors(fragments: Sequence[Fragment], device: torch.device) -> Steps:
     """Fragments [T, B_i] side by side: [T, sum B_i], on the learner's device."""
     *columns, cuts = zip(*(f.steps for f in fragments), strict=True)
-    obs, action, reward, terminated, truncated = (torch.from_numpy(np.concatenate(c, 1)).to(device) for c in columns)
-    last = torch.from_numpy(np.concatenate(cuts, 0)[order_of_cuts([f.steps[4] for f in fragments])]).to(device)
-    extras = {
-        k: torch.from_numpy(np.concatenate([f.extras[k] for f in fragments], 1)).to(device) for k in fragments[0].extras
-    }
+    obs, action, reward, terminated, truncated = (torch.from_numpy(joined(c)).to(device) for c in columns)
+    order = order_of_cuts(columns[4]) if len(fragments) > 1 else slice(None)
+    last = torch.from_numpy(joined(cuts, 0)[order]).to(device)
+    extras = {k: torch.from_numpy(joined([f.extras[k] for f in fragments])).to(device) for k in fragments[0].extras}
     return Steps(as_float(obs), action, reward, terminated, truncated, as_float(last), extras)
+
+
+def joined(parts: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:
+    """Arrays side by side; one alone is not copied, unless it came from Ray's store, where nothing may be written."""
+    return parts[0] if len(parts) == 1 and parts[0].flags.writeable else np.concatenate(parts, axis)
 
 
 def as_float(x: Tensor) -> Tensor:

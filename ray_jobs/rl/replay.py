@@ -35,6 +35,15 @@ def columns(data: Steps) -> dict[str, Tensor]:
     return {"obs": data.obs[:-1], "next_obs": successors(data)} | plain | extras
 
 
+def spans(seen: int, n: int, rows: int) -> list[tuple[int, int, int]]:
+    """Where n new steps go in a ring that has had `seen`: (first row, first step, how many), for each run without a gap."""
+    skipped = max(0, n - rows)
+    row = (seen + skipped) % rows
+    before_end = min(n - skipped, rows - row)
+    parts = [(row, skipped, before_end), (0, skipped + before_end, n - skipped - before_end)]
+    return [part for part in parts if part[2]]
+
+
 class ReplayBuffer:
     """About the newest `plan.capacity` steps of `envs` environments.
 
@@ -64,19 +73,19 @@ class ReplayBuffer:
 
     def add(self, data: Steps, source: str = "") -> None:
         """Store all steps of a source's environments, over their oldest ones where the ring is full."""
-        new = {k: x[-self.rows :] for k, x in columns(data).items()}
-        n, wide = data.terminated.shape[0], data.terminated.shape[1]
+        n, wide = data.terminated.shape
         start = sum(b - a for a, b in self.place.values())
         first, last = self.place.setdefault(source, (start, start + wide))
-        row = torch.arange(n)[-self.rows :] + self.seen[first]
-        row = (row % self.rows).to(data.reward.device)
-        for k, x in new.items():
-            self.write(k, row, first, last, x)
+        parts = spans(int(self.seen[first]), n, self.rows)
+        for k, x in columns(data).items():
+            for row, begin, count in parts:
+                self.write(k, slice(row, row + count), first, last, x[begin : begin + count])
         self.seen[first:last] += n
         if self.priorities:
-            self.priorities.renew((row[:, None].cpu() * self.width + torch.arange(first, last)).flatten())
+            row = torch.cat([torch.arange(row, row + count) for row, _, count in parts])
+            self.priorities.renew((row[:, None] * self.width + torch.arange(first, last)).flatten())
 
-    def write(self, name: str, row: Tensor, first: int, last: int, x: Tensor) -> None:
+    def write(self, name: str, row: slice, first: int, last: int, x: Tensor) -> None:
         """Keep x [T, B, ...] in these rows, in the columns first .. last-1."""
         if name not in self.data:
             self.data[name] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
@@ -108,6 +117,9 @@ class ReplayBuffer:
 
     def draw(self, rng: torch.Generator, length: int = 1) -> tuple[Tensor, Tensor]:
         """Columns and ages [batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
+        if self.width == 1:
+            at = self.places(max(0, min(int(self.seen), self.rows) - length + 1), rng)
+            return torch.zeros_like(at), at
         there = (self.filled - length + 1).clamp(min=0)
         ends = there.cumsum(0)
         at = self.places(int(ends[-1]), rng)
@@ -136,8 +148,7 @@ class ReplayBuffer:
         first = last = self.at(column, age)
         reward, factor = self.take("reward", first), self.gamma
         discount = torch.full(first.shape, self.gamma, device=reward.device)
-        if self.plan.n_step > 1:
-            going = ~(self.take("terminated", first) | self.take("truncated", first))
+        going = ~(self.take("terminated", first) | self.take("truncated", first)) if self.plan.n_step > 1 else None
         for k in range(1, self.plan.n_step):
             going = going & (age + k < self.filled[column]).to(going.device)
             there = torch.where(going.to(last.device), self.at(column, age + k), last)

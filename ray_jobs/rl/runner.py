@@ -57,12 +57,20 @@ class Actor(nn.Module):
     def __init__(self, agent: nn.Module, norm: Moments | None) -> None:
         super().__init__()
         self.agent, self.norm = agent, norm
+        self.kept: list[Tensor] = []
+        self.vector: np.ndarray | None = None
 
     def tensors(self) -> list[Tensor]:
         """The floats that it acts by: all of the agent's, or those of its part `acting` where it names one."""
-        parts = [getattr(self.agent, "acting", self.agent), *([self.norm] if self.norm else [])]
-        kept = [x for part in parts for x in part.state_dict(keep_vars=True).values() if x.dtype == torch.float32]
-        return [x.detach() for x in kept]
+        if not self.kept:  # the same tensors, whatever they hold, until the module moves to another device
+            parts = [getattr(self.agent, "acting", self.agent), *([self.norm] if self.norm else [])]
+            found = (x for part in parts for x in part.state_dict(keep_vars=True).values())
+            self.kept = [x for x in found if x.dtype == torch.float32]
+        return [x.detach() for x in self.kept]
+
+    def _apply(self, *how: Any, **more: Any) -> Actor:
+        self.kept, self.vector = [], None
+        return super()._apply(*how, **more)
 
     def pack(self) -> np.ndarray:
         """Its numbers as one vector [P] float32."""
@@ -70,9 +78,17 @@ class Actor(nn.Module):
 
     def unpack(self, flat: np.ndarray) -> None:
         """Take over another's numbers."""
-        mine = self.tensors()
-        for x, new in zip(mine, torch.tensor(flat).split([x.numel() for x in mine]), strict=True):
-            x.copy_(new.view_as(x))
+        if self.vector is None:
+            self.vector = self.bound()
+        np.copyto(self.vector, flat)
+
+    @torch.inference_mode(False)
+    def bound(self) -> np.ndarray:
+        """One vector of which its numbers become views, so that new ones are a single copy."""
+        whole = torch.cat([x.flatten() for x in self.tensors()])
+        for x, part in zip(self.kept, whole.split([x.numel() for x in self.kept]), strict=True):
+            x.data = part.view_as(x)
+        return whole.numpy()
 
 
 def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> Actor:

@@ -33,7 +33,7 @@ class StackedBuffer(ReplayBuffer):
         for single, part in zip(self.singles, x.chunk(len(self.singles)), strict=True):
             single.data[name] = part
 
-    def write(self, name: str, row: Tensor, first: int, last: int, x: Tensor) -> None:
+    def write(self, name: str, row: slice, first: int, last: int, x: Tensor) -> None:
         """x [T, B, ...] of each seed."""
         x, n = every(x), len(self.singles)
         if name not in self.data:
