@@ -20,6 +20,10 @@ class EnvironmentFailed(RuntimeError):
     """An environment raised or did not answer: one sentence names it, the step and the reason."""
 
 
+on_hang: Callable[[EnvironmentFailed], None] | None = None
+"""What to do about environments that hang beside the main thread, where no alarm can interrupt them: to end the process, say."""
+
+
 class Watched:
     """Environments as they are, but for what they fail with.
 
@@ -60,10 +64,11 @@ class Watched:
         """Nothing in here may hang: a step of `limit` seconds or more fails, at the latest when it has taken twice that.
 
         The alarm is set once, not for each step, and rings every `limit` seconds; whoever has not moved between two of them hangs.
-        It works in the main thread alone, and cannot interrupt C code that never returns; elsewhere this does nothing.
+        It works in the main thread alone, and cannot interrupt C code that never returns; elsewhere `on_hang` is told, if it is set.
         """
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-            yield
+            with self.seen_from_outside(limit):
+                yield
             return
         before = -1
 
@@ -82,6 +87,27 @@ class Watched:
             set_handler(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
             if left:  # somebody else's alarm, of which time has passed
                 signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-3), interval)
+
+    @contextmanager
+    def seen_from_outside(self, limit: float) -> Iterator[None]:
+        """A thread tells `on_hang` of steps that hang."""
+        if on_hang is None:
+            yield
+            return
+        over = threading.Event()
+
+        def watch() -> None:
+            before = -1
+            while not over.wait(limit):
+                if self.steps == before and on_hang:
+                    on_hang(self.failed(f"did not answer within {limit:g} s"))
+                before = self.steps
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def state(self) -> bytes | None:
         return self.env.state()

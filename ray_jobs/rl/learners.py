@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.on_ray import Lost, connect, deaths_to, mailbox, oversee, who_died
 from ray_jobs.recipe import UsageError
@@ -90,20 +91,29 @@ def worker(config: dict[str, Any]) -> None:
     sender = Sender(mail, rank)
     sender.send("begins", kept["save"][0] if kept["save"] else 0)
     world = Grouped(generator(config["seed"], rank), device)
-    training = prepare(
-        config["recipe"],
-        config["seed"],
-        world,
-        config["runners"],
-        sender,
-        sender.report,
-        sender.should_stop,
-        str(device),
-    )
+
+    def tell(error: Exception) -> None:
+        ray.get(mail.put.remote({"failed": (type(error), str(error))}))
+
+    def end(error: EnvironmentFailed) -> None:
+        tell(error)
+        os._exit(1)
+
+    failures.on_hang = end  # Ray Train runs this function beside the main thread
     try:
+        training = prepare(
+            config["recipe"],
+            config["seed"],
+            world,
+            config["runners"],
+            sender,
+            sender.report,
+            sender.should_stop,
+            str(device),
+        )
         result = training.go(kept["save"] and kept["save"][1])
     except (FloatingPointError, UsageError, EnvironmentFailed, Lost) as error:
-        ray.get(mail.put.remote({"failed": (type(error), str(error))}))
+        tell(error)
         raise
     if rank == 0:
         ray.get(mail.put.remote({"result": result}))
@@ -117,13 +127,13 @@ def group(
     resume: Mapping[str, Any] | None,
     report: Report,
     should_stop: Callable[[], bool],
-    failures: int,
+    allowed: int,
 ) -> dict[str, float]:
     """Train with several learners in one Ray Train group; this process records what the first of them says.
 
     Raises:
         FloatingPointError, UsageError, EnvironmentFailed: as `runtime.play`, on any of the learners.
-        Lost: learners died more often than `failures` allows, or found no place.
+        Lost: learners died more often than is `allowed`, or found no place.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -138,11 +148,11 @@ def group(
         run_config=RunConfig(
             name="learners",
             storage_path=os.path.abspath(folder),
-            failure_config=FailureConfig(max_failures=failures),
+            failure_config=FailureConfig(max_failures=allowed),
             callbacks=[deaths_to(mail)],
         ),
     )
-    record = Record(run, report, failures, resume["step"] if resume else 0)
+    record = Record(run, report, allowed, resume["step"] if resume else 0)
     ended = oversee(trainer, mail, record.hear, report, should_stop)
     if record.failed:
         kind, why = record.failed

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed, Watched
 from ray_jobs.envs.vector import Rows, vector
 from ray_jobs.group import Failed
@@ -147,3 +148,16 @@ def test_on_ray_an_environment_that_always_fails_is_given_up_with_its_sentence(w
     hopeless = Play(Still(horizon=8), SCRIPTED + "Raises", steps=64, envs=1, env_options={"what": what})
     with pytest.raises(EnvironmentFailed, match=f"Raises failed with .*{says} of runner 0"):
         runtime.play(hopeless, seed=0, run=Memory(), runners=1)
+
+
+def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
+    """As in a learner of a group, whose process then ends."""
+    heard, r = [], runner("Hangs")
+    told = threading.Event()
+    monkeypatch.setattr(failures, "on_hang", lambda error: (heard.append(str(error)), told.set()))
+    monkeypatch.setattr("tests.ray_jobs.rl.scripted.time.sleep", lambda seconds: told.wait(60))
+    thread = threading.Thread(target=sample, args=(r, 4))
+    thread.start()
+    thread.join()
+    said = "The environment tests.ray_jobs.rl.scripted:Hangs did not answer within 0.05 s, at step 3 of runner 3."
+    assert set(heard) == {said}

@@ -68,6 +68,15 @@ class Deadly(Count):
         return super().step(action)
 
 
+class Mortal(Count):
+    """Each of its processes dies at the second step."""
+
+    def step(self, action):
+        if self.t == 1:
+            os._exit(1)
+        return super().step(action)
+
+
 class Doomed(Count):
     """Hangs in its tenth step where it plays on `node`, having made the file `mark`.
 

@@ -53,3 +53,11 @@ def test_the_evaluation_uses_what_training_learned():
     actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
     assert actor["norm.count"] == 512
     assert (actor["norm.scale"] != 1).all()
+
+
+def test_returns_of_a_column_that_begins_anew_begin_at_nothing():
+    scale, reward, never = RewardScale(0.5), torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool)
+    scale.restart("a", torch.tensor([True, True]))
+    assert scale.returns("a", reward, never).tolist() == [[1, 1]]
+    scale.restart("a", torch.tensor([False, True]))
+    assert scale.returns("a", reward, never).tolist() == [[1.5, 1]]

@@ -1,10 +1,14 @@
 """Where runners run must not change what they compute; one that dies is replaced, and training goes on."""
 
 import dataclasses
+import os
+import re
+import signal
 
 import pytest
 import torch
 
+from ray_jobs.on_ray import Lost
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import pools, runtime
 from ray_jobs.rl.algorithm import Alone
@@ -78,9 +82,13 @@ def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
 def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(pools, "CALL_LIMIT", 2.0)
     options = {"mark": str(tmp_path / "died"), "how": how}
-    plan = recipe(algorithm, SCRIPTED + "Deadly", env_options=options, envs=2, steps=64)
-    result = runtime.play(plan, seed=0, run=Memory(), runners=2)
+    plan = recipe(algorithm, SCRIPTED + "Deadly", env_options=options, envs=2, steps=64, save_every=8)
+    events = []
+    result = runtime.play(plan, seed=0, run=Memory(), runners=2, report=events.append)
     assert (tmp_path / "died").exists()
+    [said] = [e["note"] for e in events if "note" in e]
+    why = r"gave no answer for 2 s" if how == "hang" else r"died \(its process ended\)"
+    assert re.fullmatch(rf"Runner [01] {why}; a new one plays in its place\.", said)
     assert result["runner_deaths"] == 1
     assert result["env_steps"] == 64
 
@@ -109,3 +117,56 @@ def test_a_runner_that_cannot_be_made_says_why(ray_cluster, tmp_path):
     plan = recipe(SMALL["ppo"], SCRIPTED + "Scarce", env_options={"mark": str(tmp_path / "made")}, envs=1)
     with pytest.raises(UsageError, match=r"^There is one world only\.$"):
         runtime.play(plan, seed=0, run=Memory(), runners=1)
+
+
+def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, monkeypatch):
+    monkeypatch.setattr(pools, "GIVE_UP", 2)
+    plan, notes = recipe(SMALL["ppo"], SCRIPTED + "Mortal", envs=1), []
+    said = r"^Runner 0 died \(its process ended\), 2 times in a row: see Ray's log of it, or try --runners 0\.$"
+    with pytest.raises(Lost, match=said):
+        runtime.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
+    assert len(notes) == 1
+
+
+def pool_of(n: int, report) -> pools.Remote:
+    return pools.Remote(runtime.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
+
+
+def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
+    """Its place in the checkpoint is empty; what goes on from it plays other numbers there."""
+    notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
+    pool, weights = pool_of(2, notes.append), runtime.untrained(plan, 0).pack()
+    process = ray_cluster.get(pool.runners[1].__ray_call__.remote(lambda runner: os.getpid()))
+    try:
+        first = pool.sample(weights, 0, 4)
+        os.kill(process, signal.SIGKILL)
+        states = pool.state()
+        assert [s["runner"] is None for s in states] == [False, True]
+        assert [s["life"] for s in states] == [0, 1]
+        assert [e["note"] for e in notes] == ["Runner 1 died (its process ended); a new one plays in its place."]
+        other = pool_of(2, notes.append)
+        assert other.load(states)
+        assert [f.begins for f in other.sample(weights, 0, 4)] == [False, True]
+        assert [f.begins for f in pool.sample(weights, 0, 4)] == [False, True]
+        assert all(f.begins for f in first)
+        other.close()
+    finally:
+        pool.close()
+
+
+def test_a_runner_without_a_place_is_told_of_and_given_up(ray_cluster, monkeypatch):
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    monkeypatch.setattr(pools, "PATIENCE", 0.2)
+    monkeypatch.setattr(pools, "START_LIMIT", 0.7)
+    everything = placement_group([{"CPU": 4}])
+    ray_cluster.get(everything.ready())
+    notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count", envs=1)
+    try:
+        with pytest.raises(
+            Lost, match=r"^Runner 0 found no free CPU on the cluster within 1 s: make room and resume, or"
+        ):
+            runtime.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
+    finally:
+        remove_placement_group(everything)
+    assert re.fullmatch(r"Runner 0 has waited \d+ s for a free CPU on the cluster\.", notes[-1]["note"])

@@ -146,3 +146,27 @@ def test_new_steps_are_as_likely_as_the_worst_known_one():
     leaves = kept.priorities.tree[kept.priorities.size :][:16]
     assert (leaves[8:] == leaves.max()).all()
     assert leaves.max() == pytest.approx(50.0, rel=1e-4)
+
+
+def test_what_comes_after_a_cut_is_no_part_of_what_came_before():
+    """Another runner took over column 1: it is cut after step 6, where step 100 follows; column 0 is whole."""
+    kept = buffer(40, envs=2, batch=4000, n_step=3)
+    kept.add(fragment(0, 7, envs=2, ends={2: "terminated"}), "a")
+    kept.cut("a", torch.tensor([False, True]))
+    kept.add(fragment(100, 4, envs=2), "a")
+    drawn = kept.sample(rng())
+    for column, steps, bootstraps in ((0, 3, 103.0), (1, 1, 7.0)):  # at 6, which nothing but the cut can end
+        here = (drawn.obs == torch.tensor([6.0, column])).all(1)
+        assert here.any()
+        expected = 7.0 + (0.9 * 101 + 0.81 * 102 if steps == 3 else 0.0)
+        torch.testing.assert_close(drawn.reward[here], torch.full((int(here.sum()),), expected))
+        torch.testing.assert_close(drawn.discount[here], torch.full((int(here.sum()),), 0.9**steps))
+        assert (drawn.next_obs[here][:, 0] == (102.0 if steps == 3 else bootstraps)).all()
+
+
+def test_a_cut_before_anything_or_after_a_true_end_changes_nothing():
+    kept = buffer(40)
+    kept.cut("a", torch.tensor([True]))
+    kept.add(fragment(0, 3, ends={2: "terminated"}), "a")
+    kept.cut("a", torch.tensor([True]))
+    assert kept.data["terminated"][2] and not kept.data["truncated"].any()

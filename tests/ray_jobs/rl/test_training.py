@@ -256,3 +256,17 @@ def test_reflection_sees_what_the_last_updates_saw():
 def test_nothing_can_be_normalised_where_steps_stay():
     with pytest.raises(UsageError, match="Slope's runners send gradients and no steps"):
         runtime.play(recipe(Slope(), normalize_obs=True), seed=0, run=Memory())
+
+
+def test_what_another_runner_plays_is_not_what_came_next():
+    """Its first steps end what is replayed before them, and returns that scale rewards begin again."""
+    t = training(recipe(ALGORITHMS["dqn"], normalize_reward=True), Memory())
+    weights = t.learner.actor.pack()
+    first, second = (t.pool.sample(weights, 0, 2) for _ in range(2))
+    t.learner.learn(first, 8)
+    going = ~t.learner.buffer.data["terminated"][1]
+    t.learner.learn([f._replace(begins=True) for f in second], 16)
+    assert torch.equal(
+        t.learner.buffer.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
+    )
+    assert (t.learner.scale.running["0"] <= 1 + ALGORITHMS["dqn"].gamma).all()

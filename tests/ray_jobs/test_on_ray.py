@@ -1,0 +1,135 @@
+"""A group of workers seen through to its end, whatever becomes of it; what Ray says of deaths, in few words."""
+
+import threading
+
+import pytest
+
+from ray_jobs import on_ray
+from ray_jobs.on_ray import Lost, Mailbox, cause, oversee, who_died
+from ray_jobs.rl.learners import Record
+from tests.ray_jobs.rl.scripted import Memory
+
+
+class Handle:
+    """A mailbox as Ray's actors are called: `mail.put.remote(...)`, in this process."""
+
+    def __init__(self, kept=None) -> None:
+        self.box = Mailbox(kept)
+
+    def __getattr__(self, name):
+        return type("Method", (), {"remote": staticmethod(getattr(self.box, name))})
+
+
+class Trainer:
+    """Does what it is told, then waits until the test is over."""
+
+    def __init__(self, *events: dict, mail: Handle, ends: bool = False) -> None:
+        self.events, self.mail, self.ends, self.over = events, mail, ends, threading.Event()
+
+    def fit(self) -> None:
+        for event in self.events:
+            self.mail.put.remote(event)
+        if not self.ends:
+            self.over.wait(60)
+
+
+@pytest.fixture()
+def here(monkeypatch):
+    """Ray's `get` of what was answered in this process."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(on_ray, "PATIENCE", 0.3)
+
+
+def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception | None, list[str], Record]:
+    notes: list[dict] = []
+    record = Record(Memory(), notes.append, 1, 0)
+    try:
+        ended = oversee(trainer, trainer.mail, record.hear, notes.append, should_stop)
+    finally:
+        trainer.over.set()
+    return ended, [n["note"] for n in notes], record
+
+
+@pytest.mark.parametrize(
+    "events", [(), ({"begins": (0,)}, {"died": {1: "its node is gone"}})], ids=["begin", "begin again"]
+)
+def test_a_group_without_a_place_is_told_of_and_given_up(events, here, monkeypatch):
+    monkeypatch.setattr(on_ray, "START_LIMIT", 0.7)
+    trainer = Trainer(*events, mail=Handle())
+    ended, notes, _ = seen_through(trainer)
+    assert isinstance(ended, Lost)
+    assert str(ended) == "The workers found no place on the cluster within 1 s: make room, and resume."
+    assert "has the cluster room for them?" in notes[-1]
+    assert trainer.mail.box.stop, "who begins after all stops at once"
+
+
+def test_a_group_that_works_without_a_word_is_not_given_up(here, monkeypatch):
+    """It ends by itself when it has been asked ten times, long after that limit."""
+    monkeypatch.setattr(on_ray, "START_LIMIT", 0.4)
+    trainer, asked = Trainer({"begins": (0,)}, mail=Handle()), []
+
+    def should_stop() -> bool:
+        asked.append(True)
+        if len(asked) == 10:
+            trainer.over.set()
+        return False
+
+    ended, notes, _ = seen_through(trainer, should_stop)
+    assert ended is None
+    assert notes
+
+
+def test_who_is_told_to_stop_does_not_wait_for_a_place(here):
+    ended, _, record = seen_through(Trainer(mail=Handle()), lambda: True)
+    assert ended is None and record.result is None
+
+
+def test_every_death_is_a_note_and_metrics_that_come_again_are_there_once(here):
+    events = (
+        {"begins": (0,)}, {"log": (8, {"x": 1})}, {"save": (8, {})}, {"log": (16, {"x": 2})},
+        {"died": {0: on_ray.BROKEN, 1: "its process ended"}}, {"begins": (8,)}, {"log": (16, {"x": 3})},
+    )  # fmt: skip
+    _, notes, record = seen_through(Trainer(*events, mail=Handle(), ends=True))
+    assert notes == ["learner 1 died (its process ended); all learners go on from step 8 (death 1 of 1 allowed)"]
+    assert record.run.lines == [(8, {"x": 1}), (16, {"x": 3})]
+
+
+def test_deaths_beyond_what_is_allowed_end_it_with_one_sentence(here):
+    died = {"died": {0: "its node is gone"}}
+    _, notes, record = seen_through(Trainer({"save": (8, {})}, died, died, mail=Handle(), ends=True))
+    assert len(notes) == 1
+    said = "Learners died 2 times, more often than --max_failures allows; at last learner 0 died (its node is gone): "
+    assert str(record.last(RuntimeError())) == said + "'reprise resume' goes on from step 8."
+
+
+def test_a_full_disk_ends_no_group(here):
+    class Full(Memory):
+        def save(self, step, state):
+            raise OSError(28, "No space left on device")
+
+    notes: list[dict] = []
+    record = Record(Full(), notes.append, 3, 0)
+    record.hear({"save": (8, {})})
+    assert "checkpoint of step 8 could not be written (No space left" in notes[0]["note"]
+    assert record.saved == 8, "the group itself goes on from it all the same"
+
+
+@pytest.mark.parametrize(
+    ("said", "brief"),
+    [
+        ("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR", "its process ended"),
+        ("The actor died because its node has died. Node Id: 66e9\n\tthe node was terminated", "its node is gone"),
+        ("The actor 9a11 is unavailable: RpcError", on_ray.BROKEN),
+        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:924", on_ray.BROKEN),
+        ("Task was killed due to the node running low on memory.", "its node ran out of memory"),
+        ("No such\nthing. And more", "RuntimeError: No such thing"),
+    ],
+)
+def test_causes_in_few_words(said, brief):
+    assert cause(RuntimeError(said)) == brief
+
+
+def test_survivors_do_not_stand_for_the_dead():
+    assert who_died({0: on_ray.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
+    assert who_died({0: on_ray.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
