@@ -1,9 +1,9 @@
-"""Updates and environment steps per second of A2C, DQN, SAC and TD3 beside stable-baselines3, one thread each, alternating.
+"""Updates and environment steps per second of A2C, DQN, SAC and TD3 beside stable-baselines3, and of SAC beside RLlib; one thread each.
 
 The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
-greedy return over 100 episodes is beside the rate, so that speed is not bought with learning.
+greedy return over 100 episodes is beside the rate, so that speed is not bought with learning. RLlib's SAC is measured over fewer steps.
 
-    python -m benchmarks.rl_speed --rounds 3
+    python -m benchmarks.rl_speed --rounds 2
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ from benchmarks.peers.workloads import WORK
 CONTENDERS = {
     "Reprise": Contender("Reprise", "reprise", "speed.py"),
     "SB3": Contender("SB3", "stable_baselines3", "speed.py"),
+    "RLlib": Contender("RLlib", "rllib", "speed.py"),
 }
+BESIDE = {"sac": ["Reprise", "SB3", "RLlib"]}
+"""Who is measured, where it is not us and SB3 alone."""
+
+
+def contenders(algorithm: str) -> list[str]:
+    return BESIDE.get(algorithm, ["Reprise", "SB3"])
 
 
 def main() -> None:
-    parser = arguments(__doc__ or "", rounds=3)
+    parser = arguments(__doc__ or "", rounds=2)
     parser.add_argument("--algorithms", nargs="*", choices=list(WORK), default=list(WORK))
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one measurement (default %(default)s)")
     args = parser.parse_args()
+    for name in {name for algorithm in args.algorithms for name in contenders(algorithm)}:
+        interpreter(CONTENDERS[name].peer, args.venvs)
     report = Report("rl_speed", args.out)
 
     for algorithm in args.algorithms:
@@ -31,7 +40,7 @@ def main() -> None:
             command = [*who.command(interpreter(who.peer, args.venvs)), algorithm, "--seed", str(seed)]
             return measure(command, ours=who.peer == "reprise", limit=args.limit)
 
-        report.part(algorithm, list(CONTENDERS), args.rounds, once)
+        report.part(algorithm, contenders(algorithm), args.rounds, once)
     for algorithm in args.algorithms:
         report.show(algorithm, ["env_steps_per_s", "updates_per_s", "return"], "updates_per_s")
 

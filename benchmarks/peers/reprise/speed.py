@@ -20,9 +20,8 @@ class Nothing:
 
 def algorithm(name: str, w: dict):
     if name == "a2c":
-        return A2C(
-            horizon=w["horizon"], lr=w["lr"], anneal=False, gamma=w["gamma"], entropy_weight=0.0, width=w["width"]
-        )
+        plain = {"anneal": False, "entropy_weight": 0.0, "eps": 1e-5}  # as the peer's defaults
+        return A2C(horizon=w["horizon"], lr=w["lr"], gamma=w["gamma"], width=w["width"], **plain)
     kept = ("lr", "batch", "capacity", "warmup", "gamma", "every", "updates", "width")
     common = {k: w[k] for k in kept}
     if name == "dqn":  # the peer copies the network every 10 steps, of which there are none within a round of updates
