@@ -20,6 +20,56 @@ class EnvironmentFailed(RuntimeError):
     """An environment raised or did not answer: one sentence names it, the step and the reason."""
 
 
+@contextmanager
+def alarmed(limit: float, count: Callable[[], int], failed: Callable[[], EnvironmentFailed]) -> Iterator[None]:
+    """As `Watched.within`, of whatever is counted; what does not count at all has at least `limit` seconds."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        with seen_from_outside(limit, count, failed):
+            yield
+        return
+    before = -1
+
+    def ring(number: int, frame: Any) -> None:
+        nonlocal before
+        if count() == before:
+            raise failed()
+        before = count()
+
+    begun, handler = time.monotonic(), set_handler(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, limit, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_handler(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
+        if left:  # somebody else's alarm, of which time has passed
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-3), interval)
+
+
+@contextmanager
+def seen_from_outside(
+    limit: float, count: Callable[[], int], failed: Callable[[], EnvironmentFailed]
+) -> Iterator[None]:
+    """A thread tells `on_hang`."""
+    if on_hang is None:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        before = -1
+        while not over.wait(limit):
+            if count() == before and on_hang:
+                on_hang(failed())
+            before = count()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 on_hang: Callable[[EnvironmentFailed], None] | None = None
 """What to do about environments that hang beside the main thread, where no alarm can interrupt them: to end the process, say."""
 
@@ -66,48 +116,8 @@ class Watched:
         The alarm is set once, not for each step, and rings every `limit` seconds; whoever has not moved between two of them hangs.
         It works in the main thread alone, and cannot interrupt C code that never returns; elsewhere `on_hang` is told, if it is set.
         """
-        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-            with self.seen_from_outside(limit):
-                yield
-            return
-        before = -1
-
-        def ring(number: int, frame: Any) -> None:
-            nonlocal before
-            if self.steps == before:
-                raise self.failed(f"did not answer within {limit:g} s")
-            before = self.steps
-
-        begun, handler = time.monotonic(), set_handler(signal.SIGALRM, ring)
-        left, interval = signal.setitimer(signal.ITIMER_REAL, limit, limit)
-        try:
+        with alarmed(limit, lambda: self.steps, lambda: self.failed(f"did not answer within {limit:g} s")):
             yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            set_handler(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
-            if left:  # somebody else's alarm, of which time has passed
-                signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-3), interval)
-
-    @contextmanager
-    def seen_from_outside(self, limit: float) -> Iterator[None]:
-        """A thread tells `on_hang` of steps that hang."""
-        if on_hang is None:
-            yield
-            return
-        over = threading.Event()
-
-        def watch() -> None:
-            before = -1
-            while not over.wait(limit):
-                if self.steps == before and on_hang:
-                    on_hang(self.failed(f"did not answer within {limit:g} s"))
-                before = self.steps
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
 
     def state(self) -> bytes | None:
         return self.env.state()

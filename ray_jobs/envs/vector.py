@@ -17,10 +17,13 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from ray_jobs.envs.atari import Atari
+from ray_jobs.envs.failures import EnvironmentFailed, alarmed
 from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.pickles import pickled, unpickled
 from ray_jobs.envs.steps import Moved, Vector
 
+BIRTH_LIMIT = 60.0
+"""Seconds that making environments may take; twice that at most."""
 EXTRAS = {
     "ale_py": "atari",
     "gymnasium.envs.box2d": "box2d",
@@ -50,19 +53,26 @@ class Rows:
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         for i, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
-            self.obs[i] = env.reset(seed=seed)[0]
+            self.see(i, env.reset(seed=seed)[0])
             env.action_space.seed(seed)
         return self.obs.copy()
 
     def step(self, action: np.ndarray) -> Moved:
         reward, terminated, truncated = np.empty(len(self.envs)), *np.zeros((2, len(self.envs)), bool)
         for i, env in enumerate(self.envs):
-            self.obs[i], reward[i], terminated[i], truncated[i], _ = env.step(action[i])
+            obs, reward[i], terminated[i], truncated[i], _ = env.step(action[i])
+            self.see(i, obs)
         return Moved(self.obs.copy(), reward, terminated, truncated)
+
+    def see(self, row: int, obs: Any) -> None:
+        """Numpy would spread what is too small over the whole row."""
+        if np.shape(obs) != self.obs.shape[1:]:
+            raise ValueError(f"an observation of shape {np.shape(obs)} in a space of shape {self.obs.shape[1:]}")
+        self.obs[row] = obs
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
         for i in np.flatnonzero(rows):
-            self.obs[i] = self.envs[i].reset()[0]
+            self.see(i, self.envs[i].reset()[0])
         return self.obs.copy()
 
     def state(self) -> bytes | None:
@@ -190,7 +200,17 @@ def vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
 
     Raises:
         ValueError: there is no such environment, a package is missing, or an option or space does not fit.
+        EnvironmentFailed: making it raised, or hangs.
     """
+    with alarmed(
+        BIRTH_LIMIT,
+        lambda: 0,
+        lambda: EnvironmentFailed(f"The environment {env} was not made within {BIRTH_LIMIT:g} s."),
+    ):
+        return _vector(env, n, options)
+
+
+def _vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
     spec = registered(env)
     native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
     try:
@@ -202,6 +222,13 @@ def vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
         return copies(env, [make() for _ in range(n)])
     except TypeError as error:
         raise ValueError(f"The environment {env} does not take the options {dict(options)}: {error}.") from None
+    except ImportError as error:
+        raise ValueError(lacking(env, env, error)) from None
+    except (ValueError, EnvironmentFailed):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentFailed(f"The environment {env} could not be made: {type(error).__name__}: {said}.") from error
 
 
 def copies(env: str, made: Sequence[Any]) -> Vector:

@@ -6,12 +6,14 @@ samples brings the generator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Replay, Steps, Transitions, cut_successors
 from ray_jobs.rl.priorities import Priorities
 from ray_jobs.rl.stacked import stacked
@@ -88,8 +90,24 @@ class ReplayBuffer:
     def write(self, name: str, row: slice, first: int, last: int, x: Tensor) -> None:
         """Keep x [T, B, ...] in these rows, in the columns first .. last-1."""
         if name not in self.data:
-            self.data[name] = x.new_zeros((self.rows, self.width, *x.shape[2:]))
+            self.data[name] = self.room(x)
         self.data[name][row, first:last] = x
+
+    def room(self, like: Tensor) -> Tensor:
+        """Zeros [rows, envs, ...] for what is kept of one kind.
+
+        Raises:
+            UsageError: there is no memory for them.
+        """
+        shape = (self.rows, self.width, *like.shape[2:])
+        try:
+            return like.new_zeros(shape)
+        except RuntimeError:
+            need = math.prod(shape) * like.element_size() / 1e9
+            raise UsageError(
+                f"To replay {self.rows * self.width:,} steps takes {need:,.0f} GB for one of their parts alone, "
+                "and there is not as much memory: take a smaller capacity."
+            ) from None
 
     def cut(self, source: str, columns: Tensor) -> None:
         """End the last episodes of a source's columns [B] bool: what will be added is not what came next."""

@@ -152,7 +152,7 @@ class EnvRunner:
         """Play `horizon` steps with the weights.
 
         Raises:
-            FloatingPointError: an observation or a reward is not finite.
+            FloatingPointError: an observation, an action or a reward is not finite.
             EnvironmentFailed: the environments raised or hang.
         """
         if version != self.version:
@@ -171,7 +171,7 @@ class EnvRunner:
                     last.append(moved.obs[moved.truncated])
         obs, *columns = (np.stack(x) for x in zip(*rows, strict=True))
         obs, cut = np.concatenate([obs, self.obs[None]]), np.concatenate(last) if last else self.obs[:0]
-        self.check(obs, columns[1])
+        self.check(obs, *columns[:2])
         columns[1] = columns[1].astype(np.float32)
         beside = {k: np.stack([e[k] for e in extras]) for k in extras[0]}
         stepping = time.perf_counter() - start - acting
@@ -194,14 +194,20 @@ class EnvRunner:
             self.obs = self.env.restart(boundary)
         return moved
 
-    def check(self, obs: np.ndarray, reward: np.ndarray) -> None:
-        for name, x in (("observation", obs), ("reward", reward)):
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                t = self.env.steps - len(reward) + int(np.argwhere(~np.isfinite(x))[0][0])
-                where = f"at step {t} of runner {self.casting.index}"
-                raise FloatingPointError(
-                    f"The environment {self.casting.env} gave a {name} that is not finite, {where}: bound what it returns."
-                )
+    def check(self, obs: np.ndarray, action: np.ndarray, reward: np.ndarray) -> None:
+        """Name whoever was the first to bring a number that is not finite: what it leads to is not to blame."""
+        seen = {"an observation": obs, "an action": action, "a reward": reward}
+        seen = {name: x for name, x in seen.items() if x.dtype.kind == "f"}
+        if all(np.isfinite(x).all() for x in seen.values()):
+            return
+        firsts = {name: np.argwhere(~np.isfinite(x))[:1, 0].tolist() for name, x in seen.items()}
+        t, name = min(((at[0], name) for name, at in firsts.items() if at), key=lambda found: found[0])
+        where = f"not finite, at step {self.env.steps - len(reward) + t} of runner {self.casting.index}"
+        if name == "an action":
+            raise FloatingPointError(f"The policy's action is {where}: try a smaller lr.")
+        raise FloatingPointError(
+            f"The environment {self.casting.env} gave {name} that is {where}: bound what it returns."
+        )
 
     def state(self) -> dict[str, Any]:
         """All there is to go on from, in bytes; without the environments where they cannot be pickled."""

@@ -86,6 +86,23 @@ def test_actions_fit_the_space(module, cls, kind):
         assert all(len(x) == 5 for x in act.extras.values())
 
 
+REFUSED = [
+    gym.spaces.Discrete(3, start=5),
+    gym.spaces.MultiBinary(3),
+    gym.spaces.Tuple((gym.spaces.Discrete(2),)),
+    gym.spaces.Dict({"a": gym.spaces.Discrete(2)}),
+]
+
+
+@every
+@pytest.mark.parametrize("space", REFUSED, ids=lambda s: type(s).__name__)
+def test_a_space_that_nobody_handles_is_refused_in_one_sentence(module, cls, space):
+    with pytest.raises(ValueError, match=re.escape(str(space))) as caught:
+        cls().build(OBS, space)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
 @every
 def test_a_greedy_action_is_no_matter_of_luck(module, cls):
     space = SPACES["discrete" if playable(cls) == "CartPole-v1" else "box"]

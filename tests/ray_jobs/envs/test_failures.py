@@ -1,5 +1,6 @@
 """An environment that raises or hangs stops a run in this process with one sentence, and on Ray its runner is replaced."""
 
+import functools
 import signal
 import threading
 import time
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 
 from ray_jobs.envs import failures
+from ray_jobs.envs import vector as environments
 from ray_jobs.envs.failures import EnvironmentFailed, Watched
 from ray_jobs.envs.vector import Rows, vector
 from ray_jobs.group import Failed
-from ray_jobs.recipe import Play
+from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import pools, runtime
 from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
 from ray_jobs.run import Run, Spec
 from ray_jobs.train import launch
-from tests.ray_jobs.rl.scripted import Hangs, Memory, Still
+from tests.ray_jobs.rl.scripted import Hangs, Lost, Memory, Still
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
 
@@ -161,3 +163,40 @@ def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
     thread.join()
     said = "The environment tests.ray_jobs.rl.scripted:Hangs did not answer within 0.05 s, at step 3 of runner 3."
     assert set(heard) == {said}
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "says"),
+    [
+        ("hangs at birth", EnvironmentFailed, r"Odd was not made within 0\.05 s\."),
+        ("raises at birth", EnvironmentFailed, r"Odd could not be made: RuntimeError: no licence\."),
+        ("lacks a package", UsageError, r"Odd needs a package that is not installed: No module named 'physics'\."),
+        ("hangs in its reset", EnvironmentFailed, r"Odd did not answer within 0\.05 s, at step 0 of runner 0\."),
+        (
+            "shows too little",
+            EnvironmentFailed,
+            r"an observation of shape \(1,\) in a space of shape \(2,\), at step 0",
+        ),
+        ("shows too much", EnvironmentFailed, r"an observation of shape \(3,\) in a space of shape \(2,\), at step 0"),
+        (
+            "is of the old kind",
+            EnvironmentFailed,
+            r"an observation of shape \(\) in a space of shape \(2,\), at step 0",
+        ),
+    ],
+)
+def test_what_is_odd_is_told_in_one_sentence(what, error, says, monkeypatch):
+    monkeypatch.setattr(environments, "BIRTH_LIMIT", 0.05)
+    monkeypatch.setattr(Casting, "__init__", functools.partialmethod(Casting.__init__, step_limit=0.05))
+    plan = Play(Still(), SCRIPTED + "Odd", steps=16, envs=1, env_options={"what": what})
+    with pytest.raises(error, match=says) as caught:
+        runtime.play(plan, seed=0, run=Memory())
+    assert "\n" not in str(caught.value)
+
+
+def test_an_action_that_is_not_finite_is_not_the_environments_fault():
+    casting = Casting(Lost(), SCRIPTED + "Echo", 1, seed=0, index=3)
+    with pytest.raises(
+        FloatingPointError, match=r"^The policy's action is not finite, at step 1 of runner 3: try a smaller lr"
+    ):
+        sample(EnvRunner(casting), 8)

@@ -316,6 +316,51 @@ class Hangs(Count):
         return super().step(action)
 
 
+class Odd(Count):
+    """Does one thing wrong, as `what` says: hangs or raises when it is made, hangs in its reset, or shows the wrong shape."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        if what == "hangs at birth":
+            time.sleep(600)
+        if what == "raises at birth":
+            raise RuntimeError("no\nlicence.")
+        if what == "lacks a package":
+            raise ImportError("No module named 'physics'")
+
+    def look(self) -> np.ndarray:
+        wide = {"shows too little": 1, "shows too much": 3}.get(self.what, 2)
+        return np.zeros(wide, np.float32)
+
+    def reset(self, **more):
+        if self.what == "hangs in its reset":
+            time.sleep(600)
+        seen, _ = super().reset(**more)
+        return seen if self.what == "is of the old kind" else (seen, {})
+
+
+@dataclass(frozen=True)
+class Lost(Still):
+    """Its second action is NaN, and so is what the environment says to it."""
+
+    def act(self, agent, obs, *, explore, rng):
+        return Act(torch.full((len(obs), 3), float("nan") if (obs[:, 1] == 1).any() else 0.0), {})
+
+
+class Echo(Continuous):
+    """Observes what arrived as its action."""
+
+    arrived = np.zeros(3, np.float32)
+
+    def look(self) -> np.ndarray:
+        return np.array([self.arrived[0], self.t], np.float32)
+
+    def step(self, action):
+        self.arrived = np.array(action)
+        return super().step(action)
+
+
 class Team:
     """Two agents in PettingZoo's parallel API: 'a' sees (t,), is done after 2 steps; 'b' sees (10, t) and is cut after 4.
 

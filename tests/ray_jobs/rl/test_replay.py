@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
+from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Replay, Steps
 from ray_jobs.rl.priorities import Priorities
 from ray_jobs.rl.replay import ReplayBuffer
@@ -170,3 +171,11 @@ def test_a_cut_before_anything_or_after_a_true_end_changes_nothing():
     kept.add(fragment(0, 3, ends={2: "terminated"}), "a")
     kept.cut("a", torch.tensor([True]))
     assert kept.data["terminated"][2] and not kept.data["truncated"].any()
+
+
+def test_a_replay_too_large_for_the_memory_says_so():
+    kept = buffer(10**15)
+    with pytest.raises(
+        UsageError, match=r"^To replay 1,000,000,000,000,000 steps takes 8,000,000 GB .* take a smaller capacity\.$"
+    ):
+        kept.add(fragment(0, 3))
