@@ -51,8 +51,8 @@ def reproduce(
         results: folder that the measured results are written to; by default the project's results/.
         jobs: processes, of one seed or of those that train together, at the same time; by default as many as the cores (and GPUs)
             can hold.
-        together: seeds of an agent that train in one process, their networks' sums done at once: for small networks much faster
-            than one after the other. Each leaves the run that it leaves alone.
+        together: seeds of an agent that train in one process, their networks' sums done at once, each leaving the run that it leaves
+            alone. It is for small networks: with 256 units and more the sums themselves take the time, and --jobs shares them better.
         address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS; 'local' is this machine.
         workers: data-parallel processes of each run of a generative model.
         runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
