@@ -139,10 +139,11 @@ def check_together(recipe: Play) -> None:
     try:
         Together(trainings).trial()
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        why = "what it does next hangs on numbers that differ between seeds"
-        told = (
-            why if "data-dependent" in str(error) or ".item()" in str(error) else str(error).split("\n")[0].rstrip(".")
-        )
+        told = "torch.func.vmap cannot carry its update"
+        if "data-dependent" in str(error) or ".item()" in str(error):
+            told = "what it does next hangs on numbers that differ between seeds"
+        elif isinstance(error, ValueError):
+            told = str(error)
         raise UsageError(cannot(name, told)) from error
     finally:
         for t in trainings:
