@@ -48,9 +48,9 @@ def unharmed(plan: Play, memory: Memory) -> bool:
     return all(torch.equal(mine[k], x) for k, x in theirs.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", ["fresh", "stream", "gradients"])
+@pytest.mark.parametrize("kind", ["fresh", *(pytest.param(k, marks=pytest.mark.slow) for k in ("stream", "gradients"))])
 def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch):
-    """Steps and metrics are each there once. Replay: below."""
+    """Steps and metrics are each there once. Replay: below. Two kinds are left to `-m slow`: a group starts twice in each."""
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     plan = recipe(kind, "Deadly", env_options={"mark": str(tmp_path / "died"), "how": "kill"})
     memory, events = Memory(), []
