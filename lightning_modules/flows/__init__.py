@@ -1,0 +1,1 @@
+"""Normalising flows: bijections whose value and log-determinant travel together."""

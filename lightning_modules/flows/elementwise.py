@@ -1,0 +1,129 @@
+"""Bijections of each number by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
+
+from .bijection import Bijection, Mapped, rows
+
+
+class Scale(Bijection):
+    """Every dimension times a learned positive number.
+
+    Source: Dinh et al. 2015, arXiv:1410.8516, section 3.3.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(*shape))
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
+        return Mapped(x * self.log_scale.exp(), self.log_scale.sum().expand(len(x)))
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
+        return Mapped(z * (-self.log_scale).exp(), -self.log_scale.sum().expand(len(z)))
+
+
+class Logit(Bijection):
+    """Numbers in [low, high] to the whole line, first squeezed into [margin, 1 - margin] so that the ends stay finite.
+
+    Source: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
+    """
+
+    def __init__(self, low: float = -1.0, high: float = 1.0, margin: float = 0.05) -> None:
+        super().__init__()
+        self.low, self.gain, self.margin = low, (1 - 2 * margin) / (high - low), margin
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
+        p = self.margin + (x - self.low) * self.gain
+        return Mapped(p.log() - (-p).log1p(), rows(math.log(self.gain) - p.log() - (-p).log1p()))
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
+        x = self.low + (z.sigmoid() - self.margin) / self.gain
+        return Mapped(x, rows(F.logsigmoid(z) + F.logsigmoid(-z) - math.log(self.gain)))
+
+
+def channelwise(x: Tensor) -> tuple[int, ...]:
+    """The dimensions over which a channel's moments go: all but the second."""
+    return (0, *range(2, x.dim()))
+
+
+def shared_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every channel over the batches of all workers; differentiable, the same on each."""
+    first, second = x.mean(channelwise(x), keepdim=True)[0], x.square().mean(channelwise(x), keepdim=True)[0]
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        both = all_reduce(torch.stack([first, second])) / dist.get_world_size()
+        first, second = both[0], both[1]
+    return first, (second - first.square()).clamp(min=0)
+
+
+def spots(x: Tensor) -> int:
+    """Numbers of one example that share a channel."""
+    return x[0, 0].numel()
+
+
+class ActNorm(Bijection):
+    """A learned scale and shift of every channel; `fitting`, it sets them so that what leaves it has mean 0 and variance 1.
+
+    Source: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.1.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        size = (shape[0], *[1] * (len(shape) - 1))
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
+        self.fitting = False
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
+        if self.fitting:
+            self.fit(x)
+        return Mapped((x + self.shift) * self.log_scale.exp(), self.logdet(x))
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
+        return Mapped(z * (-self.log_scale).exp() - self.shift, -self.logdet(z))
+
+    def logdet(self, x: Tensor) -> Tensor:
+        return (self.log_scale.sum() * spots(x)).expand(len(x))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Set scale and shift by a batch, and those of the other workers."""
+        mean, var = shared_moments(x)
+        self.shift.copy_(-mean)
+        self.log_scale.copy_(-0.5 * (var + 1e-6).log())
+
+
+class BatchNorm(Bijection):
+    """Every channel standardised: in training by the batch's moments, over all workers, else by a running average of them.
+
+    Source: Dinh et al. 2017, arXiv:1605.08803, section 3.7; Papamakarios et al. 2017, arXiv:1705.07057, appendix B.
+    Differs: evaluation uses a running average, not the moments of the whole training set. The inverse always does.
+    """
+
+    def __init__(self, shape: Sequence[int], *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        size = (shape[0], *[1] * (len(shape) - 1))
+        self.momentum, self.eps = momentum, eps
+        self.log_scale, self.shift = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
+        mean, var = self.mean, self.var
+        if self.training:
+            mean, var = shared_moments(x)
+            self.mean.lerp_(mean.detach(), self.momentum)
+            self.var.lerp_(var.detach(), self.momentum)
+        gain = self.log_scale - 0.5 * (var + self.eps).log()
+        return Mapped((x - mean) * gain.exp() + self.shift, (gain.sum() * spots(x)).expand(len(x)))
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
+        gain = self.log_scale - 0.5 * (self.var + self.eps).log()
+        return Mapped((z - self.shift) * (-gain).exp() + self.mean, -(gain.sum() * spots(z)).expand(len(z)))

@@ -1,0 +1,55 @@
+"""NICE: additive coupling and one scale for each dimension.
+
+Source: Dinh et al. 2015, arXiv:1410.8516, sections 3 and 5.
+Differs: the halves are the first and the last dimensions, in a fixed random order, not the odd and the even ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from lightning_modules.nets.coupling import Plain
+
+from .bijection import Bijection, Chain
+from .coupling import Coupling, Halves, additive
+from .elementwise import Scale
+from .flow import LOGISTIC, Base, Flow
+from .images import Flatten
+from .linear import Permute
+
+
+class NICE(Flow):
+    """Examples of any shape, flattened.
+
+    Args:
+        shape: of an example.
+        couplings: how many; each moves the half that the one before left.
+        width, depth: units and number of hidden layers of each network.
+        base: distribution of the noise's numbers.
+        levels, classes, lr, warmup: as in `Flow`.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        couplings: int = 4,
+        width: int = 1000,
+        depth: int = 5,
+        base: Base = LOGISTIC,
+        levels: int = 0,
+        classes: int = 0,
+        lr: float = 1e-3,
+        warmup: int = 0,
+    ) -> None:
+        size = math.prod(shape)
+        parts: list[Bijection] = [Flatten(shape), Permute(torch.randperm(size))]
+        for i in range(couplings):
+            half = Halves(size, flip=i % 2 == 1)
+            known, moved = half.sizes[::-1] if half.flip else half.sizes
+            net = Plain(known, moved, width=width, depth=depth, cond=classes)
+            parts.append(Coupling(half, net, additive))
+        chain = Chain([*parts, Scale((size,))])
+        super().__init__(chain, shape, noise=(size,), base=base, levels=levels, classes=classes, lr=lr, warmup=warmup)

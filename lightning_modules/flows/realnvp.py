@@ -1,0 +1,100 @@
+"""RealNVP: affine coupling; of images, by checkerboards and channels at several scales.
+
+Source: Dinh et al. 2017, arXiv:1605.08803, sections 3 and 4.
+Differs: ActNorm in place of batch norm; vectors are turned at random between couplings.
+"""
+
+from __future__ import annotations
+
+from lightning_modules.nets.coupling import Plain, Residual
+
+from .bijection import Bijection, Chain
+from .coupling import Checkerboard, Coupling, Halves, affine
+from .elementwise import ActNorm, Logit
+from .flow import Flow
+from .images import MultiScale, Squeeze
+from .linear import LUMix
+
+
+def couplings(size: int, count: int, width: int, depth: int, cond: int) -> list[Bijection]:
+    """For vectors [B, size]."""
+    found: list[Bijection] = []
+    for _ in range(count):
+        half = Halves(size)
+        net = Plain(half.sizes[0], 2 * half.sizes[1], width=width, depth=depth, cond=cond)
+        found += [ActNorm((size,)), LUMix(size), Coupling(half, net, affine)]
+    return found
+
+
+def multiscale(shape: tuple[int, ...], count: int, width: int, blocks: int, cond: int) -> MultiScale:
+    """For images: at all scales but the last three checkerboards, a squeeze and three couplings of channels; then four checkerboards."""
+    (channels, *sides), levels, shapes = shape, [], []
+    for i in range(count):
+        last, parts = i + 1 == count, []
+        for j in range(4 if last else 3):
+            net = Residual(channels, 2 * channels, width=width, blocks=blocks, cond=cond)
+            board = Checkerboard(sides, flip=j % 2 == 1)
+            parts += [ActNorm((channels, *sides)), Coupling(board, net, affine)]
+        if not last:
+            channels, sides = 4 * channels, [side // 2 for side in sides]
+            parts.append(Squeeze())
+            for j in range(3):
+                net = Residual(channels // 2, channels, width=2 * width, blocks=blocks, cond=cond)
+                half = Halves(channels, flip=j % 2 == 1)
+                parts += [ActNorm((channels, *sides)), Coupling(half, net, affine)]
+        levels.append(Chain(parts))
+        shapes.append((channels, *sides))
+        channels, width = channels if last else channels // 2, 2 * width
+    return MultiScale(levels, shapes)
+
+
+class RealNVP(Flow):
+    """Vectors [B, D], or images [B, C, H, W] in [-1, 1] whose sides 2^(scales - 1) divides.
+
+    Args:
+        shape: of an example.
+        depth: of vectors: couplings; of images: residual blocks in each network.
+        width: hidden units, or channels at full resolution.
+        scales: of images.
+        levels, classes, lr, warmup: as in `Flow`.
+
+    Raises:
+        ValueError: the sides cannot be halved so often.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        depth: int = 8,
+        width: int = 64,
+        scales: int = 2,
+        levels: int = 0,
+        classes: int = 0,
+        lr: float = 1e-3,
+        warmup: int = 0,
+    ) -> None:
+        if len(shape) == 1:
+            bijection: Bijection = Chain(couplings(shape[0], depth, width, 2, classes))
+            noise = shape
+        else:
+            halvable(shape, scales)
+            bijection = Chain([Logit(*around(levels)), multiscale(shape, scales, width, depth, classes)])
+            noise = (shape[0] * shape[1] * shape[2],)
+        super().__init__(bijection, shape, noise=noise, levels=levels, classes=classes, lr=lr, warmup=warmup)
+
+
+def around(levels: int) -> tuple[float, float]:
+    """Between what numbers lie, with the noise of dequantisation."""
+    half = 1 / (levels - 1) if levels else 0.0
+    return -1 - half, 1 + half
+
+
+def halvable(shape: tuple[int, ...], scales: int) -> None:
+    """
+    Raises:
+        ValueError: the sides cannot be halved so often.
+    """
+    factor = 2 ** (scales - 1)
+    if any(side % factor for side in shape[1:]):
+        raise ValueError(f"Images of shape {shape} cannot have {scales} scales: {factor} must divide both sides.")

@@ -1,0 +1,82 @@
+"""Networks of coupling layers: (x, condition [B, C] or None) -> parameters; zero at first, so that the layer is the identity."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from .mlp import zero
+
+
+class Plain(nn.Module):
+    """A multilayer perceptron of x [B, D] -> [B, outputs].
+
+    Args:
+        inputs: D.
+        outputs: of the last layer.
+        width, depth: units and number of hidden layers.
+        cond: numbers of the condition.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, width: int, depth: int = 2, cond: int = 0) -> None:
+        super().__init__()
+        sizes = [inputs, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.leave = zero(nn.Linear(sizes[-1], outputs))
+        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        for i, layer in enumerate(self.hidden):
+            x = layer(x)
+            if i == 0 and self.steer is not None and cond is not None:
+                x = x + self.steer(cond)
+            x = x.relu()
+        return self.leave(x)
+
+
+class Pixels(nn.Module):
+    """Three convolutions, the middle one 1x1, of x [B, C, H, W] -> [B, outputs, H, W].
+
+    Source: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.3; the gain of the last layer: its published code.
+    Differs: no ActNorm between the convolutions.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, width: int, cond: int = 0) -> None:
+        super().__init__()
+        self.enter, self.middle = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.leave = zero(nn.Conv2d(width, outputs, 3, padding=1))
+        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        h = self.enter(x)
+        if self.steer is not None and cond is not None:
+            h = h + self.steer(cond)[:, :, None, None]
+        return self.leave(self.middle(h.relu_()).relu_())
+
+
+class Residual(nn.Module):
+    """Residual blocks of two weight-normalised 3x3 convolutions, of x [B, C, H, W] -> [B, outputs, H, W].
+
+    Source: Dinh et al. 2017, arXiv:1605.08803, section 3.7, "Deep residual networks".
+    Differs: no batch norm inside.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, width: int, blocks: int, cond: int = 0) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(inputs, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(weight_norm(nn.Conv2d(width, width, 3, padding=1)) for _ in range(2)) for _ in range(blocks)
+        )
+        self.leave = zero(nn.Conv2d(width, outputs, 1))
+        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        h = self.enter(x)
+        if self.steer is not None and cond is not None:
+            h = h + self.steer(cond)[:, :, None, None]
+        for first, second in self.blocks:
+            h = h + second(F.relu(first(F.relu(h))))
+        return self.leave(F.relu(h))
