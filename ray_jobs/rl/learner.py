@@ -72,10 +72,19 @@ class Learner:
 
     def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by the steps that the fragments hold."""
+        if any(f.begins for f in fragments):
+            self.begin_anew(source(fragments), seams(fragments))
         stats = self.replay(data, fragments, seen) if self.buffer is not None else self.improve(data)
         self.observe(data, fragments)
         self.version += 1
         return stats
+
+    def begin_anew(self, source: str, columns: Tensor) -> None:
+        """In these of a source's columns [B] bool no new step follows the last one: let nothing be summed over the seam."""
+        if self.buffer is not None:
+            self.buffer.cut(source, columns)
+        if self.scale:
+            self.scale.restart(source, columns)
 
     def update(self, data: Any) -> dict[str, Tensor]:
         return self.algorithm.update(self.actor.agent, self.optimizers, data, self.world)
@@ -98,9 +107,7 @@ class Learner:
 
     def replay(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """As many updates from the buffer as the new steps earn; none before the warm-up is over."""
-        plan, stats, begins = self.plan, {}, seams(fragments)
-        if begins.any():
-            self.buffer.cut(source(fragments), begins)
+        plan, stats = self.plan, {}
         self.buffer.add(data, source(fragments))
         if seen < plan.warmup:
             return stats
@@ -127,7 +134,6 @@ class Learner:
             rows = data.obs[1:].flatten(0, 1)
             self.actor.norm.add(moments(rows, self.world.mean, self.world.size))
         if self.scale:
-            self.scale.restart(source(fragments), seams(fragments))
             returns = self.scale.returns(source(fragments), data.reward, data.boundary).flatten()
             self.scale.moments.add(moments(returns, self.world.mean, self.world.size))
 

@@ -82,7 +82,7 @@ class RewardScale(nn.Module):
 
     def restart(self, source: str, columns: Tensor) -> None:
         """Returns begin at 0 again in these columns [B] bool."""
-        if columns.any() and source in self.running:
+        if source in self.running:
             self.running[source][columns] = 0.0
 
     def forward(self, reward: Tensor) -> Tensor:
