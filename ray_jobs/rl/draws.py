@@ -33,6 +33,11 @@ def as_one(each: Sequence[torch.Generator]) -> torch.Generator:
     return cast(torch.Generator, Generators(each))
 
 
+def among(n: int) -> Callable[..., Any]:
+    """What fills a tensor evenly with 0 .. n-1."""
+    return lambda x, generator: x.random_(0, n, generator=generator)
+
+
 def _draw(
     shape: Sequence[int], rng: torch.Generator, fill: Callable[..., Any], dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -62,7 +67,7 @@ def exponential(shape: Sequence[int], rng: torch.Generator) -> Tensor:
 
 def integers(n: int, shape: Sequence[int], rng: torch.Generator) -> Tensor:
     """Even among 0 .. n-1, int64."""
-    return _draw(shape, rng, lambda x, generator: x.random_(0, n, generator=generator), torch.int64)
+    return _draw(shape, rng, among(n), torch.int64)
 
 
 def permutation(n: int, rng: torch.Generator) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.algorithm import Steps, Transitions
+from ray_jobs.rl.draws import among
 from ray_jobs.rl.replay import ReplayBuffer
 from ray_jobs.rl.stacked import every, one, outside
 
@@ -42,9 +43,7 @@ class StackedBuffer(ReplayBuffer):
 
     def places(self, n: int, rng: Any) -> Tensor:
         """[S * batch]"""
-        return rng.fill(
-            (self.plan.batch,), torch.int64, lambda x, generator: x.random_(0, n, generator=generator)
-        ).flatten()
+        return rng.fill((self.plan.batch,), torch.int64, among(n)).flatten()
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         return super().at(column, age) + self.first
