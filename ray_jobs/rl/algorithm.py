@@ -6,16 +6,16 @@ generators are passed in, so that the same object serves a learner, a runner and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam, RMSProp
-from ray_jobs.rl.stacked import stacked
 from ray_jobs.rl.stacks import StackedOptimizer
 
 
@@ -285,21 +285,29 @@ def standardise(x: Tensor, world: World) -> Tensor:
     return (x - mean) / (square.sqrt() + 1e-8)
 
 
+Batch = TypeVar("Batch", bound=tuple[Tensor, ...])
+
+
+def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
+    """A named tuple of tensors [N, ...] as so many minibatches in a new random order; one that is the whole batch needs none."""
+    if parts == 1:
+        yield batch
+        return
+    order = draws.permutation(len(batch[0]), world.rng).to(batch[0].device)
+    mixed = [x[order].chunk(parts) for x in batch]
+    yield from (type(batch)(*x) for x in zip(*mixed, strict=True))
+
+
 def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Tensor:
     """V of each step's true successor [T, B], from v [T+1, B] of `data.obs` and one pass over the few that were cut."""
-    if stacked(v):
-        return cut_successors(v[1:], value(data.last_obs), data.truncated) if len(data.last_obs) else v[1:]
-    after = v[1:].clone()
-    if len(data.last_obs):
-        after[data.truncated] = value(data.last_obs)
-    return after
+    return cut(v[1:], value(data.last_obs), data.truncated) if len(data.last_obs) else v[1:]
 
 
-def cut_successors(after: Tensor, last: Tensor, truncated: Tensor) -> Tensor:
-    """after [T, B, *X] with the K-th of `last` [K, *X] at the K-th step that was cut; seeds may be cut more or less often."""
+def cut(after: Tensor, last: Tensor, truncated: Tensor) -> Tensor:
+    """after [T, B, *X] with the k-th of `last` [K, *X] at the k-th step that was cut; of several seeds each may have fewer than K."""
     which = (truncated.flatten().cumsum(0) - 1).clamp(min=0)
-    cut = last[which].unflatten(0, truncated.shape)
-    return torch.where(truncated.view(*truncated.shape, *[1] * (after.dim() - 2)), cut, after)
+    ends = last[which].unflatten(0, truncated.shape)
+    return torch.where(truncated.view(*truncated.shape, *[1] * (after.dim() - 2)), ends, after)
 
 
 def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:

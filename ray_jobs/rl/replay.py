@@ -14,20 +14,13 @@ import torch
 from torch import Tensor
 
 from ray_jobs.recipe import UsageError
-from ray_jobs.rl.algorithm import Replay, Steps, Transitions, cut_successors
+from ray_jobs.rl.algorithm import Replay, Steps, Transitions, cut
 from ray_jobs.rl.priorities import Priorities
-from ray_jobs.rl.stacked import stacked
 
 
 def successors(data: Steps) -> Tensor:
     """The true next observation of every step [T, B, *O]."""
-    if stacked(data.obs):
-        after = data.obs[1:]
-        return cut_successors(after, data.last_obs, data.truncated) if len(data.last_obs) else after
-    after = data.obs[1:].clone()
-    if len(data.last_obs):
-        after[data.truncated] = data.last_obs
-    return after
+    return cut(data.obs[1:], data.last_obs, data.truncated) if len(data.last_obs) else data.obs[1:]
 
 
 def columns(data: Steps) -> dict[str, Tensor]:

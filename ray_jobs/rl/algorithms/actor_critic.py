@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_jobs.rl.agents import rows
-from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend
+from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, cut, descend
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.policies import policy_for
 from ray_jobs.rl.policy_losses import policy_gradient
@@ -135,6 +135,4 @@ class QAC:
             return agent.critic(obs, agent.acting.policy.sample(agent.acting(obs), world.rng))
 
         after = torch.cat([q[1:], drawn(data.obs[-1:])])
-        if len(data.last_obs):
-            after[data.truncated] = drawn(data.last_obs)
-        return after
+        return cut(after, drawn(data.last_obs), data.truncated) if len(data.last_obs) else after

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,9 +16,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl import draws
 from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
+from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, shuffled, standardise, values
 from ray_jobs.rl.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.policies import Policy
 from ray_jobs.rl.policy_losses import clipped, kl_estimate
@@ -61,16 +60,6 @@ class Batch(NamedTuple):
     """[N]"""
     target: Tensor
     """[N], for the values"""
-
-
-def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
-    """So many minibatches in a new random order; one that is the whole batch needs none."""
-    if parts == 1:
-        yield batch
-        return
-    order = draws.permutation(len(batch.obs), world.rng).to(batch.obs.device)
-    mixed = [x[order].chunk(parts) for x in batch]
-    yield from (Batch(*x) for x in zip(*mixed, strict=True))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl import draws, policy_losses, value_losses
+from ray_jobs.rl import policy_losses, value_losses
 from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, successors
+from ray_jobs.rl.algorithm import Act, Fresh, Optimizer, Steps, World, adam, descend, shuffled, standardise, successors
 from ray_jobs.rl.policies import Policy
 from ray_jobs.rl.returns import gae
 
@@ -105,7 +105,7 @@ class PPO:
         optimizers["all"].param_groups[0]["lr"] = self.lr * scale
         batch, old = self.prepare(agent, data), copy.deepcopy(agent.policy) if self.penalty_kl else None
         for _ in range(self.epochs):
-            for part in self.shuffled(batch, world):
+            for part in shuffled(batch, self.minibatches, world):
                 policy, value, loss = self.losses(agent, part, self.clip * scale, world, old)
                 descend(loss, optimizers["all"], world, self.max_norm)
             if self.target_kl and world.mean(self.moved(agent, part)["kl"]) > self.target_kl:
@@ -121,15 +121,6 @@ class PPO:
         advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
         logp = agent.policy.log_prob(out[:-1], data.action)
         return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value, out[:-1])))
-
-    def shuffled(self, batch: Batch, world: World) -> Iterator[Batch]:
-        """Minibatches in a new random order; one that is the whole batch needs none."""
-        if self.minibatches == 1:
-            yield batch
-            return
-        order = draws.permutation(len(batch.logp), world.rng).to(batch.logp.device)
-        mixed = [x[order].chunk(self.minibatches) for x in batch]
-        yield from (Batch(*parts) for parts in zip(*mixed, strict=True))
 
     def losses(
         self, agent: ActorCritic, part: Batch, clip: float, world: World, old: Policy | None = None
