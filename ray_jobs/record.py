@@ -19,6 +19,7 @@ from ray_jobs.recipe import Claim
 from ray_jobs.results import Result
 from ray_jobs.run import Run, now
 from ray_jobs.seeds import Seed
+from ray_jobs.spec import as_flags
 
 OUT = "runs/reproduce"
 
@@ -30,9 +31,8 @@ def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
     place = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
     together = ("--together", str(first.together)) if first.together > 1 else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
-    return shlex.join(
-        ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *first.flags, *together, *settings]
-    )
+    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *as_flags(first.where)]
+    return shlex.join([*words, *together, *settings])
 
 
 def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:

@@ -16,7 +16,6 @@ from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
 from ray_jobs.seeds import Seed, on_machine
-from ray_jobs.spec import as_flags
 
 WIDE = 96
 """Columns of a terminal that has room for the interquartile mean."""
@@ -104,8 +103,7 @@ def plan(
     if together > 1:
         refuse(recipe, given, where)
     root = out if "://" in out else str(Path(out).resolve())
-    flags = tuple(as_flags(where))
-    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, flags, where, together) for i in range(n)]
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(n)]
     for seed in planned:
         refuse_others(seed)
     return planned

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray_jobs.run import Run, Spec, Where
+from ray_jobs.spec import as_flags
 
 GRACE = 120.0
 """Seconds that a stopped seed has to save its checkpoint before it is killed."""
@@ -28,10 +29,8 @@ class Seed:
     number: int
     folder: str
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    flags: tuple[str, ...] = ()
-    """Where and how wide to run: '--workers', '2' ..."""
     where: Where = field(default_factory=Where)
-    """The same, to be read."""
+    """Where and how wide to run."""
     together: int = 1
     """Seeds that train in one process."""
 
@@ -107,7 +106,7 @@ def command(seed: Unit) -> list[str]:
     if (seed.run.path / "run.json").exists():
         return [*reprise, "resume", seed.folder]
     place = ["--seed", str(seed.number), "--out", seed.folder]
-    return [*reprise, "train", seed.recipe, *place, *seed.flags, *options(seed.settings)]
+    return [*reprise, "train", seed.recipe, *place, *as_flags(seed.where), *options(seed.settings)]
 
 
 def options(settings: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ Their specs differ in seed and folder. A folder that holds an unfinished run is 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from ray_jobs.progress import noise_to
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.settings import build, check
-from ray_jobs.train import conclude
+from ray_jobs.train import conclude, leave
 
 
 def refuse(recipe: str, settings: dict, where: Where) -> None:
@@ -84,10 +83,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     finally:
         for run in runs:
             if run.result is None:
-                step = max((m["step"] for m in run.metrics()), default=0)
-                with contextlib.suppress(OSError):
-                    run.status(state, step, (run.read("status.json") or {}).get("steps", 0))
-                    run.push()
+                leave(run, state)
             run.release()
 
 

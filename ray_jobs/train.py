@@ -90,11 +90,16 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
         if state != "finished":
-            step = max((m["step"] for m in run.metrics()), default=0)
-            with contextlib.suppress(OSError):
-                run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-                run.push()
+            leave(run, state, steps)
         run.release()
+
+
+def leave(run: Run, state: str, steps: int = 0) -> None:
+    """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
+    step = max((m["step"] for m in run.metrics()), default=0)
+    with contextlib.suppress(OSError):
+        run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+        run.push()
 
 
 def noting(report: Report, log: Path) -> Report:
