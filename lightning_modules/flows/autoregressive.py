@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.nets.coupling import Steer
+
 from .bijection import Bijection, Mapped
 from .coupling import Gains, affine
 
@@ -53,7 +55,7 @@ class MaskedMLP(nn.Module):
         self.seen = [degrees(size, units, 0 if cond else 1) for units in hidden]
         layers = [size, *hidden, outputs * size]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(layers))
-        self.steer = nn.Linear(cond, layers[1], bias=False) if cond else None
+        self.steer = Steer(cond, layers[1])
         needs = [place + 1, *self.seen, place.repeat(outputs)]
         for i, (below, above) in enumerate(pairwise(needs)):
             self.register_buffer(f"mask{i}", (above[:, None] >= below[None]).float())
@@ -64,8 +66,7 @@ class MaskedMLP(nn.Module):
 
     def first(self, cond: Tensor | None) -> Tensor:
         """The bias of the first layer, steered: [units] or [B, units]."""
-        bias = self.layers[0].bias
-        return bias if self.steer is None or cond is None else bias + self.steer(cond)
+        return self.steer(self.layers[0].bias, cond)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         first, *rest = self.weights()

@@ -66,6 +66,11 @@ class Inverse(Bijection):
         return self.of(z, cond)
 
 
+def at_each(logdet: Tensor, x: Tensor) -> Tensor:
+    """[B]: a log-determinant [] of what is done to the channels, at each of the places that x [B, C, *] has of them."""
+    return (logdet * x[0, 0].numel()).expand(len(x))
+
+
 def rows(x: Tensor) -> Tensor:
     """The sum over all but the first dimension: [B, *D] -> [B]."""
     return x.flatten(1).sum(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped, rows
+from .bijection import Bijection, Mapped, at_each, rows
 
 
 class Scale(Bijection):
@@ -50,6 +50,11 @@ class Logit(Bijection):
         return Mapped(x, rows(F.logsigmoid(z) + F.logsigmoid(-z) - math.log(self.gain)))
 
 
+def per_channel(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one number for each channel of examples of a shape."""
+    return (shape[0], *[1] * (len(shape) - 1))
+
+
 def channelwise(x: Tensor) -> tuple[int, ...]:
     """The dimensions over which a channel's moments go: all but the second."""
     return (0, *range(2, x.dim()))
@@ -64,11 +69,6 @@ def shared_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, (second - first.square()).clamp(min=0)
 
 
-def spots(x: Tensor) -> int:
-    """Numbers of one example that share a channel."""
-    return x[0, 0].numel()
-
-
 class ActNorm(Bijection):
     """A learned scale and shift of every channel; `fitting`, it sets them so that what leaves it has mean 0 and variance 1.
 
@@ -77,7 +77,7 @@ class ActNorm(Bijection):
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        size = (shape[0], *[1] * (len(shape) - 1))
+        size = per_channel(shape)
         self.log_scale, self.shift = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
         self.fitting = False
 
@@ -90,7 +90,7 @@ class ActNorm(Bijection):
         return Mapped(z * (-self.log_scale).exp() - self.shift, -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
-        return (self.log_scale.sum() * spots(x)).expand(len(x))
+        return at_each(self.log_scale.sum(), x)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
@@ -109,7 +109,7 @@ class BatchNorm(Bijection):
 
     def __init__(self, shape: Sequence[int], *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
-        size = (shape[0], *[1] * (len(shape) - 1))
+        size = per_channel(shape)
         self.momentum, self.eps = momentum, eps
         self.log_scale, self.shift = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
         self.register_buffer("mean", torch.zeros(size))
@@ -122,8 +122,8 @@ class BatchNorm(Bijection):
             self.mean.lerp_(mean.detach(), self.momentum)
             self.var.lerp_(var.detach(), self.momentum)
         gain = self.log_scale - 0.5 * (var + self.eps).log()
-        return Mapped((x - mean) * gain.exp() + self.shift, (gain.sum() * spots(x)).expand(len(x)))
+        return Mapped((x - mean) * gain.exp() + self.shift, at_each(gain.sum(), x))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
         gain = self.log_scale - 0.5 * (self.var + self.eps).log()
-        return Mapped((z - self.shift) * (-gain).exp() + self.mean, -(gain.sum() * spots(z)).expand(len(z)))
+        return Mapped((z - self.shift) * (-gain).exp() + self.mean, -at_each(gain.sum(), z))

@@ -73,7 +73,7 @@ class Flow(Generative):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
-        if not self.fitted:
+        if self.trainer.global_step == 0 and not self.fitted:  # to look at a buffer waits for the device
             self.fit_norms(batch)
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ class Flow(Generative):
         for m in norms:
             m.fitting = True
         if norms:
-            self.density(self.smeared(batch["x"], torch.zeros_like(batch["x"])), self.told(batch.get("label")))
+            self.bijection(batch["x"], self.told(batch.get("label")))
         for m in norms:
             m.fitting = False
         self.fitted.fill_(True)

@@ -16,7 +16,7 @@ from .bijection import Bijection, Chain
 from .coupling import Coupling, Halves, sigmoid_affine
 from .elementwise import ActNorm
 from .flow import Flow
-from .images import MultiScale, Squeeze
+from .images import MultiScale, Squeeze, halvable
 from .linear import LUMix, Mix
 
 
@@ -56,9 +56,7 @@ class Glow(Flow):
         lr: float = 1e-3,
         warmup: int = 0,
     ) -> None:
-        factor = 2**scales
-        if any(side % factor for side in shape[1:]):
-            raise ValueError(f"Images of shape {shape} cannot have {scales} scales: {factor} must divide both sides.")
+        halvable(shape, scales, scales)
         (channels, high, wide), parts, shapes = shape, [], []
         for _ in range(scales):
             channels, high, wide = 4 * channels, high // 2, wide // 2

@@ -13,6 +13,16 @@ from .bijection import Bijection, Mapped, rows
 from .coupling import affine
 
 
+def halvable(shape: Sequence[int], scales: int, times: int) -> None:
+    """Refuse images of which so many scales would halve odd sides.
+
+    Raises:
+        ValueError: 2^times does not divide both sides.
+    """
+    if any(side % 2**times for side in shape[1:]):
+        raise ValueError(f"Images of shape {shape} cannot have {scales} scales: {2**times} must divide both sides.")
+
+
 class Squeeze(Bijection):
     """Each 2x2 block of pixels becomes one pixel of four times as many channels.
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped
-from .elementwise import spots
+from .bijection import Bijection, Mapped, at_each
 
 
 class Permute(Bijection):
@@ -55,7 +54,7 @@ class Mix(Bijection):
         return Mapped(mix(torch.linalg.inv(self.weight), z), -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
-        return (torch.linalg.slogdet(self.weight)[1] * spots(x)).expand(len(x))
+        return at_each(torch.linalg.slogdet(self.weight)[1], x)
 
 
 class LUMix(Bijection):
@@ -88,4 +87,4 @@ class LUMix(Bijection):
         return Mapped(mix(torch.linalg.solve_triangular(up, back, upper=True), z), -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
-        return (self.log_diagonal.sum() * spots(x)).expand(len(x))
+        return at_each(self.log_diagonal.sum(), x)

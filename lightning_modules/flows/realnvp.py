@@ -12,7 +12,7 @@ from .bijection import Bijection, Chain
 from .coupling import Checkerboard, Coupling, Halves, affine
 from .elementwise import ActNorm, Logit
 from .flow import Flow
-from .images import MultiScale, Squeeze
+from .images import MultiScale, Squeeze, halvable
 from .linear import LUMix
 
 
@@ -78,7 +78,7 @@ class RealNVP(Flow):
             bijection: Bijection = Chain(couplings(shape[0], depth, width, 2, classes))
             noise = shape
         else:
-            halvable(shape, scales)
+            halvable(shape, scales, scales - 1)
             bijection = Chain([Logit(*around(levels)), multiscale(shape, scales, width, depth, classes)])
             noise = (shape[0] * shape[1] * shape[2],)
         super().__init__(bijection, shape, noise=noise, levels=levels, classes=classes, lr=lr, warmup=warmup)
@@ -88,13 +88,3 @@ def around(levels: int) -> tuple[float, float]:
     """Between what numbers lie, with the noise of dequantisation."""
     half = 1 / (levels - 1) if levels else 0.0
     return -1 - half, 1 + half
-
-
-def halvable(shape: tuple[int, ...], scales: int) -> None:
-    """
-    Raises:
-        ValueError: the sides cannot be halved so often.
-    """
-    factor = 2 ** (scales - 1)
-    if any(side % factor for side in shape[1:]):
-        raise ValueError(f"Images of shape {shape} cannot have {scales} scales: {factor} must divide both sides.")

@@ -11,6 +11,20 @@ from torch.nn.utils.parametrizations import weight_norm
 from .mlp import zero
 
 
+class Steer(nn.Module):
+    """Adds what a condition [B, C] says to units [B, width, *]; nothing where there is none."""
+
+    def __init__(self, cond: int, width: int) -> None:
+        super().__init__()
+        self.say = nn.Linear(cond, width, bias=False) if cond else None
+
+    def forward(self, h: Tensor, cond: Tensor | None) -> Tensor:
+        if self.say is None or cond is None:
+            return h
+        told = self.say(cond)
+        return h + told.view(*told.shape, *[1] * (h.dim() - 2))
+
+
 class Plain(nn.Module):
     """A multilayer perceptron of x [B, D] -> [B, outputs].
 
@@ -26,14 +40,12 @@ class Plain(nn.Module):
         sizes = [inputs, *[width] * depth]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.leave = zero(nn.Linear(sizes[-1], outputs))
-        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+        self.steer = Steer(cond, width)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         for i, layer in enumerate(self.hidden):
             x = layer(x)
-            if i == 0 and self.steer is not None and cond is not None:
-                x = x + self.steer(cond)
-            x = x.relu()
+            x = (x if i else self.steer(x, cond)).relu()
         return self.leave(x)
 
 
@@ -48,12 +60,10 @@ class Pixels(nn.Module):
         super().__init__()
         self.enter, self.middle = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 1)
         self.leave = zero(nn.Conv2d(width, outputs, 3, padding=1))
-        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+        self.steer = Steer(cond, width)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        h = self.enter(x)
-        if self.steer is not None and cond is not None:
-            h = h + self.steer(cond)[:, :, None, None]
+        h = self.steer(self.enter(x), cond)
         return self.leave(self.middle(h.relu_()).relu_())
 
 
@@ -71,12 +81,10 @@ class Residual(nn.Module):
             nn.ModuleList(weight_norm(nn.Conv2d(width, width, 3, padding=1)) for _ in range(2)) for _ in range(blocks)
         )
         self.leave = zero(nn.Conv2d(width, outputs, 1))
-        self.steer = nn.Linear(cond, width, bias=False) if cond else None
+        self.steer = Steer(cond, width)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        h = self.enter(x)
-        if self.steer is not None and cond is not None:
-            h = h + self.steer(cond)[:, :, None, None]
+        h = self.steer(self.enter(x), cond)
         for first, second in self.blocks:
             h = h + second(F.relu(first(F.relu(h))))
         return self.leave(F.relu(h))
