@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -173,6 +174,8 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
 
 def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
     """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
     child = seeds.LocalProcess([sys.executable if word == python else word for word in argv], Path(log), ours)
     try:

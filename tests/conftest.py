@@ -1,6 +1,7 @@
 """One thread for torch, one Ray for the whole session, and a place of its own for whatever a test writes."""
 
 import os
+import signal
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -25,9 +26,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory):
-    """A Ray of this machine, started once; tests run their actors on it."""
+    """A Ray of this machine, started once; tests run their actors on it.
+
+    Its workers ignore SIGINT, as they do where a script in the background starts them.
+    """
     ray = pytest.importorskip("ray")
     temp = tmp_path_factory.mktemp("ray")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     ray.init(
         address="local",
         num_cpus=4,
@@ -38,6 +43,7 @@ def ray_cluster(tmp_path_factory):
         object_store_memory=150_000_000,
         _temp_dir=str(temp) if len(str(temp)) < 60 else None,
     )
+    signal.signal(signal.SIGINT, before)
     yield ray
     ray.shutdown()
 

@@ -322,8 +322,8 @@ def test_seeds_run_as_ray_tasks_and_a_cancelled_one_saves(ray_cluster, aim: str,
     wait_for(lambda: None not in (quick.poll(), bad.poll()) and status(lab, aim, 1) == "running", 60)
     assert (quick.poll(), bad.poll()) == (0, 1)
     assert bad.tail() == ["reprise: the loss is not finite at step 50"]
-    seeds.stop([held], grace=90)
-    wait_for(lambda: (tmp_path / "out" / aim / "seed-1" / "saved").exists(), 60)
+    seeds.stop([held], grace=30)
+    wait_for(lambda: (tmp_path / "out" / aim / "seed-1" / "saved").exists())
     with pytest.raises(UsageError, match="A run needs 64 CPUs"):
         reproduce.on_cluster("auto", 64)
 

@@ -94,6 +94,7 @@ class Nodes:
 
         remove_placement_group(self.reserved)
         self.lose()
+        wait_for(lambda: sum(node["Alive"] for node in self.ray.nodes()) == 1, seconds=60)
 
 
 @pytest.fixture(scope="module")
