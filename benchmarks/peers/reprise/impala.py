@@ -1,10 +1,11 @@
-"""Our IMPALA on CartPole-v1 with runners that are Ray actors, called as a library, with no run folder."""
+"""Our IMPALA on CartPole-v1 with runners that are Ray actors, as a library and with no run folder, stopped after so many steps."""
+
+from dataclasses import replace
 
 import torch
 from workers import Pace, arguments, emit
 
-from ray_jobs.recipe import Play
-from ray_jobs.rl.algorithms.impala import IMPALA
+from ray_jobs.recipes import impala_cartpole
 from ray_jobs.rl.runtime import play
 
 
@@ -27,12 +28,18 @@ class Watch:
 def main() -> None:
     args = arguments()
     torch.set_num_threads(1)
-    algorithm = IMPALA(horizon=args.horizon, lr=args.lr, gamma=args.gamma, entropy_weight=args.entropy)
-    plan = Play(
-        algorithm, "CartPole-v1", steps=args.steps, envs=args.envs, eval_episodes=1, log_every=2048, save_every=10**12
+    recipe = impala_cartpole.recipe(
+        envs=args.envs * args.runners,
+        horizon=args.horizon,
+        lr=args.lr,
+        gamma=args.gamma,
+        entropy_weight=args.entropy,
+        stop_return=1000.0,
     )
     watch = Watch()
-    result = play(plan, seed=args.seed, run=watch, runners=args.runners)
+    plan = replace(recipe, log_every=2048, save_every=10**12)
+    enough = lambda: watch.pace.last[1] >= args.steps  # noqa: E731
+    result = play(plan, seed=args.seed, run=watch, runners=args.runners, should_stop=enough)
     emit(watch.pace, result["train_return"], **watch.means())
 
 

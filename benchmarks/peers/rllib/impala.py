@@ -15,19 +15,18 @@ CONFIGS = {"IMPALA": IMPALAConfig, "APPO": APPOConfig}
 
 def config(args):
     """Environments, fragments, batch (one fragment) and discount as ours; step size and losses from RLlib's own CartPole example."""
-    each = args.envs // args.runners
     return (
         CONFIGS[args.algorithm]()
         .environment("CartPole-v1")
         .env_runners(
             num_env_runners=args.runners,
-            num_envs_per_env_runner=each,
+            num_envs_per_env_runner=args.envs,
             rollout_fragment_length=args.horizon,
             gym_env_vectorize_mode="vector_entry_point",
         )
         .learners(num_learners=0)
         .training(
-            train_batch_size_per_learner=each * args.horizon,
+            train_batch_size_per_learner=args.envs * args.horizon,
             gamma=args.gamma,
             lr=5e-4,
             grad_clip=40.0,

@@ -28,11 +28,10 @@ def make(name: str, cfg, env_config, render_mode=None) -> gymnasium.Env:
 
 def settings(args, folder: str) -> list[str]:
     """Environments, fragments, discount and network as ours; what else there is from sample-factory's defaults for vectors."""
-    each = args.envs // args.runners
     chosen = {
         "env": "CartPole-v1", "algo": "APPO", "experiment": "bench", "train_dir": folder, "device": "cpu", "seed": args.seed,
-        "num_workers": args.runners, "num_envs_per_worker": each, "worker_num_splits": 2, "rollout": args.horizon,
-        "batch_size": each * args.horizon, "num_batches_per_epoch": 1, "num_epochs": 1, "gamma": args.gamma,
+        "num_workers": args.runners, "num_envs_per_worker": args.envs, "worker_num_splits": 2, "rollout": args.horizon,
+        "batch_size": args.envs * args.horizon, "num_batches_per_epoch": 1, "num_epochs": 1, "gamma": args.gamma,
         "learning_rate": args.lr, "with_vtrace": False, "use_rnn": False, "recurrence": 1, "exploration_loss_coeff": args.entropy,
         "encoder_mlp_layers": "64 64", "nonlinearity": "tanh", "train_for_env_steps": args.steps, "stats_avg": 100,
         "restart_behavior": "overwrite", "log_to_file": False, "save_every_sec": 100_000, "save_best_every_sec": 100_000,
