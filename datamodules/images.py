@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
+from datamodules.files import check_column, open_folder, open_hub
 
 
 class Images(Data):
@@ -61,52 +62,8 @@ class Images(Data):
     def _open(self, split: str) -> Any:
         rows = open_folder(Path(self.data_dir), split) if self.data_dir else open_hub(self.name, split)
         for column in filter(None, (self.image, self.label)):
-            if column not in rows.column_names:
-                raise ValueError(
-                    f"There is no column '{column}' in the images of {self.data_dir or self.name}; "
-                    f"its columns are {', '.join(rows.column_names)}."
-                )
+            check_column(rows, column, self.data_dir or self.name)
         return as_images(rows, self.image)
-
-
-def open_hub(name: str, split: str) -> Any:
-    """One split of a data set on the hub, from its cache where it was fetched before."""
-    from datasets import load_dataset
-
-    try:
-        return load_dataset(name, split=split)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"The data set '{name}' cannot be had from the hub ({reason}): check the name and the network, "
-            f"or give data_dir, a folder of parquet files with the same columns."
-        ) from error
-
-
-def open_folder(folder: Path, split: str) -> Any:
-    """The rows of all parquet files of a folder that belong to 'train' or 'test'."""
-    from datasets import Dataset
-
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}: data_dir must hold parquet files.")
-    files = sorted(p for p in folder.rglob("*.parquet") if ("test" in p.name) == (split == "test"))
-    if not files:
-        raise ValueError(f"The folder {folder} holds no parquet files to {split} with: expected e.g. {split}.parquet.")
-    for file in files:
-        check_parquet(file)
-    return Dataset.from_parquet([str(f) for f in files], keep_in_memory=True)
-
-
-def check_parquet(file: Path) -> None:
-    """Raise ValueError unless the file is whole: parquet ends with its table of contents."""
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_metadata(file).num_rows
-    except Exception as error:
-        raise ValueError(f"The file {file} is not a whole parquet file: copy or download it again.") from error
-    if not rows:
-        raise ValueError(f"The file {file} has no rows: remove it, or download it again.")
 
 
 def as_images(rows: Any, column: str) -> Any:

@@ -107,5 +107,5 @@ def test_column_that_holds_no_images(tmp_path):
 
 
 def test_unknown_name_on_the_hub():
-    with pytest.raises(ValueError, match="data_dir"):
+    with pytest.raises(ValueError, match="cannot be had from the hub.*give a folder"):
         Images(4, name="no-such-owner/no-such-set").setup("fit")
