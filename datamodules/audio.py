@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
-from datamodules.files import among, check_column, open_folder, open_hub
+from datamodules.files import among, check_column, open_hub, open_parquet
 
 FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
@@ -44,7 +44,8 @@ class Audio(Data):
     """Windows of waves: 'x' [B, length] float32, the amplitudes of the mu-law levels 'code' [B, length], long.
 
     Every wave is cut into windows of `length` samples that follow each other; what is left at its end is not used.
-    Channels are averaged. In a folder, files with 'test' in their name or directory are held out.
+    Channels are averaged. In a folder, files with 'test' or 'valid'
+    in their name or directory are not trained on.
 
     Args:
         batch: global batch.
@@ -106,7 +107,7 @@ class Audio(Data):
         if folder.is_dir() and (files := among(folder, split, {".wav"})):
             return [Wave(str(file)) for file in files]
         if folder.is_dir():
-            rows = open_folder(folder, split, what="WAV or parquet files")
+            rows = open_parquet(folder, split, "WAV or parquet files")
         elif str(self.from_where).count("/") == 1 and str(self.from_where)[0] not in "./~":
             rows = open_hub(str(self.from_where), self.splits[split], self.config)
         else:
