@@ -2,13 +2,10 @@
 
 import io
 import json
-import os
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -142,40 +139,30 @@ def test_audio_and_tables_are_shared_out_alike(name, world, tmp_path):
     assert len(set(seen)) == len(seen) == 24
 
 
-SCRIPT = """
-import json, sys, torch, lightning as L
-from tests.datamodules.test_sharing import images
-
 class Listens(L.LightningModule):
-    def __init__(self):
+    """Writes down which labels it was given."""
+
+    def __init__(self, folder):
         super().__init__()
-        self.w = torch.nn.Parameter(torch.zeros(()))
-        self.seen = []
+        self.w, self.folder, self.seen = torch.nn.Parameter(torch.zeros(())), folder, []
+
     def training_step(self, batch, _):
         self.seen += batch["label"].tolist()
         return self.w * batch["x"].mean()
+
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
-    def on_train_end(self):
-        json.dump(self.seen, open(f"{sys.argv[2]}/{self.trainer.global_rank}.json", "w"))
 
-if __name__ == "__main__":
-    quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
-    data = images(sys.argv[1], "streamed")
-    data.trainer = None
-    L.Trainer(max_steps=8, max_epochs=-1, accelerator="cpu", devices=2, strategy="ddp", use_distributed_sampler=False,
-              **quiet).fit(Listens(), data)
-"""
+    def on_train_end(self):
+        (self.folder / f"{self.trainer.global_rank}.json").write_text(json.dumps(self.seen))
 
 
 def test_two_processes_under_lightning_share_a_stream(folder, tmp_path):
-    (tmp_path / "two.py").write_text(SCRIPT)
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "two.py"), str(folder), str(tmp_path)],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    data = images(folder, "streamed")
+    data.trainer = None
+    placed = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
+    L.Trainer(max_steps=SIZE // BATCH, max_epochs=-1, **placed, **quiet).fit(Listens(tmp_path), data)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [len(s) for s in seen] == [SIZE // 2] * 2
     assert sorted(chain.from_iterable(seen)) == list(range(SIZE))
