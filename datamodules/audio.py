@@ -10,9 +10,10 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
 from datamodules.files import among, check_column, open_hub, open_parquet
+from datamodules.streaming import Row, Streamed, each, shuffled
 
 FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
@@ -56,6 +58,9 @@ class Audio(Data):
         column: that holds the audio, on the hub and in parquet files.
         config: part of the set on the hub.
         splits: of the hub to train on and to hold out.
+        streaming: whether to read the hub or parquet files from beginning to end instead of by index; nothing is stored.
+        windows: in an epoch of a stream; 0 counts them, for which everything is read once.
+        buffer: windows among which a stream is shuffled.
         num_workers: processes that read ahead.
 
     Raises:
@@ -74,6 +79,9 @@ class Audio(Data):
         column: str = "audio",
         config: str = "clean",
         splits: tuple[str, str] = ("train.100", "test"),
+        streaming: bool = False,
+        windows: int = 0,
+        buffer: int = 1000,
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch, num_workers)
@@ -81,37 +89,57 @@ class Audio(Data):
             raise ValueError(f"length is {length} and levels {levels}: at least 1 and 2 are needed.")
         self.from_where, self.rate, self.length, self.levels = source, rate, length, levels
         self.column, self.config, self.splits = column, config, dict(zip(("train", "test"), splits, strict=True))
+        self.streaming, self.windows, self.buffer = streaming, windows, buffer
         self.shape = (length,)
 
     def setup(self, stage: str) -> None:
-        if self.source is None:
-            size, take = self._windows("train")
+        if self.source is not None:
+            return
+        waves = self._open("train")
+        if self.streaming:
+            size = self.windows or self._some(sum(1 for _ in waves.cut_all()))
+            self._take_stream(list(islice(waves.cut_all(), 1)), 0)
+            self.source = Streamed(size, waves.shuffled, self._take_stream)
+        else:
+            size, take = self._by_index(waves)
             take(np.zeros(1, dtype=int))  # what is wrong with the waves is said here, not in a process that loads ahead
             self.source = Finite(size, take)
 
     def test(self, n: int | None = None) -> Batch:
-        size, take = self._windows("test")
+        waves = self._open("test")
+        if self.streaming:
+            return self._take_stream(list(islice(waves.cut_all(), n)), 0)
+        size, take = self._by_index(waves)
         return take(np.arange(min(n or size, size)))
 
-    def _windows(self, split: str) -> tuple[int, Callable[[np.ndarray], Batch]]:
-        waves = self._open(split)
+    def _by_index(self, waves: Sequence[Wave]) -> tuple[int, Callable[[np.ndarray], Batch]]:
         count = np.array([frames(wave, self.rate) // self.length for wave in waves])
-        if not count.sum():
-            raise ValueError(
-                f"No wave of {self.from_where} to {split} with has {self.length} samples: take a smaller length."
-            )
-        return int(count.sum()), partial(take_windows, waves, np.cumsum(count), self.length, self.levels)
+        take = partial(take_windows, waves, np.cumsum(count), self.length, self.levels)
+        return self._some(int(count.sum())), take
 
-    def _open(self, split: str) -> Sequence[Wave]:
+    def _some(self, windows: int) -> int:
+        if not windows:
+            raise ValueError(f"No wave of {self.from_where} has {self.length} samples: take a smaller length.")
+        return windows
+
+    def _take_stream(self, parts: list[Row], epoch: int) -> Batch:
+        return in_levels([amplitudes(p["wave"], p["first"], self.length) for p in parts], self.levels)
+
+    def _open(self, split: str) -> Any:
         folder = Path(self.from_where).expanduser()
         if folder.is_dir() and (files := among(folder, split, {".wav"})):
+            if self.streaming:
+                raise ValueError(f"{folder} holds WAV files, which are read by index: set streaming=False.")
             return [Wave(str(file)) for file in files]
         if folder.is_dir():
-            rows = open_parquet(folder, split, "WAV or parquet files")
+            rows = open_parquet(folder, split, "WAV or parquet files", streaming=self.streaming)
         elif str(self.from_where).count("/") == 1 and str(self.from_where)[0] not in "./~":
-            rows = open_hub(str(self.from_where), self.splits[split], self.config)
+            rows = open_hub(str(self.from_where), self.splits[split], self.config, streaming=self.streaming)
         else:
             raise ValueError(f"There is no folder {folder}: source is one with WAV files, or 'owner/name' of the hub.")
+        rows = encoded(rows, self.column, str(self.from_where))
+        if self.streaming:
+            return Stream(rows, self.column, str(self.from_where), self.rate, self.length, self.buffer)
         return Rows(rows, self.column, str(self.from_where))
 
 
@@ -127,18 +155,22 @@ class Wave:
         return self.name if self.content is None else io.BytesIO(self.content)
 
 
+def encoded(rows: Any, column: str, origin: str) -> Any:
+    """The column of audio alone, as files that are not decoded."""
+    from datasets import Audio as Encoded
+
+    check_column(rows, column, origin)
+    try:
+        return rows.select_columns([column]).cast_column(column, Encoded(decode=False))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"The column '{column}' does not hold audio but {rows.features[column]}.") from error
+
+
 class Rows(Sequence[Wave]):
     """The waves in a column of audio, read row by row."""
 
     def __init__(self, rows: Any, column: str, origin: str) -> None:
-        from datasets import Audio as Encoded
-
-        check_column(rows, column, origin)
-        try:
-            self.rows = rows.select_columns([column]).cast_column(column, Encoded(decode=False))
-        except (TypeError, ValueError, NotImplementedError) as error:
-            raise ValueError(f"The column '{column}' does not hold audio but {rows.features[column]}.") from error
-        self.column, self.origin = column, origin
+        self.rows, self.column, self.origin = rows, column, origin
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,15 +178,44 @@ class Rows(Sequence[Wave]):
     def __getitem__(self, index: Any) -> Wave:
         if index >= len(self):
             raise IndexError(index)
-        found = self.rows[int(index)][self.column]
-        if found["bytes"] is None:
-            return Wave(found["path"])
-        return Wave(f"row {index} of {self.origin}", found["bytes"])
+        return as_wave(self.rows[int(index)][self.column], f"row {index} of {self.origin}")
+
+
+def as_wave(found: dict[str, Any], name: str) -> Wave:
+    return Wave(found["path"]) if found["bytes"] is None else Wave(name, found["bytes"])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Windows of the waves in a column of audio, from beginning to end."""
+
+    rows: Any
+    column: str
+    origin: str
+    rate: int
+    length: int
+    buffer: int
+
+    def cut(self, row: Row) -> Iterator[Row]:
+        """Where each window of a row begins."""
+        wave = as_wave(row[self.column], row[self.column]["path"] or f"a row of {self.origin}")
+        count = frames(wave, self.rate) // self.length
+        return ({"wave": wave, "first": k * self.length} for k in range(count))
+
+    def cut_all(self) -> Iterator[Row]:
+        return (part for row in each(self.rows) for part in self.cut(row))
+
+    def shuffled(self, seed: int, epoch: int) -> Iterator[Row]:
+        return shuffled(self.rows, self.buffer, seed, epoch, self.cut)
 
 
 def take_windows(waves: Sequence[Wave], ends: np.ndarray, length: int, levels: int, index: np.ndarray) -> Batch:
     """Windows by index [B], where wave w holds those before ends[w] and not before ends[w - 1]."""
-    code = torch.stack([encode(window(waves, ends, length, i), levels) for i in index.tolist()])
+    return in_levels([window(waves, ends, length, i) for i in index.tolist()], levels)
+
+
+def in_levels(waves: list[Tensor], levels: int) -> Batch:
+    code = encode(torch.stack(waves), levels)
     return {"x": decode(code, levels), "code": code}
 
 
@@ -162,10 +223,7 @@ def window(waves: Sequence[Wave], ends: np.ndarray, length: int, index: int) -> 
     """Amplitudes [length] of one window."""
     which = int(np.searchsorted(ends, index, side="right"))
     first = (index - (ends[which - 1] if which else 0)) * length
-    x = amplitudes(waves[which], int(first), length)
-    if not x.isfinite().all() or x.abs().max() > 1:
-        raise ValueError(f"The amplitudes of {waves[which].name} are not all within -1 and 1: scale them.")
-    return x
+    return amplitudes(waves[which], int(first), length)
 
 
 def frames(wave: Wave, rate: int) -> int:
@@ -181,7 +239,11 @@ def frames(wave: Wave, rate: int) -> int:
 
 
 def amplitudes(wave: Wave, first: int, length: int) -> Tensor:
-    """Samples first..first+length-1, [length] float32, the mean over channels; integers scaled to [-1, 1)."""
+    """Samples first..first+length-1, [length] float32, the mean over channels; integers scaled to [-1, 1).
+
+    Raises:
+        ValueError: the wave ends before, or is not all within -1 and 1.
+    """
     samples = np.asarray(read(wave)[1][first : first + length])
     if len(samples) < length:
         raise ValueError(f"{wave.name} ends early: copy or download it again.")
@@ -189,7 +251,10 @@ def amplitudes(wave: Wave, first: int, length: int) -> Tensor:
         scaled = (samples - 128.0) / 128
     else:
         scaled = samples / FULL_SCALE.get(samples.dtype, 1.0)
-    return torch.from_numpy(scaled.reshape(length, -1).mean(1).astype(np.float32))
+    x = torch.from_numpy(scaled.reshape(length, -1).mean(1).astype(np.float32))
+    if not x.isfinite().all() or x.abs().max() > 1:
+        raise ValueError(f"The amplitudes of {wave.name} are not all within -1 and 1: scale them.")
+    return x
 
 
 def read(wave: Wave) -> tuple[int, Any]:

@@ -97,7 +97,6 @@ def check_parquet(file: Path) -> None:
 
 def check_column(rows: Any, column: str, origin: str) -> None:
     """Raise ValueError unless the rows have the column."""
-    if column not in rows.column_names:
-        raise ValueError(
-            f"There is no column '{column}' in the data of {origin}; its columns are {', '.join(rows.column_names)}."
-        )
+    names = rows.column_names or list(next(iter(rows)))  # a stream may not know them before it is read
+    if column not in names:
+        raise ValueError(f"There is no column '{column}' in the data of {origin}; its columns are {', '.join(names)}.")

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
 from datamodules.files import check_column, count, open_hub, open_images, open_parquet
-from datamodules.streaming import Row, Streamed, shuffled
+from datamodules.streaming import Row, Streamed, each, shuffled
 
 DEEP = ("I", "F")
 """How the modes of Pillow begin that hold more than 8 bits for a channel."""
@@ -131,7 +132,10 @@ class Images(Data):
             self.source = Finite(len(rows) * self._sides, partial(take_rows, rows, self.known, self.origin))
 
     def test(self, n: int | None = None) -> Batch:
-        rows = self._open(self.known.held_out)
+        rows = self._open(self.known.held_out, self.streaming)
+        if self.streaming:  # by index, the hub would send the whole set
+            found = list(islice(each(rows), n))
+            return as_batch(*decoded(found, self.known, [self._row(i) for i in range(len(found))]))
         return take_rows(rows, self.known, self.origin, np.arange(min(n or len(rows), len(rows))))
 
     @property
@@ -222,7 +226,7 @@ def decoded_all(rows: Any, known: Known, origin: str) -> tuple[Tensor, Tensor | 
 
 def decoded(rows: Sequence[Row], known: Known, names: Sequence[str]) -> tuple[Tensor, Tensor | None]:
     """Bytes [B, C, S, S] and labels [B] of rows; the names are for what is wrong with one."""
-    x = np.stack([pixels(row[known.image], known, name) for row, name in zip(rows, names, strict=True)])
+    x = np.ascontiguousarray([pixels(row[known.image], known, n) for row, n in zip(rows, names, strict=True)])
     if not known.label:
         return torch.from_numpy(x), None
     for row, name in zip(rows, names, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -53,14 +53,27 @@ class Streamed:
         return found
 
 
-def shuffled(rows: Any, buffer: int, seed: int, epoch: int) -> Iterator[Row]:
+def as_it_is(row: Row) -> Iterable[Row]:
+    return (row,)
+
+
+def shuffled(
+    rows: Any, buffer: int, seed: int, epoch: int, cut: Callable[[Row], Iterable[Row]] = as_it_is
+) -> Iterator[Row]:
     """The rows of an `IterableDataset`: its files in random order, and rows drawn from the next `buffer` of them.
 
     Differs: `IterableDataset.shuffle` would do the same, in an order that is its version's.
+
+    Args:
+        rows: the `IterableDataset`.
+        buffer: rows that are held to draw from, at least 1.
+        seed: of the run.
+        epoch: from 0.
+        cut: row -> the rows that it is cut into, before they are shuffled.
     """
     rng = np.random.default_rng((seed, epoch))
     files = (rows.shard(rows.num_shards, int(i)) for i in rng.permutation(rows.num_shards))
-    return mixed((row for file in files for row in each(file)), buffer, rng)
+    return mixed((part for file in files for row in each(file) for part in cut(row)), buffer, rng)
 
 
 def each(rows: Any) -> Iterator[Row]:

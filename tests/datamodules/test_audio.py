@@ -106,6 +106,9 @@ def test_parquet_with_a_column_of_audio_gives_the_same_windows(folder, tmp_path_
     datasets.Dataset.from_dict({"audio": found, "id": list(range(7))}).to_parquet(str(other / "train.parquet"))
     here, there = (epoch(Audio(13, place, 8000, 10), 1) for place in (folder, other))
     assert torch.equal(here, there)
+    for windows in (0, 13):
+        streamed = epoch(Audio(13, other, 8000, 10, streaming=True, windows=windows), 1)
+        assert parts(streamed) == parts(here)
 
 
 def test_24_bits(tmp_path):
@@ -131,6 +134,7 @@ def test_what_cannot_be_used_is_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("no WAV or parquet files", tmp_path / "empty")
     refused("length is 0", folder, length=0)
+    refused("read by index: set streaming=False", folder, streaming=True)
 
 
 @pytest.mark.parametrize("broken", [b"", b"hello, this is no wave", "half"])

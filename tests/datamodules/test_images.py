@@ -156,6 +156,34 @@ def test_known_sets_need_no_settings(name, style, tmp_path):
     assert data.known.licence
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_hub_is_asked_for_the_splits_of_the_set(streaming, tmp_path, monkeypatch):
+    name, asked = "benjamin-paine/imagenet-1k-64x64", []
+    like(name, tmp_path)
+
+    def load(given, config, *, split, streaming):
+        asked.append((given, split, streaming))
+        rows = load_dataset("parquet", data_files=str(tmp_path / f"{split}-*"), split="train", streaming=streaming)
+        rows.info.splits = datasets.SplitDict({split: datasets.SplitInfo(split, num_examples=8)})
+        return rows
+
+    load_dataset = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    data = Images(8, name=name, streaming=streaming, num_workers=0)
+    assert len(next(iter(data.train_dataloader()))["x"]) == 8
+    assert data.test(2)["label"].tolist() == [999, 999]
+    assert asked == [(name, "train", streaming), (name, "validation", streaming)]
+
+
+def test_a_stream_of_unknown_length_is_refused(tmp_path, monkeypatch):
+    like("ylecun/mnist", tmp_path)
+    rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "train-*"), split="train", streaming=True)
+    rows.info.splits = None
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    with pytest.raises(ValueError, match="does not say how many rows"):
+        Images(8, name="ylecun/mnist", streaming=True).setup("fit")
+
+
 def test_attributes_can_be_labels(tmp_path):
     like("flwrlabs/celeba", tmp_path)
     data = Images(8, name="flwrlabs/celeba", data_dir=str(tmp_path), label="Smiling", classes=2)

@@ -122,12 +122,19 @@ def others(name, folder):
     if name == "audio":
         wavfile.write(folder / "all.wav", 8000, np.arange(-12_000, 12_000, 100, dtype=np.int16))
         return Audio(BATCH, folder, 8000, 10)
+    if name == "streamed audio":
+        whole = [np.arange(k, k + 6000, 100, dtype=np.int16) for k in range(-12_000, 12_000, 6000)]
+        for part, samples in enumerate(whole):
+            wavfile.write(file := io.BytesIO(), 8000, samples)
+            rows = {"audio": [{"bytes": file.getvalue(), "path": None}]}
+            datasets.Dataset.from_dict(rows).to_parquet(str(folder / f"train-{part}.parquet"))
+        return Audio(BATCH, folder, 8000, 10, streaming=True, buffer=8)
     (folder / "miniboone").mkdir(exist_ok=True)
     np.save(folder / "miniboone" / "data.npy", np.random.default_rng(0).normal(size=(30, 43)))
     return UCI(BATCH, "miniboone", folder)
 
 
-@pytest.mark.parametrize("name", ["audio", "uci"])
+@pytest.mark.parametrize("name", ["audio", "streamed audio", "uci"])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_audio_and_tables_are_shared_out_alike(name, world, tmp_path):
     seen = []
@@ -137,6 +144,16 @@ def test_audio_and_tables_are_shared_out_alike(name, world, tmp_path):
         stream = iter(data.train_dataloader())
         seen += [tuple(x.tolist()) for _ in range(4) for x in next(stream)["x"]]
     assert len(set(seen)) == len(seen) == 24
+
+
+@pytest.mark.parametrize("name", ["audio", "streamed audio"])
+def test_resumed_audio_goes_on_with_the_very_windows(name, tmp_path):
+    through = iter(others(name, tmp_path).train_dataloader())
+    ten = [next(through)["code"] for _ in range(10)]
+    data = others(name, tmp_path)
+    data.start = 7
+    later = iter(data.train_dataloader())
+    assert all(torch.equal(next(later)["code"], code) for code in ten[7:])
 
 
 class Listens(L.LightningModule):
