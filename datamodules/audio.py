@@ -262,7 +262,9 @@ def read(wave: Wave) -> tuple[int, Any]:
     try:
         return wav(wave) if riff(wave) else other(wave)
     except ImportError as error:
-        raise ValueError(f"{wave.name} is not a WAV file: pip install soundfile to read FLAC, OGG or MP3.") from error
+        raise ValueError(
+            f"{wave.name} is not a WAV file: pip install 'reprise[audio]' (soundfile) to read others."
+        ) from error
     except (ValueError, OSError, EOFError, RuntimeError, KeyError, ArithmeticError, struct.error) as error:
         raise ValueError(f"{wave.name} cannot be read ({error}): the file is corrupt or of an unknown kind.") from error
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+IN_MEMORY = 2**30
+"""Bytes of parquet files up to which they are read into the memory of every worker."""
 
 
 def open_hub(name: str, split: str, config: str | None = None, *, streaming: bool = False) -> Any:
@@ -24,13 +26,28 @@ def open_hub(name: str, split: str, config: str | None = None, *, streaming: boo
 
 
 def open_parquet(folder: Path, split: str, what: str = "parquet files", *, streaming: bool = False) -> Any:
-    """The rows of all parquet files of a folder that belong to a split."""
+    """The rows of all parquet files of a folder that belong to a split; large ones from a copy in the hub's cache."""
     from datasets import Dataset, load_dataset
 
-    files = [str(f) for f in parquet(folder, split, what)]
+    files = parquet(folder, split, what)
+    names = [str(f) for f in files]
     if streaming:
-        return load_dataset("parquet", data_files=files, split="train", streaming=True)
-    return Dataset.from_parquet(files, keep_in_memory=True)
+        return load_dataset("parquet", data_files=names, split="train", streaming=True)
+    if sum(f.stat().st_size for f in files) > IN_MEMORY:
+        return Dataset.from_parquet(names)
+    return Dataset(in_one(files))
+
+
+def in_one(files: list[Path]) -> Any:
+    """The rows of several parquet files in memory."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.concat_tables([pyarrow.parquet.ParquetFile(f).read() for f in files])
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The parquet files of {files[0].parent} cannot be read as one table ({reason}).") from error
 
 
 def open_images(folder: Path, split: str, image: str, label: str) -> Any:

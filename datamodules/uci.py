@@ -198,7 +198,7 @@ def bsds300(files: Files) -> Split:
     try:
         import h5py
     except ImportError as error:
-        raise ValueError("BSDS300 is an HDF5 file: pip install h5py to read it.") from error
+        raise ValueError("BSDS300 is an HDF5 file: pip install 'reprise[bsds300]' (h5py) to read it.") from error
     file = files.open("BSDS300/BSDS300.hdf5")
     try:
         with h5py.File(file, "r") as found:

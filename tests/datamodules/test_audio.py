@@ -162,7 +162,7 @@ def test_flac_needs_soundfile(tmp_path):
     try:
         import soundfile  # noqa: F401
     except ImportError:
-        refused("pip install soundfile", tmp_path)
+        refused("pip install .reprise", tmp_path)
     else:
         refused("row 0 of .* cannot be read", tmp_path)
 

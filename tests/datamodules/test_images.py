@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules import files
 from datamodules.files import split_of
 from datamodules.images import KNOWN, Images
 
@@ -96,6 +97,20 @@ def test_truncated_and_empty_file(folder):
     refused("not a whole parquet file", folder)
     write(whole, [], [])
     refused("no rows", folder)
+
+
+def test_files_of_different_columns(folder):
+    datasets.Dataset.from_dict({"img": [1], "other": [2]}).to_parquet(str(folder / "train-00001.parquet"))
+    refused("cannot be read as one table", folder)
+
+
+def test_large_files_give_the_same_as_small_ones(folder, monkeypatch, tmp_path):
+    small = next(iter(images(folder).train_dataloader()))
+    monkeypatch.setattr(files, "IN_MEMORY", 0)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    large = next(iter(images(folder).train_dataloader()))
+    assert all(torch.equal(small[name], large[name]) for name in small)
+    assert (tmp_path / "cache").exists()
 
 
 def test_corrupt_image(tmp_path):
