@@ -1,5 +1,6 @@
 """Waves from small WAV and parquet files, mu-law against its definition, and the sentences for what cannot be used."""
 
+import io
 import math
 
 import numpy as np
@@ -165,6 +166,20 @@ def test_flac_needs_soundfile(tmp_path):
         refused("pip install .reprise", tmp_path)
     else:
         refused("row 0 of .* cannot be read", tmp_path)
+
+
+def test_flac_is_the_wave_it_was_made_of(tmp_path, tmp_path_factory):
+    """As LibriSpeech has it: FLAC in parquet, cut into windows in the middle of the file."""
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 95).astype(np.int16)
+    soundfile.write(file := io.BytesIO(), samples, 8000, format="FLAC")
+    found = [{"bytes": file.getvalue(), "path": "84-121123-0000.flac"}]
+    datasets.Dataset.from_dict({"audio": found}).to_parquet(str(tmp_path / "test.parquet"))
+    other = tmp_path_factory.mktemp("wav")
+    wavfile.write(other / "test.wav", 8000, samples)
+    flac, wav = (Audio(1, place, 8000, 30).test()["code"] for place in (tmp_path, other))
+    assert flac.shape == (3, 30)
+    assert torch.equal(flac, wav)
 
 
 def test_unknown_name_on_the_hub():
