@@ -114,8 +114,8 @@ class Learner:
         if plan.newest:
             stats = self.update(self.normalised(data))
         self.owed += data.terminated.numel() * self.world.size / plan.every * plan.updates
-        while self.owed >= 1:
-            self.owed -= 1
+        while self.owed >= plan.at_once:
+            self.owed -= plan.at_once
             stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
             if plan.priority:
                 self.buffer.reweigh(stats.pop("priority"))
