@@ -2,6 +2,7 @@
 
 The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
 greedy return over 100 episodes is beside the rate, so that speed is not bought with learning. RLlib's SAC is measured over fewer steps.
+'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, for CPUs that have units for it; all others multiply in float32.
 
     python -m benchmarks.rl_speed --rounds 2
 """
@@ -13,10 +14,11 @@ from benchmarks.peers.workloads import WORK
 
 CONTENDERS = {
     "Reprise": Contender("Reprise", "reprise", "speed.py"),
+    "Reprise, bf16": Contender("Reprise, bf16", "reprise", "speed.py", ("--matmul", "bfloat16")),
     "SB3": Contender("SB3", "stable_baselines3", "speed.py"),
     "RLlib": Contender("RLlib", "rllib", "speed.py"),
 }
-BESIDE = {"sac": ["Reprise", "SB3", "RLlib"]}
+BESIDE = {"sac": ["Reprise", "Reprise, bf16", "SB3", "RLlib"], "td3": ["Reprise", "Reprise, bf16", "SB3"]}
 """Who is measured, where it is not us and SB3 alone."""
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
+Matmul = Literal["float32", "bfloat16"]
+
 
 class UsageError(Exception):
     """What the user asked for cannot be: one sentence says what was wrong and what is allowed (exit code 2)."""
@@ -107,6 +109,8 @@ class Play:
     """Shift and scale observations by their running mean and deviation."""
     normalize_reward: bool = False
     """Scale rewards by the running deviation of the discounted return."""
+    matmul: Matmul = "float32"
+    """What the factors of matrix products are rounded to in updates, where the CPU has units for it; sums and weights stay float32."""
     stop_return: float | None = None
     """Stop early once the mean return of the last 100 training episodes reaches this."""
     eval_episodes: int = 100

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_jobs.recipe import Fit, Play, Precision, UsageError, kind, module, unknown
+from ray_jobs.recipe import Fit, Matmul, Play, Precision, UsageError, kind, module, unknown
 from ray_jobs.run import Where
 
 SCALARS = {
@@ -25,6 +25,7 @@ SCALARS = {
     "float | None": float | None,
     "str | None": str | None,
     "Precision": Precision,
+    "Matmul": Matmul,
 }
 
 

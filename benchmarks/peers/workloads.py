@@ -22,6 +22,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("algorithm", choices=list(WORK))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--matmul", default="float32", help="what our own learner multiplies in")
     return parser.parse_args()
 
 

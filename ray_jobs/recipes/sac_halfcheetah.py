@@ -21,7 +21,6 @@ def recipe(
     width: int = 256,
     automatic: bool = True,
     alpha: float = 1.0,
-    bf16: bool = False,
 ) -> Play:
     """The settings of arXiv:1812.05905, table 1: one update for every step. Tianshou's mean over 10 seeds, of HalfCheetah-v3, is 12139.
 
@@ -32,7 +31,6 @@ def recipe(
         width: units in each of two hidden layers.
         automatic: let the temperature seek minus 6 nats.
         alpha: the temperature; where automatic, at the start.
-        bf16: multiply matrices in bfloat16.
     """
     from ray_jobs.rl.algorithms.sac import SAC
 
@@ -46,6 +44,5 @@ def recipe(
         automatic=automatic,
         alpha=alpha,
         width=width,
-        bf16=bf16,
     )
     return Play(algorithm, "HalfCheetah-v5", steps=steps, envs=1, eval_episodes=10)

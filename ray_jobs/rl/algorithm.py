@@ -111,6 +111,8 @@ class Replay:
     """Exponent of the importance weights that undo this, at the start; it rises to 1."""
     asynchronous: bool = False
     """Runners never wait: whatever arrives is stored, its policy may be a few updates old."""
+    at_once: int = 1
+    """Batches that `update` is handed as one [at_once * batch], to make as many updates of; fewer that are due wait for the others."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,14 @@ def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
     order = draws.permutation(len(batch[0]), world.rng).to(batch[0].device)
     mixed = [x[order].chunk(parts) for x in batch]
     yield from (type(batch)(*x) for x in zip(*mixed, strict=True))
+
+
+def split(data: Transitions, size: int) -> Iterator[Transitions]:
+    """Transitions [k * size] as k batches [size], in order."""
+    columns = [x.split(size) for x in data[:-1]]
+    beside = {k: x.split(size) for k, x in data.extras.items()}
+    for i, (obs, action, reward, next_obs, discount, weight) in enumerate(zip(*columns, strict=True)):
+        yield Transitions(obs, action, reward, next_obs, discount, weight, {k: x[i] for k, x in beside.items()})
 
 
 def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Tensor:

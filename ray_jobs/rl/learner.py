@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe import Matmul, UsageError
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
 from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.memory import keep_freed
@@ -19,14 +20,33 @@ from ray_jobs.rl.runner import Actor
 
 
 @contextmanager
-def without_denormals() -> Iterator[None]:
-    """Numbers too small for a full mantissa count as 0: Adam's moments of units that are dead decay to them, and each is a hundred times
-    as slow. In the learner alone, so that environments compute as elsewhere."""
+def arithmetic(matmul: Matmul) -> Iterator[None]:
+    """How a learner computes; what else runs in its process, such as environments, computes as elsewhere.
+
+    Numbers too small for a full mantissa count as 0: Adam's moments of units that are dead decay to them, and each is a hundred times
+    as slow.
+    """
+    before = torch.get_float32_matmul_precision() if matmul == "bfloat16" else None
     torch.set_flush_denormal(True)
+    if before:
+        torch.set_float32_matmul_precision("medium")
     try:
         yield
     finally:
         torch.set_flush_denormal(False)
+        if before:
+            torch.set_float32_matmul_precision(before)
+
+
+def check_matmul(matmul: Matmul, device: torch.device) -> None:
+    """Refuse bfloat16 where torch would not take it, or only imitate it.
+
+    Raises:
+        UsageError: the device is no CPU, or one without units for bfloat16, or this torch has no oneDNN for them.
+    """
+    able = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
+    if matmul == "bfloat16" and not (device.type == "cpu" and able()):
+        raise UsageError("matmul bfloat16 is for CPUs with units for it, on which torch has oneDNN: here take float32.")
 
 
 def source(fragments: Sequence[Fragment]) -> str:
@@ -51,8 +71,11 @@ class Learner:
         envs: int,
         normalize_reward: bool,
         device: torch.device,
+        matmul: Matmul = "float32",
     ) -> None:
         keep_freed()
+        check_matmul(matmul, device)
+        self.matmul = matmul
         self.algorithm, self.actor, self.world, self.device = algorithm, actor.to(device), world, device
         self.optimizers = algorithm.optimizers(actor.agent)
         self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None
@@ -62,13 +85,13 @@ class Learner:
         self.kept: list[Steps] = []
         """What the updates since the last reflection saw."""
 
-    @without_denormals()
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
-        if not isinstance(self.plan, Gradients):
-            return self.learn_from(tensors(fragments, self.device), fragments, seen)
-        self.version += 1
-        return self.apply(fragments[0])
+        with arithmetic(self.matmul):
+            if not isinstance(self.plan, Gradients):
+                return self.learn_from(tensors(fragments, self.device), fragments, seen)
+            self.version += 1
+            return self.apply(fragments[0])
 
     def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by the steps that the fragments hold."""
@@ -114,8 +137,8 @@ class Learner:
         if plan.newest:
             stats = self.update(self.normalised(data))
         self.owed += data.terminated.numel() * self.world.size / plan.every * plan.updates
-        while self.owed >= 1:
-            self.owed -= 1
+        while self.owed >= plan.at_once:
+            self.owed -= plan.at_once
             stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
             if plan.priority:
                 self.buffer.reweigh(stats.pop("priority"))

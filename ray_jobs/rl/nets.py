@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from ray_jobs.rl.chains import chain, relu_backward, tanh_backward
@@ -48,13 +49,15 @@ def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
 
 
 class Relus(nn.Sequential):
-    """Linear layers with ReLU between them, all seeds' in one product each where several train together."""
+    """Linear layers with ReLU between them, all seeds' in one product each where several train together; layers cannot be hooked."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not stacked(x) or x.dim() != 2 or torch.is_autocast_enabled(x.device.type):
-            return super().forward(x)
-        layers = [layer for layer in self if isinstance(layer, nn.Linear)]
-        return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in layers])
+        *hidden, last = list(self._modules.values())[::2]
+        if stacked(x) and x.dim() == 2:
+            return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in (*hidden, last)])
+        for layer in hidden:  # without calling them, which takes as long as a small product
+            x = F.linear(x, layer.weight, layer.bias).relu_()
+        return F.linear(x, last.weight, last.bias)
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:

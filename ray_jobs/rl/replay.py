@@ -111,7 +111,7 @@ class ReplayBuffer:
             cut |= columns.to(cut.device) & ~terminated
 
     def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
-        """What one update sees. `progress` of the training, by which importance weights rise to be whole."""
+        """What one call of `update` sees. `progress` of the training, by which importance weights rise to be whole."""
         if self.plan.length:
             return self.sequences(*self.draw(rng, self.plan.length))
         if self.priorities is None:
@@ -127,7 +127,7 @@ class ReplayBuffer:
         return self.plan.importance + (1 - self.plan.importance) * progress
 
     def draw(self, rng: torch.Generator, length: int = 1) -> tuple[Tensor, Tensor]:
-        """Columns and ages [batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
+        """Columns and ages [at_once * batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
         if self.width == 1:
             at = self.places(max(0, min(int(self.seen), self.rows) - length + 1), rng)
             return torch.zeros_like(at), at
@@ -138,8 +138,8 @@ class ReplayBuffer:
         return column, at - (ends - there)[column]
 
     def places(self, n: int, rng: torch.Generator) -> Tensor:
-        """Which of n places to draw from, [batch]."""
-        return torch.randint(n, (self.plan.batch,), generator=rng)
+        """Which of n places to draw from, [at_once * batch]."""
+        return torch.randint(n, (self.plan.at_once * self.plan.batch,), generator=rng)
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         """Where in the flattened storage the steps of an age are."""

@@ -248,6 +248,7 @@ def prepare(
         envs=recipe.envs // world.size,
         normalize_reward=recipe.normalize_reward,
         device=torch.device(device),
+        matmul=recipe.matmul,
     )
     castings = cast(recipe, seed, world.rank, world.size, runners)
     pool = Remote(castings, report) if runners else Local(castings)

@@ -22,7 +22,8 @@ class StackedBuffer(ReplayBuffer):
         super().__init__(first.plan, first.width, first.gamma)
         self.singles = singles
         self.seen, self.place = first.seen.clone(), dict(first.place)
-        self.first = torch.arange(len(singles)).repeat_interleave(self.plan.batch) * (self.rows * self.width)
+        self.each = self.plan.at_once * self.plan.batch
+        self.first = torch.arange(len(singles)).repeat_interleave(self.each) * (self.rows * self.width)
         for single in singles:
             single.seen, single.place = self.seen, self.place
         for k in first.data:
@@ -42,8 +43,8 @@ class StackedBuffer(ReplayBuffer):
         self.data[name].unflatten(0, (n, self.rows))[:, row, first:last] = x
 
     def places(self, n: int, rng: Any) -> Tensor:
-        """[S * batch]"""
-        return rng.fill((self.plan.batch,), torch.int64, among(n)).flatten()
+        """[S * at_once * batch]"""
+        return rng.fill((self.each,), torch.int64, among(n)).flatten()
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         return super().at(column, age) + self.first

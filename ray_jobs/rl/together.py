@@ -19,7 +19,7 @@ from torch import Tensor
 from ray_jobs.rl.algorithm import Alone, Experience, Replay, Steps, Transitions
 from ray_jobs.rl.draws import as_one
 from ray_jobs.rl.fragments import Fragment
-from ray_jobs.rl.learner import Learner, without_denormals
+from ray_jobs.rl.learner import Learner, arithmetic
 from ray_jobs.rl.pools import Local
 from ray_jobs.rl.stacked import every, for_all, one
 from ray_jobs.rl.stacked_replay import StackedBuffer, seen_by_each
@@ -95,7 +95,7 @@ class Together:
             t.ledger.add([fragment], 1)
         steps = self.trainings[0].ledger.steps
         self.learner.world.progress = min(1.0, steps / self.recipe.steps)
-        with without_denormals():
+        with arithmetic(self.recipe.matmul):
             stats = self.learner.learn_from(data, fragments[:1], steps)
         for t, fragment in zip(self.trainings, fragments, strict=True):
             t.shares.collected([fragment], collected - begun, together=False)

@@ -38,7 +38,12 @@ def main() -> None:
     torch.set_num_threads(1)
     many = w["env"] == "CartPole-v1"
     plan = Play(
-        algorithm(args.algorithm, w), w["env"], steps=w["steps"], envs=w["envs"], eval_episodes=100 if many else 1
+        algorithm(args.algorithm, w),
+        w["env"],
+        steps=w["steps"],
+        envs=w["envs"],
+        matmul=args.matmul,
+        eval_episodes=100 if many else 1,
     )
     result = play(plan, seed=args.seed, run=Nothing())
     score = result["episode_return"] if many else None

@@ -18,10 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl import draws
-from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.adam import Adam
+from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend, split
 from ray_jobs.rl.critics import overwrite
 from ray_jobs.rl.nets import ConvNet, image, mlp
 from ray_jobs.rl.value_losses import huber, q_target
+
+AT_ONCE = 16
+"""Updates that one pass of the target network serves, at most: more would not fit a processor's cache, or memory if they see images."""
 
 
 class QAgent(nn.Module):
@@ -36,7 +40,6 @@ class QAgent(nn.Module):
             self.q = mlp([math.prod(obs.shape), width, width, actions], activation=nn.ReLU)
         self.target = copy.deepcopy(self.q).requires_grad_(False)
         self.register_buffer("epsilon", torch.ones(()))
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     @property
     def acting(self) -> nn.Module:
@@ -100,7 +103,14 @@ class DQN:
             self.updates,
             n_step=self.n_step,
             priority=self.priority,
+            at_once=self.at_once,
         )
+
+    @property
+    def at_once(self) -> int:
+        """Updates that one pass of the target network serves: only the last may copy into it, and none draws by the others' errors."""
+        both = math.gcd(self.updates, self.target_every)
+        return 1 if self.priority else max(n for n in range(1, AT_ONCE + 1) if both % n == 0)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> QAgent:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
@@ -109,7 +119,7 @@ class DQN:
             )
         return QAgent(obs, int(action.n), self.width)
 
-    def optimizers(self, agent: QAgent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: QAgent) -> dict[str, Adam]:
         return {"q": adam(agent.q, self.lr)}
 
     def act(self, agent: QAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
@@ -122,24 +132,27 @@ class DQN:
         return Act(torch.where(wander, other, best), {})
 
     def update(
-        self, agent: QAgent, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
+        self, agent: QAgent, optimizers: Mapping[str, Adam], data: Transitions, world: World
     ) -> dict[str, Tensor]:
         optimizers["q"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
-        obs, after = agent.flat(data.obs), agent.flat(data.next_obs)
+        agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
         with torch.no_grad():
-            chooser = agent.q(after) if self.double else None
-            target = q_target(data.reward, data.discount, agent.target(after), chooser)
-        q = agent.q(obs).gather(-1, data.action[..., None]).squeeze(-1)
-        loss = (data.weight * huber(q, target, self.error_clip)).mean()
-        descend(loss, optimizers["q"], world, self.max_norm)
-        self.age(agent, world.progress)
-        log = {"td_loss": loss.detach(), "q": q.detach().mean(), "epsilon": agent.epsilon}
-        return log | ({"priority": (q - target).detach().abs()} if self.priority else {})
-
-    @torch.no_grad()
-    def age(self, agent: QAgent, progress: float) -> None:
-        """Let epsilon fall, and the target catch up when it is due."""
-        agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, progress / self.explore_for))
-        agent.updates += 1
-        if agent.updates % self.target_every == 0:
+            next_q = agent.target(agent.flat(data.next_obs))
+        for batch, next_q_of_it in zip(split(data, self.batch), next_q.split(self.batch), strict=True):
+            q, error, loss = self.step(agent, optimizers["q"], batch, next_q_of_it, world)
+        if optimizers["q"].steps % self.target_every == 0:
             overwrite(agent.target.parameters(), agent.q.parameters())
+        log = {"td_loss": loss, "q": q.mean(), "epsilon": agent.epsilon}
+        return log | ({"priority": error.abs()} if self.priority else {})
+
+    def step(
+        self, agent: QAgent, optimizer: Adam, data: Transitions, next_q: Tensor, world: World
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One gradient step, with the target network's Q(s', .) [N, A]: Q and its error before it, [N], and the loss."""
+        with torch.no_grad():
+            chooser = agent.q(agent.flat(data.next_obs)) if self.double else None
+            target = q_target(data.reward, data.discount, next_q, chooser)
+        q = agent.q(agent.flat(data.obs)).gather(-1, data.action[..., None]).squeeze(-1)
+        loss = (data.weight * huber(q, target, self.error_clip)).mean()
+        descend(loss, optimizer, world, self.max_norm)
+        return q.detach(), (q - target).detach(), loss.detach()

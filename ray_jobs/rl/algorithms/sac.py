@@ -112,8 +112,6 @@ class SAC:
     """In nats, of actions scaled to +-1. None is minus their dimension or, of n discrete actions, 0.98 log n."""
     width: int = 64
     """Units in each of two hidden layers."""
-    bf16: bool = False
-    """Multiply matrices in bfloat16: faster where the processor has units for it; weights and losses stay float32."""
 
     @property
     def experience(self) -> Replay:
@@ -157,26 +155,19 @@ class SAC:
     def taken(self, agent: SoftAgent, obs: Tensor, action: Tensor) -> Tensor:
         """Both critics' values of what was done [2, N]."""
         if not agent.discrete:
-            return self.through(agent.critics, obs, action)
+            return agent.critics(obs, action)
         index = action[:, None].expand(2, -1, 1)
-        return self.through(agent.critics, obs, obs[:, :0]).gather(-1, index).squeeze(-1)
+        return agent.critics(obs, obs[:, :0]).gather(-1, index).squeeze(-1)
 
     def consider(self, agent: SoftAgent, critics: Ensemble, obs: Tensor, rng: torch.Generator) -> Considered:
         """What today's policy might do, and what the critics say of it; gradients reach the actor alone."""
-        out = self.through(agent.actor.net, obs)
+        out = agent.actor.net(obs)
         if agent.discrete:
             with torch.no_grad():
-                q = self.through(critics, obs, obs[:, :0]).amin(0)
+                q = critics(obs, obs[:, :0]).amin(0)
             return Considered(out.log_softmax(-1), q)
         action, logp = agent.actor.policy.rsample(out, rng)
-        return Considered(logp, self.through(critics, obs, action, frozen=True).amin(0))
-
-    def through(self, net: nn.Module, *inputs: Tensor, **how: bool) -> Tensor:
-        """What a network puts out, in float32."""
-        if not self.bf16:
-            return net(*inputs, **how)
-        with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            return net(*inputs, **how).float()
+        return Considered(logp, critics(obs, action, frozen=True).amin(0))
 
     def goal(self, agent: SoftAgent) -> Tensor | float:
         """The target entropy in the units of `logp`."""

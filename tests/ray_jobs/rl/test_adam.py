@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from ray_jobs.rl import adam
 from ray_jobs.rl.adam import Adam, RMSProp
 
 both = pytest.mark.parametrize(
@@ -54,6 +55,37 @@ def test_its_state_is_torchs_and_comes_back(kinds):
     move((ours, mine), (theirs, reference), seed=10)
     torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=1e-12)
     assert mine.state_dict()["param_groups"][0]["lr"] == resumed.param_groups[0]["lr"] == 3e-2
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_kernel_and_formula_agree(kind):
+    """With small and with vanished gradients; float32 within a few units of its last digit."""
+    torch.manual_seed(0)
+    start = torch.randn(300, dtype=kind)
+    parameters = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+    kernel, formula = (Adam(p, 1e-2) for p in parameters)
+    formula.fused = False
+    assert kernel.fused
+    for k in range(50):
+        gradient = torch.randn(300, dtype=kind) * 10.0 ** -(k % 5)
+        gradient[:100] = 0
+        for p, optimizer in zip(parameters, (kernel, formula), strict=True):
+            p.grad = gradient.clone()
+            optimizer.step()
+    close = 1e-5 if kind == torch.float32 else 1e-12
+    torch.testing.assert_close(parameters[0], parameters[1], rtol=close, atol=close)
+    torch.testing.assert_close(kernel.second, formula.second, rtol=close, atol=0)
+    assert kernel.steps == formula.steps == 50
+
+
+def test_a_torch_without_the_kernel_takes_the_formula(monkeypatch):
+    monkeypatch.setattr(adam, "FUSED", None)
+    p = torch.nn.Parameter(torch.ones(3))
+    p.grad = torch.tensor([1.0, -2.0, 0.0])
+    optimizer = Adam(p, 0.1)
+    optimizer.step()
+    assert not optimizer.fused
+    torch.testing.assert_close(p.data, torch.tensor([0.9, 1.1, 1.0]))
 
 
 def test_it_imports_no_compiler():

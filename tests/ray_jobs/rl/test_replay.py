@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Replay, Steps
 from ray_jobs.rl.priorities import Priorities
-from ray_jobs.rl.replay import ReplayBuffer
+from ray_jobs.rl.replay import ReplayBuffer, spans
 
 GAMMA = 0.9
 
@@ -47,6 +47,21 @@ def test_it_keeps_the_newest():
     assert torch.equal(drawn.next_obs[:, 0], drawn.obs[:, 0] + 1)
     assert torch.equal(drawn.extras["also"], drawn.reward * 2)
     assert (drawn.weight == 1).all()
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(st.integers(0, 50), st.integers(1, 30), st.integers(1, 12))
+def test_new_steps_go_where_one_by_one_they_would(seen, n, rows):
+    """Runs without a gap hold the very rows that a loop over steps writes last, in order."""
+    places = [(row + k, step + k) for row, step, count in spans(seen, n, rows) for k in range(count)]
+    assert places == [((seen + k) % rows, k) for k in range(n)][-rows:]
+
+
+def test_more_than_it_holds_at_once():
+    kept = buffer(10)
+    kept.add(fragment(0, 3))
+    kept.add(fragment(3, 27))
+    assert set(kept.sample(rng()).obs[:, 0].tolist()) == set(range(20, 30))
 
 
 def test_every_step_is_drawn_equally_often():

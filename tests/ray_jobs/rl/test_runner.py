@@ -97,6 +97,41 @@ def test_only_what_acts_is_sent():
     assert not torch.equal(receiver.agent.critic.weight, sender.agent.critic.weight)
 
 
+def test_numbers_taken_over_are_copies_and_can_be_differentiated():
+    """Twice, the second time in inference mode, as a runner does."""
+    sender, receiver = (Actor(torch.nn.Linear(2, 3), Moments((2,))) for _ in range(2))
+    receiver.unpack(sender.pack())
+    with torch.no_grad():
+        sender.agent.weight.fill_(7.0)
+    packed = sender.pack()
+    with torch.inference_mode():
+        receiver.unpack(packed)
+    packed[:] = 0.0
+    assert (receiver.agent.weight == 7.0).all()
+    assert torch.equal(receiver.norm.scale, torch.ones(2))
+    receiver.agent(torch.ones(2)).sum().backward()
+
+
+def test_an_actor_that_was_moved_takes_over_numbers_all_the_same():
+    one, two = (Actor(torch.nn.Linear(2, 3), None) for _ in range(2))
+    one.unpack(two.pack())
+    one.double().float()  # as a move to another device and back: its tensors are others
+    one.unpack(np.full(9, 3.0, np.float32))
+    assert (one.agent.weight == 3.0).all()
+    assert (one.pack() == 3.0).all()
+
+
+def test_a_lone_fragment_is_not_copied_unless_nothing_may_be_written_to_it():
+    """What comes from Ray's store is read-only."""
+    mine, stored = sample(runner(), 4), sample(runner(), 4)
+    for x in stored.steps:
+        x.flags.writeable = False
+    free, copied = (tensors([f], torch.device("cpu")) for f in (mine, stored))
+    assert free.reward.data_ptr() == mine.steps[2].ctypes.data
+    assert copied.reward.data_ptr() != stored.steps[2].ctypes.data
+    assert torch.equal(free.obs, copied.obs)
+
+
 def test_fragments_follow_on_each_other():
     whole, halves = runner(n=2), runner(n=2)
     together = sample(whole, 10)

@@ -1,5 +1,6 @@
 """The loop: resuming is exact, learners agree, what is wrong stops it, and what is asked for is counted."""
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import pools, runtime
+from ray_jobs.rl import learner, pools, runtime
 from ray_jobs.rl.algorithm import Alone, Replay, descend
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.algorithms.impala import IMPALA
 from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.sac import SAC
 from ray_jobs.rl.fragments import tensors
 from ray_jobs.rl.training import Training
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
@@ -240,6 +242,66 @@ def test_a_gradient_is_what_the_learner_would_have_found():
     assert torch.equal(torch.from_numpy(sent.gradient), found)
     assert sent.steps[0].size == sent.steps[1].size == 0, "steps stay where they were played"
     assert sent.extras["loss"] == loss.item()
+
+
+def test_a_learner_alone_counts_the_smallest_numbers_as_none():
+    """1e-39 has no full mantissa in float32. Whoever plays in the same process computes as before."""
+    seen, tiny = [], torch.tensor([1e-38])
+    t = training(recipe(IMPALA(horizon=4)), Memory())
+    t.learner.improve = lambda data: seen.append(float(tiny * 0.1)) or {}
+    assert float(tiny * 0.1) > 0
+    t.round()
+    assert seen == [0.0]
+    assert float(tiny * 0.1) > 0
+
+
+units = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no units for bfloat16")
+
+
+@units
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_learner_alone_multiplies_in_bfloat16(fails):
+    """1 + 2^-9 is rounded to 1; whoever plays in the same process multiplies as before, also after an update that fails."""
+    seen, x = [], torch.full((32, 32), 1 + 2**-9)
+    one = torch.eye(32)
+    t = training(recipe(IMPALA(horizon=4), matmul="bfloat16"), Memory())
+
+    def improve(data):
+        seen.append((x @ one, torch.baddbmm(0 * x, x[None], one[None])[0]))
+        if fails:
+            raise FloatingPointError
+        return {}
+
+    t.learner.improve = improve
+    with pytest.raises(FloatingPointError) if fails else contextlib.nullcontext():
+        t.round()
+    assert all((y == 1).all() for y in seen[0])
+    assert torch.equal(x @ one, x)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@units
+def test_what_is_learned_in_bfloat16_is_close():
+    """One update of SAC: each number moved by no more than Adam's step apart, and not all to the same place."""
+    states = []
+    for matmul in ("float32", "bfloat16"):
+        memory = Memory()
+        plan = recipe(SAC(warmup=64, every=64, batch=64), "Pendulum-v1", matmul=matmul, steps=64)
+        training(plan, memory).go()
+        actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
+        states.append(torch.cat([p.flatten() for p in actor.values()]))
+        assert states[-1].dtype == torch.float32
+    apart = (states[0] - states[1]).abs()
+    assert 0 < apart.max() <= 2.01 * SAC().lr
+
+
+def test_bfloat16_is_refused_where_it_is_not(monkeypatch):
+    with pytest.raises(UsageError, match="take float32"):
+        learner.check_matmul("bfloat16", torch.device("cuda"))
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    with pytest.raises(UsageError, match="CPUs with units for it"):
+        training(recipe(IMPALA(horizon=4), matmul="bfloat16"), Memory())
+    learner.check_matmul("float32", torch.device("cuda"))
 
 
 def test_reflection_sees_what_the_last_updates_saw():

@@ -1,5 +1,6 @@
 """DQN's options: weights and priorities against a loop over transitions, and what the buffer hears of them."""
 
+import copy
 from dataclasses import replace
 
 import gymnasium as gym
@@ -55,6 +56,60 @@ def test_weighted_errors_are_descended_and_told(double, seeded):
     torch.testing.assert_close(optimizers["q"].param_groups[0]["params"][0].grad, expected)
     torch.testing.assert_close(log["priority"], error.detach().abs())
     torch.testing.assert_close(log["td_loss"], loss.detach())
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_batches_handed_over_at_once_are_learned_from_one_by_one(double, seeded):
+    """Against one call for each, the target network copied into after the fourth and the eighth update, and never by a call between."""
+    algorithm = replace(PLAIN, batch=N, updates=8, target_every=4, double=double)
+    agent, parts = built(algorithm), [transitions() for _ in range(8)]
+    twin = copy.deepcopy(agent)
+    optimizers, singly = algorithm.optimizers(agent), algorithm.optimizers(twin)
+    for k in (0, 4):
+        columns = list(zip(*parts[k : k + 4], strict=True))[:-1]
+        algorithm.update(agent, optimizers, Transitions(*map(torch.cat, columns), {}), Alone(torch.Generator()))
+        for data in parts[k : k + 4]:
+            algorithm.update(twin, singly, data, Alone(torch.Generator()))
+        torch.testing.assert_close(agent.state_dict(), twin.state_dict())
+        assert all(map(torch.equal, agent.target.parameters(), agent.q.parameters()))
+    assert optimizers["q"].steps == singly["q"].steps == 8
+
+
+@pytest.mark.parametrize(
+    ("more", "at_once"),
+    [
+        ({}, 16),
+        ({"updates": 12, "target_every": 18}, 6),
+        ({"updates": 7, "target_every": 100}, 1),
+        ({"updates": 34, "target_every": 34}, 2),
+        ({"priority": 0.6}, 1),
+    ],
+    ids=str,
+)
+def test_so_many_updates_share_a_target(more, at_once):
+    assert DQN(**more).experience.at_once == at_once
+
+
+def test_updates_that_do_not_fill_a_call_wait():
+    """8 steps earn 3 updates, 2 of which are made at once: rounds of 2 and 4 in turn."""
+    algorithm = DQN(warmup=0, every=8, updates=3, batch=4, width=16, capacity=64, target_every=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DQN, "at_once", 2)
+        t = runtime.prepare(
+            Play(algorithm, "CartPole-v1", steps=64, envs=2),
+            0,
+            Alone(torch.Generator()),
+            0,
+            Memory(),
+            print,
+            bool,
+            "cpu",
+        )
+        taken = []
+        for _ in range(4):
+            t.round()
+            taken.append(t.learner.optimizers["q"].steps)
+    assert taken == [2, 6, 8, 12]
 
 
 def test_nobody_hears_of_priorities_where_none_are_kept(seeded):

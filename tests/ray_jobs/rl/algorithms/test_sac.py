@@ -173,19 +173,13 @@ def test_the_automatic_temperature_brings_the_entropy_to_its_target(action, targ
     assert entropy == pytest.approx(wanted, abs=0.05)
 
 
-def test_a_fixed_temperature_stays_and_bfloat16_is_close(seeded):
-    """The same first update with products in bfloat16: losses within 3%, of numbers that stay float32."""
+def test_a_fixed_temperature_stays(seeded):
+    algorithm = SAC(automatic=False, alpha=0.2)
+    agent, optimizers, world = made(algorithm, OBS, BOX)
     g = torch.Generator().manual_seed(1)
-    data, logs = batch(64, torch.rand(64, 2, generator=g), g), []
-    for bf16 in (False, True):
-        torch.manual_seed(0)
-        algorithm = SAC(automatic=False, alpha=0.2, bf16=bf16)
-        agent, optimizers, world = made(algorithm, OBS, BOX)
-        logs.append(algorithm.update(agent, optimizers, data, world))
-    assert all(x.dtype == torch.float32 for x in logs[1].values())
-    assert logs[0]["alpha"] == logs[1]["alpha"] == torch.tensor(math.log(0.2)).exp()
-    assert logs[1]["critic_loss"].item() == pytest.approx(logs[0]["critic_loss"].item(), rel=0.03)
-    assert logs[0]["critic_loss"] != logs[1]["critic_loss"]
+    data = batch(64, torch.rand(64, 2, generator=g), g)
+    told = [algorithm.update(agent, optimizers, data, world)["alpha"] for _ in range(2)]
+    assert told[0] == told[1] == torch.tensor(math.log(0.2)).exp()
 
 
 @pytest.mark.parametrize(
