@@ -15,8 +15,8 @@ from lightning_modules.model import Batch
 from lightning_modules.nets.adversarial import Critic
 
 from . import losses
-from .gan import GAN, Objective
 from .game import CRITIC, GENERATOR
+from .gan import GAN, Objective
 
 
 class History(nn.Module):
@@ -93,8 +93,10 @@ class ImprovedGAN(GAN):
 
     def blurred(self, x: Tensor) -> Tensor:
         """What the critic sees of examples [B, *D]."""
+        if not self.blur:
+            return x
         left = 1 - self.trainer.global_step / self.blur_until if self.blur_until else 1.0
-        return x + self.blur * left * self.draws.normal(*x.shape, device=x.device).to(x) if self.blur * left > 0 else x
+        return x + self.blur * max(0.0, left) * self.draws.normal(*x.shape, device=x.device).to(x)
 
     def remembered(self, player: str) -> dict[str, Tensor]:
         """The term of historical averaging."""
