@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -56,6 +57,17 @@ def mmd(x: Tensor, y: Tensor, *, width: float) -> float:
         return (k.sum() - k.trace()) / (len(a) * (len(a) - 1))
 
     return (within(x) + within(y) - 2 * kernel(x, y).mean()).item()
+
+
+def parzen(x: Tensor, drawn: Tensor, *, width: float) -> float:
+    """Mean log density in nats of examples [N, *D] under Gaussians of deviation `width` around samples [M, *D].
+
+    Source: Goodfellow et al. 2014, arXiv:1406.2661, section 5.
+    """
+    x, drawn = x.flatten(1).double(), drawn.flatten(1).double()
+    scale = math.log(len(drawn)) + 0.5 * x.shape[1] * math.log(2 * math.pi * width**2)
+    logs = [(-torch.cdist(part, drawn).square() / (2 * width**2)).logsumexp(1) for part in x.split(256)]
+    return (torch.cat(logs).mean() - scale).item()
 
 
 def inception(weights: str | Path) -> Path:

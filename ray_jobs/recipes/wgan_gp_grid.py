@@ -19,7 +19,7 @@ space = {"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"}
 
 def recipe(
     *,
-    steps: int = 3000,
+    steps: int = 1200,
     batch: int = 256,
     turns: int = 5,
     penalty: float = 0.1,

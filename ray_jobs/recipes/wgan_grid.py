@@ -19,7 +19,7 @@ space = {"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"}
 
 def recipe(
     *,
-    steps: int = 3000,
+    steps: int = 1200,
     batch: int = 256,
     turns: int = 5,
     clip: float = 0.1,

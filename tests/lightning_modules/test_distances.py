@@ -106,3 +106,11 @@ def test_a_machine_without_torch_fidelity_is_told_what_to_install(tmp_path, monk
     monkeypatch.setattr(distances, "inception", lambda path: path)
     with pytest.raises(ValueError, match="pip install torch-fidelity"):
         distances.extractor(tmp_path / "w.pth", "2048")
+
+
+def test_parzens_density_is_that_of_the_mixture():
+    rng = torch.Generator().manual_seed(0)
+    x, drawn = torch.randn(7, 2, generator=rng, dtype=DOUBLE), torch.randn(5, 2, generator=rng, dtype=DOUBLE)
+    one = torch.distributions.MultivariateNormal(drawn, 0.3**2 * torch.eye(2, dtype=DOUBLE))
+    exact = (one.log_prob(x[:, None]).exp().mean(1)).log().mean()
+    assert distances.parzen(x, drawn, width=0.3) == pytest.approx(exact.item())
