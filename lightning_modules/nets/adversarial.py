@@ -77,9 +77,9 @@ class MinibatchDiscrimination(nn.Module):
         self.project = nn.Parameter(torch.randn(features, kernels, dims) / math.sqrt(features))
 
     def forward(self, h: Tensor) -> Tensor:
-        m = torch.einsum("nf,fkd->nkd", h, self.project)
-        near = (-(m[:, None] - m[None]).abs().sum(3)).exp()
-        return torch.cat([h, near.sum(1)], 1)
+        m = torch.einsum("nf,fkd->knd", h, self.project)
+        near = (-torch.cdist(m, m, p=1)).exp().sum(2)
+        return torch.cat([h, near.T], 1)
 
 
 class Critic(nn.Module):

@@ -19,7 +19,7 @@ space = {"lr": "loguniform(1e-4,5e-3)", "width": "choice(64,128,256)"}
 
 def recipe(
     *,
-    steps: int = 6000,
+    steps: int = 4000,
     batch: int = 256,
     objective: str = "non_saturating",
     lr: float = 1e-3,
@@ -44,7 +44,7 @@ def recipe(
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch, name="grid")
+    points = Density2D(batch, name="sharp_grid")
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]

@@ -19,11 +19,11 @@ space = {"lr": "loguniform(1e-4,5e-3)", "blur": "uniform(0,0.3)"}
 
 def recipe(
     *,
-    steps: int = 4000,
-    batch: int = 256,
+    steps: int = 3000,
+    batch: int = 128,
     lr: float = 1e-3,
     matching: bool = False,
-    kernels: int = 8,
+    kernels: int = 4,
     history: float = 0.0,
     label: float = 0.9,
     blur: float = 0.1,
@@ -54,7 +54,7 @@ def recipe(
     from lightning_modules.gan.improved_gan import ImprovedGAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch, name="grid")
+    points = Density2D(batch, name="sharp_grid")
     kind = "virtual" if virtual else "none"
     generator = dense_generator(noise, points.shape, width=width, depth=depth, kind=kind)  # type: ignore[arg-type]
     critic = dense_critic(points.shape, width=width, depth=depth, kernels=kernels)

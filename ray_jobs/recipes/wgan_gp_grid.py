@@ -19,7 +19,7 @@ space = {"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"}
 
 def recipe(
     *,
-    steps: int = 1200,
+    steps: int = 2000,
     batch: int = 256,
     turns: int = 5,
     penalty: float = 0.1,
@@ -46,7 +46,7 @@ def recipe(
     from lightning_modules.gan.wgan_gp import WGANGP
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch * turns, name="grid")
+    points = Density2D(batch * turns, name="sharp_grid")
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = WGANGP(generator, critic, noise, turns=turns, penalty=penalty, lr=lr, until=steps)

@@ -19,7 +19,7 @@ space = {"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"}
 
 def recipe(
     *,
-    steps: int = 1200,
+    steps: int = 2000,
     batch: int = 256,
     turns: int = 5,
     clip: float = 0.1,
@@ -46,7 +46,7 @@ def recipe(
     from lightning_modules.gan.wgan import WGAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch * turns, name="grid")
+    points = Density2D(batch * turns, name="sharp_grid")
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = WGAN(generator, critic, noise, turns=turns, clip=clip, lr=lr)
