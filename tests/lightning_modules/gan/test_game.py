@@ -264,6 +264,15 @@ def test_matching_compares_features_and_not_verdicts():
     assert model.generator_losses(x, fake)["matching"].item() == pytest.approx(gap.square().sum().item())
 
 
+def test_only_the_label_of_real_examples_is_smoothed():
+    model = made("improved", blur=0.0, history=0.0)
+    x, fake = torch.randn(8, 2), torch.randn(8, 2)
+    terms, d = model.critic_losses(x, fake), torch.sigmoid
+    real = -(0.9 * d(model.critic(x)).log() + 0.1 * d(-model.critic(x)).log()).mean()
+    assert terms["real"].item() == pytest.approx(real.item(), rel=1e-5)
+    assert terms["fake"].item() == pytest.approx(-d(-model.critic(fake)).log().mean().item(), rel=1e-5)
+
+
 def test_virtual_batch_norm_trains_with_the_first_examples_as_reference(tmp_path):
     torch.manual_seed(0)
     nets = [dense_generator(3, (2,), kind="virtual", reference=4), dense_critic((2,), kind="virtual", reference=4)]
