@@ -12,20 +12,20 @@ INCEPTION_HASH = "6726825d"
 """First digits of the SHA-256 of torch-fidelity's weights, `pt_inception-2015-12-05-6726825d.pth`."""
 
 
-def modes(x: Tensor, mean: Tensor, std: float, *, reach: float = 3.0, due: float = 0.25) -> tuple[int, float]:
-    """(modes hit, share of high quality) of examples [N, D] against modes [K, D] of equal weight.
+def modes(x: Tensor, mean: Tensor, std: float, *, reach: float = 3.0, due: float = 0.5) -> tuple[int, float]:
+    """(modes hit, share of high quality) of examples [N, D] against equal round Gaussians with means [K, D].
 
-    An example is of high quality if it is within `reach` deviations of the nearest mode; a mode is hit if it has at least
-    `due` of its N / K examples of high quality.
+    An example is of high quality within `reach` deviations of the nearest mode. A mode is hit if at least `due` of the
+    examples that it should have within one deviation are there.
 
     Source: Srivastava et al. 2017, arXiv:1705.07761, section 5.1.
-    Differs: there one example hits a mode; where modes are near each other noise between them would.
+    Differs: there one example of high quality hits a mode; so would even noise, where modes are near each other.
     """
     gap, nearest = torch.cdist(x.to(mean), mean).min(1)
-    good = gap <= reach * std
-    count = torch.bincount(nearest[good], minlength=len(mean))
-    hit = (count >= max(1.0, due * len(x) / len(mean))).sum().item()
-    return int(hit), good.double().mean().item()
+    within = torch.special.gammainc(torch.tensor(mean.shape[1] / 2), torch.tensor(0.5)).item()
+    count = torch.bincount(nearest[gap <= std], minlength=len(mean))
+    hit = (count >= max(1.0, due * within * len(x) / len(mean))).sum().item()
+    return int(hit), (gap <= reach * std).double().mean().item()
 
 
 def wasserstein(x: Tensor, y: Tensor, p: int = 2) -> float:

@@ -19,6 +19,7 @@ space = {"lr": "loguniform(1e-4,5e-3)", "width": "choice(64,128,256)"}
 
 def recipe(
     *,
+    density: str = "grid",
     steps: int = 4000,
     batch: int = 256,
     objective: str = "non_saturating",
@@ -31,6 +32,7 @@ def recipe(
     """A GAN with multilayer perceptrons on points of a known mixture.
 
     Args:
+        density: 'grid', or 'sharp_grid' with nearly nothing between its modes.
         steps: of the generator.
         batch: global batch of each turn, over all workers.
         objective: of the generator, 'non_saturating' or 'minimax'.
@@ -44,7 +46,7 @@ def recipe(
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch, name="sharp_grid")
+    points = Density2D(batch, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]
@@ -52,7 +54,7 @@ def recipe(
 
 
 def evaluate(model: GAN, data: Density2D) -> dict[str, float]:
-    """Modes hit of 25, share within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
+    """Modes hit, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
     import torch
 
     from lightning_modules.distances import mixture_scores
