@@ -3,6 +3,7 @@
 Minibatch discrimination and virtual batch norm are parts of the nets (`nets.adversarial`).
 
 Source: Salimans et al. 2016, arXiv:1606.03498, section 3; Arjovsky & Bottou 2017, arXiv:1701.04862, section 3 (instance noise).
+Differs: without labels; the critic has no weight norm.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """WGAN-GP: the critic is kept Lipschitz by a penalty on its gradient between real and generated examples.
 
 Source: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
+Differs: the generator's batch is as large as the critic's.
 """
 
 from __future__ import annotations
