@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def weights(components: int) -> Tensor:
     return torch.full((components,), 1 / components, dtype=torch.float64)
 
 
-SHAPES = {"ring": ring, "grid": grid, "pinwheel": pinwheel}
+SHAPES = {"ring": ring, "grid": grid, "sharp_grid": partial(grid, std=0.03), "pinwheel": pinwheel}
 
 
 class Density2D(Data):
@@ -104,7 +105,7 @@ class Density2D(Data):
 
     Args:
         batch: global batch.
-        name: 'ring', 'grid' or 'pinwheel'.
+        name: 'ring', 'grid', 'sharp_grid' (between its modes is nearly nothing) or 'pinwheel'.
 
     Raises:
         ValueError: there is no such density.

@@ -83,7 +83,7 @@ class Draws:
 class Generative(L.LightningModule):
     """A model trained by minimising the sum of its `losses`.
 
-    Games (GANs) override `training_step` (and pass their losses through `total`), everything else overrides `losses`.
+    Games (`gan.game`) override `training_step` and pass their losses through `total`, everything else overrides `losses`.
     Random numbers of the training come from `self.draws`; what draws from torch's own generator, such as dropout, finds
     it seeded anew for every micro-batch. So a resumed run continues with the same numbers, and nothing has to be saved.
 
@@ -94,6 +94,10 @@ class Generative(L.LightningModule):
 
     seed: int = 0
     """Of the run, >= 0; whoever trains the model sets it before the fit."""
+    turns: int = 1
+    """Global batches that one step of `Fit.steps` takes; a game's discriminator may take several."""
+    averaged: str = ""
+    """Prefix of the names of the weights that are averaged; '' averages all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,18 +113,24 @@ class Generative(L.LightningModule):
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum [] of `terms`, whose means over the micro-batches of a step are logged and guarded."""
-        share = 1 / self.trainer.accumulate_grad_batches
+        share = 1 / self.micro_batches
         for name, value in terms.items():
             self._terms[name] = self._terms.get(name, 0.0) + value.detach() * share
         return torch.stack(list(terms.values())).sum()
 
+    @property
+    def micro_batches(self) -> int:
+        """That make up one global batch on each worker."""
+        return self.trainer.accumulate_grad_batches
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        trainer, step = self.trainer, self.trainer.global_step
-        micro = batch_idx % trainer.accumulate_grad_batches
-        part = micro * trainer.world_size + trainer.global_rank
-        parts = trainer.accumulate_grad_batches * trainer.world_size
-        self.draws = Draws(self.seed, step, part, parts)
-        reseed(key(self.seed, step, part, 1), self.device)
+        self.deal(self.trainer.global_step, batch_idx % self.micro_batches)
+
+    def deal(self, count: int, micro: int) -> None:
+        """Set the random numbers of a micro-batch of the `count`-th gradient of the run."""
+        part = micro * self.trainer.world_size + self.trainer.global_rank
+        self.draws = Draws(self.seed, count, part, self.micro_batches * self.trainer.world_size)
+        reseed(key(self.seed, count, part, 1), self.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         terms, self._terms = self._terms, {}
@@ -139,9 +149,11 @@ class Generative(L.LightningModule):
             self._guard(terms)
             raise NotFinite(f"The gradient is not finite at step {trainer.global_step} although the loss is.")
         if due:
-            self.log_dict(
-                {"loss": sum(terms.values()), **{f"loss/{k}": v for k, v in terms.items()}, "grad_norm": norm}
-            )
+            self.tell(terms, norm)
+
+    def tell(self, terms: dict[str, Tensor], norm: float) -> None:
+        """Log the terms and the gradient's norm of one optimiser's step."""
+        self.log_dict({"loss": sum(terms.values()), **{f"loss/{k}": v for k, v in terms.items()}, "grad_norm": norm})
 
     def _guard(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
@@ -170,6 +182,12 @@ def total_norm(tensors: Iterable[Tensor]) -> float:
     return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
 
 
+def averaged(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The weights of which `EMA` keeps an average, by name: a `Generative` may say that they are a part of it."""
+    prefix = getattr(model, "averaged", "")
+    return {k: p for k, p in model.named_parameters() if k.startswith(prefix)}
+
+
 class EMA(L.Callback):
     """Exponential moving average of the weights (not of the buffers).
 
@@ -193,7 +211,7 @@ class EMA(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.average:
-            self.average = {k: p.detach().clone() for k, p in pl_module.named_parameters()}
+            self.average = {k: p.detach().clone() for k, p in averaged(pl_module).items()}
         self._match(pl_module)
         self._seen = trainer.global_step
 
@@ -209,7 +227,7 @@ class EMA(L.Callback):
         """Move the average towards the weights of `model`, once per optimiser step."""
         self.steps += 1
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.average.values()), list(model.parameters()), 1 - keep)
+        torch._foreach_lerp_(list(self.average.values()), list(averaged(model).values()), 1 - keep)
 
     @contextmanager
     def swapped(self, model: torch.nn.Module) -> Iterator[None]:
@@ -218,7 +236,7 @@ class EMA(L.Callback):
             yield
             return
         self._match(model)
-        own = [(p, p.data) for p in model.parameters()]
+        own = [(p, p.data) for p in averaged(model).values()]
         try:
             for (p, _), average in zip(own, self.average.values(), strict=True):
                 p.data = average
@@ -229,7 +247,7 @@ class EMA(L.Callback):
 
     def _match(self, model: torch.nn.Module) -> None:
         """Bring the average to the device of `model`, in the order of its parameters."""
-        own = dict(model.named_parameters())
+        own = averaged(model)
         if {k: p.shape for k, p in own.items()} != {k: a.shape for k, a in self.average.items()}:
             raise ValueError("The averaged weights in the checkpoint are not those of this model.")
         self.average = {k: self.average[k].to(p) for k, p in own.items()}

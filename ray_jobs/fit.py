@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from lightning_modules.gan.game import Game
 from lightning_modules.model import EMA, Generative, NotFinite, Samples
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
@@ -118,7 +119,9 @@ def prepare(spec: Spec) -> Fit:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
     made.model.seed = made.data.seed = spec.seed
-    made.data.accumulate = made.accumulate
+    made.data.accumulate = made.accumulate * made.model.turns
+    if isinstance(made.model, Game):  # it cuts and clips for itself: Lightning does so for one optimiser only
+        made.model.accumulate, made.model.grad_clip = made.accumulate, made.grad_clip
     return made
 
 
@@ -146,7 +149,7 @@ def fit(
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
-    made.data.start = step * made.accumulate
+    made.data.start = step * made.data.accumulate
     recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if trainer.is_global_zero:
@@ -173,13 +176,14 @@ def _trainer(made: Fit, spec: Spec, recorder: Recorder, files: RunCheckpoints, p
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
     averages = [EMA(made.ema)] if made.ema else []
+    alone = made.model.automatic_optimization
     return L.Trainer(
         max_steps=made.steps,
         max_epochs=-1,
         accelerator=spec.where.accelerator,
         precision=made.precision,
-        gradient_clip_val=made.grad_clip or None,
-        accumulate_grad_batches=made.accumulate,
+        gradient_clip_val=made.grad_clip or None if alone else None,
+        accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
         callbacks=[*averages, recorder],
         plugins=plugins,

@@ -73,7 +73,7 @@ class Fit:
     model: Generative
     data: L.LightningDataModule
     steps: int
-    """Optimiser steps."""
+    """Optimiser steps; of a game, its generator's."""
     evaluate: Callable[[Generative, L.LightningDataModule], dict[str, float]] | None = None
     """Metrics of the trained (averaged, where EMA is on) model, measured at the end and by `reprise evaluate`."""
     ema: float = 0.0

@@ -63,7 +63,7 @@ def test_denoiser_is_the_posterior_mean():
 
 
 def test_unknown_density_is_refused():
-    with pytest.raises(ValueError, match="allowed: ring, grid, pinwheel"):
+    with pytest.raises(ValueError, match="allowed: ring, grid, sharp_grid, pinwheel"):
         Density2D(name="rings")
 
 

@@ -1,0 +1,1 @@
+"""Games of two players: generators that learn from a critic."""

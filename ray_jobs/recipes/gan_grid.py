@@ -1,0 +1,64 @@
+"""GAN on a grid of 25 Gaussians in the plane: how many it finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray_jobs.recipe import Claim, Fit, Headline
+
+if TYPE_CHECKING:
+    from datamodules.density2d import Density2D
+    from lightning_modules.gan.gan import GAN
+
+system = "GAN"
+data = "density2d"
+headline = Headline("Goodfellow et al. 2014", arxiv="1406.2661")
+claim = Claim("modes_hit", at_least=20)
+space = {"lr": "loguniform(1e-4,5e-3)", "width": "choice(64,128,256)"}
+
+
+def recipe(
+    *,
+    density: str = "grid",
+    steps: int = 4000,
+    batch: int = 256,
+    objective: str = "non_saturating",
+    lr: float = 1e-3,
+    width: int = 128,
+    depth: int = 3,
+    noise: int = 2,
+    ema: float = 0.999,
+) -> Fit:
+    """A GAN with multilayer perceptrons on points of a known mixture.
+
+    Args:
+        density: 'grid', or 'sharp_grid' with nearly nothing between its modes.
+        steps: of the generator.
+        batch: global batch of each turn, over all workers.
+        objective: of the generator, 'non_saturating' or 'minimax'.
+        lr: learning rate of both players' Adam.
+        width: units of each hidden layer of both nets.
+        depth: hidden layers of both nets.
+        noise: numbers that the generator starts from.
+        ema: decay of the average of the generator's weights.
+    """
+    from datamodules.density2d import Density2D
+    from lightning_modules.gan.gan import GAN
+    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+
+    points = Density2D(batch, name=density)
+    generator = dense_generator(noise, points.shape, width=width, depth=depth)
+    critic = dense_critic(points.shape, width=width, depth=depth)
+    model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]
+    return Fit(model, points, steps, evaluate, ema=ema, log_every=50)
+
+
+def evaluate(model: GAN, data: Density2D) -> dict[str, float]:
+    """Modes hit, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
+    import torch
+
+    from lightning_modules.distances import mixture_scores
+
+    drawn = model.sample(10_000, rng=torch.Generator().manual_seed(0)).cpu()
+    truth, other = data.test(2048)["x"].chunk(2)
+    return mixture_scores(drawn, truth, other, data.density.mean.float(), data.density.cov[0, 0, 0].sqrt().item())
