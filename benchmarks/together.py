@@ -1,6 +1,7 @@
 """Seeds trained together in one process beside the same trained one after the other, one thread each, alternating.
 
-`seed_updates_per_s` is of the time in updates, `seed_steps_per_s` of the whole training: environments, which are stepped seed by seed,
+`seed_updates_per_s` is of the time in updates, `seed_updates_per_cpu_s` of the processor's time in them, which knows no other process,
+and `seed_steps_per_s` of the whole training: environments, which are stepped seed by seed,
 gain nothing. `cpu_s_per_seed` is of whole trainings with their evaluation (of one episode), and knows no other process.
 
     python -m benchmarks.together --rounds 5
@@ -35,7 +36,7 @@ def main() -> None:
             return measure(who.command(interpreter(who.peer, args.venvs)), ours=True, limit=args.limit)
 
         report.part(title, list(ways), args.rounds, once)
-    for key in ("seed_updates_per_s", "seed_steps_per_s"):
+    for key in ("seed_updates_per_s", "seed_updates_per_cpu_s", "seed_steps_per_s"):
         for title in parts:
             report.show(title, [key, "cpu_s_per_seed"], key)
 

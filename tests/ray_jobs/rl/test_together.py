@@ -31,7 +31,7 @@ from ray_jobs.rl.algorithms.trpo import TRPO
 from ray_jobs.rl.critics import Ensemble
 from ray_jobs.rl.nets import TanhMLP, mlp
 from ray_jobs.rl.runtime import check_together, generator, play, play_together, prepare
-from ray_jobs.rl.stacked import apart, every, for_all, one
+from ray_jobs.rl.stacked import apart, every, for_all, one, taken
 from ray_jobs.rl.stacks import StackedModule, StackedOptimizer
 from ray_jobs.rl.together import Together
 from ray_jobs.rl.training import Training
@@ -336,6 +336,24 @@ def test_what_is_told_all_seeds_is_told_them_first() -> None:
     x = torch.arange(6.0).view(2, 3)
     found = for_all(3, lambda: every(apart(lambda y: y * y.shape[0], one(x.t()).flip(0))))
     assert torch.equal(found, 3 * x.t().flip(1))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 4), (6, 2, 3)])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int) -> None:
+    torch.manual_seed(0)
+    x, at = torch.randn(3, *shape), torch.randint(6, (3, 5))
+    weight = torch.randn(3, 5, *shape[1:])
+    leaf = x.clone().requires_grad_()
+    told = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
+    found = for_all(3, lambda: every(taken(one(told), one(at))))
+    (grad,) = torch.autograd.grad((found * weight).sum(), leaf)
+    for s in range(3):
+        mine = x[s].clone().requires_grad_()
+        assert torch.equal(found[s], mine[at[s]])
+        assert torch.equal(grad[s], torch.autograd.grad((mine[at[s]] * weight[s]).sum(), mine)[0])
+    assert torch.equal(for_all(3, lambda: every(taken(one(x), at[0]))), x[:, at[0]])  # the same rows for all
+    assert torch.equal(for_all(3, lambda: every(taken(x[0], one(at)))), x[0][at])  # of the same numbers
 
 
 # ---- what is refused
