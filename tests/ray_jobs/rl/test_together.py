@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -197,6 +199,25 @@ def test_seeds_at_different_steps_are_trained_all_the_same() -> None:
     play_together(recipe, [0, 1], [Nowhere(), Nowhere()], states=[ahead.saved[-1], None], **args)
     for s in (0, 1):
         assert done[s]["episode_return"] == pytest.approx(play(recipe, seed=s, run=Nowhere())["episode_return"])
+
+
+def test_seeds_together_do_without_sympy() -> None:
+    """Torch imports it, for half a second, when it is told a gradient for each of several losses."""
+    code = """
+import sys
+from ray_jobs.recipe import Play
+from ray_jobs.rl.algorithms.a2c import A2C
+from ray_jobs.rl.runtime import play_together
+
+class Nowhere:
+    def log(self, step, metrics): ...
+    def save(self, step, state): ...
+
+recipe, done = Play(A2C(width=4), "CartPole-v1", steps=40, envs=4, eval_episodes=1), []
+play_together(recipe, [0, 1], [Nowhere(), Nowhere()], states=[None] * 2, done=lambda i, m: done.append(i), failed=print)
+assert done == [0, 1] and "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
 
 
 # ---- what it is made of
