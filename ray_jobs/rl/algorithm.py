@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam, RMSProp
+from ray_jobs.rl.stacked import taken
 from ray_jobs.rl.stacks import StackedOptimizer
 
 
@@ -296,7 +297,7 @@ def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
         yield batch
         return
     order = draws.permutation(len(batch[0]), world.rng).to(batch[0].device)
-    mixed = [x[order].chunk(parts) for x in batch]
+    mixed = [taken(x, order).chunk(parts) for x in batch]
     yield from (type(batch)(*x) for x in zip(*mixed, strict=True))
 
 

@@ -11,12 +11,17 @@ from torch import Tensor
 from ray_jobs.rl.stacked import apart
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input
-tanh_backward = torch.ops.aten.tanh_backward.default
+tanh_slope = torch.ops.aten.tanh_backward.grad_input
 
 
 def relu_backward(grad: Tensor, out: Tensor) -> Tensor:
     """In place of the gradient."""
     return threshold_backward(grad, out, 0, grad_input=grad)
+
+
+def tanh_backward(grad: Tensor, out: Tensor) -> Tensor:
+    """In place of the gradient."""
+    return tanh_slope(grad, out, grad_input=grad)
 
 
 class _Chain(torch.autograd.Function):

@@ -50,6 +50,11 @@ def perturbed(out: Tensor, rng: torch.Generator) -> Tensor:
     return out - draws.exponential(out.shape, rng).log_().to(out.device)
 
 
+def log_softmax(out: Tensor) -> Tensor:
+    """Along the last dimension. By torch's kernel for any other, which takes a fifth of the time where there are few choices."""
+    return out.movedim(-1, 0).log_softmax(0).movedim(0, -1)
+
+
 class Categorical(nn.Module):
     """Actions 0..n-1 with probabilities softmax(out)."""
 
@@ -64,14 +69,14 @@ class Categorical(nn.Module):
         return out.argmax(-1)
 
     def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
-        return out.log_softmax(-1).gather(-1, action[..., None]).squeeze(-1)
+        return log_softmax(out).gather(-1, action[..., None]).squeeze(-1)
 
     def entropy(self, out: Tensor) -> Tensor:
-        logp = out.log_softmax(-1)
+        logp = log_softmax(out)
         return -(logp.exp() * logp).sum(-1)
 
     def kl(self, old_out: Tensor, new_out: Tensor, old: Policy | None = None) -> Tensor:
-        before, after = old_out.log_softmax(-1), new_out.log_softmax(-1)
+        before, after = log_softmax(old_out), log_softmax(new_out)
         return (before.exp() * (before - after)).sum(-1)
 
 

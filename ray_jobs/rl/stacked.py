@@ -51,6 +51,16 @@ def apart(f: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     return one(out)
 
 
+def taken(x: Tensor, at: Tensor) -> Tensor:
+    """x[at], the rows [N] that each seed has chosen: a copy of all seeds' at once takes a third of the time of vmap's."""
+    return apart(_taken, x, at) if stacked(x) and stacked(at) else x[at]
+
+
+def _taken(x: Tensor, at: Tensor) -> Tensor:
+    rows = at + torch.arange(0, x.shape[0] * x.shape[1], x.shape[1], device=at.device)[:, None]
+    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, at.shape)
+
+
 def for_all(seeds: int, f: Callable[[], Any]) -> Any:
     """What f returns, in which tensors may be seen as `one` of so many seeds; tensors in it must be told by `every`."""
     said: list[Any] = []

@@ -34,7 +34,7 @@ class StackedOptimizer:
             for x, p in zip(self.parts(flat.data), parameters[0], strict=True)
         ]
         self.flat, self.inner = flat, copy.copy(first)
-        self.rows, self.ones = self.parts(flat.grad), torch.ones(self.seeds)
+        self.rows = self.parts(flat.grad)
         self.inner.param_groups = [first.param_groups[0] | {"params": [flat]}]
         for k in self.numbers:
             setattr(self.inner, k, self.joined([getattr(o, k) for o in singles]))
@@ -59,7 +59,8 @@ class StackedOptimizer:
 
     def step_down(self, losses: Tensor, max_norm: float) -> None:
         """One step by the gradients of losses [S], each clipped by its norm."""
-        found = torch.autograd.grad(losses, self.leaves, self.ones, allow_unused=True)
+        # of their sum: told a gradient for each, torch imports sympy, which takes half a second
+        found = torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
         grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.leaves, strict=True)]
         torch.cat([g.flatten() for g in grads], out=self.flat.grad)
         if max_norm < float("inf"):

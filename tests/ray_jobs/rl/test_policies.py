@@ -16,6 +16,7 @@ from ray_jobs.rl.policies import (
     Gaussian,
     MultiCategorical,
     SquashedGaussian,
+    log_softmax,
     noisy,
     policy_for,
 )
@@ -50,6 +51,15 @@ def test_densities_are_torchs(seed, kind):
     policy = {"categorical": Categorical(5), "gaussian": Gaussian((3,), -0.4), "squashed": SquashedGaussian(BOX)}[kind]
     out, action, _ = drawn(policy, seed)
     torch.testing.assert_close(policy.log_prob(out, action), truth(policy, out).log_prob(action))
+
+
+@seeds
+@given(st.integers(0, 10**6), st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_log_softmax_is_torchs(seed, shape):
+    x = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 9).requires_grad_()
+    torch.testing.assert_close(log_softmax(x), x.log_softmax(-1), rtol=1e-6, atol=1e-6)
+    ours, torchs = (torch.autograd.grad(y.square().sum(), x)[0] for y in (log_softmax(x), x.log_softmax(-1)))
+    torch.testing.assert_close(ours, torchs)
 
 
 @seeds

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
@@ -31,7 +33,7 @@ from ray_jobs.rl.algorithms.trpo import TRPO
 from ray_jobs.rl.critics import Ensemble
 from ray_jobs.rl.nets import TanhMLP, mlp
 from ray_jobs.rl.runtime import check_together, generator, play, play_together, prepare
-from ray_jobs.rl.stacked import apart, every, for_all, one
+from ray_jobs.rl.stacked import apart, every, for_all, one, taken
 from ray_jobs.rl.stacks import StackedModule, StackedOptimizer
 from ray_jobs.rl.together import Together
 from ray_jobs.rl.training import Training
@@ -199,6 +201,25 @@ def test_seeds_at_different_steps_are_trained_all_the_same() -> None:
         assert done[s]["episode_return"] == pytest.approx(play(recipe, seed=s, run=Nowhere())["episode_return"])
 
 
+def test_seeds_together_do_without_sympy() -> None:
+    """Torch imports it, for half a second, when it is told a gradient for each of several losses."""
+    code = """
+import sys
+from ray_jobs.recipe import Play
+from ray_jobs.rl.algorithms.a2c import A2C
+from ray_jobs.rl.runtime import play_together
+
+class Nowhere:
+    def log(self, step, metrics): ...
+    def save(self, step, state): ...
+
+recipe, done = Play(A2C(width=4), "CartPole-v1", steps=40, envs=4, eval_episodes=1), []
+play_together(recipe, [0, 1], [Nowhere(), Nowhere()], states=[None] * 2, done=lambda i, m: done.append(i), failed=print)
+assert done == [0, 1] and "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
 # ---- what it is made of
 
 
@@ -336,6 +357,24 @@ def test_what_is_told_all_seeds_is_told_them_first() -> None:
     x = torch.arange(6.0).view(2, 3)
     found = for_all(3, lambda: every(apart(lambda y: y * y.shape[0], one(x.t()).flip(0))))
     assert torch.equal(found, 3 * x.t().flip(1))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 4), (6, 2, 3)])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int) -> None:
+    torch.manual_seed(0)
+    x, at = torch.randn(3, *shape), torch.randint(6, (3, 5))
+    weight = torch.randn(3, 5, *shape[1:])
+    leaf = x.clone().requires_grad_()
+    told = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
+    found = for_all(3, lambda: every(taken(one(told), one(at))))
+    (grad,) = torch.autograd.grad((found * weight).sum(), leaf)
+    for s in range(3):
+        mine = x[s].clone().requires_grad_()
+        assert torch.equal(found[s], mine[at[s]])
+        assert torch.equal(grad[s], torch.autograd.grad((mine[at[s]] * weight[s]).sum(), mine)[0])
+    assert torch.equal(for_all(3, lambda: every(taken(one(x), at[0]))), x[:, at[0]])  # the same rows for all
+    assert torch.equal(for_all(3, lambda: every(taken(x[0], one(at)))), x[0][at])  # of the same numbers
 
 
 # ---- what is refused
