@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Endless
+from datamodules.exact import (
+    Checkerboard,
+    Exact,
+    Funnel,
+    Normal,
+    Rings,
+    Turned,
+    Union,
+    Warped,
+    rotation,
+    square_entropy,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,17 @@ class Mixture:
         between = torch.einsum("k,ki,kj->ij", self.weight, gap, gap)
         return mean, between + torch.einsum("k,kij->ij", self.weight, self.cov)
 
+    def entropy(self) -> float:
+        """Differential entropy in nats, by integration over the plane.
+
+        Raises:
+            ValueError: the mixture is not of the plane.
+        """
+        if self.mean.shape[1] != 2:
+            raise ValueError(f"The entropy of a mixture is known in 2 dimensions, not in {self.mean.shape[1]}.")
+        spread = torch.linalg.eigvalsh(self.cov).sqrt()
+        return square_entropy(self.log_prob, (self.mean.abs().max() + 8 * spread.max()).item(), spread.min().item() / 3)
+
     def coverage(self, x: Tensor) -> float:
         """Total variation between the shares of the components among examples x [N, D] and their weights; 0 is perfect."""
         nearest = self.parts(x.to(self.mean), torch.zeros(len(x)).to(self.mean))[0].argmax(1)
@@ -97,27 +122,109 @@ def weights(components: int) -> Tensor:
     return torch.full((components,), 1 / components, dtype=torch.float64)
 
 
-SHAPES = {"ring": ring, "grid": grid, "sharp_grid": partial(grid, std=0.03), "pinwheel": pinwheel}
+def twisted(x: Tensor, turn: float) -> Tensor:
+    """Every point [n, 2] turned around 0 by `turn` radians for each unit of its radius: areas stay."""
+    angle = turn * x.norm(dim=1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([cos * x[:, 0] - sin * x[:, 1], sin * x[:, 0] + cos * x[:, 1]], 1)
 
 
-class Density2D(Data):
-    """Points [B, 2] of a known mixture, fresh at every step.
+def spirals(arms: int = 2, turn: float = 5.0) -> Warped:
+    """Narrow Gaussians that reach out from near the centre, twisted into spirals."""
+    straight = pinwheel(arms, length=0.28, breadth=0.05)
+    even = Mixture(weights(arms), straight.mean, straight.cov)
+    return Warped(even, partial(twisted, turn=turn), partial(twisted, turn=-turn))
 
-    Args:
-        batch: global batch.
-        name: 'ring', 'grid', 'sharp_grid' (between its modes is nearly nothing) or 'pinwheel'.
+
+def sheared(base: Exact, bend: Callable[[Tensor], Tensor], flip: float = 1.0) -> Warped:
+    """The second number of `base` moved by what `bend` says of the first; `flip` -1 turns all upside down."""
+
+    def there(x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0], flip * (x[:, 1] + bend(x[:, 0]))], 1)
+
+    def back(x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0], flip * x[:, 1] - bend(x[:, 0])], 1)
+
+    return Warped(base, there, back)
+
+
+def normal(*std: float) -> Normal:
+    return Normal(torch.tensor(std, dtype=torch.float64))
+
+
+def banana() -> Warped:
+    """A Gaussian bent into a parabola."""
+    return sheared(normal(0.6, 0.1), lambda x: 1.2 * x.square() - 0.4)
+
+
+def wave() -> Warped:
+    """A Gaussian bent into a sine."""
+    return sheared(normal(0.8, 0.1), lambda x: 0.6 * (4 * x).sin())
+
+
+def shifted(base: Exact, by: tuple[float, float]) -> Warped:
+    step = torch.tensor(by, dtype=torch.float64)
+    return Warped(base, lambda x: x + step, lambda x: x - step)
+
+
+def moons() -> Union:
+    """Two bananas, one upside down, that reach into each other."""
+    arc = normal(0.35, 0.08)
+    up, down = (sheared(arc, lambda x: 1.5 * x.square() - 0.5, flip) for flip in (1.0, -1.0))
+    return Union([shifted(up, (0.3, 0.1)), shifted(down, (-0.3, -0.1))], reach=6.0, step=0.02)
+
+
+SHAPES: dict[str, Callable[[], Mixture]] = {
+    "ring": ring,
+    "grid": grid,
+    "sharp_grid": partial(grid, std=0.03),
+    "pinwheel": pinwheel,
+}
+"""Mixtures of Gaussians ('sharp_grid' has next to nothing between its modes): their noised densities and scores are known, too."""
+DENSITIES: dict[str, Callable[[], Exact]] = {
+    **SHAPES,
+    "checkerboard": Checkerboard,
+    "rings": Rings,
+    "spirals": spirals,
+    "moons": moons,
+    "banana": banana,
+    "wave": wave,
+    "funnel": Funnel,
+}
+
+
+def named(name: str, *, mixture: bool = False) -> Exact:
+    """The density of a name; with `mixture`, only where it is a mixture of Gaussians.
 
     Raises:
         ValueError: there is no such density.
     """
+    allowed = SHAPES if mixture else DENSITIES
+    if name not in allowed:
+        raise ValueError(f"There is no {'mixture' if mixture else 'density'} '{name}'; allowed: {', '.join(allowed)}.")
+    return allowed[name]()
 
-    shape = (2,)
 
-    def __init__(self, batch: int = 2048, *, name: str = "ring") -> None:
+class Density2D(Data):
+    """Points [B, size] of a known density of the plane, fresh at every step.
+
+    Args:
+        batch: global batch.
+        name: a key of `DENSITIES`.
+        size: D; beyond 2, the plane's points are beside D - 2 independent normal numbers, all turned by a fixed rotation.
+        mixture: refuse what is no mixture of Gaussians, of which alone the noised score is known.
+
+    Raises:
+        ValueError: there is no such density, or no such size.
+    """
+
+    def __init__(self, batch: int = 2048, *, name: str = "ring", size: int = 2, mixture: bool = False) -> None:
         super().__init__(batch)
-        if name not in SHAPES:
-            raise ValueError(f"There is no density '{name}'; allowed: {', '.join(SHAPES)}.")
-        self.density = SHAPES[name]()
+        if size < 2:
+            raise ValueError(f"A density of the plane has at least 2 dimensions, not {size}.")
+        plane = named(name, mixture=mixture)
+        self.density: Any = plane if size == 2 else Turned(plane, rotation(size))
+        self.shape = (size,)
         self.source = Endless(self.draw)
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
@@ -127,6 +234,10 @@ class Density2D(Data):
     def test(self, n: int | None = None) -> Batch:
         return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
 
-    def entropy(self, n: int = 100_000) -> float:
-        """Differential entropy in nats, by Monte Carlo over n points from a fixed seed."""
-        return -self.density.log_prob(self.density.draw(n, torch.Generator().manual_seed(1))).mean().item()
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log density [B] of x [B, size] in nats, float64."""
+        return self.density.log_prob(x.double().cpu())
+
+    def entropy(self) -> float:
+        """Differential entropy in nats."""
+        return self.density.entropy()

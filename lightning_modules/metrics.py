@@ -49,6 +49,19 @@ def frechet_floor(
     return sum(frechet_of(draw(n, rng), reference) for _ in range(repeats)) / repeats
 
 
+def excess_nats(
+    log_prob: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor], x: Tensor, *, batch: int = 4096
+) -> tuple[float, float]:
+    """KL divergence of a model from the truth in nats, by examples x [N, *D] of the truth, and its standard error.
+
+    Args:
+        log_prob: of the model, [B, *D] -> [B].
+        exact: that of the truth.
+    """
+    gap = torch.cat([exact(part).cpu() - log_prob(part).double().cpu() for part in x.split(batch)])
+    return gap.mean().item(), (gap.std() / len(gap) ** 0.5).item()
+
+
 def sliced_wasserstein(x: Tensor, y: Tensor, *, directions: int = 100, rng: torch.Generator | None = None) -> float:
     """Squared sliced 2-Wasserstein distance between examples [N, *D] and [N, *D], over random directions.
 

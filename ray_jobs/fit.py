@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.gan.game import Game
-from lightning_modules.model import EMA, Generative, NotFinite, Samples
+from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -236,14 +236,32 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with."""
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with.
+
+    Of the plane, where the model is a density and the data's is known, <name>_density.png shows both.
+    """
     import numpy as np
 
     from ray_jobs import pictures
 
     drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
     np.save(folder / f"{name}.npy", drawn)
+    if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
+        heat(of.model, of.made.data, folder / f"{name}_density.png")
     return pictures.samples(drawn, folder / f"{name}.png")
+
+
+@torch.no_grad()
+def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
+    """The densities of a model and of its data on the square of the plane where the data lie, side by side."""
+    from ray_jobs import pictures
+
+    reach = 1.1 * data.test(4096)["x"].abs().quantile(0.999).item()
+    line = (torch.arange(side) + 0.5) * 2 * reach / side - reach
+    points = torch.cartesian_prod(line, line)
+    ours = torch.cat([model.log_prob(part.to(model.device)).float().cpu() for part in points.split(4096)])
+    both = [logs.reshape(side, side).numpy() for logs in (ours, data.log_prob(points))]
+    return pictures.densities(*both, reach, path)
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:

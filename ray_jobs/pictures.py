@@ -120,6 +120,33 @@ def scatter(samples: Any, truth: Any, path: Path, *, most: int = 5_000) -> Path:
         return _save(fig, path)
 
 
+def densities(ours: Any, truth: Any, reach: float, path: Path) -> Path:
+    """A model's density beside the true one, as heat maps in one scale of colours, as a PNG.
+
+    Args:
+        ours, truth: log densities [n, n] in nats; rows go along x, columns along y; minus infinity where there is none.
+        reach: the maps go from -reach to reach both ways.
+        path: the file to write.
+
+    Raises:
+        ValueError: the two are no squares of one size, or a value is NaN.
+    """
+    maps = {name: np.exp(np.asarray(logs, float)) for name, logs in (("truth", truth), ("model", ours))}
+    if len({m.shape for m in maps.values()}) != 1 or maps["truth"].ndim != 2 or len({*maps["truth"].shape}) != 1:
+        raise ValueError(f"heat maps take two squares [n, n], and were given {[list(m.shape) for m in maps.values()]}")
+    if any(np.isnan(m).any() for m in maps.values()):
+        raise ValueError("a log density is NaN, so there is nothing to draw")
+    top = float(maps["truth"][np.isfinite(maps["truth"])].max())
+    with figure(7.2, 3.8) as (fig, axes):
+        axes.remove()
+        for (name, m), part in zip(maps.items(), fig.subplots(1, 2), strict=True):
+            frame = (-reach, reach, -reach, reach)
+            part.imshow(m.T, origin="lower", extent=frame, vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
+            part.set_title(name)
+            part.grid(visible=False)
+        return _save(fig, path)
+
+
 def _array(x: Any) -> np.ndarray:
     if hasattr(x, "detach"):  # a tensor, which may live on a GPU or be bfloat16
         x = x.detach().float().cpu().numpy()

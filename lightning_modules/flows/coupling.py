@@ -33,12 +33,13 @@ def affine(raw: Tensor, bound: float = 3.0) -> tuple[Tensor, Tensor]:
 
 
 def sigmoid_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """As `affine`, with a scale between 0 and 1, of 0.88 at first.
+    """As `affine`, with a scale between exp(-10) and 1, of 0.88 at first.
 
     Source: the published code of Kingma & Dhariwal 2018, arXiv:1807.03039.
+    Differs: the scale has a floor, without which the inverse of a far point overflows.
     """
     scale, shift = raw.chunk(2, 1)
-    return F.logsigmoid(scale + 2), shift
+    return F.logsigmoid(scale + 2).clamp(min=-10), shift
 
 
 class Parts(Protocol):

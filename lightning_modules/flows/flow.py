@@ -17,6 +17,7 @@ from lightning_modules import objectives, optim
 from lightning_modules.model import Batch, Generative, evaluating
 
 from .bijection import Bijection
+from .dequantise import Variational
 from .elementwise import ActNorm
 
 Base = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
@@ -43,7 +44,8 @@ class Flow(Generative):
         shape: of an example.
         noise: shape of the noise; None is that of an example.
         base: distribution of the noise's numbers: `NORMAL` or `LOGISTIC`.
-        levels: of grey, evenly spaced from -1 to 1, for images that are to be dequantised by even noise; 0: data are continuous.
+        levels: of grey, evenly spaced from -1 to 1, for images that are to be dequantised by noise; 0: data are continuous.
+        smear: channels of the networks that learn that noise (variational dequantisation); 0: it is even.
         classes: number of labels that condition the bijection, one-hot; 0: none.
         lr, warmup: of Adam; steps over which the learning rate rises.
     """
@@ -56,13 +58,17 @@ class Flow(Generative):
         noise: tuple[int, ...] | None = None,
         base: Base = NORMAL,
         levels: int = 0,
+        smear: int = 0,
         classes: int = 0,
         lr: float = 1e-3,
         warmup: int = 0,
     ) -> None:
         super().__init__()
+        if smear and not levels:
+            raise ValueError("Noise is learned for grey levels: give levels, or no smear.")
         self.bijection, self.shape, self.noise = bijection, tuple(shape), tuple(noise or shape)
         self.base, self.levels, self.classes = base, levels, classes
+        self.smear = Variational(self.shape, smear) if smear else None
         self.lr, self.warmup = lr, warmup
         self.register_buffer("fitted", torch.tensor(False))
 
@@ -97,15 +103,20 @@ class Flow(Generative):
         z, logdet = self.bijection(x, cond)
         return self.base[0](z).flatten(1).sum(1) + logdet
 
-    def smeared(self, x: Tensor, even: Tensor) -> Tensor:
-        """Grey levels spread over their bins by numbers `even` in [-1/2, 1/2); continuous data as they are."""
-        return x + even * self.bin if self.levels else x
+    def smeared(self, x: Tensor, even: Tensor) -> tuple[Tensor, Tensor]:
+        """Grey levels spread over their bins by noise made of numbers `even` in [-1/2, 1/2), and the log density [B] of that noise."""
+        noise, logs = self.smear(x, even) if self.smear is not None else (even, x.new_zeros(len(x)))
+        return x + noise * self.bin, logs
 
     def code(self, x: Tensor, cond: Tensor | None, even: Tensor | None) -> Tensor:
-        """Log density [B], or for grey levels a lower bound on the log probability, by one draw of the noise."""
-        if not self.levels:
+        """Log density [B], or for grey levels a lower bound on the log probability, by one draw of the noise.
+
+        Source: Flow++, eq. 12.
+        """
+        if even is None:
             return self.density(x, cond)
-        return self.density(self.smeared(x, even), cond) + x[0].numel() * math.log(self.bin)
+        spread, logs = self.smeared(x, even)
+        return self.density(spread, cond) + x[0].numel() * math.log(self.bin) - logs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         x = batch["x"]

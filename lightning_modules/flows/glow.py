@@ -37,7 +37,7 @@ class Glow(Flow):
         scales: the paper's L; each begins with a squeeze.
         width: channels inside the couplings' networks.
         lu: keep the 1x1 convolutions as LU factors.
-        levels, classes, lr, warmup: as in `Flow`.
+        levels, smear, classes, lr, warmup: as in `Flow`.
 
     Raises:
         ValueError: the sides cannot be halved so often.
@@ -52,6 +52,7 @@ class Glow(Flow):
         width: int = 64,
         lu: bool = True,
         levels: int = 0,
+        smear: int = 0,
         classes: int = 0,
         lr: float = 1e-3,
         warmup: int = 0,
@@ -68,5 +69,12 @@ class Glow(Flow):
         tell = [zero(nn.Conv2d(c // 2, c, 3, padding=1)) for c, _, _ in shapes[:-1]]
         bijection = MultiScale(parts, shapes, tell)
         super().__init__(
-            bijection, shape, noise=(math.prod(shape),), levels=levels, classes=classes, lr=lr, warmup=warmup
+            bijection,
+            shape,
+            noise=(math.prod(shape),),
+            levels=levels,
+            smear=smear,
+            classes=classes,
+            lr=lr,
+            warmup=warmup,
         )

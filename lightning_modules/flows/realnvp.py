@@ -56,7 +56,7 @@ class RealNVP(Flow):
         depth: of vectors: couplings; of images: residual blocks in each network.
         width: hidden units, or channels at full resolution.
         scales: of images.
-        levels, classes, lr, warmup: as in `Flow`.
+        levels, smear, classes, lr, warmup: as in `Flow`.
 
     Raises:
         ValueError: the sides cannot be halved so often.
@@ -70,6 +70,7 @@ class RealNVP(Flow):
         width: int = 64,
         scales: int = 2,
         levels: int = 0,
+        smear: int = 0,
         classes: int = 0,
         lr: float = 1e-3,
         warmup: int = 0,
@@ -81,7 +82,9 @@ class RealNVP(Flow):
             halvable(shape, scales, scales - 1)
             bijection = Chain([Logit(*around(levels)), multiscale(shape, scales, width, depth, classes)])
             noise = (shape[0] * shape[1] * shape[2],)
-        super().__init__(bijection, shape, noise=noise, levels=levels, classes=classes, lr=lr, warmup=warmup)
+        super().__init__(
+            bijection, shape, noise=noise, levels=levels, smear=smear, classes=classes, lr=lr, warmup=warmup
+        )
 
 
 def around(levels: int) -> tuple[float, float]:

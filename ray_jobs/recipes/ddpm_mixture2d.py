@@ -45,7 +45,7 @@ def recipe(
     from lightning_modules.diffusion.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
-    points = Density2D(batch, name=density)
+    points = Density2D(batch, name=density, mixture=True)
     table = noise.linear(levels, 0.1 / levels, 20 / levels)
     net = MLP(points.shape, width=width, depth=depth)
     model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=noise.forward)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from datamodules.density2d import SHAPES, Density2D, Mixture
+from datamodules.density2d import SHAPES, Mixture
 from datamodules.digits import LEVELS, Digits
 from datamodules.gauss_image import GaussImage
 
@@ -60,11 +60,6 @@ def test_denoiser_is_the_posterior_mean():
     logs = density.log_prob(points) - (y - points).square().sum(1) / (2 * s**2)
     slow = logs.softmax(0) @ points
     torch.testing.assert_close(density.denoise(y, s)[0], slow, atol=1e-6, rtol=0)
-
-
-def test_unknown_density_is_refused():
-    with pytest.raises(ValueError, match="allowed: ring, grid, sharp_grid, pinwheel"):
-        Density2D(name="rings")
 
 
 def test_gaussian_agrees_with_torch():

@@ -54,6 +54,30 @@ def test_samples_of_every_shape_become_a_picture(tmp_path: Path, shape: tuple[in
     assert len(colours(pictures.samples(x, tmp_path / "s.png"))) > 5
 
 
+def test_heat_maps_show_the_model_beside_the_truth_in_one_scale(tmp_path: Path) -> None:
+    """A model equal to the truth gives the same map twice; a flat one is dark; x goes to the right and y up."""
+    line = np.linspace(-2, 2, 40)
+    x, y = np.meshgrid(line, line, indexing="ij")
+    truth = -((x - 1) ** 2 + (y - 1) ** 2) / 0.1
+    path = pictures.densities(truth, truth, 2.0, tmp_path / "d.png")
+    sheet = imread(path)[..., :3]
+    bright = (sheet[..., 0] > 0.9) & (sheet[..., 2] < 0.3)  # viridis' yellow
+    rows, columns = np.nonzero(bright)
+    half = sheet.shape[1] / 2
+    left, right = columns[columns < half], columns[columns > half]
+    assert len(left) == pytest.approx(len(right), rel=0.1)
+    assert rows.mean() < sheet.shape[0] / 2
+    assert left.mean() > half / 2
+    flat = imread(pictures.densities(np.full((40, 40), -6.0), truth, 2.0, tmp_path / "f.png"))[..., :3]
+    columns = np.nonzero((flat[..., 0] > 0.9) & (flat[..., 2] < 0.3))[1]
+    assert len(columns) > 0
+    assert (columns < half).all()
+    with pytest.raises(ValueError, match="two squares"):
+        pictures.densities(truth, truth[:3], 2.0, tmp_path / "g.png")
+    with pytest.raises(ValueError, match="NaN"):
+        pictures.densities(truth * math.nan, truth, 2.0, tmp_path / "g.png")
+
+
 def test_a_cloud_is_drawn_over_the_truth_and_framed_by_it(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth, far = rng.normal(size=(400, 2)), np.full((400, 2), 1e6)

@@ -15,6 +15,7 @@ from lightning_modules.flows.iaf import IAF
 from lightning_modules.flows.maf import MAF
 from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.realnvp import RealNVP
+from lightning_modules.flows.spline import NSF, bend, slopes
 from lightning_modules.model import Density, Draws, Samples
 
 PLANE = {
@@ -22,6 +23,8 @@ PLANE = {
     "realnvp": lambda **more: RealNVP((2,), depth=4, width=16, **more),
     "maf": lambda **more: MAF((2,), depth=3, hidden=(16, 16), **more),
     "maf, normed": lambda **more: MAF((2,), depth=3, hidden=(16,), norm=True, **more),
+    "spline": lambda **more: NSF((2,), depth=2, width=16, **more),
+    "spline, autoregressive": lambda **more: NSF((2,), depth=2, width=16, autoregressive=True, **more),
     "iaf": lambda **more: IAF((2,), depth=3, hidden=(16,), **more),
 }
 IMAGES = {
@@ -29,6 +32,12 @@ IMAGES = {
     "realnvp": lambda **more: RealNVP((1, 8, 8), depth=1, width=8, scales=3, **more),
     "glow": lambda **more: Glow((1, 8, 8), steps=2, scales=2, width=8, **more),
 }
+
+
+def field(name: str) -> tuple[torch.Tensor, float]:
+    """Points [N, 2] of a square that holds the density of a shaken model, and the area of each."""
+    side = torch.linspace(-12, 12, 481) if "spline" in name else torch.linspace(-40, 40, 1601)
+    return torch.cartesian_prod(side, side), (side[1] - side[0]).item() ** 2
 
 
 def shaken(model: Flow, by: float = 0.2) -> Flow:
@@ -42,11 +51,10 @@ def shaken(model: Flow, by: float = 0.2) -> Flow:
 @pytest.mark.parametrize("classes", [0, 3])
 def test_the_density_integrates_to_one(name, classes, seeded):
     model = shaken(PLANE[name](classes=classes))
-    side = torch.linspace(-40, 40, 1601)
-    points = torch.cartesian_prod(side, side)
+    points, area = field(name)
     cond = torch.full((len(points),), 2) if classes else None
     with torch.no_grad():
-        total = model.log_prob(points, cond).double().exp().sum() * (side[1] - side[0]) ** 2
+        total = model.log_prob(points, cond).double().exp().sum() * area
     assert abs(total - 1) < 5e-3
 
 
@@ -54,11 +62,10 @@ def test_the_density_integrates_to_one(name, classes, seeded):
 def test_draws_are_what_the_density_says(name, seeded):
     """Of the density's own entropy: the mean of -log p over draws equals its integral within 4 standard errors (p = 6e-5)."""
     model = shaken(PLANE[name]())
-    side = torch.linspace(-40, 40, 1601)
-    points = torch.cartesian_prod(side, side)
+    points, area = field(name)
     with torch.no_grad():
         logp = model.log_prob(points).double()
-        exact = -(logp.exp() * logp).sum() * (side[1] - side[0]) ** 2
+        exact = -(logp.exp() * logp).sum() * area
         code = -model.log_prob(model.sample(20_000, rng=torch.Generator().manual_seed(0))).double()
     assert abs(code.mean() - exact) < 4 * code.std() / len(code) ** 0.5 + 5e-3
 
@@ -94,6 +101,58 @@ def test_even_noise_on_grey_levels_is_a_lower_bound(seeded):
     logs = torch.stack([model.log_prob(x, rng=torch.Generator().manual_seed(i)) for i in range(200)])
     assert abs(logs.exp().mean() - p) < 4 * logs.exp().std() / 200**0.5
     assert logs.mean() < p.log()
+
+
+def one_pixel(smear: int) -> tuple[Flow, torch.Tensor, torch.Tensor]:
+    """A flow that is the identity on one pixel of five grey levels, the pixels 1/2, and their exact log probability under N(0, 1)."""
+    p = torch.special.ndtr(torch.tensor(0.75)) - torch.special.ndtr(torch.tensor(0.25))
+    return Flow(Chain([]), (1, 1, 1), levels=5, smear=smear), torch.full((4000, 1, 1, 1), 0.5), p.log()
+
+
+@torch.no_grad()
+def test_learned_noise_begins_as_even_noise(seeded):
+    even, x, _ = one_pixel(0)
+    learned = one_pixel(8)[0]
+    rng = [torch.Generator().manual_seed(3) for _ in range(2)]
+    torch.testing.assert_close(learned.log_prob(x, rng=rng[0]), even.log_prob(x, rng=rng[1]))
+    model, images = IMAGES["glow"](levels=17, smear=8), torch.randint(17, (5, 1, 8, 8)) / 8 - 1
+    logs = model.smear(images, torch.rand(5, 1, 8, 8) - 0.5)[1]
+    torch.testing.assert_close(logs, torch.zeros(5), atol=1e-3, rtol=0)
+
+
+def test_learned_noise_has_the_density_that_it_tells(seeded):
+    """Of a shaken network: its log density is minus the log-determinant of the way from even numbers to noise."""
+    model = shaken(IMAGES["realnvp"](levels=17, smear=8)).smear.double()
+    x, even = torch.randn(1, 1, 8, 8).double(), torch.rand(1, 1, 8, 8).double() * 0.9 - 0.45
+    noise, logs = model(x, even)
+    jacobian = torch.autograd.functional.jacobian(lambda e: model(x, e)[0], even).reshape(64, 64)
+    torch.testing.assert_close(logs[0], -torch.linalg.slogdet(jacobian)[1])
+    assert noise.abs().max() < 0.5
+
+
+def test_learned_noise_closes_the_bound(seeded):
+    """On one pixel whose probability is known the gap falls below a third of even noise's, and stays a lower bound."""
+    model, x, exact = one_pixel(8)
+    with torch.no_grad():
+        before = exact - model.log_prob(x, rng=torch.Generator().manual_seed(0)).mean()
+    adam = torch.optim.Adam(model.parameters(), 2e-2)
+    for step in range(150):
+        model.draws = Draws(0, step)
+        adam.zero_grad()
+        sum(model.losses({"x": x[:256]}).values()).backward()
+        adam.step()
+    with torch.no_grad():
+        logs = model.log_prob(x, rng=torch.Generator().manual_seed(1))
+    after, error = exact - logs.mean(), logs.std() / len(logs) ** 0.5
+    assert -4 * error < after < before / 3
+    assert abs(logs.exp().mean() - exact.exp()) < 4 * logs.exp().std() / len(logs) ** 0.5
+
+
+def test_learned_noise_is_refused_where_there_are_no_images():
+    with pytest.raises(ValueError, match=r"for images \[C, H, W\], not for examples of shape \[3\]"):
+        Flow(Chain([]), (3,), levels=5, smear=4)
+    with pytest.raises(ValueError, match="give levels, or no smear"):
+        Flow(Chain([]), (1, 4, 4), smear=4)
 
 
 @pytest.mark.parametrize("order", [None, torch.tensor([2, 0, 3, 1])])
@@ -185,3 +244,32 @@ def test_a_flow_learns_a_density_to_its_entropy(seeded):
     x = torch.randn(50_000, 2, generator=rng) @ root.T
     with torch.no_grad():
         assert -model.log_prob(x).mean() - entropy < 0.02
+
+
+def test_a_spline_is_the_paper_s_fraction_of_parabolas(seeded):
+    """At the knots it has the heights and slopes that it was given; between them, eq. 19 of the paper (Gregory & Delbourgo 1982)."""
+    raw, bound = torch.randn(1, 11, 1).double(), 2.0
+    width, height = (1e-3 + (1 - 4e-3) * raw[0, i : i + 4, 0].softmax(0) for i in (0, 4))
+    x, y = (torch.cat([torch.zeros(1).double(), share.cumsum(0)]) * 4 - 2 for share in (width, height))
+    d = slopes(raw[:, 8:])[0, :, 0]
+    for k in range(4):
+        t = torch.linspace(0.01, 0.99, 25).double()
+        s = (y[k + 1] - y[k]) / (x[k + 1] - x[k])
+        wanted = y[k] + (y[k + 1] - y[k]) * (s * t**2 + d[k] * t * (1 - t)) / (
+            s + (d[k + 1] + d[k] - 2 * s) * t * (1 - t)
+        )
+        at = (x[k] + t * (x[k + 1] - x[k]))[:, None].requires_grad_()
+        got, logs = bend(at, raw.expand(25, -1, -1), bound)
+        torch.testing.assert_close(got[:, 0], wanted)
+        torch.testing.assert_close(logs.exp(), torch.autograd.grad(got.sum(), at)[0])
+    edge = x[1:4, None] + 1e-9
+    got, logs = bend(edge, raw.expand(3, -1, -1), bound)
+    torch.testing.assert_close(got[:, 0], y[1:4], atol=1e-7, rtol=0)
+    torch.testing.assert_close(logs.exp()[:, 0], d[1:4], atol=1e-6, rtol=1e-6)
+
+
+def test_a_new_spline_flow_moves_nothing_but_by_its_mixing(seeded):
+    x = torch.randn(50, 3)
+    z, logdet = NSF((3,), depth=3, autoregressive=False).bijection(x)
+    torch.testing.assert_close(z.norm(dim=1), x.norm(dim=1))
+    torch.testing.assert_close(logdet, torch.zeros(50), atol=1e-5, rtol=0)

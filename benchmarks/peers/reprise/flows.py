@@ -1,0 +1,29 @@
+"""Our MAF, RealNVP and Glow at the sizes of `flow_work`."""
+
+import torch
+from flow_work import GLOW, MAF, REALNVP, ROWS, SIZE, arguments, batch, emit, trainer
+
+from lightning_modules.flows import glow, maf, realnvp
+
+
+def model(work: str):
+    if work == "glow_train":
+        shape, more = GLOW["shape"], {k: GLOW[k] for k in ("steps", "scales", "width")}
+        return glow.Glow(shape, **more)
+    if work == "realnvp_train":
+        return realnvp.RealNVP((SIZE,), **REALNVP)
+    return maf.MAF((SIZE,), depth=MAF["depth"], hidden=(MAF["width"],) * 2)
+
+
+def main() -> None:
+    args = arguments()
+    made = model(args.work)
+    if args.work == "maf_sample":
+        rng = torch.Generator().manual_seed(args.seed)
+        return emit(args.work, made, lambda: made.sample(ROWS, rng=rng), args.seconds)
+    x = batch(args.work)
+    made.fit_norms({"x": x})
+    emit(args.work, made, trainer(made, lambda x: made.density(x, None), x), args.seconds)
+
+
+main()

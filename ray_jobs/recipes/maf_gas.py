@@ -1,0 +1,38 @@
+"""MAF of 10 layers on the UCI table GAS at the paper's settings."""
+
+from __future__ import annotations
+
+from ray_jobs.recipe import Fit, Headline
+from ray_jobs.recipes.maf_power import on_table
+
+system = "MAF"
+data = "GAS"
+headline = Headline(
+    "Papamakarios et al. 2017", arxiv="1705.07057", metric="log likelihood, nats", value=10.08, where="Table 1"
+)
+claim = None
+space = {"lr": "loguniform(3e-5,1e-3)", "width": "choice(100,256,512)"}
+
+
+def recipe(
+    *,
+    folder: str = "",
+    steps: int = 500_000,
+    batch: int = 100,
+    lr: float = 1e-4,
+    depth: int = 10,
+    width: int = 100,
+    ema: float = 0.999,
+) -> Fit:
+    """MAF of 10 layers with batch norm, two hidden layers of 100, on the GAS table.
+
+    Args:
+        folder: the tarball of Zenodo's record 1161203, or the folder where it lies or was unpacked.
+        steps: optimiser steps.
+        batch: global batch, over all workers.
+        lr: learning rate of Adam.
+        depth: autoregressive layers.
+        width: units of each hidden layer.
+        ema: decay of the weights' average.
+    """
+    return on_table("gas", folder=folder, steps=steps, batch=batch, lr=lr, depth=depth, width=width, ema=ema)
