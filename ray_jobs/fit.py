@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from lightning_modules.model import EMA, Generative, NotFinite, Samples
+from lightning_modules.model import EMA, Generative, NotFinite, Samples, Shows
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -232,14 +232,25 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with."""
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; a model that `Shows` more adds
+    <name>-<what>.png."""
     import numpy as np
 
     from ray_jobs import pictures
 
     drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
     np.save(folder / f"{name}.npy", drawn)
+    for what, shown in _pictures(of, seed).items():
+        pictures.samples(shown, folder / f"{name}-{what}.png")
     return pictures.samples(drawn, folder / f"{name}.png")
+
+
+def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
+    """What the model shows beside samples."""
+    if not isinstance(of.model, Shows):
+        return {}
+    of.made.data.setup("test")
+    return of.model.pictures(of.made.data, torch.Generator(of.model.device).manual_seed(seed))
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
