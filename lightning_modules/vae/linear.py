@@ -75,6 +75,25 @@ def ppca(mean: Tensor, cov: Tensor, latents: int) -> LinearGaussian:
     return LinearGaussian(loading, mean.double(), variance)
 
 
+def turned(model: LinearGaussian, rng: torch.Generator) -> LinearGaussian:
+    """The same evidence with latents turned at random: they now depend on each other given x."""
+    side = model.loading.shape[1]
+    turn = torch.linalg.qr(torch.randn(side, side, generator=rng, dtype=torch.float64))[0]
+    return LinearGaussian(model.loading @ turn, model.mean, model.variance)
+
+
+def known_decoder(model: VAE, truth: LinearGaussian) -> VAE:
+    """Give a VAE a linear decoder and a Gaussian likelihood that are those of a known model, and stay so in training."""
+    layer, scale = model.decoder[0], model.likelihood.log_std
+    with torch.no_grad():
+        layer.weight.copy_(truth.loading)
+        layer.bias.copy_(truth.mean)
+        scale.copy_(truth.variance.log() / 2)
+    model.decoder.requires_grad_(False)
+    model.likelihood.requires_grad_(False)
+    return model
+
+
 def read(model: VAE) -> LinearGaussian:
     """The linear-Gaussian model that a linear VAE is."""
     layer = model.decoder[0]
@@ -84,11 +103,9 @@ def read(model: VAE) -> LinearGaussian:
 
 @torch.no_grad()
 def set_to(model: VAE, best: LinearGaussian) -> VAE:
-    """Give a linear VAE these weights, and the encoder that is best for them among the independent."""
+    """Give a linear VAE these weights, and the encoder that is best for them among those of independent latents."""
     gain, cov = best.posterior()
-    model.decoder[0].weight.copy_(best.loading)
-    model.decoder[0].bias.copy_(best.mean)
-    model.likelihood.log_std.copy_(best.variance.log() / 2)
+    known_decoder(model, best)
     model.encoder.mean.weight.copy_(gain)
     model.encoder.mean.bias.copy_(-gain @ best.mean)
     model.encoder.log_std.copy_(-torch.linalg.inv(cov).diagonal().log() / 2)

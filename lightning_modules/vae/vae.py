@@ -7,7 +7,7 @@ Differs: Adam in place of Adagrad.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,17 @@ def free_bits(kl: Tensor, free: float, mean: Tensor | None = None) -> Tensor:
     """
     own = kl.mean(0)
     return torch.where((own if mean is None else mean) > free, own, free).sum()
+
+
+class Inferred(NamedTuple):
+    """What one draw of the latents gives."""
+
+    out: Tensor
+    """The decoder's, for the likelihood to read."""
+    kl: Tensor
+    """[B, G]: what the draw says of the divergence of each part of the latents, or that in closed form."""
+    log_ratio: Tensor
+    """[B]: log p(z) - log q(z | x)."""
 
 
 class VAE(Generative):
@@ -98,16 +109,25 @@ class VAE(Generative):
         mean, log_std = told.chunk(2, 1)
         return objectives.gaussian_kl(mean, (2 * log_std).exp(), mean.new_zeros(()), mean.new_ones(()))
 
+    def infer(self, told: Any, even: Tensor) -> Inferred:
+        """What follows from the encoder's word and standard normal numbers [B, L]."""
+        z, log_q = self.posterior(told, even)
+        ratio = self.log_prior(z).sum(1) - log_q.sum(1)
+        return Inferred(self.decoder(z), self.divergence(told, z, log_q), ratio)
+
+    def generate(self, normal: Tensor) -> Tensor:
+        """Standard normal numbers [n, L] -> what the likelihood reads."""
+        return self.decoder(self.draw_prior(normal))
+
     # ---- training
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The negative bound in nats per dimension, in two parts."""
         x = self.fitting(batch["x"])
-        told = self.encoder(x)
-        z, log_q = self.posterior(told, self.draws.normal(len(x), self.latents, device=x.device))
+        out, kl, _ = self.infer(self.encoder(x), self.draws.normal(len(x), self.latents, device=x.device))
         size, scale = x[0].numel(), rise(self.draws.step, self.kl_rise)
-        distortion = -self.likelihood.log_prob(x, self.decoder(z)).mean()
-        return {"distortion": distortion / size, "kl": scale * self.paid(self.divergence(told, z, log_q)) / size}
+        distortion = -self.likelihood.log_prob(x, out).mean()
+        return {"distortion": distortion / size, "kl": scale * self.paid(kl) / size}
 
     def paid(self, kl: Tensor) -> Tensor:
         """The divergence [] that counts, of parts [B, G]. Each micro-batch of a step is for itself in what is free."""
@@ -126,10 +146,10 @@ class VAE(Generative):
 
     # ---- use
 
-    def log_weight(self, x: Tensor, told: Tensor, even: Tensor) -> Tensor:
+    def log_weight(self, x: Tensor, told: Any, even: Tensor) -> Tensor:
         """log p(x, z) - log q(z | x), [B], at one draw of z: the bound without bias."""
-        z, log_q = self.posterior(told, even)
-        return self.likelihood.log_prob(x, self.decoder(z)) + self.log_prior(z).sum(1) - log_q.sum(1)
+        found = self.infer(told, even)
+        return self.likelihood.log_prob(x, found.out) + found.log_ratio
 
     def log_prob(
         self, x: Tensor, cond: Tensor | None = None, *, k: int = 1, rng: torch.Generator | None = None
@@ -160,7 +180,7 @@ class VAE(Generative):
             raise ValueError("This model was trained without labels and cannot be sampled given any.")
         like = next(self.decoder.parameters()).new_empty(n, self.latents)
         with evaluating(self):
-            out = self.decoder(self.draw_prior(noise(like, rng)))
+            out = self.generate(noise(like, rng))
         return self.likelihood.mean(out) if mean else self.likelihood.draw(out, rng)
 
     @torch.no_grad()

@@ -83,6 +83,14 @@ def test_the_closed_form_is_the_best_linear_gaussian_model():
         assert other.log_prob(x).mean() < top
 
 
+def test_turning_the_latents_changes_their_dependence_alone():
+    mean, cov = covariance()
+    best = linear.ppca(mean, cov, LATENTS)
+    other, x = linear.turned(best, torch.Generator().manual_seed(0)), points(20, mean, cov)
+    torch.testing.assert_close(other.log_prob(x), best.log_prob(x))
+    assert abs(best.diagonal_gap()) < 1e-9 < 1e-2 < other.diagonal_gap()
+
+
 class Cubature:
     """In place of random numbers, the 2 L points +-sqrt(L) e_i, over which the mean of any quadratic is exact."""
 
@@ -250,11 +258,7 @@ def gap_of(kind: type, steps: int = 700, **more) -> tuple[float, float]:
     truth = correlated()
     decoder = nn.Sequential(nn.Linear(LATENTS, SIZE), nn.Unflatten(1, (SIZE,)))
     model = kind(Known(truth, more.get("context", 0)), decoder, Gaussian(), (SIZE,), LATENTS, **more)
-    with torch.no_grad():
-        decoder[0].weight.copy_(truth.loading)
-        decoder[0].bias.copy_(truth.mean)
-        model.likelihood.log_std.copy_(truth.variance.log() / 2)
-    decoder.requires_grad_(False), model.likelihood.requires_grad_(False)
+    linear.known_decoder(model, truth)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
     cov = truth.loading @ truth.loading.T + truth.variance * torch.eye(SIZE)
     for step in range(steps):
