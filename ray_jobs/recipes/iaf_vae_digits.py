@@ -8,7 +8,7 @@ from ray_jobs.recipes.vae_digits import evaluate
 system = "VAE with IAF posterior"
 data = "digits"
 headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = Claim("elbo_bits_per_dim", at_most=9)
+claim = Claim("bits_per_dim", at_most=1.95)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"}
 
 
@@ -27,6 +27,8 @@ def recipe(
     ema: float = 0.995,
 ) -> Fit:
     """As vae_digits, with steps of inverse autoregressive flow behind the encoder.
+
+    On so few digits it is no better than vae_digits; where the latents must depend on each other, iaf_vae_ppca tells the gain.
 
     Args:
         steps: optimiser steps.

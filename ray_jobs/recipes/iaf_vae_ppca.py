@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "VAE with IAF posterior"
 data = "gauss_image"
 headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = Claim("gap_share", at_most=9)
+claim = Claim("gap_share", at_most=0.05)
 space = {"lr": "loguniform(1e-3,3e-2)", "depth": "choice(1,2)"}
 
 

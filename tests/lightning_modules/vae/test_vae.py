@@ -11,7 +11,7 @@ from lightning_modules.model import Density, Draws, Samples
 from lightning_modules.nets.coupling import Plain
 from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
-from lightning_modules.vae.iaf_vae import IAFVAE
+from lightning_modules.vae.iaf_vae import IAFVAE, gated
 from lightning_modules.vae.likelihood import Bernoulli, DiscretisedLogistic, Gaussian
 from lightning_modules.vae.vae import VAE, free_bits, rise
 
@@ -236,6 +236,14 @@ def test_its_density_is_that_of_the_change_of_variables(seeded):
         base = torch.distributions.Normal(0.0, 1.0).log_prob(even[i]).sum()
         torch.testing.assert_close(log_q[i].sum(), base - torch.linalg.slogdet(jacobian)[1], atol=1e-9, rtol=1e-9)
         assert jacobian.tril(-1).abs().max() > 1e-3 and jacobian.triu(1).abs().max() > 1e-3  # all depend on all
+
+
+def test_gates_by_definition():
+    """Kingma et al. 2016, algorithm 1: z -> g z + (1 - g) m."""
+    gate, m, z = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    scale, shift = gated(torch.cat([gate, m], 1), open=0.7)
+    g = (gate + 0.7).sigmoid()
+    torch.testing.assert_close(z * scale.exp() + shift, g * z + (1 - g) * m)
 
 
 class Known(nn.Module):
