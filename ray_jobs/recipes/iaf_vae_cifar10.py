@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 system = "VAE with IAF posterior"
 data = "CIFAR-10"
-headline = Headline("Kingma et al. 2016", arxiv="1606.04934", metric="bits_per_dim", value=3.11, where="Table 3")
+headline = Headline("Kingma et al. 2016", arxiv="1606.04934", metric="bits_per_dim", value=3.11)
 claim = None
 space = {"lr": "loguniform(3e-4,3e-3)", "free": "loguniform(0.05,1)"}
 

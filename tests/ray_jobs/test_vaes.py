@@ -25,7 +25,7 @@ def plain(tmp_path_factory):
 
 
 def test_two_workers_take_the_same_steps(plain, tmp_path):
-    """With free bits, which are a matter of the whole batch; losses agree up to the order of float32 sums."""
+    """Gradients agree up to the order of float32 sums."""
     two = small(tmp_path / "two", 2)
     free = [line["loss/kl"] for line in lines(plain.path)]
     assert len(free) == 12 and len(set(free)) > 1
@@ -45,7 +45,7 @@ def test_a_killed_run_resumes_to_the_same_bits(plain, tmp_path):
     assert all(equal(ours[k], whole[k]) for k in ("state_dict", "optimizer_states", "callbacks", "global_step"))
 
 
-@pytest.mark.parametrize("recipe", ["iaf_vae_digits", "flow_prior_vae_digits"])
+@pytest.mark.parametrize("recipe", ["iaf_vae_digits"])
 def test_the_other_kinds_train_on_two_workers(recipe, tmp_path):
     run = small(tmp_path / "run", 2, recipe, steps=10, hidden=16, depth=1)
     assert np.isfinite(run.result["metrics"]["elbo_bits_per_dim"])

@@ -1,6 +1,7 @@
 """VAEs against models whose evidence is exact, and each part against its definition."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -167,6 +168,14 @@ def test_free_bits_by_definition(free):
     assert torch.equal(kl.grad[0] > 0, kl.detach().mean(0) > free)
     halves = [free_bits(part, free, kl.mean(0)) for part in kl.detach()[:6].chunk(2)]
     assert sum(halves).item() / 2 == pytest.approx(free_bits(kl.detach()[:6], free, kl.mean(0)).item())
+
+
+def test_what_is_free_is_decided_by_all_workers_together(seeded):
+    """A worker whose own mean is on the other side goes by the mean of all."""
+    model, kl = images(VAE, Gaussian(), free=1.0), torch.tensor([[0.5, 3.0, 1.5]])
+    whole = torch.tensor([1.2, 2.0, 0.9])
+    model._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce=lambda mean, reduce_op: whole))
+    assert model.paid(kl).item() == pytest.approx(0.5 + 3.0 + 1.0)
 
 
 def test_groups_of_latents_share_what_is_free(seeded):
