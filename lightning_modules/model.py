@@ -31,6 +31,14 @@ class Density(Protocol):
     def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor: ...
 
 
+@runtime_checkable
+class Shows(Protocol):
+    """A model with more to show than samples: for each picture's name examples [n, *D], best so many that rows of eight fill a
+    square of them, 64. `data` is the data module, set up for its held-out examples."""
+
+    def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]: ...
+
+
 class NotFinite(FloatingPointError):
     """A loss, gradient or weight is NaN or infinite; the sentence names the step and the loss term."""
 

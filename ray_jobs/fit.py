@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.gan.game import Game
-from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples
+from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -238,7 +238,8 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
     """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with.
 
-    Of the plane, where the model is a density and the data's is known, <name>_density.png shows both.
+    A model that `Shows` more adds <name>-<what>.png; of the plane, where model and data are densities, <name>-density.png
+    shows both.
     """
     import numpy as np
 
@@ -247,7 +248,9 @@ def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "sam
     drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
     np.save(folder / f"{name}.npy", drawn)
     if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
-        heat(of.model, of.made.data, folder / f"{name}_density.png")
+        heat(of.model, of.made.data, folder / f"{name}-density.png")
+    for what, shown in _pictures(of, seed).items():
+        pictures.samples(shown, folder / f"{name}-{what}.png")
     return pictures.samples(drawn, folder / f"{name}.png")
 
 
@@ -262,6 +265,14 @@ def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
     ours = torch.cat([model.log_prob(part.to(model.device)).float().cpu() for part in points.split(4096)])
     both = [logs.reshape(side, side).numpy() for logs in (ours, data.log_prob(points))]
     return pictures.densities(*both, reach, path)
+
+
+def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
+    """What the model shows beside samples."""
+    if not isinstance(of.model, Shows):
+        return {}
+    of.made.data.setup("test")
+    return of.model.pictures(of.made.data, torch.Generator(of.model.device).manual_seed(seed))
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:

@@ -52,9 +52,9 @@ def section(card: Card, folder: Path) -> str:
     }
     lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
     lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
-    if card.picture:
-        link = os.path.relpath(card.picture.resolve(), folder).replace(os.sep, "/")
-        lines += ["", f"![Samples of {plain(r.recipe)}]({link})"]
+    for i, path in enumerate([card.picture, *card.more] if card.picture else []):
+        link = os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
+        lines += ["", f"![{'More' if i else 'Samples'} of {plain(r.recipe)}]({link})"]
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 from ray_jobs.pictures import curve_svg
 from ray_jobs.report import Card, published, tally
@@ -183,11 +184,20 @@ def plot(r: Result, key: str) -> str:
 
 
 def samples(card: Card) -> str:
+    """Samples, and what else the model shows."""
     if card.picture is None:
         return ""
-    data = base64.b64encode(card.picture.read_bytes()).decode()
-    label = f"Samples that {card.result.recipe} drew"
-    return f'<figure class="samples"><h3>Samples</h3><img alt="{escape(label)}" src="data:image/png;base64,{data}"></figure>'
+    recipe = card.result.recipe
+    titles = [path.stem.removeprefix(f"{card.picture.stem}-").capitalize() for path in card.more]
+    return image(card.picture, "Samples", f"Samples that {recipe} drew") + "".join(
+        image(path, title, f"{title} by {recipe}") for path, title in zip(card.more, titles, strict=True)
+    )
+
+
+def image(path: Path, title: str, label: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    shown = f'<img alt="{escape(label)}" src="data:image/png;base64,{data}">'
+    return f'<figure class="samples"><h3>{escape(title)}</h3>{shown}</figure>'
 
 
 def facts(card: Card) -> dict[str, str]:

@@ -118,11 +118,12 @@ def place(result: Result, given: str | None, out: str) -> Path:
 
 
 def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
-    """Write the result, and beside it the samples of its first seed."""
+    """Write the result, and beside it the samples of its first seed and what else that shows."""
     path = results.save(result, where)
     pictures = [seed.run.path / "samples.png" for seed in plan if seed.number in result.seeds]
     picture = next((p for p in pictures if p.is_file()), None)
-    path.with_suffix(".png").unlink(missing_ok=True)
-    if picture:
-        shutil.copyfile(picture, path.with_suffix(".png"))
+    for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
+        old.unlink(missing_ok=True)
+    for new in (picture, *picture.parent.glob("samples-*.png")) if picture else ():
+        shutil.copyfile(new, path.with_name(path.stem + new.name.removeprefix("samples")))
     return path

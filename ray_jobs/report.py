@@ -24,6 +24,8 @@ class Card:
     headline: Headline | None = None
     picture: Path | None = None
     """A PNG of samples."""
+    more: tuple[Path, ...] = ()
+    """PNGs of what else the model shows: <picture's name>-<what>.png."""
     note: str = ""
     """What a reader must know to read the numbers right."""
     single: bool = False
@@ -97,7 +99,7 @@ def of_result(result: Result, picture: Path) -> Card:
             if claim
             else "The recipe makes no claim now."
         )
-    return replace(card, picture=picture if picture.is_file() else None, note=" ".join(notes))
+    return replace(shown(card, picture), note=" ".join(notes))
 
 
 def of_run(location: str) -> Card:
@@ -122,7 +124,13 @@ def of_run(location: str) -> Card:
     note = "One run: it shows that the command works, not that the claim holds; 'reprise reproduce' does that."
     if spec.settings:
         note += " Its settings differ from the recipe's own."
-    return replace(about(result)[0], picture=picture if picture.is_file() else None, note=note, single=True)
+    return replace(shown(about(result)[0], picture), note=note, single=True)
+
+
+def shown(card: Card, picture: Path) -> Card:
+    """The card with its picture of samples, and those beside it, as far as they are there."""
+    more = tuple(sorted(picture.parent.glob(f"{picture.stem}-*.png")))
+    return replace(card, picture=picture, more=more) if picture.is_file() else card
 
 
 def unfinished(run: Run) -> str:

@@ -45,7 +45,7 @@ def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
     plane = name.endswith("density2d")
-    assert (run.path / "samples_density.png").exists() == plane
+    assert (run.path / "samples-density.png").exists() == plane
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):

@@ -137,7 +137,8 @@ def test_a_claim_that_has_changed_since_is_told(aim: str, tmp_path: Path) -> Non
 
 def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:
     good = run(tmp_path / "good", aim)
-    pictures.grid(np.zeros((4, 1, 3, 3)), tmp_path / "good" / "samples.png")
+    for shown in ("samples", "samples-reconstructions"):
+        pictures.grid(np.zeros((4, 1, 3, 3)), tmp_path / "good" / f"{shown}.png")
     free = write_recipe(tmp_path, "free", claim="None")
     others = [
         run(tmp_path / "bad", aim, 1, score=3.0),
@@ -150,7 +151,8 @@ def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:
     assert "failed, at step 7 of 100" in page.text
     assert "loss <nan> at step 7" in page.text
     assert "reprise train 'a & b'" in page.text
-    assert [v[:22] for v in page.loaded] == ["data:image/png;base64,"]
+    assert [v[:22] for v in page.loaded] == ["data:image/png;base64,"] * 2
+    assert "Reconstructions" in page.text
 
 
 def test_nothing_to_show_is_told_in_one_sentence(tmp_path: Path) -> None:

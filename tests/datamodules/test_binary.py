@@ -1,0 +1,35 @@
+"""Grey images tossed to black and white: by their shares, alike on all workers, and anew at each step."""
+
+import math
+
+import torch
+
+from datamodules.base import Share, table
+from datamodules.binary import Binary, Tossed
+from datamodules.digits import Digits
+
+
+def test_pixels_are_white_as_often_as_they_are_bright():
+    """Each grey's share within 4.5 standard errors."""
+    grey = torch.tensor([-1.0, -0.5, 0.0, 0.9, 1.0]).reshape(1, 1, 1, 5).expand(1000, 3, 4, 5).contiguous()
+    x = Tossed(table(x=grey)).rows(3, 5, 1000, 0, 1000)["x"]
+    assert x.shape == (1000, 1, 4, 5) and set(x.unique().tolist()) == {-1.0, 1.0}
+    share, p = (x > 0).float().mean((0, 1, 2)), (grey[0, 0, 0] + 1) / 2
+    assert ((share - p).abs() <= 4.5 * (p * (1 - p) / 4000).sqrt()).all()
+
+
+def test_two_workers_toss_what_one_does_and_each_step_anew():
+    data = Binary(Digits(20))
+    data.setup("fit")
+    whole, other = (Share(data.source, 1, 20, 1, 0, 1)[step]["x"] for step in (4, 4 + 1500 // 20))
+    halves = [Share(data.source, 1, 20, 1, rank, 2)[4] for rank in (0, 1)]
+    assert torch.equal(torch.cat([half["x"] for half in halves]), whole)
+    assert halves[0]["label"].shape == (10,) and data.shape == (1, 8, 8) and data.classes == 10
+    assert not torch.equal(whole, other)
+
+
+def test_held_out_ones_are_always_the_same():
+    a, b = Binary(Digits()).test(30), Binary(Digits()).test(30)
+    assert torch.equal(a["x"], b["x"]) and a["x"].shape == (30, 1, 8, 8)
+    grey = Digits().test(30)["x"]
+    assert torch.equal(a["x"][grey.abs() == 1], grey[grey.abs() == 1]) and math.isclose(a["x"].abs().min(), 1)
