@@ -109,3 +109,19 @@ def test_digits_are_the_same_in_every_instance():
     again = next(iter(Digits(64).train_dataloader()))
     assert torch.equal(batch["x"], again["x"])
     assert batch["label"].dtype == torch.long
+
+
+@pytest.mark.parametrize("levels", [2, 4, 17])
+def test_digits_of_fewer_levels(levels):
+    x = Digits(levels=levels).test()["x"]
+    even = torch.linspace(-1, 1, levels)
+    torch.testing.assert_close(x.unique(), even)
+    full = Digits().test()["x"]
+    assert torch.equal(x.flatten()[full.flatten().argsort(stable=True)].sort()[0], x.flatten().sort()[0])
+    if levels == 2:
+        assert torch.equal(x, torch.where(full > 0, 1.0, -1.0))
+
+
+def test_there_are_no_more_levels_than_the_digits_have():
+    with pytest.raises(ValueError, match="2 to 17 levels"):
+        Digits(levels=18)
