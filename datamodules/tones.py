@@ -104,7 +104,7 @@ class Tones(Data):
 
     def level(self, x: Tensor) -> Tensor:
         """Which level each amplitude of the source is, long."""
-        return torch.bucketize(x.double().cpu(), (self.value[1:] + self.value[:-1]) / 2)
+        return torch.bucketize(x.double().cpu().contiguous(), (self.value[1:] + self.value[:-1]) / 2)
 
     def log_prob(self, x: Tensor, label: Tensor) -> Tensor:
         """Exact log probability [B] of waves [B, T >= 2] given their labels, in nats, float64."""

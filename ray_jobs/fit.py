@@ -232,13 +232,16 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with."""
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; of waves, <name>.wav to listen to."""
     import numpy as np
 
     from ray_jobs import pictures
 
     drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
     np.save(folder / f"{name}.npy", drawn)
+    if isinstance(rate := getattr(of.model, "rate", None), int):
+        pictures.wav(drawn, rate, folder / f"{name}.wav")
+        return pictures.spectrograms(drawn, rate, folder / f"{name}.png")
     return pictures.samples(drawn, folder / f"{name}.png")
 
 
