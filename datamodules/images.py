@@ -1,7 +1,10 @@
-"""Images with labels from the Hugging Face hub, or from a local folder of parquet files of the same columns."""
+"""Images with labels from the Hugging Face hub, or from a local folder of parquet or image files."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,23 +14,72 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
+from datamodules.files import check_column, count, open_hub, open_images, open_parquet
+from datamodules.streaming import Row, Streamed, shuffled
+
+DEEP = ("I", "F")
+"""How the modes of Pillow begin that hold more than 8 bits for a channel."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a set is like: its columns, its images and what is done to them."""
+
+    image: str = "image"
+    label: str = ""
+    size: int = 32
+    channels: int = 3
+    classes: int = 0
+    held_out: str = "test"
+    """Split that is not trained on."""
+    resize: bool = False
+    crop: int = 0
+    flip: bool = False
+    licence: str = ""
+    """Under which terms it may be used; for people to read."""
+
+
+KNOWN = {
+    "ylecun/mnist": Known("image", "label", 28, 1, 10, licence="MIT"),
+    "uoft-cs/cifar10": Known("img", "label", 32, 3, 10, flip=True, licence="not stated by its authors"),
+    "flwrlabs/celeba": Known(
+        "image", "", 64, resize=True, crop=140, flip=True, licence="CelebA's agreement: research that earns nothing"
+    ),
+    "benjamin-paine/imagenet-1k-64x64": Known(
+        "image", "label", 64, 3, 1000, "validation", flip=True, licence="ImageNet's terms: research that earns nothing"
+    ),
+}
+"""Sets on the hub by name. CelebA's 40 attributes are columns of their own: label='Smiling', classes=2."""
 
 
 class Images(Data):
-    """Colour images [B, 3, size, size] in [-1, 1], with labels where `label` names a column.
+    """Images [B, channels, size, size] in [-1, 1], with labels where `label` names a column.
+
+    What is None is as `KNOWN` says of `name`, or for a set that it does not know: the column 'image' of 32x32 colour
+    images, without labels, not mirrored.
 
     Args:
         batch: global batch.
-        name: data set on the hub, such as 'uoft-cs/cifar10'.
-        data_dir: local folder of parquet files instead; files whose name holds 'test' are held out.
+        name: data set on the hub, such as 'uoft-cs/cifar10'; with `data_dir`, whose columns and sizes its files have.
+        data_dir: local folder instead, of parquet files or of image files (PNG, JPEG, WebP, BMP). Files with 'test' or
+            'valid' in their name or in a directory are not trained on. The label of an image file is its directory.
         image: column of the images.
         label: column of the labels; '' for none.
-        size: height and width that every image must have.
-        flip: whether every training image also counts mirrored, as an example of its own.
+        size: height and width that every image must have, or is brought to by `resize`.
+        channels: 3, or 1 for grey images.
+        classes: number of labels, which are 0 to classes-1.
+        resize: whether to cut out the centre square and resize it (bicubic, antialiased); without, another size is refused.
+        crop: side of that square; 0 for the largest.
+        flip: whether every training image also counts mirrored, as an example of its own; streamed, every other epoch is
+            mirrored.
+        in_memory: whether to decode all images once and keep their bytes; for sets of up to some 100,000 small images.
+        streaming: whether to read the files from beginning to end instead of by index; nothing is stored.
+        buffer: rows among which a stream is shuffled.
         num_workers: processes that decode ahead.
 
     Raises:
-        ValueError: the folder is empty or unreadable, a column is unknown, an image is corrupt or of another size.
+        ValueError: the settings contradict each other; in `setup`: the folder is empty or unreadable, a column is unknown,
+            an image is corrupt, of another size or kind (it is named), or a label is out of range.
     """
 
     def __init__(
@@ -36,106 +88,187 @@ class Images(Data):
         *,
         name: str = "uoft-cs/cifar10",
         data_dir: str = "",
-        image: str = "img",
-        label: str = "label",
-        size: int = 32,
-        classes: int = 10,
-        flip: bool = True,
+        image: str | None = None,
+        label: str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
+        classes: int | None = None,
+        resize: bool | None = None,
+        crop: int | None = None,
+        flip: bool | None = None,
+        in_memory: bool = False,
+        streaming: bool = False,
+        buffer: int = 10_000,
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch, num_workers)
-        self.name, self.data_dir, self.image, self.label = name, data_dir, image, label
-        self.shape, self.classes, self.flip = (3, size, size), classes if label else 0, flip
+        if in_memory and streaming:
+            raise ValueError("Images are either kept in memory or streamed: set in_memory or streaming, not both.")
+        given = {"image": image, "label": label, "size": size, "channels": channels, "classes": classes}
+        given |= {"resize": resize, "crop": crop, "flip": flip}
+        self.known = replace(KNOWN.get(name, Known()), **{k: v for k, v in given.items() if v is not None})
+        if buffer < 1:
+            raise ValueError(f"buffer is {buffer}: a stream is shuffled among at least 1 row.")
+        if self.known.channels not in (1, 3):
+            raise ValueError(f"channels is {self.known.channels}: images have 3, or 1 if they are grey.")
+        self.name, self.data_dir, self.origin = name, data_dir, data_dir or name
+        self.in_memory, self.streaming, self.buffer = in_memory, streaming, buffer
+        self.shape = (self.known.channels, self.known.size, self.known.size)
+        self.classes = self.known.classes if self.known.label else 0
 
     def setup(self, stage: str) -> None:
-        train = self._open("train")
-        take = partial(take_rows, train, self.image, self.label, self.shape[1])
-        take(np.zeros(1, dtype=int))  # what is wrong with the images is said here, not in a process that loads ahead
-        self.source = Finite(len(train) * (2 if self.flip else 1), take)
+        if self.source is not None:
+            return
+        rows = self._open("train", self.streaming)
+        first = next(iter(rows)) if self.streaming else rows[0]
+        decoded([first], self.known, [self._row(0)])  # what is wrong is said here, not in a process that loads ahead
+        if self.streaming:
+            self.source = Streamed(self._size(rows), partial(shuffled, rows, self.buffer), self._take_stream)
+        elif self.in_memory:
+            x, label = decoded_all(rows, self.known, self.origin)
+            self.source = Finite(len(x) * self._sides, partial(take_table, x, label))
+        else:
+            self.source = Finite(len(rows) * self._sides, partial(take_rows, rows, self.known, self.origin))
 
     def test(self, n: int | None = None) -> Batch:
-        held_out = self._open("test")
-        rows = np.arange(min(n or len(held_out), len(held_out)))
-        return take_rows(held_out, self.image, self.label, self.shape[1], rows)
+        rows = self._open(self.known.held_out)
+        return take_rows(rows, self.known, self.origin, np.arange(min(n or len(rows), len(rows))))
 
-    def _open(self, split: str) -> Any:
-        rows = open_folder(Path(self.data_dir), split) if self.data_dir else open_hub(self.name, split)
-        for column in filter(None, (self.image, self.label)):
-            if column not in rows.column_names:
-                raise ValueError(
-                    f"There is no column '{column}' in the images of {self.data_dir or self.name}; "
-                    f"its columns are {', '.join(rows.column_names)}."
-                )
-        return as_images(rows, self.image)
+    @property
+    def _sides(self) -> int:
+        return 2 if self.known.flip else 1
 
+    def _row(self, index: int) -> str:
+        return f"row {index} of {self.origin}"
 
-def open_hub(name: str, split: str) -> Any:
-    """One split of a data set on the hub, from its cache where it was fetched before."""
-    from datasets import load_dataset
+    def _take_stream(self, rows: list[Row], epoch: int) -> Batch:
+        x, label = decoded(rows, self.known, [f"a row of {self.origin}"] * len(rows))
+        return as_batch(x.flip(3) if self.known.flip and epoch % 2 else x, label)
 
-    try:
-        return load_dataset(name, split=split)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"The data set '{name}' cannot be had from the hub ({reason}): check the name and the network, "
-            f"or give data_dir, a folder of parquet files with the same columns."
-        ) from error
+    def _open(self, split: str, streaming: bool = False) -> Any:
+        rows = self._rows(split, streaming)
+        names = [name for name in (self.known.image, self.known.label) if name]
+        for column in names:
+            check_column(rows, column, self.origin)
+        return undecoded(rows.select_columns(names), self.known.image)
 
+    def _rows(self, split: str, streaming: bool) -> Any:
+        if not self.data_dir:
+            return open_hub(self.name, split, streaming=streaming)
+        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label)
+        if found is None:
+            return open_parquet(Path(self.data_dir), split, "parquet or image files", streaming=streaming)
+        return found.to_iterable_dataset() if streaming else found
 
-def open_folder(folder: Path, split: str) -> Any:
-    """The rows of all parquet files of a folder that belong to 'train' or 'test'."""
-    from datasets import Dataset
-
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}: data_dir must hold parquet files.")
-    files = sorted(p for p in folder.rglob("*.parquet") if ("test" in p.name) == (split == "test"))
-    if not files:
-        raise ValueError(f"The folder {folder} holds no parquet files to {split} with: expected e.g. {split}.parquet.")
-    for file in files:
-        check_parquet(file)
-    return Dataset.from_parquet([str(f) for f in files], keep_in_memory=True)
+    def _size(self, rows: Any) -> int:
+        if self.data_dir:
+            return count(Path(self.data_dir), "train")
+        said = (rows.info.splits or {}).get("train")
+        if said is None or not said.num_examples:
+            raise ValueError(f"The hub does not say how many rows {self.name} has: set streaming=False.")
+        return said.num_examples
 
 
-def check_parquet(file: Path) -> None:
-    """Raise ValueError unless the file is whole: parquet ends with its table of contents."""
-    import pyarrow.parquet
-
-    try:
-        rows = pyarrow.parquet.read_metadata(file).num_rows
-    except Exception as error:
-        raise ValueError(f"The file {file} is not a whole parquet file: copy or download it again.") from error
-    if not rows:
-        raise ValueError(f"The file {file} has no rows: remove it, or download it again.")
-
-
-def as_images(rows: Any, column: str) -> Any:
-    """The rows with `column` decoded on access, whether or not the files say that it holds images."""
+def undecoded(rows: Any, column: str) -> Any:
+    """The rows with `column` as files, whether or not the files say that it holds images."""
     from datasets import Image
 
     try:
-        return rows.cast_column(column, Image())
+        return rows.cast_column(column, Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(f"The column '{column}' does not hold images but {rows.features[column]}.") from error
 
 
-def take_rows(rows: Any, image: str, label: str, size: int, index: np.ndarray) -> Batch:
+def take_rows(rows: Any, known: Known, origin: str, index: np.ndarray) -> Batch:
     """Rows by index [B], where an index beyond the last row stands for the mirrored row."""
+    places = (index % len(rows)).tolist()
+    x, label = decoded(fetched(rows, places), known, [f"row {i} of {origin}" for i in places])
     mirrored = torch.from_numpy(index >= len(rows))
-    try:
-        found = rows[(index % len(rows)).tolist()]
-        x = torch.stack([to_tensor(picture, size) for picture in found[image]])
-    except (OSError, SyntaxError, AttributeError) as error:
-        raise ValueError(f"An image in column '{image}' cannot be read ({error}): the file is corrupt.") from error
     x[mirrored] = x[mirrored].flip(3)
-    return {"x": x, "label": torch.tensor(found[label])} if label else {"x": x}
+    return as_batch(x, label)
 
 
-def to_tensor(picture: Any, size: int) -> Tensor:
-    """A PIL image -> [3, size, size] in [-1, 1]."""
-    if picture.size != (size, size):
+def fetched(rows: Any, places: list[int]) -> list[Row]:
+    """Rows by index, read at once."""
+    columns = rows[places]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def take_table(x: Tensor, label: Tensor | None, index: np.ndarray) -> Batch:
+    """`take_rows` of images that are decoded already: x [N, C, S, S] uint8, label [N]."""
+    places = torch.from_numpy(index % len(x))
+    found = x.index_select(0, places)
+    mirrored = torch.from_numpy(index >= len(x))
+    if mirrored.any():
+        found = torch.where(mirrored[:, None, None, None], found.flip(3), found)
+    return as_batch(found, None if label is None else label.index_select(0, places))
+
+
+def as_batch(x: Tensor, label: Tensor | None) -> Batch:
+    """Bytes [B, C, S, S] -> 'x' in [-1, 1]."""
+    x = x.float().div_(127.5).sub_(1)
+    return {"x": x} if label is None else {"x": x, "label": label}
+
+
+def decoded_all(rows: Any, known: Known, origin: str) -> tuple[Tensor, Tensor | None]:
+    """Every image and label, in parts that keep little else in memory."""
+    parts = []
+    for first in range(0, len(rows), 1024):
+        places = list(range(first, min(first + 1024, len(rows))))
+        parts.append(decoded(fetched(rows, places), known, [f"row {i} of {origin}" for i in places]))
+    labels = torch.cat([label for _, label in parts]) if known.label else None  # type: ignore[misc]
+    return torch.cat([x for x, _ in parts]), labels
+
+
+def decoded(rows: Sequence[Row], known: Known, names: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """Bytes [B, C, S, S] and labels [B] of rows; the names are for what is wrong with one."""
+    x = np.stack([pixels(row[known.image], known, name) for row, name in zip(rows, names, strict=True)])
+    if not known.label:
+        return torch.from_numpy(x), None
+    for row, name in zip(rows, names, strict=True):
+        if not isinstance(row[known.label], int) or not 0 <= row[known.label] < known.classes:
+            raise ValueError(
+                f"The label of {name} is {row[known.label]!r}; there are {known.classes} classes, 0 to {known.classes - 1}."
+            )
+    return torch.from_numpy(x), torch.tensor([int(row[known.label]) for row in rows])
+
+
+def pixels(picture: dict[str, Any], known: Known, name: str) -> np.ndarray:
+    """An encoded image -> bytes [channels, size, size]."""
+    from PIL import Image
+
+    name = name if picture["bytes"] else picture["path"]
+    try:
+        opened = Image.open(io.BytesIO(picture["bytes"]) if picture["bytes"] else picture["path"])
+        opened.load()
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image {name} cannot be read ({error}): the file is corrupt.") from error
+    found = in_channels(opened, known.channels, name)
+    if known.resize:
+        found = centre(found, known.crop, known.size)
+    if found.size != (known.size, known.size):
         raise ValueError(
-            f"An image is {picture.size[0]}x{picture.size[1]}, not {size}x{size}: give its size, or resize."
+            f"The image {name} is {found.size[0]}x{found.size[1]}, not {known.size}x{known.size}: "
+            "give its size, or set resize."
         )
-    pixels = torch.from_numpy(np.asarray(picture.convert("RGB")).copy())
-    return pixels.permute(2, 0, 1).float() / 127.5 - 1
+    return np.asarray(found).reshape(known.size, known.size, known.channels).transpose(2, 0, 1)
+
+
+def in_channels(picture: Any, channels: int, name: str) -> Any:
+    """The image in colour or grey; colour is made of grey, and never grey of colour."""
+    bands = picture.getbands()
+    if picture.mode.startswith(DEEP):
+        raise ValueError(f"The image {name} has values of more than 8 bits (mode {picture.mode}): 0 to 255 is needed.")
+    if channels == 1 and (len(bands) > 2 or picture.mode.startswith("P")):
+        raise ValueError(f"The image {name} has the channels {''.join(bands)}, not 1 grey one: set channels to 3.")
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
+def centre(picture: Any, crop: int, size: int) -> Any:
+    """The centre square of side `crop` (0: the largest) brought to `size`."""
+    from PIL import Image
+
+    wide, high = picture.size
+    side = crop or min(wide, high)
+    left, top = round((wide - side) / 2), round((high - side) / 2)
+    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)

@@ -1,0 +1,249 @@
+"""Waves from a folder of WAV files or from the Hugging Face hub, in 256 mu-law levels.
+
+Source: van den Oord et al. 2016, WaveNet, section 2.2 (mu-law); ITU-T G.711 is its table for telephones.
+Differs: the levels are evenly spaced on the companded scale, both ends among them, so that 0 lies between two.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.base import Batch, Data, Finite
+from datamodules.files import among, check_column, open_hub, open_parquet
+
+FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
+
+
+def encode(x: Tensor, levels: int = 256) -> Tensor:
+    """The mu-law level, long in 0..levels-1, that is nearest to each amplitude in [-1, 1]; beyond, the last level."""
+    mu = levels - 1
+    companded = x.sign() * torch.log1p(mu * x.abs().clamp(max=1)) / math.log1p(mu)
+    return ((companded + 1) / 2 * mu).round().long()
+
+
+def decode(code: Tensor, levels: int = 256) -> Tensor:
+    """The amplitude of each level: float32 in [-1, 1], with encode(decode(k)) = k."""
+    mu = levels - 1
+    companded = 2 * code.double() / mu - 1
+    return (companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu).float()
+
+
+class Audio(Data):
+    """Windows of waves: 'x' [B, length] float32, the amplitudes of the mu-law levels 'code' [B, length], long.
+
+    Every wave is cut into windows of `length` samples that follow each other; what is left at its end is not used.
+    Channels are averaged. In a folder, files with 'test' or 'valid'
+    in their name or directory are not trained on.
+
+    Args:
+        batch: global batch.
+        source: a folder of WAV files, or of parquet files with a column of audio, or the name of a set on the hub.
+        rate: samples in a second that every wave must have.
+        length: samples of an example.
+        levels: of mu-law.
+        column: that holds the audio, on the hub and in parquet files.
+        config: part of the set on the hub.
+        splits: of the hub to train on and to hold out.
+        num_workers: processes that read ahead.
+
+    Raises:
+        ValueError: in `setup`: there is no such folder or set, or it is empty; a file is corrupt (it is named) or of
+            another rate; no wave is as long as a window. In a batch: amplitudes are NaN or beyond [-1, 1].
+    """
+
+    def __init__(
+        self,
+        batch: int = 16,
+        source: str | Path = "openslr/librispeech_asr",
+        rate: int = 16_000,
+        length: int = 16_000,
+        *,
+        levels: int = 256,
+        column: str = "audio",
+        config: str = "clean",
+        splits: tuple[str, str] = ("train.100", "test"),
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch, num_workers)
+        if length < 1 or levels < 2:
+            raise ValueError(f"length is {length} and levels {levels}: at least 1 and 2 are needed.")
+        self.from_where, self.rate, self.length, self.levels = source, rate, length, levels
+        self.column, self.config, self.splits = column, config, dict(zip(("train", "test"), splits, strict=True))
+        self.shape = (length,)
+
+    def setup(self, stage: str) -> None:
+        if self.source is None:
+            size, take = self._windows("train")
+            take(np.zeros(1, dtype=int))  # what is wrong with the waves is said here, not in a process that loads ahead
+            self.source = Finite(size, take)
+
+    def test(self, n: int | None = None) -> Batch:
+        size, take = self._windows("test")
+        return take(np.arange(min(n or size, size)))
+
+    def _windows(self, split: str) -> tuple[int, Callable[[np.ndarray], Batch]]:
+        waves = self._open(split)
+        count = np.array([frames(wave, self.rate) // self.length for wave in waves])
+        if not count.sum():
+            raise ValueError(
+                f"No wave of {self.from_where} to {split} with has {self.length} samples: take a smaller length."
+            )
+        return int(count.sum()), partial(take_windows, waves, np.cumsum(count), self.length, self.levels)
+
+    def _open(self, split: str) -> Sequence[Wave]:
+        folder = Path(self.from_where).expanduser()
+        if folder.is_dir() and (files := among(folder, split, {".wav"})):
+            return [Wave(str(file)) for file in files]
+        if folder.is_dir():
+            rows = open_parquet(folder, split, "WAV or parquet files")
+        elif str(self.from_where).count("/") == 1 and str(self.from_where)[0] not in "./~":
+            rows = open_hub(str(self.from_where), self.splits[split], self.config)
+        else:
+            raise ValueError(f"There is no folder {folder}: source is one with WAV files, or 'owner/name' of the hub.")
+        return Rows(rows, self.column, str(self.from_where))
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A wave that is read when it is needed."""
+
+    name: str
+    content: bytes | None = None
+    """Of the file; None: `name` is its path."""
+
+    def open(self) -> io.BytesIO | str:
+        return self.name if self.content is None else io.BytesIO(self.content)
+
+
+class Rows(Sequence[Wave]):
+    """The waves in a column of audio, read row by row."""
+
+    def __init__(self, rows: Any, column: str, origin: str) -> None:
+        from datasets import Audio as Encoded
+
+        check_column(rows, column, origin)
+        try:
+            self.rows = rows.select_columns([column]).cast_column(column, Encoded(decode=False))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise ValueError(f"The column '{column}' does not hold audio but {rows.features[column]}.") from error
+        self.column, self.origin = column, origin
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Wave:
+        if index >= len(self):
+            raise IndexError(index)
+        found = self.rows[int(index)][self.column]
+        if found["bytes"] is None:
+            return Wave(found["path"])
+        return Wave(f"row {index} of {self.origin}", found["bytes"])
+
+
+def take_windows(waves: Sequence[Wave], ends: np.ndarray, length: int, levels: int, index: np.ndarray) -> Batch:
+    """Windows by index [B], where wave w holds those before ends[w] and not before ends[w - 1]."""
+    code = torch.stack([encode(window(waves, ends, length, i), levels) for i in index.tolist()])
+    return {"x": decode(code, levels), "code": code}
+
+
+def window(waves: Sequence[Wave], ends: np.ndarray, length: int, index: int) -> Tensor:
+    """Amplitudes [length] of one window."""
+    which = int(np.searchsorted(ends, index, side="right"))
+    first = (index - (ends[which - 1] if which else 0)) * length
+    x = amplitudes(waves[which], int(first), length)
+    if not x.isfinite().all() or x.abs().max() > 1:
+        raise ValueError(f"The amplitudes of {waves[which].name} are not all within -1 and 1: scale them.")
+    return x
+
+
+def frames(wave: Wave, rate: int) -> int:
+    """Samples of each channel.
+
+    Raises:
+        ValueError: the wave cannot be read, or has another rate.
+    """
+    got, samples = read(wave)
+    if got != rate:
+        raise ValueError(f"{wave.name} has {got} samples in a second, not {rate}: give its rate, or resample it.")
+    return len(samples)
+
+
+def amplitudes(wave: Wave, first: int, length: int) -> Tensor:
+    """Samples first..first+length-1, [length] float32, the mean over channels; integers scaled to [-1, 1)."""
+    samples = np.asarray(read(wave)[1][first : first + length])
+    if len(samples) < length:
+        raise ValueError(f"{wave.name} ends early: copy or download it again.")
+    if samples.dtype == np.uint8:
+        scaled = (samples - 128.0) / 128
+    else:
+        scaled = samples / FULL_SCALE.get(samples.dtype, 1.0)
+    return torch.from_numpy(scaled.reshape(length, -1).mean(1).astype(np.float32))
+
+
+def read(wave: Wave) -> tuple[int, Any]:
+    """Rate, and the samples [N] or [N, channels] as they are stored, of which only those asked for are loaded."""
+    try:
+        return wav(wave) if riff(wave) else other(wave)
+    except ImportError as error:
+        raise ValueError(f"{wave.name} is not a WAV file: pip install soundfile to read FLAC, OGG or MP3.") from error
+    except (ValueError, OSError, EOFError, RuntimeError, KeyError, ArithmeticError, struct.error) as error:
+        raise ValueError(f"{wave.name} cannot be read ({error}): the file is corrupt or of an unknown kind.") from error
+
+
+def riff(wave: Wave) -> bool:
+    """Whether it is a WAV file by its first letters; a file called .wav is read as one, whatever it holds."""
+    if wave.content is None:
+        return wave.name.lower().endswith(".wav")
+    return wave.content[:4] in (b"RIFF", b"RIFX", b"RF64")
+
+
+def wav(wave: Wave) -> tuple[int, np.ndarray]:
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)
+        if wave.content is not None:
+            return wavfile.read(wave.open())
+        try:
+            return wavfile.read(wave.open(), mmap=True)
+        except ValueError as error:
+            if "mmap" not in str(error) or "byte" not in str(error):
+                raise
+            return wavfile.read(wave.open())  # 24 bits to a sample cannot be mapped
+
+
+def other(wave: Wave) -> tuple[int, Any]:
+    import soundfile
+
+    return soundfile.info(wave.open()).samplerate, Sound(wave)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Samples of a compressed file: its length without decoding, a slice by decoding that part."""
+
+    wave: Wave
+
+    def __len__(self) -> int:
+        import soundfile
+
+        return soundfile.info(self.wave.open()).frames
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        import soundfile
+
+        with soundfile.SoundFile(self.wave.open()) as file:
+            file.seek(part.start)
+            return file.read(part.stop - part.start, dtype="float32")

@@ -1,0 +1,103 @@
+"""Rows of a data set from the Hugging Face hub or from a folder, and one sentence for each that cannot be used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+
+
+def open_hub(name: str, split: str, config: str | None = None, *, streaming: bool = False) -> Any:
+    """One split of a data set on the hub, from its cache where it was fetched before; or read as it comes."""
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, config, split=split, streaming=streaming)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"The data set '{name}' cannot be had from the hub ({reason}): check the name and the network, "
+            f"or give a folder of parquet files with the same columns."
+        ) from error
+
+
+def open_parquet(folder: Path, split: str, what: str = "parquet files", *, streaming: bool = False) -> Any:
+    """The rows of all parquet files of a folder that belong to a split."""
+    from datasets import Dataset, load_dataset
+
+    files = [str(f) for f in parquet(folder, split, what)]
+    if streaming:
+        return load_dataset("parquet", data_files=files, split="train", streaming=True)
+    return Dataset.from_parquet(files, keep_in_memory=True)
+
+
+def open_images(folder: Path, split: str, image: str, label: str) -> Any:
+    """The image files of a folder that belong to a split, as rows of the columns named; None where there are none.
+
+    The label is the place of the file's directory among the sorted names of all.
+    """
+    from datasets import Dataset
+
+    files = among(folder, split, PICTURES)
+    if not files:
+        return None
+    rows: dict[str, list[Any]] = {image: [{"bytes": None, "path": str(f)} for f in files]}
+    if label:
+        everywhere = [f for f in folder.rglob("*") if f.suffix.lower() in PICTURES]
+        names = sorted({f.parent.name for f in everywhere})
+        rows[label] = [names.index(f.parent.name) for f in files]
+    return Dataset.from_dict(rows)
+
+
+def count(folder: Path, split: str) -> int:
+    """Rows of the parquet files, or image files, that belong to a split."""
+    import pyarrow.parquet
+
+    images = len(among(folder, split, PICTURES))
+    return images or sum(pyarrow.parquet.read_metadata(f).num_rows for f in parquet(folder, split))
+
+
+def parquet(folder: Path, split: str, what: str = "parquet files") -> list[Path]:
+    """The parquet files of a folder that belong to a split, each whole and with rows."""
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: it must hold {what}.")
+    files = among(folder, split, {".parquet"})
+    if not files:
+        raise ValueError(f"The folder {folder} holds no {what} to {split} with: expected e.g. {split}.parquet.")
+    for file in files:
+        check_parquet(file)
+    return files
+
+
+def among(folder: Path, split: str, endings: set[str]) -> list[Path]:
+    """Files of these endings that belong to a split, sorted."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    return [p for p in files if split_of(p.relative_to(folder)) == split.removesuffix("ation")]
+
+
+def split_of(path: Path) -> str:
+    """'test' or 'valid' where the file's name or a directory has the word in it by itself; else 'train'."""
+    words = re.findall(r"(?<![a-z])(?:test|valid)(?=ation(?![a-z])|(?![a-z]))", path.as_posix().lower())
+    return words[-1] if words else "train"
+
+
+def check_parquet(file: Path) -> None:
+    """Raise ValueError unless the file is whole: parquet ends with its table of contents."""
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_metadata(file).num_rows
+    except Exception as error:
+        raise ValueError(f"The file {file} is not a whole parquet file: copy or download it again.") from error
+    if not rows:
+        raise ValueError(f"The file {file} has no rows: remove it, or download it again.")
+
+
+def check_column(rows: Any, column: str, origin: str) -> None:
+    """Raise ValueError unless the rows have the column."""
+    if column not in rows.column_names:
+        raise ValueError(
+            f"There is no column '{column}' in the data of {origin}; its columns are {', '.join(rows.column_names)}."
+        )

@@ -1,0 +1,80 @@
+"""Data that is read from its beginning to its end and not by index, in the same stateless order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from datamodules.base import Batch
+
+Row = dict[str, Any]
+READ = 64
+"""Rows that are read at once."""
+
+
+@dataclass
+class Streamed:
+    """`size` rows in an order of their own each epoch; what does not fill a whole batch is left out of that epoch.
+
+    Every worker reads the whole stream and decodes its own rows alone. Going back, or to another epoch, opens the stream
+    anew and reads up to the place, so that a resumed run goes on with the very rows.
+
+    Args:
+        size: rows of an epoch.
+        open: (seed, epoch) -> the rows of that epoch, not decoded.
+        take: (rows, epoch) -> Batch.
+    """
+
+    size: int
+    open: Callable[[int, int], Iterator[Row]]
+    take: Callable[[list[Row], int], Batch]
+    _at: tuple[int, int, int] = field(default=(-1, -1, 0), repr=False)
+    _stream: Iterator[Row] = field(default=iter(()), repr=False)
+
+    def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
+        if batch > self.size:
+            raise ValueError(f"The global batch is {batch}, but there are only {self.size} rows: take a smaller one.")
+        epoch, place = divmod(step, self.size // batch)
+        return self.take(self.read(seed, epoch, place * batch + first, place * batch + last), epoch)
+
+    def read(self, seed: int, epoch: int, first: int, last: int) -> list[Row]:
+        """Rows first..last-1 of an epoch."""
+        if self._at[:2] != (seed, epoch) or self._at[2] > first:
+            self._stream, self._at = iter(self.open(seed, epoch)), (seed, epoch, 0)
+        skip = first - self._at[2]
+        found = list(islice(self._stream, skip, skip + last - first))
+        self._at = (seed, epoch, last)
+        if len(found) < last - first:
+            raise ValueError(f"The stream ended before row {last}, but it was to have {self.size}: download it again.")
+        return found
+
+
+def shuffled(rows: Any, buffer: int, seed: int, epoch: int) -> Iterator[Row]:
+    """The rows of an `IterableDataset`: its files in random order, and rows drawn from the next `buffer` of them.
+
+    Differs: `IterableDataset.shuffle` would do the same, in an order that is its version's.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    files = (rows.shard(rows.num_shards, int(i)) for i in rng.permutation(rows.num_shards))
+    return mixed((row for file in files for row in each(file)), buffer, rng)
+
+
+def each(rows: Any) -> Iterator[Row]:
+    """All rows; `iter(rows)` would share the files out among loading processes, and each is to see all of them."""
+    for found in rows.iter(batch_size=READ):
+        yield from (dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True))
+
+
+def mixed(rows: Iterator[Row], buffer: int, rng: np.random.Generator) -> Iterator[Row]:
+    """Every row once: one of `buffer` rows that were read, whose place the next one takes."""
+    kept = list(islice(rows, buffer))
+    for row in rows:
+        place = rng.integers(len(kept))
+        kept[place], row = row, kept[place]
+        yield row
+    rng.shuffle(kept)
+    yield from kept
