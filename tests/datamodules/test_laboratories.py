@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from datamodules.binary import Binary
 from datamodules.density2d import SHAPES, Density2D, Mixture
 from datamodules.digits import LEVELS, Digits
 from datamodules.gauss_image import GaussImage
@@ -125,3 +126,16 @@ def test_digits_of_fewer_levels(levels):
 def test_there_are_no_more_levels_than_the_digits_have():
     with pytest.raises(ValueError, match="2 to 17 levels"):
         Digits(levels=18)
+
+
+def test_black_and_white_of_another_set():
+    data, of = Binary(Digits(10)), Digits(10)
+    data.setup("fit")
+    of.setup("fit")
+    for ours, theirs in (
+        (data.test(5), of.test(5)),
+        (data.source.rows(1, 2, 10, 3, 7), of.source.rows(1, 2, 10, 3, 7)),
+    ):
+        assert torch.equal(ours["x"] == 1, theirs["x"] > 0) and set(ours["x"].unique().tolist()) == {-1, 1}
+        assert torch.equal(ours["label"], theirs["label"])
+    assert data.shape == of.shape and data.batch == 10
