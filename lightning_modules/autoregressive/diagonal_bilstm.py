@@ -3,7 +3,7 @@
 But for one pixel: the last of the row above enters no feature of its own row, and is seen only where the first 7x7 reaches.
 
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.2, figure 3, and table 1.
-Differs: Adam in place of RMSProp; the states beyond the image's edges are zero.
+Differs: Adam in place of RMSProp.
 """
 
 from __future__ import annotations
@@ -38,12 +38,10 @@ class Diagonal(nn.Module):
         self.state = nn.Conv1d(width, 4 * width, 2, bias=False)  # the upper, then the left one
 
     def forward(self, x: Tensor) -> Tensor:
-        inside = skew(x.new_ones(x.shape[2:])).unbind(1)
         h = cell = x.new_zeros(len(x), self.width, x.shape[2])
         out = []
-        for gates, here in zip(skew(self.enter(x)).unbind(3), inside, strict=True):
+        for gates in skew(self.enter(x)).unbind(3):  # beyond the left edge gates are 0, and so h and cell stay 0
             h, cell = lstm(gates + self.state(F.pad(h, (1, 0))), cell)
-            h, cell = h * here, cell * here
             out.append(h)
         return unskew(torch.stack(out, 3), x.shape[3])
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "Diagonal BiLSTM"
 data = "digits, 4 levels"
 headline = Headline("van den Oord et al. 2016", arxiv="1601.06759")
-claim = Claim("bits_per_dim", at_most=1.0)
+claim = Claim("bits_per_dim", at_most=0.85)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(12,16,24)"}
 
 

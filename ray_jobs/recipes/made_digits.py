@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "MADE"
 data = "binary digits"
 headline = Headline("Germain et al. 2015", arxiv="1502.03509")
-claim = Claim("nats", at_most=21.0)
+claim = Claim("nats", at_most=18.0)
 space = {"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,500)", "orders": "choice(1,8,32)"}
 
 

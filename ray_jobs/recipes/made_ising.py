@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "MADE"
 data = "ising"
 headline = Headline("Germain et al. 2015", arxiv="1502.03509")
-claim = Claim("kl", at_most=0.01)
+claim = Claim("kl", at_most=0.005)
 space = {"lr": "loguniform(1e-3,3e-2)", "width": "choice(32,64,128)"}
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "WaveNet"
 data = "tones"
 headline = Headline("van den Oord et al. 2016", arxiv="1609.03499")
-claim = Claim("excess_bits", at_most=0.05)
+claim = Claim("excess_bits", at_most=0.03)
 space = {"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"}
 
 
