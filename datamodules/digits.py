@@ -16,16 +16,24 @@ class Digits(Data):
 
     Args:
         batch: global batch.
+        levels: of grey, evenly spaced; fewer than 17 join neighbours, 2 leave black and white.
+
+    Raises:
+        ValueError: so many levels there are not.
     """
 
     shape = (1, 8, 8)
     classes = 10
 
-    def __init__(self, batch: int = 128) -> None:
+    def __init__(self, batch: int = 128, *, levels: int = LEVELS) -> None:
         super().__init__(batch)
+        if not 2 <= levels <= LEVELS:
+            raise ValueError(f"The digits have 2 to {LEVELS} levels of grey, not {levels}.")
+        self.levels = levels
 
     def setup(self, stage: str) -> None:
         x, label = load()
+        x = coarse(x, self.levels)
         order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))
         self.train = {"x": x[order[:1500]], "label": label[order[:1500]]}
         self.held_out = {"x": x[order[1500:]], "label": label[order[1500:]]}
@@ -44,3 +52,9 @@ def load() -> tuple[Tensor, Tensor]:
     digits = load_digits()
     x = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 8 - 1
     return x, torch.tensor(digits.target, dtype=torch.long)
+
+
+def coarse(x: Tensor, levels: int) -> Tensor:
+    """Grey levels joined, as evenly as can be, to `levels` of them, which again span -1 to 1."""
+    level = ((x + 1) * (LEVELS - 1) / 2).round()
+    return (level * levels / LEVELS).floor() * (2 / (levels - 1)) - 1

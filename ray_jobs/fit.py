@@ -236,7 +236,7 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with.
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; of waves, <name>.wav to listen to.
 
     A model that `Shows` more adds <name>-<what>.png; of the plane, where model and data are densities, <name>-density.png
     shows both.
@@ -251,6 +251,9 @@ def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "sam
         heat(of.model, of.made.data, folder / f"{name}-density.png")
     for what, shown in _pictures(of, seed).items():
         pictures.samples(shown, folder / f"{name}-{what}.png")
+    if isinstance(rate := getattr(of.model, "rate", None), int):
+        pictures.wav(drawn, rate, folder / f"{name}.wav")
+        return pictures.spectrograms(drawn, rate, folder / f"{name}.png")
     return pictures.samples(drawn, folder / f"{name}.png")
 
 

@@ -156,6 +156,62 @@ def _array(x: Any) -> np.ndarray:
     return x
 
 
+# ---- waves
+
+
+def wav(waves: Any, rate: int, path: Path) -> Path:
+    """Waves [n, T] in [-1, 1] one after the other, a tenth of a second apart, as a WAV file of 16 bits.
+
+    Raises:
+        ValueError: another shape, no wave, or a value that is not finite.
+    """
+    from scipy.io import wavfile
+
+    x = _waves(waves)
+    apart = np.pad(x, ((0, 0), (0, rate // 10))).ravel()[: -(rate // 10) or None]
+    buffer = io.BytesIO()
+    wavfile.write(buffer, rate, np.round(np.clip(apart, -1, 1) * 32767).astype(np.int16))
+    write(path, buffer.getvalue())
+    return path
+
+
+def spectrograms(waves: Any, rate: int, path: Path, *, most: int = 6, window: int = 128) -> Path:
+    """The power in decibels of waves [n, T], over time in seconds and frequency in Hz, one beside the other, as a PNG.
+
+    Args:
+        most: waves shown.
+        window: samples of Hann's window, which moves by a quarter of itself.
+
+    Raises:
+        ValueError: as `wav`.
+    """
+    from scipy.signal import spectrogram
+
+    x = _waves(waves)[:most]
+    size = min(window, x.shape[1])
+    frequency, _, power = spectrogram(x, rate, window="hann", nperseg=size, noverlap=size * 3 // 4)
+    decibels = 10 * np.log10(np.concatenate(list(power), 1) + 1e-10)
+    with figure(7.2, 2.9) as (fig, axes):
+        top = decibels.max()
+        end = x.shape[1] / rate * len(x)
+        shown = axes.imshow(
+            decibels, origin="lower", aspect="auto", vmin=top - 60, vmax=top, cmap="cividis", extent=(0, end, 0, frequency[-1])
+        )  # fmt: skip
+        for i in range(1, len(x)):
+            axes.axvline(i * x.shape[1] / rate, color="white", linewidth=1)
+        axes.grid(False)
+        axes.set(xlabel="seconds", ylabel="Hz")
+        fig.colorbar(shown, label="dB")
+        return _save(fig, path)
+
+
+def _waves(waves: Any) -> np.ndarray:
+    x = _array(waves)
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"waves are [n, T] with n and T at least 1, and were given as {list(x.shape)}")
+    return x
+
+
 # ---- curves
 
 

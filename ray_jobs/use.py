@@ -16,7 +16,7 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
         run: the run folder.
         n: how many.
         seed: of the sampler's noise.
-        name: <name>.png and <name>.npy in the run folder; where the model shows more, <name>-<what>.png.
+        name: <name>.png and <name>.npy in the run folder; of waves, <name>.wav as well; where the model shows more, <name>-<what>.png.
 
     Raises:
         UsageError: the run is no generative model's, or has no checkpoint.

@@ -34,3 +34,24 @@ def emit(name: str, steps: int, seconds: float, score: float | None) -> None:
     )
     row = {"env_steps_per_s": steps / seconds, "updates_per_s": updates / seconds, "return": score}
     print("\n" + json.dumps(row), flush=True)
+
+
+def wavenet_arguments() -> argparse.Namespace:
+    """What every script that times a WaveNet takes: the network's size, waves at once and samples of each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    for name, value in (
+        ("layers", 24),
+        ("stacks", 4),
+        ("residual", 64),
+        ("skip", 256),
+        ("waves", 1),
+        ("samples", 1000),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    return parser.parse_args()
+
+
+def wavenet_emit(args: argparse.Namespace, seconds: float) -> None:
+    """The row of such a script."""
+    print("\n" + json.dumps({"samples_per_s": args.waves * args.samples / seconds, "seconds": seconds}))

@@ -32,7 +32,7 @@ def recipe(
     data_dir: str = "",
     num_workers: int = 4,
 ) -> Fit:
-    """A GAN with multilayer perceptrons on MNIST from the Hugging Face hub, its grey levels in three equal channels.
+    """A GAN with multilayer perceptrons on MNIST from the Hugging Face hub.
 
     Args:
         steps: of the generator.
@@ -50,15 +50,7 @@ def recipe(
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    images = Images(
-        batch,
-        name="ylecun/mnist",
-        data_dir=data_dir,
-        image="image",
-        size=28,
-        flip=False,
-        num_workers=num_workers,
-    )
+    images = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     generator = dense_generator(noise, images.shape, width=width, depth=depth)
     critic = dense_critic(images.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]

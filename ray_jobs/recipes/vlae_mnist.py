@@ -53,9 +53,7 @@ def recipe(
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Bernoulli
 
-    grey = Images(
-        batch, name="ylecun/mnist", data_dir=data_dir, image="image", size=28, flip=False, num_workers=num_workers
-    )
+    grey = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width))
     decoder = nn.Sequential(Plain(latents, 784, width=width), nn.Unflatten(1, (1, 28, 28)))
     model = FlowPriorVAE(
@@ -71,4 +69,6 @@ def recipe(
         lr=lr,
         warmup=1000,
     )
-    return Fit(model, Binary(grey), steps, evaluate, ema=ema, grad_clip=10.0, save_every=10_000, log_every=100)
+    return Fit(
+        model, Binary(grey, by_chance=True), steps, evaluate, ema=ema, grad_clip=10.0, save_every=10_000, log_every=100
+    )

@@ -19,7 +19,7 @@ def test_pixels_are_white_as_often_as_they_are_bright():
 
 
 def test_two_workers_toss_what_one_does_and_each_step_anew():
-    data = Binary(Digits(20))
+    data = Binary(Digits(20), by_chance=True)
     data.setup("fit")
     whole, other = (Share(data.source, 1, 20, 1, 0, 1)[step]["x"] for step in (4, 4 + 1500 // 20))
     halves = [Share(data.source, 1, 20, 1, rank, 2)[4] for rank in (0, 1)]
@@ -29,7 +29,7 @@ def test_two_workers_toss_what_one_does_and_each_step_anew():
 
 
 def test_held_out_ones_are_always_the_same():
-    a, b = Binary(Digits()).test(30), Binary(Digits()).test(30)
+    a, b = Binary(Digits(), by_chance=True).test(30), Binary(Digits(), by_chance=True).test(30)
     assert torch.equal(a["x"], b["x"]) and a["x"].shape == (30, 1, 8, 8)
     grey = Digits().test(30)["x"]
     assert torch.equal(a["x"][grey.abs() == 1], grey[grey.abs() == 1]) and math.isclose(a["x"].abs().min(), 1)

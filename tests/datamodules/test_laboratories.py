@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from datamodules.binary import Binary
 from datamodules.density2d import SHAPES, Mixture
 from datamodules.digits import LEVELS, Digits
 from datamodules.gauss_image import GaussImage
@@ -104,3 +105,32 @@ def test_digits_are_the_same_in_every_instance():
     again = next(iter(Digits(64).train_dataloader()))
     assert torch.equal(batch["x"], again["x"])
     assert batch["label"].dtype == torch.long
+
+
+@pytest.mark.parametrize("levels", [2, 4, 17])
+def test_digits_of_fewer_levels(levels):
+    x = Digits(levels=levels).test()["x"]
+    even = torch.linspace(-1, 1, levels)
+    torch.testing.assert_close(x.unique(), even)
+    full = Digits().test()["x"]
+    assert torch.equal(x.flatten()[full.flatten().argsort(stable=True)].sort()[0], x.flatten().sort()[0])
+    if levels == 2:
+        assert torch.equal(x, torch.where(full > 0, 1.0, -1.0))
+
+
+def test_there_are_no_more_levels_than_the_digits_have():
+    with pytest.raises(ValueError, match="2 to 17 levels"):
+        Digits(levels=18)
+
+
+def test_black_and_white_of_another_set():
+    data, of = Binary(Digits(10)), Digits(10)
+    data.setup("fit")
+    of.setup("fit")
+    for ours, theirs in (
+        (data.test(5), of.test(5)),
+        (data.source.rows(1, 2, 10, 3, 7), of.source.rows(1, 2, 10, 3, 7)),
+    ):
+        assert torch.equal(ours["x"] == 1, theirs["x"] > 0) and set(ours["x"].unique().tolist()) == {-1, 1}
+        assert torch.equal(ours["label"], theirs["label"])
+    assert data.shape == of.shape and data.batch == 10

@@ -140,3 +140,20 @@ def test_curves_for_a_page_take_its_colours_and_no_names_twice() -> None:
     names = [set(re.findall(r' id="([^"]+)"', svg)) for svg in drawn]
     assert not names[0] & names[1]
     assert all(set(re.findall(r"#(\w+)", svg)) <= n for svg, n in zip(drawn, names, strict=True))
+
+
+def test_waves_are_heard_one_after_the_other_and_seen_at_their_pitch(tmp_path: Path) -> None:
+    from scipy.io import wavfile
+
+    rate, time = 8000, np.arange(2000) / 8000
+    waves = torch.from_numpy(np.stack([np.sin(2 * np.pi * f * time) for f in (500, 2000)])).bfloat16()
+    got, heard = wavfile.read(pictures.wav(waves, rate, tmp_path / "w.wav"))
+    assert got == rate and heard.dtype == np.int16 and len(heard) == 2000 + 800 + 2000
+    assert np.abs(heard[:2000] / 32767 - waves[0].float().numpy()).max() < 1e-4 and not heard[2000:2800].any()
+    assert len(colours(pictures.spectrograms(waves, rate, tmp_path / "w.png"))) > 50
+    pictures.spectrograms(waves[:1, :5], rate, tmp_path / "short.png")
+    for bad in (np.zeros((2, 1, 5)), np.zeros((0, 5)), np.full((1, 5), math.nan)):
+        with pytest.raises(ValueError, match=r"\[n, T\]|not finite"):
+            pictures.wav(bad, rate, tmp_path / "bad.wav")
+        with pytest.raises(ValueError, match=r"\[n, T\]|not finite"):
+            pictures.spectrograms(bad, rate, tmp_path / "bad.png")

@@ -1,0 +1,59 @@
+"""PixelCNN on CIFAR-10 at the paper's scale; needs GPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ray_jobs.recipe import Fit, Headline
+
+if TYPE_CHECKING:
+    from datamodules.base import Data
+    from lightning_modules.autoregressive.pixels import Pixels
+
+system = "PixelCNN"
+data = "CIFAR-10"
+headline = Headline("van den Oord et al. 2016", arxiv="1601.06759", metric="bits_per_dim", value=3.14, where="Table 5")
+claim = None
+space = {"lr": "loguniform(1e-4,2e-3)"}
+
+
+def recipe(
+    *,
+    steps: int = 500_000,
+    batch: int = 16,
+    lr: float = 3e-4,
+    warmup: int = 1000,
+    width: int = 128,
+    depth: int = 15,
+    head: int = 1024,
+    ema: float = 0.999,
+    data_dir: str = "",
+    num_workers: int = 4,
+) -> Fit:
+    """PixelCNN of the paper's size on CIFAR-10 from the Hugging Face hub, all 256 values of three colours.
+
+    Args:
+        steps: optimiser steps.
+        batch: global batch, over all workers.
+        lr: learning rate of Adam.
+        warmup: steps over which it rises.
+        width: h; residual layers have 2h features.
+        depth: residual layers.
+        head: features between the last two convolutions.
+        ema: decay of the weights' average.
+        data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
+        num_workers: processes that decode images ahead.
+    """
+    from datamodules.images import Images
+    from lightning_modules.autoregressive.pixelcnn import PixelCNN
+
+    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    model = PixelCNN(images.shape, depth=depth, width=width, head=head, lr=lr, warmup=warmup)
+    return Fit(model, images, steps, evaluate, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)
+
+
+def evaluate(model: Pixels, data: Data) -> dict[str, float]:
+    """Exact code length of the held-out images in bits per number."""
+    x = data.test()["x"]
+    bits = sum(model.bits_per_dim(part.to(model.device)).sum().item() for part in x.split(100))
+    return {"bits_per_dim": bits / len(x)}
