@@ -2,7 +2,8 @@
 
 The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
 greedy return over 100 episodes is beside the rate, so that speed is not bought with learning. RLlib's SAC is measured over fewer steps.
-'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, for CPUs that have units for it; all others multiply in float32.
+'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, for CPUs that have units for it; all others multiply in float32. Its rate
+is not one at equal returns: TD3 on Pendulum learned worse so.
 
     python -m benchmarks.rl_speed --rounds 2
 """

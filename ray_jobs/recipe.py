@@ -110,7 +110,8 @@ class Play:
     normalize_reward: bool = False
     """Scale rewards by the running deviation of the discounted return."""
     matmul: Matmul = "float32"
-    """What the factors of matrix products are rounded to in updates, where the CPU has units for it; sums and weights stay float32."""
+    """What the factors of matrix products are rounded to in updates, where the CPU has units for it; sums and weights stay float32.
+    bfloat16 is faster and may learn worse: TD3 scored -685 on Pendulum with it, at one seed."""
     stop_return: float | None = None
     """Stop early once the mean return of the last 100 training episodes reaches this."""
     eval_episodes: int = 100

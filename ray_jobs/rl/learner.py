@@ -38,14 +38,18 @@ def arithmetic(matmul: Matmul) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
+def has_bfloat16() -> bool:
+    """Whether this CPU has units for bfloat16, and this torch the library that uses them."""
+    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)())
+
+
 def check_matmul(matmul: Matmul, device: torch.device) -> None:
     """Refuse bfloat16 where torch would not take it, or only imitate it.
 
     Raises:
         UsageError: the device is no CPU, or one without units for bfloat16, or this torch has no oneDNN for them.
     """
-    able = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)
-    if matmul == "bfloat16" and not (device.type == "cpu" and able()):
+    if matmul == "bfloat16" and not (device.type == "cpu" and has_bfloat16()):
         raise UsageError("matmul bfloat16 is for CPUs with units for it, on which torch has oneDNN: here take float32.")
 
 

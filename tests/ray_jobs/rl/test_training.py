@@ -255,7 +255,7 @@ def test_a_learner_alone_counts_the_smallest_numbers_as_none():
     assert float(tiny * 0.1) > 0
 
 
-units = pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no units for bfloat16")
+units = pytest.mark.skipif(not learner.has_bfloat16(), reason="no units for bfloat16")
 
 
 @units
@@ -298,7 +298,7 @@ def test_what_is_learned_in_bfloat16_is_close():
 def test_bfloat16_is_refused_where_it_is_not(monkeypatch):
     with pytest.raises(UsageError, match="take float32"):
         learner.check_matmul("bfloat16", torch.device("cuda"))
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(learner, "has_bfloat16", lambda: False)
     with pytest.raises(UsageError, match="CPUs with units for it"):
         training(recipe(IMPALA(horizon=4), matmul="bfloat16"), Memory())
     learner.check_matmul("float32", torch.device("cuda"))
