@@ -1,4 +1,4 @@
-"""DCGAN on handwritten digits: a minute on one core, no download."""
+"""DCGAN on handwritten digits: two minutes on one core, no download."""
 
 from __future__ import annotations
 
