@@ -56,7 +56,7 @@ def recipe(
 
 
 def evaluate(model: WGANGP, data: Density2D) -> dict[str, float]:
-    """Modes hit, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
+    """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
     import torch
 
     from lightning_modules.distances import mixture_scores

@@ -23,18 +23,18 @@ def test_a_true_sample_hits_every_mode_and_is_of_the_share_of_the_chi_square():
     assert distances.modes(torch.zeros(100, 2), truth.mean, 0.08) == (1, 1.0)
 
 
-def test_a_mode_is_hit_by_half_of_what_it_should_have_within_a_deviation():
-    """Even noise over the grid has pi 0.09^2 / 0.5^2 of its examples where 0.39 should be: it hits no mode."""
+def test_a_mode_is_full_by_half_of_what_it_should_have_within_a_deviation():
+    """Even noise over the grid has pi 0.09^2 / 0.5^2 of its examples where 0.39 should be: it fills no mode."""
     truth, rng = grid(), torch.Generator().manual_seed(0)
     x = truth.draw(20_000, rng)
     for keep, expected in ((0.6, 25), (0.4, 24)):
         first = (x - truth.mean[0].float()).norm(dim=1) < 0.25
         kept = ~first | (torch.rand(len(x), generator=rng) < keep)
         padded = torch.cat([x[kept], torch.full(((~kept).sum(), 2), 9.0)])
-        assert distances.modes(padded, truth.mean, 0.08)[0] == expected
+        assert distances.modes(padded, truth.mean, 0.08, reach=1.0, due=0.5)[0] == expected
     even = torch.rand(10_000, 2, generator=rng) * 2.5 - 1.25
-    hit, good = distances.modes(even, truth.mean, 0.08)
-    assert hit == 0 and good > 0.65
+    scores = distances.mixture_scores(even, x[:64], x[64:128], truth.mean.float(), 0.08)
+    assert scores["modes_full"] == 0 and scores["modes_hit"] == 25 and scores["high_quality"] < 0.75
 
 
 @pytest.mark.parametrize("p", [1, 2])
