@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "Glow"
 data = "gauss_image"
 headline = Headline("Kingma & Dhariwal 2018", arxiv="1807.03039")
-claim = Claim("excess_bits_per_dim", at_most=9)
+claim = Claim("excess_bits_per_dim", at_most=0.012)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"}
 
 

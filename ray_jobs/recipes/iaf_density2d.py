@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 system = "IAF"
 data = "density2d"
 headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = Claim("excess_nats", at_most=1.0)
+claim = Claim("excess_nats", at_most=0.3)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
 
 
