@@ -156,8 +156,14 @@ def test_a_table_of_two_columns_integrates_to_one(copula):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Density2D(name="moon"), "There is no density 'moon'; allowed: ring, grid, pinwheel, checkerboard"),
-        (lambda: Density2D(name="rings", mixture=True), "no mixture 'rings'; allowed: ring, grid, pinwheel"),
+        (
+            lambda: Density2D(name="moon"),
+            "There is no density 'moon'; allowed: ring, grid, sharp_grid, pinwheel, checkerboard",
+        ),
+        (
+            lambda: Density2D(name="rings", mixture=True),
+            "no mixture 'rings'; allowed: ring, grid, sharp_grid, pinwheel",
+        ),
         (lambda: Density2D(size=1), "at least 2 dimensions, not 1"),
         (lambda: Tabular(like="iris"), "no table like 'iris'; allowed: power, gas"),
         (lambda: Tabular(copula="frank"), "no copula 'frank'; allowed: gaussian, clayton"),
