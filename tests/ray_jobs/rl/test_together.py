@@ -42,6 +42,7 @@ SEEDS = 4
 REPLAYED = {"warmup": 64, "batch": 32, "width": 16}
 CASES = {
     "DQN": (DQN(**REPLAYED, every=32, updates=4, double=True, anneal=True, target_every=5), "CartPole-v1"),
+    "DQN of four batches at once": (DQN(**REPLAYED, every=32, updates=4, target_every=4), "CartPole-v1"),
     "DQN of three steps in a ring that is full": (
         DQN(**REPLAYED, every=8, updates=1, n_step=3, capacity=200),
         "CartPole-v1",
