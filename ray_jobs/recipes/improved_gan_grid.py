@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 system = "Improved GAN"
 data = "density2d"
 headline = Headline("Salimans et al. 2016", arxiv="1606.03498")
-claim = Claim("modes_hit", at_least=20)
+claim = Claim("modes_hit", at_least=15)
 space = {"lr": "loguniform(1e-4,5e-3)", "blur": "uniform(0,0.3)"}
 
 
 def recipe(
     *,
-    density: str = "grid",
+    density: str = "sharp_grid",
     steps: int = 2500,
     batch: int = 128,
     lr: float = 1e-3,
@@ -37,7 +37,7 @@ def recipe(
     """A GAN with the techniques of Improved GAN and instance noise, on points of a known mixture.
 
     Args:
-        density: 'grid', or 'sharp_grid' with nearly nothing between its modes.
+        density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even noise hits.
         steps: of the generator.
         batch: global batch of each turn, over all workers.
         lr: learning rate of both players' Adam.
