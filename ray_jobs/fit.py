@@ -254,7 +254,8 @@ def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "sam
     if isinstance(rate := getattr(of.model, "rate", None), int):
         pictures.wav(drawn, rate, folder / f"{name}.wav")
         return pictures.spectrograms(drawn, rate, folder / f"{name}.png")
-    return pictures.samples(drawn, folder / f"{name}.png")
+    truth = of.made.data.test(n)["x"] if drawn.shape[1:] == (2,) else None
+    return pictures.samples(drawn, folder / f"{name}.png", truth=truth)
 
 
 @torch.no_grad()
@@ -286,7 +287,7 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     found = trained(run)
     metrics = evaluate(found, spec.seed)
     if isinstance(found.model, Samples):
-        sample(found, run.path, 64, seed=spec.seed)
+        sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
     pictures.learning_curve(run)
     losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
     run.finish(losses | metrics, step=found.step, device=str(found.model.device))

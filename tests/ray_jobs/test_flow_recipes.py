@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -45,6 +46,7 @@ def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
     plane = name.endswith("density2d")
+    assert len(np.load(run.path / "samples.npy")) == (2048 if plane else 64)
     assert (run.path / "samples-density.png").exists() == plane
 
 
