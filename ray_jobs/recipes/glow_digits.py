@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ray_jobs.measures import bits_of_digits
 from ray_jobs.recipe import Claim, Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.base import Data
-    from lightning_modules.flows.glow import Glow
 
 system = "Glow"
 data = "digits"
@@ -44,13 +39,4 @@ def recipe(
     from lightning_modules.flows.glow import Glow
 
     model = Glow(Digits.shape, steps=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100)
-    return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=10.0)
-
-
-def evaluate(model: Glow, data: Data) -> dict[str, float]:
-    """Code length of held-out digits, with 10 draws of the noise each."""
-    import torch
-
-    x, rng = data.test()["x"].to(model.device), torch.Generator().manual_seed(0)
-    bits = torch.stack([model.bits_per_dim(x, rng=rng) for _ in range(10)]).mean(0)
-    return {"bits_per_dim": bits.mean().item(), "bits_per_dim_error": (bits.std() / len(bits) ** 0.5).item()}
+    return Fit(model, Digits(batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
+from ray_jobs.measures import likeness_of_images
 from ray_jobs.recipe import Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.base import Data
-    from lightning_modules.gan.improved_gan import ImprovedGAN
 
 system = "Improved GAN"
 data = "CIFAR-10"
@@ -71,19 +67,5 @@ def recipe(
         blur=blur,
         blur_until=steps,
     )
-    measure = partial(evaluate, inception=inception)
+    measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)
-
-
-def evaluate(model: ImprovedGAN, data: Data, *, inception: str) -> dict[str, float]:
-    """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
-    import torch
-
-    from lightning_modules.distances import image_scores
-    from lightning_modules.metrics import sliced_wasserstein
-
-    rng = torch.Generator().manual_seed(0)
-    real = data.test(10_000)["x"]
-    drawn = model.sample(50_000 if inception else 2048, rng=rng).cpu()
-    n = min(len(real), 2048)
-    return {"sliced_w2": sliced_wasserstein(drawn[:n], real[:n], rng=rng), **image_scores(drawn, real, inception)}

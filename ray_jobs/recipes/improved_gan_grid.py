@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ray_jobs.measures import modes_found
 from ray_jobs.recipe import Claim, Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.density2d import Density2D
-    from lightning_modules.gan.improved_gan import ImprovedGAN
 
 system = "Improved GAN"
 data = "density2d"
@@ -71,15 +66,4 @@ def recipe(
         blur=blur,
         blur_until=steps,
     )
-    return Fit(model, points, steps, evaluate, ema=ema, log_every=50)
-
-
-def evaluate(model: ImprovedGAN, data: Density2D) -> dict[str, float]:
-    """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
-    import torch
-
-    from lightning_modules.distances import mixture_scores
-
-    drawn = model.sample(10_000, rng=torch.Generator().manual_seed(0)).cpu()
-    truth, other = data.test(2048)["x"].chunk(2)
-    return mixture_scores(drawn, truth, other, data.density.mean.float(), data.density.cov[0, 0, 0].sqrt().item())
+    return Fit(model, points, steps, modes_found, ema=ema, log_every=50)

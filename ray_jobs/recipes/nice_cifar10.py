@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ray_jobs.measures import bits_of_images
 from ray_jobs.recipe import Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.base import Data
-    from lightning_modules.flows.nice import NICE
 
 system = "NICE"
 data = "CIFAR-10"
@@ -51,14 +46,4 @@ def recipe(
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = NICE(images.shape, couplings=couplings, width=width, depth=depth, levels=256, lr=lr, warmup=warmup)
-    return Fit(model, images, steps, evaluate, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)
-
-
-def evaluate(model: NICE, data: Data) -> dict[str, float]:
-    """Code length of the first 2,048 held-out images, by one draw of the noise each, and its standard error."""
-    import torch
-
-    rng = torch.Generator().manual_seed(0)
-    parts = data.test(2048)["x"].split(128)
-    bits = torch.cat([model.bits_per_dim(part.to(model.device), rng=rng) for part in parts])
-    return {"bits_per_dim": bits.mean().item(), "bits_per_dim_error": (bits.std() / len(bits) ** 0.5).item()}
+    return Fit(model, images, steps, bits_of_images, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)

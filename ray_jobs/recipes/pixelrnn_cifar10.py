@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ray_jobs.measures import exact_bits_of_images
 from ray_jobs.recipe import Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.base import Data
-    from lightning_modules.autoregressive.pixels import Pixels
 
 system = "Diagonal BiLSTM"
 data = "CIFAR-10"
@@ -49,11 +44,4 @@ def recipe(
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = DiagonalBiLSTM(images.shape, depth=depth, width=width, head=head, lr=lr, warmup=warmup)
-    return Fit(model, images, steps, evaluate, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)
-
-
-def evaluate(model: Pixels, data: Data) -> dict[str, float]:
-    """Exact code length of the held-out images in bits per number."""
-    x = data.test()["x"]
-    bits = sum(model.bits_per_dim(part.to(model.device)).sum().item() for part in x.split(100))
-    return {"bits_per_dim": bits / len(x)}
+    return Fit(model, images, steps, exact_bits_of_images, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ray_jobs.measures import exact_bits_of_digits
 from ray_jobs.recipe import Claim, Fit, Headline
-
-if TYPE_CHECKING:
-    from datamodules.base import Data
-    from lightning_modules.autoregressive.pixels import Pixels
 
 system = "Row LSTM"
 data = "digits, 4 levels"
@@ -44,17 +39,4 @@ def recipe(
     from lightning_modules.autoregressive.row_lstm import RowLSTM
 
     model = RowLSTM(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
-    return Fit(model, Digits(batch, levels=levels), steps, evaluate, ema=ema, grad_clip=1.0)
-
-
-def evaluate(model: Pixels, data: Data) -> dict[str, float]:
-    """Exact bits per pixel of held-out digits; the Frechet distance of drawn digits to the training ones over that of real ones."""
-    import torch
-
-    from lightning_modules.metrics import frechet_of, moments
-
-    real = data.test()["x"].to(model.device)
-    train = moments(data.train["x"])
-    drawn = model.sample(3 * len(real), rng=torch.Generator().manual_seed(0)).cpu().chunk(3)
-    ratio = sum(frechet_of(x, train) for x in drawn) / 3 / frechet_of(real.cpu(), train)
-    return {"bits_per_dim": model.bits_per_dim(real).mean().item(), "frechet_pixels": ratio}
+    return Fit(model, Digits(batch, levels=levels), steps, exact_bits_of_digits, ema=ema, grad_clip=1.0)

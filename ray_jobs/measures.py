@@ -1,0 +1,86 @@
+"""What several recipes measure of a trained model: each takes the model and its data and gives metrics by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datamodules.base import Data
+    from datamodules.density2d import Density2D
+    from lightning_modules.autoregressive.discrete import Discrete
+    from lightning_modules.flows.flow import Flow
+    from lightning_modules.gan.game import Game
+
+
+def gap_to_entropy(model: Flow, data: Any, *, n: int = 50_000) -> dict[str, float]:
+    """KL divergence from the truth in nats on n fresh points: code length above the entropy; and its standard error."""
+    from lightning_modules.metrics import excess_nats
+
+    x = data.test(n)["x"].to(model.device)
+    mean, error = excess_nats(model.log_prob, data.log_prob, x)
+    return {"excess_nats": mean, "excess_nats_error": error}
+
+
+def bits_of_digits(model: Flow, data: Data) -> dict[str, float]:
+    """Code length of held-out digits, with 10 draws of the noise each."""
+    import torch
+
+    x, rng = data.test()["x"].to(model.device), torch.Generator().manual_seed(0)
+    bits = torch.stack([model.bits_per_dim(x, rng=rng) for _ in range(10)]).mean(0)
+    return {"bits_per_dim": bits.mean().item(), "bits_per_dim_error": (bits.std() / len(bits) ** 0.5).item()}
+
+
+def bits_of_images(model: Flow, data: Data) -> dict[str, float]:
+    """Code length of the first 2,048 held-out images, by one draw of the noise each, and its standard error."""
+    import torch
+
+    rng = torch.Generator().manual_seed(0)
+    parts = data.test(2048)["x"].split(128)
+    bits = torch.cat([model.bits_per_dim(part.to(model.device), rng=rng) for part in parts])
+    return {"bits_per_dim": bits.mean().item(), "bits_per_dim_error": (bits.std() / len(bits) ** 0.5).item()}
+
+
+def exact_bits_of_digits(model: Discrete, data: Any) -> dict[str, float]:
+    """Exact bits per pixel of held-out digits; the Frechet distance of drawn digits to the training ones over that of real ones."""
+    import torch
+
+    from lightning_modules.metrics import frechet_of, moments
+
+    real = data.test()["x"].to(model.device)
+    train = moments(data.train["x"])
+    drawn = model.sample(3 * len(real), rng=torch.Generator().manual_seed(0)).cpu().chunk(3)
+    ratio = sum(frechet_of(x, train) for x in drawn) / 3 / frechet_of(real.cpu(), train)
+    return {"bits_per_dim": model.bits_per_dim(real).mean().item(), "frechet_pixels": ratio}
+
+
+def exact_bits_of_images(model: Discrete, data: Data) -> dict[str, float]:
+    """Exact code length of the held-out images in bits per number."""
+    x = data.test()["x"]
+    bits = sum(model.bits_per_dim(part.to(model.device)).sum().item() for part in x.split(100))
+    return {"bits_per_dim": bits / len(x)}
+
+
+def modes_found(model: Game, data: Density2D) -> dict[str, float]:
+    """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
+    import torch
+
+    from lightning_modules.distances import mixture_scores
+
+    drawn = model.sample(10_000, rng=torch.Generator().manual_seed(0)).cpu()
+    truth, other = data.test(2048)["x"].chunk(2)
+    mixture: Any = data.density
+    return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())
+
+
+def likeness_of_images(model: Game, data: Data, *, inception: str) -> dict[str, float]:
+    """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
+    import torch
+
+    from lightning_modules.distances import image_scores
+    from lightning_modules.metrics import sliced_wasserstein
+
+    rng = torch.Generator().manual_seed(0)
+    real = data.test(10_000)["x"]
+    drawn = model.sample(50_000 if inception else 2048, rng=rng).cpu()
+    n = min(len(real), 2048)
+    return {"sliced_w2": sliced_wasserstein(drawn[:n], real[:n], rng=rng), **image_scores(drawn, real, inception)}
