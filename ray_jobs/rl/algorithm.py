@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam, RMSProp
-from ray_jobs.rl.stacked import taken
+from ray_jobs.rl.nets import Relus
+from ray_jobs.rl.stacked import stacked, taken
 from ray_jobs.rl.stacks import StackedOptimizer
 
 
@@ -274,8 +275,46 @@ def follow(optimizer: Optimizer, world: World, max_norm: float = float("inf")) -
     if world.size > 1:
         gradient.copy_(world.mean(gradient))
     if max_norm < float("inf"):
-        gradient.mul_((max_norm / (torch.linalg.vector_norm(gradient) + 1e-6)).clamp_(max=1.0))
+        clip(gradient, max_norm)
     optimizer.step()
+
+
+def clip(gradient: Tensor, max_norm: float) -> None:
+    """Shrink a gradient, in place, to the norm that it may have at most."""
+    norm = torch.linalg.vector_norm(gradient) + 1e-6
+    if gradient.device.type != "cpu":  # to look at it would wait for the device
+        gradient.mul_((max_norm / norm).clamp_(max=1.0))
+    elif (found := norm.item()) > max_norm:
+        gradient.mul_(max_norm / found)
+
+
+def descend_along(
+    net: nn.Module,
+    x: Tensor,
+    slope: Callable[[Tensor], Tensor],
+    optimizer: Optimizer,
+    world: World,
+    max_norm: float = float("inf"),
+) -> Tensor:
+    """`descend` on a loss that is told by its gradient: of net(x) `slope` makes the loss's gradient with respect to it.
+
+    ReLU networks are then differentiated without autograd, whose records take longer than the products where batches are small.
+
+    Args:
+        optimizer: of all the net's parameters and no others.
+
+    Returns:
+        net(x), from before the step.
+    """
+    if isinstance(net, Relus) and not stacked(x):
+        with torch.no_grad():
+            *seen, out = net.through(x)
+            net.pull(slope(out), seen)
+        follow(optimizer, world, max_norm)
+        return out
+    out = net(x)
+    descend((out * slope(out.detach())).sum(), optimizer, world, max_norm)
+    return out.detach()
 
 
 def standardise(x: Tensor, world: World) -> Tensor:

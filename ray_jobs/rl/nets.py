@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -59,6 +59,15 @@ class Relus(nn.Sequential):
             x = F.linear(x, layer.weight, layer.bias).relu_()
         return F.linear(x, last.weight, last.bias)
 
+    def through(self, x: Tensor) -> list[Tensor]:
+        """What each layer sees, [N, in], and what the last puts out."""
+        return through(x, list(self.parameters()), Tensor.relu_)
+
+    def pull(self, grad: Tensor, seen: Sequence[Tensor]) -> None:
+        """From the gradient of what the last layer put out, write over the parameters' gradients what they are."""
+        numbers = list(self.parameters())
+        pull_back(grad, seen, numbers[::2], relu_backward, [p.grad for p in numbers])
+
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
     """The linear layers of a tanh network: orthogonal weights of gain sqrt(2), those of the last of gain 1 times `last`."""
@@ -91,16 +100,42 @@ class TanhMLP(nn.Module):
         if stacked(x):
             out = chain(tanh_, tanh_backward, rows, [(layer.bias, layer.weight) for layer in self.layers])
         else:
-            out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else through(rows, numbers)[-1]
+            out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else through(rows, numbers, tanh_)[-1]
         return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
 
 
-def through(x: Tensor, numbers: Sequence[Tensor]) -> list[Tensor]:
+def through(x: Tensor, numbers: Sequence[Tensor], activate: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """What each layer sees, and what the last puts out; `numbers` are weight [out, in], bias [out], weight, bias ..."""
     seen = [x]
     for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
-        seen.append(tanh_(torch.addmm(bias, seen[-1], weight.t())))
+        seen.append(activate(torch.addmm(bias, seen[-1], weight.t())))
     return [*seen, torch.addmm(numbers[-1], seen[-1], numbers[-2].t())]
+
+
+def pull_back(
+    grad: Tensor,
+    seen: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    slope: Callable[[Tensor, Tensor], Tensor],
+    into: Sequence[Tensor | None] | None = None,
+) -> tuple[list[Tensor], Tensor]:
+    """From the gradient of what the last layer put out: those of weight, bias, weight, bias ..., and of the first layer's sums.
+
+    Args:
+        seen: what each layer saw.
+        slope: the activation's backward pass, in place, from a gradient and what the activation gave.
+        into: where the parameters' gradients go; else to new tensors.
+    """
+    found, into = [], into or [None] * (2 * len(weights))
+    for i in range(len(weights) - 1, -1, -1):
+        to_weight, to_bias = into[2 * i], into[2 * i + 1]
+        if to_weight is None and seen[i].shape[1] < 16:  # then the other order takes a third of the time
+            of_weight = (seen[i].t() @ grad).t()
+        else:
+            of_weight = torch.mm(grad.t(), seen[i], out=to_weight)
+        found += [torch.sum(grad, 0, out=to_bias), of_weight]
+        grad = slope(grad @ weights[i], seen[i]) if i else grad
+    return found[::-1], grad
 
 
 def tanh_(x: Tensor) -> Tensor:
@@ -114,7 +149,7 @@ def tanh_(x: Tensor) -> Tensor:
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, *numbers: Tensor) -> Tensor:
-        *seen, out = through(x, numbers)
+        *seen, out = through(x, numbers, tanh_)
         ctx.save_for_backward(*seen, *numbers[::2])
         return out
 
@@ -124,16 +159,10 @@ class _Tanh(torch.autograd.Function):
             raise RuntimeError(
                 "TanhMLP has first derivatives only: build the network by nets.plain_tanh to differentiate twice."
             )
-        saved, found = ctx.saved_tensors, []
-        n = len(saved) // 2
-        for i in range(n - 1, -1, -1):
-            seen, weight = saved[i], saved[n + i]
-            thin = seen.shape[1] < 16  # then the other order takes a third of the time
-            found += [grad.sum(0), (seen.t() @ grad).t() if thin else grad.t() @ seen]
-            if i:
-                grad = tanh_backward(grad @ weight, seen)
-        found.append(grad @ saved[n] if ctx.needs_input_grad[0] else None)
-        return tuple(reversed(found))
+        saved = ctx.saved_tensors
+        seen, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        found, grad = pull_back(grad, seen, weights, tanh_backward)
+        return grad @ weights[0] if ctx.needs_input_grad[0] else None, *found
 
 
 ATARI = ((32, 8, 4), (64, 4, 2), (64, 3, 1))

@@ -58,7 +58,8 @@ def td_lambda(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tenso
 
 def discounted(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tensor) -> Tensor:
     """Sums of discounted rewards up to the boundary or the end, plus the discounted value there; all [T, *B]."""
-    return td_lambda(reward, next_value, discount, carry, 1.0)
+    ends = torch.cat([1 - carry[:-1], torch.ones_like(carry[-1:])])
+    return accumulate(torch.addcmul(reward, discount * ends, next_value), discount * carry)
 
 
 def n_step(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tensor, n: int) -> Tensor:

@@ -31,13 +31,21 @@ def huber(value: Tensor, target: Tensor, width: float = 1.0) -> Tensor:
     return F.huber_loss(value, target.detach(), reduction="none", delta=width)
 
 
+def huber_slope(value: Tensor, target: Tensor, width: float = 1.0) -> Tensor:
+    """The derivative of `huber` by the value: the error, clipped."""
+    return (value - target).clamp(-width, width)
+
+
 def q_target(reward: Tensor, discount: Tensor, next_q: Tensor, chooser: Tensor | None = None) -> Tensor:
     """r + discount * max_a Q(s', a), or the value at the action that `chooser` prefers. Q [N, A]; the rest and the result [N].
 
     Source: Mnih et al. 2015, doi:10.1038/nature14236, algorithm 1; van Hasselt et al. 2016, arXiv:1509.06461, eq. 4.
     """
-    best = (next_q if chooser is None else chooser).argmax(-1, keepdim=True)
-    return reward + discount * next_q.gather(-1, best).squeeze(-1)
+    if chooser is None:
+        best = next_q.amax(-1)
+    else:
+        best = next_q.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
+    return torch.addcmul(reward, discount, best)
 
 
 def twin_target(reward: Tensor, discount: Tensor, next_q: Tensor) -> Tensor:

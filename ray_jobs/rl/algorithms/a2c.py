@@ -67,12 +67,16 @@ class A2C:
     ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
         out, v = agent(data.obs)
-        value, returns = v[:-1], self.returns(agent, data, v.detach())
-        policy = policy_gradient(agent.policy.log_prob(out[:-1], data.action), returns - value).mean()
-        error, entropy = squared(value, returns).mean(), agent.policy.entropy(out[:-1]).mean()
+        out, value, returns = out[:-1], v[:-1], self.returns(agent, data, v.detach())
+        policy = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
+        error, entropy = squared(value, returns).mean(), self.entropy(agent, out)
         loss = policy + self.value_weight * error - self.entropy_weight * entropy
         descend(loss, optimizers["all"], world, self.max_norm)
         return {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach()}
+
+    def entropy(self, agent: ActorCritic, out: Tensor) -> Tensor:
+        """The mean entropy, differentiated only where it counts."""
+        return agent.policy.entropy(out if self.entropy_weight else out.detach()).mean()
 
     @torch.no_grad()
     def returns(self, agent: ActorCritic, data: Steps, v: Tensor) -> Tensor:

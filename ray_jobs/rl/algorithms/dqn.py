@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam
-from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend, split
+from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend_along, split
 from ray_jobs.rl.critics import overwrite
 from ray_jobs.rl.nets import ConvNet, image, mlp
-from ray_jobs.rl.value_losses import huber, q_target
+from ray_jobs.rl.value_losses import huber, huber_slope, q_target
 
 AT_ONCE = 16
 """Updates that one pass of the target network serves, at most: more would not fit a processor's cache, or memory if they see images."""
@@ -139,20 +139,26 @@ class DQN:
         with torch.no_grad():
             next_q = agent.target(agent.flat(data.next_obs))
         for batch, next_q_of_it in zip(split(data, self.batch), next_q.split(self.batch), strict=True):
-            q, error, loss = self.step(agent, optimizers["q"], batch, next_q_of_it, world)
+            q, target = self.step(agent, optimizers["q"], batch, next_q_of_it, world)
         if optimizers["q"].steps % self.target_every == 0:
             overwrite(agent.target.parameters(), agent.q.parameters())
+        loss = (batch.weight * huber(q, target, self.error_clip)).mean()
         log = {"td_loss": loss, "q": q.mean(), "epsilon": agent.epsilon}
-        return log | ({"priority": error.abs()} if self.priority else {})
+        return log | ({"priority": (q - target).abs()} if self.priority else {})
 
     def step(
         self, agent: QAgent, optimizer: Adam, data: Transitions, next_q: Tensor, world: World
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One gradient step, with the target network's Q(s', .) [N, A]: Q and its error before it, [N], and the loss."""
+    ) -> tuple[Tensor, Tensor]:
+        """One gradient step, with the target network's Q(s', .) [N, A]: Q(s, a) before it and its target, [N]."""
         with torch.no_grad():
             chooser = agent.q(agent.flat(data.next_obs)) if self.double else None
             target = q_target(data.reward, data.discount, next_q, chooser)
-        q = agent.q(agent.flat(data.obs)).gather(-1, data.action[..., None]).squeeze(-1)
-        loss = (data.weight * huber(q, target, self.error_clip)).mean()
-        descend(loss, optimizer, world, self.max_norm)
-        return q.detach(), (q - target).detach(), loss.detach()
+        taken = data.action[..., None]
+
+        def slope(q: Tensor) -> Tensor:
+            """The mean loss's gradient by Q [N, A]: the clipped errors, at the actions that were taken."""
+            error = huber_slope(q.gather(-1, taken).squeeze(-1), target, self.error_clip)
+            return torch.zeros_like(q).scatter(-1, taken, (data.weight * error / len(error))[..., None])
+
+        q = descend_along(agent.q, agent.flat(data.obs), slope, optimizer, world, self.max_norm)
+        return q.gather(-1, taken).squeeze(-1), target
