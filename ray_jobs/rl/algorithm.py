@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam, RMSProp
+from ray_jobs.rl.critics import Ensemble
 from ray_jobs.rl.nets import Relus
-from ray_jobs.rl.stacked import stacked, taken
+from ray_jobs.rl.stacked import taken
 from ray_jobs.rl.stacks import StackedOptimizer
 
 
@@ -271,12 +272,14 @@ def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = 
 
 def follow(optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
     """The same step, of the gradient that is there."""
+    if isinstance(optimizer, StackedOptimizer):
+        return optimizer.follow(max_norm)
     gradient = optimizer.param_groups[0]["params"][0].grad
     if world.size > 1:
         gradient.copy_(world.mean(gradient))
     if max_norm < float("inf"):
         clip(gradient, max_norm)
-    optimizer.step()
+    return optimizer.step()
 
 
 def clip(gradient: Tensor, max_norm: float) -> None:
@@ -290,13 +293,13 @@ def clip(gradient: Tensor, max_norm: float) -> None:
 
 def descend_along(
     net: nn.Module,
-    x: Tensor,
+    inputs: tuple[Tensor, ...],
     slope: Callable[[Tensor], Tensor],
     optimizer: Optimizer,
     world: World,
     max_norm: float = float("inf"),
 ) -> Tensor:
-    """`descend` on a loss that is told by its gradient: of net(x) `slope` makes the loss's gradient with respect to it.
+    """`descend` on a loss that is told by its gradient: `slope` makes it of net(*inputs), with respect to which it is taken.
 
     ReLU networks are then differentiated without autograd, whose records take longer than the products where batches are small.
 
@@ -304,15 +307,14 @@ def descend_along(
         optimizer: of all the net's parameters and no others.
 
     Returns:
-        net(x), from before the step.
+        net(*inputs), from before the step.
     """
-    if isinstance(net, Relus) and not stacked(x):
+    if isinstance(net, Relus | Ensemble):
         with torch.no_grad():
-            *seen, out = net.through(x)
-            net.pull(slope(out), seen)
+            out = net.pulled(*inputs, slope)
         follow(optimizer, world, max_norm)
         return out
-    out = net(x)
+    out = net(*inputs)
     descend((out * slope(out.detach())).sum(), optimizer, world, max_norm)
     return out.detach()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.chains import chain, relu_backward
+from ray_jobs.rl.nets import in_a_row, pulled
 from ray_jobs.rl.stacked import every, stacked
 
 
@@ -39,8 +40,23 @@ class Ensemble(nn.Module):
             frozen: gradients reach the inputs alone.
             first: only the first so many members.
         """
-        x = torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(first or self.n, -1, -1)
-        out = self.each(x, frozen=frozen, first=first)
+        out = self.each(self.inputs(obs, action, first or self.n), frozen=frozen, first=first)
+        return out.squeeze(-1) if self.single else out
+
+    def inputs(self, obs: Tensor, action: Tensor, n: int) -> Tensor:
+        """What n members see, [n, N, sizes[0]]."""
+        return torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(n, -1, -1)
+
+    def pulled(self, obs: Tensor, action: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """`forward`; over the parameters' gradients go those of a loss whose gradient by it is its `slope`. Call it without autograd."""
+        layers = [(every(w), every(b)) for w, b in zip(self.weights, self.biases, strict=True)]
+        numbers = [x for w, b in layers for x in (in_a_row(w).mT, in_a_row(b).squeeze(1))]
+        into = [x for w, b in layers for x in (in_a_row(w.grad).mT, in_a_row(b.grad).squeeze(1))]
+
+        def shaped(out: Tensor) -> Tensor:
+            return slope(out.squeeze(-1)).unsqueeze(-1) if self.single else slope(out)
+
+        out = pulled(self.inputs(obs, action, self.n), numbers, into, shaped)
         return out.squeeze(-1) if self.single else out
 
     def each(self, x: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
 from ray_jobs.rl.chains import chain, relu_backward, tanh_backward
-from ray_jobs.rl.stacked import stacked
+from ray_jobs.rl.stacked import apart, every, stacked
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -59,14 +59,13 @@ class Relus(nn.Sequential):
             x = F.linear(x, layer.weight, layer.bias).relu_()
         return F.linear(x, last.weight, last.bias)
 
-    def through(self, x: Tensor) -> list[Tensor]:
-        """What each layer sees, [N, in], and what the last puts out."""
-        return through(x, list(self.parameters()), Tensor.relu_)
+    def pulled(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+        """What the network says of x [N, in]; over its parameters' gradients go those of a loss whose gradient by that is its `slope`.
 
-    def pull(self, grad: Tensor, seen: Sequence[Tensor]) -> None:
-        """From the gradient of what the last layer put out, write over the parameters' gradients what they are."""
-        numbers = list(self.parameters())
-        pull_back(grad, seen, numbers[::2], relu_backward, [p.grad for p in numbers])
+        Where several seeds train together it is done for each. Call it without autograd.
+        """
+        numbers = [every(p) for p in self.parameters()]
+        return pulled(x, numbers, [p.grad for p in numbers], slope)
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
@@ -105,11 +104,48 @@ class TanhMLP(nn.Module):
 
 
 def through(x: Tensor, numbers: Sequence[Tensor], activate: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """What each layer sees, and what the last puts out; `numbers` are weight [out, in], bias [out], weight, bias ..."""
+    """What each layer sees, and what the last puts out.
+
+    Args:
+        x: [N, in], or [S, N, in] of S networks.
+        numbers: weight [out, in], bias [out], weight, bias ...; or [S, out, in], [S, out] ...
+        activate: what lies between layers; it may work in place.
+    """
     seen = [x]
     for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
-        seen.append(activate(torch.addmm(bias, seen[-1], weight.t())))
-    return [*seen, torch.addmm(numbers[-1], seen[-1], numbers[-2].t())]
+        seen.append(activate(affine(seen[-1], weight, bias)))
+    return [*seen, affine(seen[-1], *numbers[-2:])]
+
+
+def pulled(x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor], slope: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a ReLU network says of x [N, in], or n of theirs [n, N, in]; for several seeds that train together, of each one's.
+
+    Args:
+        numbers: as of `through`, for all seeds' networks in a row.
+        into: where gradients by them go, of a loss whose gradient by what is said is its `slope`.
+    """
+    seen: list[Tensor] = []
+
+    def forward(x: Tensor) -> Tensor:
+        seen.extend(through(in_a_row(x), numbers, Tensor.relu_))
+        return seen.pop().unflatten(0, x.shape[:-2]) if x.dim() > 3 else seen.pop()
+
+    def backward(grad: Tensor) -> Tensor:
+        return pull_back(in_a_row(grad), seen, numbers[::2], relu_backward, into)[1]
+
+    out = apart(forward, x)
+    apart(backward, slope(out))
+    return out
+
+
+def in_a_row(x: Tensor) -> Tensor:
+    """[S, n, ...] -> [S n, ...]; fewer dimensions than four stay."""
+    return x.flatten(0, 1) if x.dim() > 3 else x
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a linear layer says of x [N, in], or S layers of theirs [S, N, in]."""
+    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
 def pull_back(
@@ -122,18 +158,18 @@ def pull_back(
     """From the gradient of what the last layer put out: those of weight, bias, weight, bias ..., and of the first layer's sums.
 
     Args:
-        seen: what each layer saw.
+        seen: what each layer saw, as by `through`.
         slope: the activation's backward pass, in place, from a gradient and what the activation gave.
         into: where the parameters' gradients go; else to new tensors.
     """
     found, into = [], into or [None] * (2 * len(weights))
     for i in range(len(weights) - 1, -1, -1):
         to_weight, to_bias = into[2 * i], into[2 * i + 1]
-        if to_weight is None and seen[i].shape[1] < 16:  # then the other order takes a third of the time
-            of_weight = (seen[i].t() @ grad).t()
+        if to_weight is None and seen[i].shape[-1] < 16:  # then the other order takes a third of the time
+            of_weight = (seen[i].mT @ grad).mT
         else:
-            of_weight = torch.mm(grad.t(), seen[i], out=to_weight)
-        found += [torch.sum(grad, 0, out=to_bias), of_weight]
+            of_weight = torch.matmul(grad.mT, seen[i], out=to_weight)
+        found += [torch.sum(grad, -2, out=to_bias), of_weight]
         grad = slope(grad @ weights[i], seen[i]) if i else grad
     return found[::-1], grad
 

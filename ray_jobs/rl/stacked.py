@@ -44,7 +44,9 @@ def outside() -> Iterator[None]:
 
 
 def apart(f: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """What f makes of all seeds' inputs [S, ...] and gives back [S, ...], as each seed sees it."""
+    """What f makes of all seeds' inputs [S, ...] and gives back [S, ...], as each seed sees it; where there is one seed, f of its own."""
+    if not any(map(stacked, inputs)):
+        return f(*inputs)
     whole = [every(x) for x in inputs]
     with outside():
         out = f(*whole)

@@ -35,6 +35,8 @@ class StackedOptimizer:
         ]
         self.flat, self.inner = flat, copy.copy(first)
         self.rows = self.parts(flat.grad)
+        for leaf, grad in zip(self.leaves, self.rows, strict=True):
+            leaf.grad = grad.view_as(leaf)
         self.inner.param_groups = [first.param_groups[0] | {"params": [flat]}]
         for k in self.numbers:
             setattr(self.inner, k, self.joined([getattr(o, k) for o in singles]))
@@ -63,6 +65,16 @@ class StackedOptimizer:
         found = torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
         grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.leaves, strict=True)]
         torch.cat([g.flatten() for g in grads], out=self.flat.grad)
+        self.step(max_norm)
+
+    def follow(self, max_norm: float) -> None:
+        """`algorithm.follow` for every seed: of the gradient that is there."""
+        with outside():
+            self.step(max_norm)
+
+    @torch.no_grad()
+    def step(self, max_norm: float) -> None:
+        """One step down the gradient, each seed's clipped by its norm."""
         if max_norm < float("inf"):
             rows = self.rows
             norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(x, dim=1) for x in rows]), dim=0)

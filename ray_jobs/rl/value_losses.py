@@ -14,6 +14,11 @@ def squared(value: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(value, target.detach(), reduction="none")
 
 
+def squared_slope(value: Tensor, target: Tensor) -> Tensor:
+    """The derivative of `squared` by the value."""
+    return 2 * (value - target)
+
+
 def clipped(value: Tensor, target: Tensor, old: Tensor, clip: float) -> Tensor:
     """The worse of the squared errors of the value and of the value kept within `clip` of the old one.
 

@@ -160,5 +160,5 @@ class DQN:
             error = huber_slope(q.gather(-1, taken).squeeze(-1), target, self.error_clip)
             return torch.zeros_like(q).scatter(-1, taken, (data.weight * error / len(error))[..., None])
 
-        q = descend_along(agent.q, agent.flat(data.obs), slope, optimizer, world, self.max_norm)
+        q = descend_along(agent.q, (agent.flat(data.obs),), slope, optimizer, world, self.max_norm)
         return q.gather(-1, taken).squeeze(-1), target

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.agents import rows
-from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.algorithm import Act, Optimizer, Replay, Transitions, World, adam, descend, descend_along
 from ray_jobs.rl.critics import Ensemble, polyak
 from ray_jobs.rl.nets import mlp
 from ray_jobs.rl.policies import Categorical, SquashedGaussian
 from ray_jobs.rl.policy_losses import soft, temperature
-from ray_jobs.rl.value_losses import squared
+from ray_jobs.rl.value_losses import squared, squared_slope
 
 
 class SoftActor(nn.Module):
@@ -67,6 +67,11 @@ def soft_policy(action: gym.Space) -> Categorical | SquashedGaussian:
         raise ValueError(
             f"SAC needs a Box with finite bounds, low below high, or two Discrete actions or more from 0 on, and this is {action}."
         ) from None
+
+
+def at(q: Tensor, taken: Tensor | None) -> Tensor:
+    """Of Q [2, N, A] that of what was taken [2, N, 1]; Q [2, N] is it already."""
+    return q if taken is None else q.gather(-1, taken).squeeze(-1)
 
 
 class Considered(NamedTuple):
@@ -135,9 +140,8 @@ class SAC:
         obs, after = (rows(x, agent.actor.event) for x in (data.obs, data.next_obs))
         alpha = agent.actor.log_alpha.detach().exp()
         target = self.target(agent, data, after, alpha, world.rng)
-        q = self.taken(agent, obs, data.action)
+        q = self.value(agent, optimizers["critics"], obs, data.action, target, world)
         error = 0.5 * squared(q, target.expand_as(q)).sum(0).mean()
-        descend(error, optimizers["critics"], world)
         now = self.consider(agent, agent.critics, obs, world.rng)
         policy, logp = now.expected(soft(now.logp, now.q, alpha)).mean(), now.expected(now.logp).mean()
         loss = policy + temperature(agent.actor.log_alpha, logp, self.goal(agent)) if self.automatic else policy
@@ -152,12 +156,19 @@ class SAC:
         then = self.consider(agent, agent.target, after, rng)
         return torch.addcmul(data.reward, data.discount, then.expected(then.q - alpha * then.logp))
 
-    def taken(self, agent: SoftAgent, obs: Tensor, action: Tensor) -> Tensor:
-        """Both critics' values of what was done [2, N]."""
-        if not agent.discrete:
-            return agent.critics(obs, action)
-        index = action[:, None].expand(2, -1, 1)
-        return agent.critics(obs, obs[:, :0]).gather(-1, index).squeeze(-1)
+    def value(
+        self, agent: SoftAgent, optimizer: Optimizer, obs: Tensor, action: Tensor, target: Tensor, world: World
+    ) -> Tensor:
+        """One step of both critics towards a target [N]; their values [2, N] of what was done, from before it."""
+        taken = action[:, None].expand(2, -1, 1) if agent.discrete else None
+
+        def slope(q: Tensor) -> Tensor:
+            """The gradient by Q, [2, N] or [2, N, A], of half the mean squared errors."""
+            error = 0.5 * squared_slope(at(q, taken), target) / len(target)
+            return error if taken is None else torch.zeros_like(q).scatter(-1, taken, error[..., None])
+
+        inputs = obs, obs[:, :0] if agent.discrete else action
+        return at(descend_along(agent.critics, inputs, slope, optimizer, world), taken)
 
     def consider(self, agent: SoftAgent, critics: Ensemble, obs: Tensor, rng: torch.Generator) -> Considered:
         """What today's policy might do, and what the critics say of it; gradients reach the actor alone."""

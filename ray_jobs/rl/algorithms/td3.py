@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ray_jobs.rl.adam import Adam
 from ray_jobs.rl.agents import ActorCritics
-from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend, descend_along
 from ray_jobs.rl.policy_losses import deterministic
-from ray_jobs.rl.value_losses import smoothed, squared, twin_target
+from ray_jobs.rl.value_losses import smoothed, squared, squared_slope, twin_target
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,17 @@ class TD3:
     ) -> dict[str, Tensor]:
         agent.actor.begun.fill_(1.0)
         target = self.target(agent, data, world.rng)
-        q = agent.critics(data.obs, data.action)
-        loss = squared(q, target.expand_as(q)).mean(1).sum()
-        descend(loss, optimizers["critics"], world)
+
+        def slope(q: Tensor) -> Tensor:
+            """The gradient by Q [critics, N] of the mean loss of each."""
+            return squared_slope(q, target) / len(target)
+
+        q = descend_along(agent.critics, (data.obs, data.action), slope, optimizers["critics"], world)
         if optimizers["critics"].steps % self.delay == 0:
             found = agent.critics(data.obs, agent.actor(data.obs), frozen=True, first=1)
             descend(deterministic(found).mean(), optimizers["actor"], world)
             agent.follow(self.tau)
-        return {"td_loss": loss.detach(), "q": q.detach().mean()}
+        return {"td_loss": squared(q, target.expand_as(q)).mean(1).sum(), "q": q.mean()}
 
     @torch.no_grad()
     def target(self, agent: ActorCritics, data: Transitions, rng: torch.Generator) -> Tensor:

@@ -1,0 +1,52 @@
+"""A step down a loss that is told by its gradient, against autograd's step down the loss itself."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ray_jobs.rl.algorithm import Alone, adam, clip, descend, descend_along
+from ray_jobs.rl.critics import Ensemble
+from ray_jobs.rl.nets import ConvNet, mlp
+
+NETS = {
+    "relu": (lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),
+    "linear": (lambda: mlp([5, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),
+    "values": (lambda: Ensemble(2, [5, 16, 8, 1]), lambda: (torch.randn(20, 3), torch.randn(20, 2))),
+    "distributions": (lambda: Ensemble(3, [5, 16, 7]), lambda: (torch.randn(20, 3), torch.randn(20, 2))),
+    "images": (lambda: ConvNet((2, 6, 6), 3), lambda: (torch.randint(256, (4, 2, 6, 6), dtype=torch.uint8),)),
+}
+
+
+@pytest.mark.parametrize("max_norm", [float("inf"), 0.05])
+@pytest.mark.parametrize("kind", NETS)
+def test_a_step_along_a_gradient_is_a_step_down_its_loss(kind, max_norm, seeded):
+    """Twice, for what the first step left in the gradient must not show in the second."""
+    make, draw = NETS[kind]
+    net, world = make(), Alone(torch.Generator())
+    twin = copy.deepcopy(net)
+    ours, theirs = adam(net, 0.01), adam(twin, 0.01)
+    for _ in range(2):
+        inputs = draw()
+        target = torch.randn_like(net(*inputs))
+        out = twin(*inputs)
+        descend((out - target).square().mean(), theirs, world, max_norm)
+        said = descend_along(net, inputs, lambda q, t=target: 2 * (q - t) / t.numel(), ours, world, max_norm)
+        torch.testing.assert_close(said, out.detach(), rtol=1e-5, atol=1e-6)
+        for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "norm"), [(3.0, 1.0), (0.5, 0.5), (0.0, 0.0), (1e15, 1.0)])
+def test_a_gradient_is_shrunk_to_its_norm_and_never_grown(size, norm):
+    gradient = torch.tensor([0.6, -0.8]) * size
+    clip(gradient, 1.0)
+    torch.testing.assert_close(gradient, torch.tensor([0.6, -0.8]) * norm)
+
+
+def test_a_gradient_that_is_not_finite_stays_so():
+    for bad in (float("nan"), float("inf")):
+        gradient = torch.tensor([1.0, bad])
+        clip(gradient, 1.0)
+        assert not gradient.isfinite().all()
