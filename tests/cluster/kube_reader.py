@@ -18,18 +18,23 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import yaml
 
 SCHEMA = Path(__file__).with_name("kuberay_v1.json.gz")
 """KubeRay 1.7's CRDs RayJob and RayCluster, v1: openAPIV3Schema without descriptions. Copyright the KubeRay authors,
 Apache-2.0 (github.com/ray-project/kuberay, helm-chart/kuberay-operator/crds at feeaf72)."""
-FAKE_RAY = """import json, shlex, sys
+NAME = r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?"
+FAKE_RAY = """#!/bin/sh
+# knows of no job, and keeps what it is told to submit
+[ "$2" = submit ] && exec {python} -ISE - "$@" <<'END'
+import json, shlex, sys
 words = sys.argv[1:]
-if words[:2] == ["job", "submit"]:
-    end = words.index("--")
-    given = dict(zip(words[2:end], words[3:end]))
-    told = {"entrypoint": shlex.join(words[end + 1 :]), "runtime_env": given.get("--runtime-env-json", "{}")}
-    open("submitted.json", "w").write(json.dumps(told))
-raise SystemExit(words[:2] == ["job", "status"])
+end = words.index("--")
+given = dict(zip(words[2:end], words[3:end]))
+told = {{"entrypoint": shlex.join(words[end + 1 :]), "runtime_env": given.get("--runtime-env-json", "{{}}")}}
+open("submitted.json", "w").write(json.dumps(told))
+END
+[ "$2" != status ]
 """
 
 
@@ -54,9 +59,7 @@ def validator(kind: str) -> jsonschema.Validator:
 def faults(manifest: dict) -> list[str]:
     """What KubeRay's schema and Kubernetes' rules for names say against a manifest."""
     name = manifest.get("metadata", {}).get("name", "")
-    found = (
-        [] if re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", name) else [f"metadata.name: Invalid value: {name!r}"]
-    )
+    found = [f"metadata.name: Invalid value: {name!r}"] if not re.fullmatch(NAME, name) else []
     if manifest.get("kind") in ("RayJob", "RayCluster"):
         for error in validator(manifest["kind"]).iter_errors(manifest):
             found.append(f"{'.'.join(map(str, error.absolute_path))}: {error.message}"[:400])
@@ -85,21 +88,14 @@ def variables(container: dict, secrets: dict[tuple[str, str], str]) -> dict[str,
 def submitted(rayjob: dict, scratch: Path) -> dict:
     """What Ray is told by KubeRay's submitter for this RayJob: {entrypoint, runtime_env}, both text."""
     spec, where = rayjob["spec"], "http://head:8265"
-    quoted = (
-        json.dumps(json.dumps({"working_dir": spec["runtimeEnvYAML"].partition(": ")[2].strip()}))
-        if ("runtimeEnvYAML" in spec)
-        else '"{}"'
-    )
+    quoted = json.dumps(json.dumps(yaml.safe_load(spec.get("runtimeEnvYAML", "{}"))))
     line = (
         f"until true >/dev/null 2>&1 ; do sleep 2 ; done ; "
         f"if ! ray job status --address {where} {spec['jobId']} >/dev/null 2>&1 ; then "
         f"ray job submit --address {where} --no-wait --runtime-env-json {quoted} --submission-id {spec['jobId']} -- "
         f"{spec['entrypoint'].strip()} ; fi ; ray job logs --address {where} --follow {spec['jobId']}"
     )
-    (scratch / "fake_ray.py").write_text(FAKE_RAY)
-    (scratch / "ray").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -ISE {shlex.quote(str(scratch))}/fake_ray.py "$@"\n'
-    )
+    (scratch / "ray").write_text(FAKE_RAY.format(python=shlex.quote(sys.executable)))
     (scratch / "ray").chmod(0o755)
     env = {"PATH": f"{scratch}:{os.environ['PATH']}", "HOME": "/root"}
     known = {"RAY_JOB_SUBMISSION_ID": spec["jobId"], "RAY_DASHBOARD_ADDRESS": where, "PYTHONUNBUFFERED": "1"}
