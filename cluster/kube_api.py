@@ -65,16 +65,18 @@ class Api:
     @cached_property
     def core(self) -> CoreV1Api:
         """Pods, ConfigMaps and so on."""
+        client = self.client  # says first where the package is missing
         from kubernetes.client import CoreV1Api
 
-        return CoreV1Api(self.client)
+        return CoreV1Api(client)
 
     @cached_property
     def custom(self) -> CustomObjectsApi:
         """Everything that has a group, as plain dictionaries."""
+        client = self.client
         from kubernetes.client import CustomObjectsApi
 
-        return CustomObjectsApi(self.client)
+        return CustomObjectsApi(client)
 
     @cached_property
     def namespace(self) -> str:
@@ -83,9 +85,9 @@ class Api:
             return self._namespace
         if self._inside():
             return (INSIDE / "namespace").read_text().strip()
+        self.client  # noqa: B018  says first, and clearly, what is wrong with the file
         from kubernetes import config
 
-        self.client  # noqa: B018  says first, and clearly, what is wrong with the file
         contexts, active = config.list_kube_config_contexts(self.kubeconfig or None)
         chosen = next((one for one in contexts if one["name"] == self.context), active)
         return chosen["context"].get("namespace") or "default"
@@ -152,7 +154,14 @@ class Api:
 
         waits = (self.timeout, QUIET if follow else self.timeout)
         read = partial(self.core.read_namespaced_pod_log, follow=follow, _preload_content=False)
-        answer = self.ask(lambda *names, _request_timeout: read(*names, _request_timeout=waits), pod, self.namespace)
+        try:
+            answer = self.ask(
+                lambda *names, _request_timeout: read(*names, _request_timeout=waits), pod, self.namespace
+            )
+        except Missing:
+            if follow:  # another takes its place, or the job has ended
+                return
+            raise
         try:
             yield from answer.stream(65536)
         except (HTTPError, OSError):

@@ -77,14 +77,17 @@ class Kubernetes:
         A cluster that does not answer is one reason; no exception is raised for it.
         """
         reasons = kube_rules.before(self, job)
+        if list(kube_rules.bad_words(self)):
+            return reasons
         try:
-            more = list(kube_check.asked(self, job, self._api)) if not list(kube_rules.bad_words(self)) else []
-            if not reasons + more:
+            for reason in kube_check.asked(self, job, self._api):
+                reasons.append(reason)
+            if not reasons:
                 manifest = kuberay.rayjob(self, job, object_name(new_id(job.name)))
-                more = kube_check.refused(manifest, self._api)
+                reasons += kube_check.refused(manifest, self._api)
         except LauncherError as error:
-            more = [str(error)]
-        return reasons + more
+            reasons.append(str(error))
+        return reasons
 
     def render(self, job: Job) -> str:
         """The RayJob's YAML, and what of the working directory would be sent or left out."""

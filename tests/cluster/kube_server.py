@@ -37,6 +37,8 @@ class Cluster:
         self.denied: set[str] = set()
         """'verb resource' that nobody may."""
         self.has_kuberay = True
+        self.refusal = ""
+        """What is said to every new RayJob; '' lets it in."""
         self.requests: list[str] = []
         self.cut = 0
         """Bytes after which the next log that is followed breaks off; 0 for none."""
@@ -242,7 +244,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(201, body | {"status": {"allowed": allowed}})
         if self.refused("create", path):
             return None
-        if wrong := faults(body):
+        refusal = self.cluster.refusal if body.get("kind") == "RayJob" else ""
+        if wrong := [*faults(body), *([refusal] if refusal else [])]:
             return self.refuse(400, "; ".join(wrong))
         assert body["metadata"].get("namespace", path.split("/")[-2]) == path.split("/")[-2]
         at = f"{path}/{body['metadata']['name']}"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 import re
 import subprocess
 from dataclasses import replace
@@ -212,7 +213,7 @@ def test_a_working_directory_that_is_too_big_names_its_largest_files(tmp_path):
     job = Job("a", ("true",), workdir=tmp_path)
     (tmp_path / "zeros.bin").write_bytes(bytes(2**22))  # packs to almost nothing
     assert kube_rules.before(place, job) == []
-    (tmp_path / "noise.bin").write_bytes(kuberay.API.encode() + __import__("random").Random(0).randbytes(2**20))
+    (tmp_path / "noise.bin").write_bytes(random.Random(0).randbytes(2**20))
     [reason] = kube_rules.before(place, job)
     assert "zeros.bin (4.0 MiB), noise.bin (1.0 MiB)" in reason
     assert kube_rules.before(replace(place, workdir="/data"), job) == []
