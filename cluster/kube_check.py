@@ -106,8 +106,8 @@ def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
         wanted.append(("service account", place.service_account, core.read_namespaced_service_account, space))
     for claim, _ in map(kube_words.volume_word, place.volumes):
         wanted.append(("PersistentVolumeClaim", claim, core.read_namespaced_persistent_volume_claim, space))
-    if place.priority_class:
-        wanted.append(("priority class", place.priority_class, SchedulingV1Api(api.client).read_priority_class, ()))
+    if place.priority:
+        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority, ()))
     for what, name, read, where in wanted:
         if _read(api, read, name, *where) is None:
             yield f"The cluster has no {what} {name!r}: create it, or name another."

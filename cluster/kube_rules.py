@@ -39,7 +39,7 @@ def _image(image: str) -> Iterator[str]:
 
 
 def _names(place: Kubernetes) -> Iterator[str]:
-    for what in ("namespace", "service_account", "priority_class"):
+    for what in ("namespace", "service_account", "priority"):
         name = getattr(place, what)
         if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
             yield f"{name!r} cannot be a {what}: use a-z, 0-9 and '-', with a letter or digit at both ends."
@@ -52,6 +52,7 @@ def bad_words(place: Kubernetes) -> Iterator[str]:
         (kube_words.secret_word, place.secrets),
         (kube_words.label_word, (*place.node_selector, *((place.gpu_type,) if place.gpu_type else ()))),
         (kube_words.toleration_word, place.tolerations),
+        (kube_words.seconds_word, (place.time,) if place.time else ()),
     ]
     for read, words in kinds:
         for word in words:
@@ -81,7 +82,7 @@ def _sizes(place: Kubernetes, job: Job) -> Iterator[str]:
         yield f"{job.resources.gpus:g} GPUs were asked for, and Kubernetes gives whole ones: ask for a whole number."
     if place.attempts < 1:
         yield f"attempts must be at least 1, not {place.attempts}."
-    for what in ("time", "ttl", "grace"):
+    for what in ("ttl", "grace"):
         if not 0 <= getattr(place, what) < 2**31:
             yield f"{what} must be seconds from 0 to {2**31 - 1}, not {getattr(place, what):g}."
     if place.workdir and not place.workdir.startswith("/"):

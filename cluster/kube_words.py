@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 
 LONGEST = 47
@@ -66,6 +67,23 @@ def toleration_word(word: str) -> dict[str, str]:
     key, value, effect = _parts(pattern, word, "toleration", "KEY, KEY=VALUE or KEY=VALUE:NoSchedule")
     what = {"operator": "Exists"} if value is None else {"operator": "Equal", "value": value[1:]}
     return {"key": key, **what, **({"effect": effect[1:]} if effect else {})}
+
+
+def seconds_word(word: str) -> int:
+    """Seconds meant by MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]].
+
+    Source: Slurm, sbatch --time, so that one word serves both places.
+
+    Raises:
+        ValueError: it is not written so, or is no time at all.
+    """
+    pattern = r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?"
+    days, *clock = _parts(pattern, word, "time limit", "HOURS:MINUTES:SECONDS or DAYS-HOURS, as in 04:00:00")
+    numbers = [int(part) for part in clock if part]
+    units = (3600, 60, 1) if days or len(numbers) == 3 else (60, 1)
+    if not 0 < (total := int(days or 0) * 86400 + sum(map(operator.mul, numbers, units))) < 2**31:
+        raise ValueError(f"{word!r} is no time limit: it must be from one second to 68 years.")
+    return total
 
 
 def _parts(pattern: str, word: str, what: str, form: str) -> tuple:

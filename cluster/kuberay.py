@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.job import Job, Resources, State, is_secret
-from cluster.kube_words import label_word, literal, secret_word, toleration_word, volume_word
+from cluster.kube_words import label_word, literal, seconds_word, secret_word, toleration_word, volume_word
 
 if TYPE_CHECKING:
     from cluster.kubernetes import Kubernetes
@@ -82,7 +82,7 @@ def rayjob(place: Kubernetes, job: Job, name: str) -> dict[str, Any]:
         "backoffLimit": place.attempts - 1,
     }
     if place.time:
-        spec["activeDeadlineSeconds"] = round(place.time)
+        spec["activeDeadlineSeconds"] = seconds_word(place.time)
     if not place.workdir:
         spec["runtimeEnvYAML"] = f"working_dir: file://{SENT}/{ARCHIVE}\n"
     spec["submitterPodTemplate"] = _submitter(place, job.name)
@@ -167,7 +167,7 @@ def _pod(name: str, place: Kubernetes, job: str, container: Mapping[str, Any], m
     selector = dict(label_word(word) for word in (*place.node_selector, *more))
     spec = {
         "serviceAccountName": place.service_account,
-        "priorityClassName": place.priority_class,
+        "priorityClassName": place.priority,
         "nodeSelector": selector,
         "tolerations": [toleration_word(word) for word in place.tolerations],
     }

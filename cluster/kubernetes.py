@@ -50,7 +50,7 @@ class Kubernetes:
     """PersistentVolumeClaims and where the pods see them, CLAIM:/PATH."""
     secrets: tuple[str, ...] = ()
     """Variables whose values a Secret holds, VARIABLE=SECRET/KEY."""
-    priority_class: str = ""
+    priority: str = ""
     """PriorityClass of the pods."""
     workdir: str = ""
     """Folder in the pods (on a volume, or in the image) to start in; else a copy of the working directory is sent."""
@@ -60,8 +60,8 @@ class Kubernetes:
     """Version of Ray in the image; else the one installed here."""
     attempts: int = 1
     """How often the job may start; each time on a new Ray cluster."""
-    time: float = 0.0
-    """Seconds after which the job is ended; 0 for no limit."""
+    time: str = ""
+    """Time limit as Slurm writes it, such as 04:00:00 or 2-12 (days-hours); else none."""
     ttl: float = 60.0
     """Seconds that the Ray cluster stays after the job's end."""
     grace: float = 60.0

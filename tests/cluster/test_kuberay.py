@@ -28,11 +28,11 @@ PLACE = Kubernetes(
     gpu_type="nvidia.com/gpu.product=H100",
     volumes=("datasets:/data", "runs:/runs"),
     secrets=("HF_TOKEN=hub/token",),
-    priority_class="low",
+    priority="low",
     workdir="/runs/work",
     ray="2.60.0",
     attempts=3,
-    time=86400,
+    time="1-00:00:00",
     grace=120,
 )
 JOB = Job(
@@ -150,6 +150,8 @@ def test_words():
     assert kube_words.secret_word("A=b/c.d") == ("A", "b", "c.d")
     assert kube_words.label_word("a.io/b=c") == ("a.io/b", "c")
     assert kube_words.toleration_word("k") == {"key": "k", "operator": "Exists"}
+    times = {"90": 5400, "1:30": 90, "4:00:00": 14400, "2-12": 216000, "1-2:03": 93780, "0-0:0:1": 1}
+    assert {text: kube_words.seconds_word(text) for text in times} == times
     full = {"key": "a/k", "operator": "Equal", "value": "v", "effect": "NoExecute"}
     assert kube_words.toleration_word("a/k=v:NoExecute") == full
 
@@ -166,9 +168,11 @@ def test_words():
         {"tolerations": ("k:Never",)},
         {"namespace": "Research"},
         {"service_account": "a b"},
-        {"priority_class": "-x"},
+        {"priority": "-x"},
         {"attempts": 0},
-        {"time": -1.0},
+        {"time": "-1"},
+        {"time": "0:00"},
+        {"time": "1 hour"},
         {"ttl": float("nan")},
         {"workdir": "work"},
         {"image": ""},

@@ -73,7 +73,7 @@ REASONS = {
     "no namespace 'other'": lambda c, k: {"namespace": "other"},
     "no service account 'trainer'": lambda c, k: {"service_account": "trainer"},
     "no PersistentVolumeClaim 'data'": lambda c, k: {"volumes": ("data:/data",)},
-    "no priority class 'low'": lambda c, k: {"priority_class": "low"},
+    "no priority class 'low'": lambda c, k: {"priority": "low"},
     "no Secret 'hub': `kubectl create secret": lambda c, k: {"secrets": ("HF_TOKEN=hub/token",)},
     "has no key 'token'; it has word": lambda c, k: c.secret("hub", word="x") or {"secrets": ("HF_TOKEN=hub/token",)},
     "1 nodes fits (pool=gpu)": lambda c, k: {"node_selector": ("pool=gpu",)},
