@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -223,6 +224,8 @@ def _packed(workdir: Path) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / kuberay.ARCHIVE
         write_zip(collect(workdir), archive)
+        with zipfile.ZipFile(archive, "a") as packed:  # Ray would take a single folder at the top away
+            packed.writestr(zipfile.ZipInfo(".reprise"), b"")
         return base64.b64encode(archive.read_bytes()).decode()
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 import gzip
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import jsonschema
@@ -102,3 +104,14 @@ def submitted(rayjob: dict, scratch: Path) -> dict:
     bash = ["/bin/bash", "-ce", "--", expand(line, known)]
     subprocess.run(bash, cwd=scratch, env=env | known, check=True, timeout=60, capture_output=True)
     return json.loads((scratch / "submitted.json").read_text())
+
+
+def unpack(packed: bytes, folder: Path) -> None:
+    """As Ray unpacks a working directory that it is given by address: without its top, where that is a single folder."""
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        archive.extractall(folder)
+    top = {name.partition("/")[0] for name in archive.namelist()}
+    if len(top) == 1 and all("/" in name for name in archive.namelist()):
+        [only] = folder.iterdir()
+        for path in only.iterdir():
+            path.rename(folder / path.name)

@@ -9,7 +9,6 @@ import base64
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import signal
@@ -17,12 +16,11 @@ import struct
 import subprocess
 import threading
 import time
-import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.cluster.kube_reader import faults, submitted, variables
+from tests.cluster.kube_reader import faults, submitted, unpack, variables
 
 NOW = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -129,7 +127,7 @@ class Cluster:
         if uri := json.loads(told["runtime_env"]).get("working_dir"):
             assert uri == "file:///etc/reprise/working_dir.zip"
             sent = self.objects[f"/api/v1/namespaces/default/configmaps/{name}"]["binaryData"]["working_dir.zip"]
-            zipfile.ZipFile(io.BytesIO(base64.b64decode(sent))).extractall(work)
+            unpack(base64.b64decode(sent), work)
         [head] = rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
         env = os.environ | variables(head, self.secrets)
         with log.open("wb") as out:

@@ -171,6 +171,13 @@ def test_what_is_submitted_is_what_is_rendered_and_owns_its_files(cluster, kuber
     assert (owner["kind"], owner["name"], owner["uid"]) == ("RayJob", id, sent["metadata"]["uid"])
 
 
+def test_a_folder_alone_in_the_working_directory_stays_where_it_is(cluster, kubernetes, job):
+    (job.workdir / "data").mkdir()
+    (job.workdir / "data/x").write_text("here")
+    cluster.runs = True
+    assert "".join(kubernetes.logs(kubernetes.submit(replace(job, command=("cat", "data/x"))), True)) == "here"
+
+
 def test_a_refused_job_leaves_nothing_behind(cluster, kubernetes, job):
     before = set(cluster.objects)
     cluster.refusal = "admission webhook denied the request"
