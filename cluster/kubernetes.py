@@ -117,7 +117,7 @@ class Kubernetes:
         name = object_name(new_id(job.name))
         core, space = self._api.core, self._api.namespace
         if not self.workdir:
-            sent = kuberay.working_directory(name, _packed(job.workdir), kuberay.labels(job.name))
+            sent = kuberay.working_directory(name, packed(job.workdir), kuberay.labels(job.name))
             self._api.ask(partial(core.create_namespaced_config_map, space, sent))
         try:
             made = self._api.create(kuberay.rayjob(self, job, name))
@@ -220,12 +220,13 @@ def _yaml(manifest: dict[str, Any]) -> str:
     return yaml.safe_dump(manifest, sort_keys=False, width=2**20, allow_unicode=True)
 
 
-def _packed(workdir: Path) -> str:
+def packed(workdir: Path) -> str:
+    """The files of a working directory as a zip in base64."""
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / kuberay.ARCHIVE
         write_zip(collect(workdir), archive)
-        with zipfile.ZipFile(archive, "a") as packed:  # Ray would take a single folder at the top away
-            packed.writestr(zipfile.ZipInfo(".reprise"), b"")
+        with zipfile.ZipFile(archive, "a") as archived:  # Ray would take a single folder at the top away
+            archived.writestr(zipfile.ZipInfo(".reprise"), b"")
         return base64.b64encode(archive.read_bytes()).decode()
 
 

@@ -87,22 +87,27 @@ def variables(container: dict, secrets: dict[tuple[str, str], str]) -> dict[str,
     return env
 
 
-def submitted(rayjob: dict, scratch: Path) -> dict:
-    """What Ray is told by KubeRay's submitter for this RayJob: {entrypoint, runtime_env}, both text."""
-    spec, where = rayjob["spec"], "http://head:8265"
+def submitter(rayjob: dict, address: str) -> list[str]:
+    """The command of KubeRay's submitter. Source: KubeRay 1.7, controllers/ray/common/job.go, BuildJobSubmitCommand."""
+    spec = rayjob["spec"]
     quoted = json.dumps(json.dumps(yaml.safe_load(spec.get("runtimeEnvYAML", "{}"))))
     line = (
         f"until true >/dev/null 2>&1 ; do sleep 2 ; done ; "
-        f"if ! ray job status --address {where} {spec['jobId']} >/dev/null 2>&1 ; then "
-        f"ray job submit --address {where} --no-wait --runtime-env-json {quoted} --submission-id {spec['jobId']} -- "
-        f"{spec['entrypoint'].strip()} ; fi ; ray job logs --address {where} --follow {spec['jobId']}"
+        f"if ! ray job status --address {address} {spec['jobId']} >/dev/null 2>&1 ; then "
+        f"ray job submit --address {address} --no-wait --runtime-env-json {quoted} --submission-id {spec['jobId']} -- "
+        f"{spec['entrypoint'].strip()} ; fi ; ray job logs --address {address} --follow {spec['jobId']}"
     )
+    known = {"RAY_JOB_SUBMISSION_ID": spec["jobId"], "RAY_DASHBOARD_ADDRESS": address, "PYTHONUNBUFFERED": "1"}
+    return ["/bin/bash", "-ce", "--", expand(line, known)]
+
+
+def submitted(rayjob: dict, scratch: Path) -> dict:
+    """What Ray is told by KubeRay's submitter for this RayJob: {entrypoint, runtime_env}, both text."""
     (scratch / "ray").write_text(FAKE_RAY.format(python=shlex.quote(sys.executable)))
     (scratch / "ray").chmod(0o755)
     env = {"PATH": f"{scratch}:{os.environ['PATH']}", "HOME": "/root"}
-    known = {"RAY_JOB_SUBMISSION_ID": spec["jobId"], "RAY_DASHBOARD_ADDRESS": where, "PYTHONUNBUFFERED": "1"}
-    bash = ["/bin/bash", "-ce", "--", expand(line, known)]
-    subprocess.run(bash, cwd=scratch, env=env | known, check=True, timeout=60, capture_output=True)
+    line = submitter(rayjob, "http://head:8265")
+    subprocess.run(line, cwd=scratch, env=env, check=True, timeout=60, capture_output=True)
     return json.loads((scratch / "submitted.json").read_text())
 
 

@@ -1,10 +1,14 @@
 """What KubeRay is sent: KubeRay's own schema accepts it, nothing hostile gets through it, no secret stands in it."""
 
+import base64
 import copy
 import json
+import os
 import random
 import re
+import secrets
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +19,9 @@ from hypothesis import strategies as st
 
 from cluster import kube_rules, kube_words, kuberay
 from cluster.job import Job, Resources, State
-from cluster.kubernetes import Kubernetes
-from tests.cluster.kube_reader import expand, faults, submitted, variables
+from cluster.kubernetes import Kubernetes, packed
+from tests.cluster import heads
+from tests.cluster.kube_reader import expand, faults, submitted, submitter, variables
 
 HERE = Path(__file__).parent
 PLACE = Kubernetes(
@@ -114,6 +119,22 @@ def test_what_is_hostile_arrives_as_it_was_sent(tmp_path_factory, name, argument
     assert printed.decode() == "".join(f"{word}\0" for word in arguments or [""])
     [head] = manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
     assert variables(head, {}).items() >= env.items()
+
+
+def test_a_real_ray_runs_it_in_the_working_directory(tmp_path, monkeypatch):
+    """All of the way but the pods: KubeRay's command line, real bash, real `ray job`, a real head."""
+    monkeypatch.setattr(kuberay, "SENT", str(tmp_path))
+    (tmp_path / "work/data").mkdir(parents=True)
+    (tmp_path / "work/data/x.txt").write_text("found me")
+    (tmp_path / kuberay.ARCHIVE).write_bytes(base64.b64decode(packed(tmp_path / "work")))
+    words = ("it's", "$(PATH) $$ $HOME `x`", "", "a  b\nc", "ü*", '"')
+    program = "import sys; print('GOT', [*sys.argv[1:], open('data/x.txt').read()], 'END')"
+    job = Job("a", (sys.executable, "-c", program, *words), workdir=tmp_path / "work")
+    manifest = kuberay.rayjob(Kubernetes("r/reprise:0.9.0"), job, f"a-{secrets.token_hex(4)}")
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_AUTH_MODE": "disabled"}
+    line = submitter(manifest, heads.open_head())
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert f"GOT {[*words, 'found me']} END" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
