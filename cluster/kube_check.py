@@ -33,7 +33,7 @@ def asked(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
     """
     yield from _namespace(api)
     if not _has_kuberay(api):
-        yield "KubeRay is not installed on this cluster: `helm install kuberay-operator kuberay/kuberay-operator`."
+        yield "KubeRay is not installed on this cluster: install it with helm, as docs/kubernetes.md says."
     yield from _not_allowed(api, NEEDED + (() if place.workdir else TO_SEND))
     yield from _missing(place, api)
     if not place.autoscaled:
