@@ -107,7 +107,7 @@ def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
     for claim, _ in map(kube_words.volume_word, place.volumes):
         wanted.append(("PersistentVolumeClaim", claim, core.read_namespaced_persistent_volume_claim, space))
     if place.priority:
-        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority, ()))
+        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority_class, ()))
     for what, name, read, where in wanted:
         if _read(api, read, name, *where) is None:
             yield f"The cluster has no {what} {name!r}: create it, or name another."
