@@ -103,7 +103,7 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         try:
-            return call(*names, _request_timeout=self.timeout)
+            return call(*names, _request_timeout=(self.timeout, self.timeout))  # older clients ignore a single float
         except ApiException as error:
             raise self._refused(error) from None
         except (HTTPError, OSError) as error:
@@ -178,7 +178,7 @@ class Api:
         """
         from kubernetes.stream import stream
 
-        def call(*names: str, _request_timeout: float) -> Any:
+        def call(*names: str, _request_timeout: tuple[float, float]) -> Any:
             exec_ = self.core.connect_get_namespaced_pod_exec
             wanted = {"container": container, "command": command, "stdin": False, "stdout": True, "stderr": True}
             return stream(exec_, *names, **wanted, tty=False, _preload_content=False, _request_timeout=_request_timeout)
