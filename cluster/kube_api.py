@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
 
 T = TypeVar("T")
+NO_KUBERAY = "KubeRay is not installed on this cluster: install it with helm, as docs/kubernetes.md says."
 QUIET = 300.0
 """Seconds without a word after which a log that is followed is asked for again; the connection may be dead."""
 INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -113,7 +114,10 @@ class Api:
         """Creates a RayJob, refused where the cluster does not know each of its fields; as the cluster has it."""
         more = {"field_validation": "Strict", **({"dry_run": "All"} if dry_run else {})}
         create = partial(self.custom.create_namespaced_custom_object, **more)
-        return self.ask(partial(create, "ray.io", "v1", self.namespace, "rayjobs", manifest))
+        try:
+            return self.ask(partial(create, "ray.io", "v1", self.namespace, "rayjobs", manifest))
+        except Missing:
+            raise Missing(NO_KUBERAY) from None
 
     def rayjob(self, name: str) -> dict[str, Any]:
         """The RayJob of this name.
