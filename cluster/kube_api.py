@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -59,7 +60,8 @@ class Api:
             else:
                 config.load_kube_config(self.kubeconfig or None, self.context or None, settings, persist_config=False)
         except (config.ConfigException, OSError, ValueError) as error:
-            raise LauncherError(_unconfigured(error)) from None
+            text = f"No Kubernetes cluster is configured ({_short(error)}): name a kubeconfig or context."
+            raise LauncherError(text) from None
         settings.retries = 0
         return client.ApiClient(settings)
 
@@ -134,6 +136,23 @@ class Api:
         """Changes some fields of a RayJob."""
         patch = self.custom.patch_namespaced_custom_object
         self.ask(partial(patch, "ray.io", "v1", self.namespace, "rayjobs", name, change))
+
+    def send(self, config_map: dict[str, Any]) -> None:
+        """Creates a ConfigMap."""
+        self.ask(partial(self.core.create_namespaced_config_map, self.namespace, config_map))
+
+    def take_back(self, name: str) -> None:
+        """Deletes a ConfigMap, where that can be done."""
+        with contextlib.suppress(LauncherError):
+            self.ask(self.core.delete_namespaced_config_map, name, self.namespace)
+
+    def give_to(self, name: str, rayjob: dict[str, Any]) -> None:
+        """Lets a ConfigMap go when the RayJob goes; where that cannot be done, a small object stays."""
+        owner = {key: rayjob[key] for key in ("apiVersion", "kind")}
+        owner |= {key: rayjob["metadata"][key] for key in ("name", "uid")}
+        patch = partial(self.core.patch_namespaced_config_map, name, self.namespace)
+        with contextlib.suppress(LauncherError):
+            self.ask(partial(patch, {"metadata": {"ownerReferences": [owner]}}))
 
     def pods(self, selector: str) -> list[Any]:
         """The pods with these labels, oldest first."""
@@ -229,7 +248,3 @@ def _message(error: Any) -> str:
 
 def _short(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split())[-120:]
-
-
-def _unconfigured(error: Exception) -> str:
-    return f"No Kubernetes cluster is configured ({' '.join(str(error).split())[:200]}): name a kubeconfig or context."
