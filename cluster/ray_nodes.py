@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster import ray_cluster
+from cluster import ray_cluster, ray_record
 from cluster.job import LauncherError
 from cluster.ray_cluster import Cluster
 from cluster.ray_http import ask, bearer
@@ -35,12 +35,12 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
         LauncherError: the name is taken, or a node did not come up; then nothing of it is left.
     """
     _clear_dead(cluster.name)
-    cluster = ray_cluster.claim(cluster, token=token)
+    cluster = ray_record.claim(cluster, token=token)
     deadline = time.monotonic() + patience
     try:
         for index in range(len(cluster.nodes)):
             cluster = replace(cluster, processes=(*cluster.processes, _start(cluster, index)))
-            ray_cluster.save(cluster)
+            ray_record.save(cluster)
             if index == 0:
                 _wait(cluster, 1, deadline)
         _wait(cluster, len(cluster.nodes), deadline)
@@ -51,7 +51,7 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
             raise LauncherError(f"{error}{f' It said: {told}' if told else ''}") from None
         raise
     cluster = replace(cluster, ready=True)
-    ray_cluster.save(cluster)
+    ray_record.save(cluster)
     return cluster
 
 
@@ -70,7 +70,7 @@ def down(cluster: Cluster, grace: float = GRACE) -> None:
     left = [*filter(alive, leaders), *marked(cluster)]
     _signal(left, signal.SIGKILL)
     _gone(left, grace)
-    for folder in (cluster.temp, str(ray_cluster.folder_of(cluster.name))):
+    for folder in (cluster.temp, str(ray_record.folder_of(cluster.name))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -113,7 +113,7 @@ def jobs(cluster: Cluster) -> list[dict[str, Any]]:
 
 def last_line(cluster: Cluster) -> str:
     """The last thing that the newest node said."""
-    paths = sorted(ray_cluster.folder_of(cluster.name).glob("node-*.log"))
+    paths = sorted(ray_record.folder_of(cluster.name).glob("node-*.log"))
     lines = paths[-1].read_text(errors="replace").splitlines() if paths else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
@@ -122,7 +122,7 @@ def _start(cluster: Cluster, index: int) -> Identity:
     own = {k: v for k, v in os.environ.items() if not ray_cluster.foreign(k)}
     env = own | ray_cluster.start_env(cluster, index)
     line = ray_cluster.start_line(cluster, index)
-    with (ray_cluster.folder_of(cluster.name) / f"node-{index}.log").open("wb") as log:
+    with (ray_record.folder_of(cluster.name) / f"node-{index}.log").open("wb") as log:
         child = subprocess.Popen(
             line, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -148,7 +148,7 @@ def _wait(cluster: Cluster, count: int, deadline: float) -> None:
 def _clear_dead(name: str) -> None:
     """What is left of a cluster whose nodes have all ended, as after the machine went down."""
     with contextlib.suppress(LauncherError):
-        old = ray_cluster.load(name)
+        old = ray_record.load(name)
         owners = [who for who in (*old.processes, None if old.ready else old.starter) if who]
         if old.machine == socket.gethostname() and not any(map(alive, owners)) and not marked(old):
             down(old)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster import ray_cluster, ray_nodes
+from cluster import ray_cluster, ray_nodes, ray_record
 from cluster.job import parse_memory
 from cluster.ray_cluster import Cluster
 from ray_jobs.recipe import UsageError, unknown
@@ -74,7 +74,7 @@ def status(name: str = "") -> int:
         1 where a cluster does not live.
     """
     with _usage():
-        found = [ray_cluster.load(name)] if name else ray_cluster.known()
+        found = [ray_record.load(name)] if name else ray_record.known()
     if not found:
         print("No cluster was started here: `reprise cluster up` starts one.")
     return max([_show(cluster) for cluster in found], default=0)
@@ -91,7 +91,7 @@ def down(name: str = "", *, force: bool = False) -> int:
         UsageError: there is no such cluster, it was started on another machine, or jobs still run there.
     """
     with _usage():
-        cluster = _only(name, ray_cluster.known())
+        cluster = _only(name, ray_record.known())
         busy = [] if force or not cluster.lives else _busy(cluster)
         if busy:
             raise UsageError(
@@ -105,7 +105,7 @@ def down(name: str = "", *, force: bool = False) -> int:
 def env(name: str = "") -> int:
     """Print the variables by which any program reaches a cluster: eval "$(reprise cluster env)"."""
     with _usage():
-        print(ray_cluster.exports(_only(name, ray_cluster.running())), end="")
+        print(ray_cluster.exports(_only(name, ray_record.running())), end="")
     return 0
 
 
@@ -141,7 +141,7 @@ def _usage() -> Iterator[None]:
 def _only(name: str, there: list[Cluster]) -> Cluster:
     """The cluster of this name, or the only one there is."""
     if name:
-        return ray_cluster.load(name)
+        return ray_record.load(name)
     if len(there) == 1:
         return there[0]
     named = f"name one of {', '.join(c.name for c in there)}" if there else "`reprise cluster up` starts one"
