@@ -135,7 +135,9 @@ def submit(argv: list[str]) -> int:
     from ray_jobs import jobs_cli, options
 
     said = _read("submit", argv, options.of(jobs_cli.submit), jobs_cli.submit, words="VERB ...", most=999, rest=True)
-    return jobs_cli.submit(said.words, check=check, **said.options) or 0
+    own = {"cpus": 0.0} if said.options.get("on") == "ray" and said.words[:1] in (["reproduce"], ["tune"]) else {}
+    # these hold no core while they wait for seeds or trials that need one: two such jobs could wait for each other for ever
+    return jobs_cli.submit(said.words, check=check, **own | said.options) or 0
 
 
 def _job_verb(name: str, word: str = "JOB") -> Handler:
