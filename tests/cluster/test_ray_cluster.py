@@ -57,7 +57,7 @@ def test_golden_lines():
 
 def test_nodes_are_marked_guarded_and_share_the_gpus():
     env = start_env(FIXED, 1)
-    assert env[ray_cluster.MARK] == "i"
+    assert env[ray_cluster.MARK] == "i.1"
     assert env["CUDA_VISIBLE_DEVICES"] == "1"
     assert (env["RAY_AUTH_MODE"], env["RAY_AUTH_TOKEN_PATH"]) == ("token", "/t")
     assert start_env(replace(FIXED, token=""), 0)["RAY_AUTH_MODE"] == "disabled"
@@ -155,6 +155,18 @@ def test_without_a_token_nobody_else_may_reach_it(apart, monkeypatch):
     monkeypatch.setattr(ray_cluster, "free_ports", lambda n, host: list(range(n)))
     with pytest.raises(UsageError, match="can run programs here"):
         cluster_cli.up("lab", host="192.0.2.77", token=False)
+
+
+def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monkeypatch):
+    """A stand-in for Ray ends at once, twice more than it may."""
+    monkeypatch.setattr(ray_cluster, "start_line", lambda cluster, index: [sys.executable, "-c", "print('gave up')"])
+    began: list[int] = []
+    start = ray_nodes._start
+    monkeypatch.setattr(ray_nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
+    with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. It said: gave up"):
+        ray_nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
+    assert began == [0] * ray_nodes.ATTEMPTS
+    assert ray_record.known() == []
 
 
 # ---- one that lives
