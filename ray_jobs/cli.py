@@ -70,8 +70,12 @@ def resume(argv: list[str]) -> int:
     from ray_jobs import spec, train
     from ray_jobs.progress import display
     from ray_jobs.run import Run
+    from ray_jobs.settings import Setting
 
-    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"]}, train.resume, words="RUN")
+    trust = Setting("trust", bool, False, "Load whatever its environments hold: give it for authors whom you trust.")
+    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"], "trust": trust}, train.resume, words="RUN")
+    if said.options.get("trust"):
+        os.environ["REPRISE_TRUST"] = "1"  # of this process and those it starts
     with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
         run = train.resume(said.words[0], report=report)
     spec.conclude(run)
@@ -135,7 +139,9 @@ def submit(argv: list[str]) -> int:
     from ray_jobs import jobs_cli, options
 
     said = _read("submit", argv, options.of(jobs_cli.submit), jobs_cli.submit, words="VERB ...", most=999, rest=True)
-    return jobs_cli.submit(said.words, check=check, **said.options) or 0
+    own = {"cpus": 0.0} if said.options.get("on") == "ray" and said.words[:1] in (["reproduce"], ["tune"]) else {}
+    # these hold no core while they wait for seeds or trials that need one: two such jobs could wait for each other for ever
+    return jobs_cli.submit(said.words, check=check, **own | said.options) or 0
 
 
 def _job_verb(name: str, word: str = "JOB") -> Handler:
@@ -149,6 +155,15 @@ def _job_verb(name: str, word: str = "JOB") -> Handler:
         return function(*said.words, **said.options) or 0
 
     return verb
+
+
+def cluster(argv: list[str]) -> int:
+    """start, show and end a Ray cluster of processes on this machine, or write one down for `ray up`"""
+    from ray_jobs import cluster_cli, options
+
+    name, function = cluster_cli.verb(argv)
+    said = _read(f"cluster {name}", argv[1:], options.of(function), function, words="[NAME]", least=0)
+    return function(*said.words, **said.options) or 0
 
 
 def doctor(argv: list[str]) -> int:
@@ -176,6 +191,7 @@ VERBS: dict[str, tuple[Handler, str]] = {
     "logs": (_job_verb("logs"), "what a job printed; -f follows it to its end"),
     "cancel": (_job_verb("cancel"), "end a job; what it trained is saved"),
     "jobs": (_job_verb("jobs", ""), "every job that was submitted from here"),
+    "cluster": (cluster, cluster.__doc__ or ""),
     "doctor": (doctor, doctor.__doc__ or ""),
 }
 
