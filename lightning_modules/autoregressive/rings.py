@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .discrete import pick
 
@@ -90,9 +90,9 @@ def generate(net: WaveNet, even: Tensor, told: Tensor | None) -> Tensor:
     rings = wind(net, n, told, outs)
     slots = [ring.slots for ring in rings]
     steps = [(ring.step, after) for ring, after in zip(rings, [*slots[1:], ()], strict=True)]
-    leaves = [layer.leave for layer in net.layers]
-    skip = torch.cat([leave.weight[net.residual :].T / 2 for leave in leaves])  # type: ignore[index, union-attr]
-    skip_bias = sum(leave.bias[net.residual :] for leave in leaves)  # type: ignore[index, union-attr, misc]
+    leaves: list[nn.Linear] = [layer.leave for layer in net.layers]  # type: ignore[misc]
+    skip = torch.cat([leave.weight[net.residual :].T / 2 for leave in leaves])
+    skip_bias = torch.stack([leave.bias[net.residual :] for leave in leaves]).sum(0)
     now, before = net.now.weight, net.before.weight
     head, leave = net.head.weight.T.contiguous(), net.leave.weight.T.contiguous()
     last = earlier = torch.full((n,), net.levels, device=even.device)
