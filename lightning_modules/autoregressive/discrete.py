@@ -148,4 +148,4 @@ class Discrete(Generative):
 def pick(logits: Tensor, even: Tensor) -> Tensor:
     """Levels [n] whose share of the unit interval holds the numbers `even` [n]; logits [n, levels]."""
     ends = logits.softmax(1).cumsum(1)
-    return (ends < even[:, None]).sum(1).clamp_(max=logits.shape[1] - 1)
+    return torch.searchsorted(ends, even[:, None].contiguous())[:, 0].clamp_(max=logits.shape[1] - 1)

@@ -105,3 +105,43 @@ class Coupling(Bijection):
     def told(self, known: Tensor, counts: Tensor | None, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         scale, shift = self.gains(self.net(known, cond))
         return (scale, shift) if counts is None else (scale * counts, shift * counts)
+
+
+class Turns(Bijection):
+    """Couplings of vectors [B, D] whose halves take turns: what moved tells the next how to move.
+
+    The same as a chain of `Coupling` by halves that flip, but the halves are put together at the end alone.
+
+    Args:
+        size: D.
+        count: couplings.
+        net: (K, M) -> a network (known [B, K], cond) -> what `gains` reads for the M numbers that move.
+        gains: `additive`, `affine` or `sigmoid_affine`.
+    """
+
+    def __init__(self, size: int, count: int, net: Callable[[int, int], nn.Module], gains: Gains = affine) -> None:
+        super().__init__()
+        self.halves, self.gains, self.swapped = Halves(size), gains, count % 2 == 1
+        sizes = [self.halves.sizes, self.halves.sizes[::-1]]
+        self.nets = nn.ModuleList(net(*sizes[i % 2]) for i in range(count))
+
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
+        known, moving, _ = self.halves.take(x)
+        scales = []
+        for net in self.nets:
+            scale, shift = self.gains(net(known, cond))
+            known, moving = torch.addcmul(shift, moving, scale.exp()), known
+            scales.append(scale)
+        both = (moving, known) if self.swapped else (known, moving)
+        return Mapped(self.halves.join(*both), torch.cat(scales, 1).sum(1))
+
+    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
+        moved, known, _ = self.halves.take(z)
+        if self.swapped:
+            moved, known = known, moved
+        scales = []
+        for net in reversed(self.nets):
+            scale, shift = self.gains(net(known, cond))
+            moved, known = known, (moved - shift) * (-scale).exp()
+            scales.append(scale)
+        return Mapped(self.halves.join(moved, known), -torch.cat(scales, 1).sum(1))

@@ -29,7 +29,7 @@ class Permute(Bijection):
 
 def mix(weight: Tensor, x: Tensor) -> Tensor:
     """weight [C, C] times the second dimension of x [B, C, *]."""
-    return F.linear(x, weight) if x.dim() == 2 else F.conv1d(x.flatten(2), weight[:, :, None]).view_as(x)
+    return F.linear(x.movedim(1, -1), weight).movedim(-1, 1)
 
 
 def rotation(size: int) -> Tensor:

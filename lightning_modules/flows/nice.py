@@ -7,13 +7,14 @@ Differs: the halves are the first and the last dimensions, in a fixed random ord
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 
 from lightning_modules.nets.coupling import Plain
 
-from .bijection import Bijection, Chain
-from .coupling import Coupling, Halves, additive
+from .bijection import Chain
+from .coupling import Turns, additive
 from .elementwise import Scale
 from .flow import LOGISTIC, Base, Flow
 from .images import Flatten
@@ -45,11 +46,7 @@ class NICE(Flow):
         warmup: int = 0,
     ) -> None:
         size = math.prod(shape)
-        parts: list[Bijection] = [Flatten(shape), Permute(torch.randperm(size))]
-        for i in range(couplings):
-            half = Halves(size, flip=i % 2 == 1)
-            known, moved = half.sizes[::-1] if half.flip else half.sizes
-            net = Plain(known, moved, width=width, depth=depth, cond=classes)
-            parts.append(Coupling(half, net, additive))
-        chain = Chain([*parts, Scale((size,))])
+        order = Permute(torch.randperm(size))
+        turns = Turns(size, couplings, partial(Plain, width=width, depth=depth, cond=classes), additive)
+        chain = Chain([Flatten(shape), order, turns, Scale((size,))])
         super().__init__(chain, shape, noise=(size,), base=base, levels=levels, classes=classes, lr=lr, warmup=warmup)

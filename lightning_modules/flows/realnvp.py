@@ -1,7 +1,7 @@
 """RealNVP: affine coupling; of images, by checkerboards and channels at several scales.
 
 Source: Dinh et al. 2017, arXiv:1605.08803, sections 3 and 4.
-Differs: ActNorm in place of batch norm; vectors are turned at random between couplings.
+Differs: ActNorm in place of batch norm; of vectors, once, before the first coupling.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 from lightning_modules.nets.coupling import Plain, Residual
 
 from .bijection import Bijection, Chain
-from .coupling import Checkerboard, Coupling, Halves, affine
+from .coupling import Checkerboard, Coupling, Halves, Turns, affine
 from .elementwise import ActNorm, Logit
 from .flow import Flow
 from .images import MultiScale, Squeeze, halvable
-from .linear import LUMix
 
 
 def couplings(size: int, count: int, width: int, depth: int, cond: int) -> list[Bijection]:
     """For vectors [B, size]."""
-    found: list[Bijection] = []
-    for _ in range(count):
-        half = Halves(size)
-        net = Plain(half.sizes[0], 2 * half.sizes[1], width=width, depth=depth, cond=cond)
-        found += [ActNorm((size,)), LUMix(size), Coupling(half, net, affine)]
-    return found
+
+    def net(known: int, moved: int) -> Plain:
+        return Plain(known, 2 * moved, width=width, depth=depth, cond=cond)
+
+    return [ActNorm((size,)), Turns(size, count, net)]
 
 
 def multiscale(shape: tuple[int, ...], count: int, width: int, blocks: int, cond: int) -> MultiScale:

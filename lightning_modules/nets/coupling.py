@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -45,7 +46,7 @@ class Plain(nn.Module):
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         for i, layer in enumerate(self.hidden):
             x = layer(x)
-            x = (x if i else self.steer(x, cond)).relu()
+            x = (x if i else self.steer(x, cond)).relu_()
         return self.leave(x)
 
 
@@ -61,6 +62,7 @@ class Pixels(nn.Module):
         self.enter, self.middle = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 1)
         self.leave = zero(nn.Conv2d(width, outputs, 3, padding=1))
         self.steer = Steer(cond, width)
+        self.to(memory_format=torch.channels_last)  # much quicker on CPUs, and what comes out stays so
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         h = self.steer(self.enter(x), cond)

@@ -25,6 +25,11 @@ def coupled(flip: bool, gains) -> Bijection:
     return coupling.Coupling(half, Plain(known, each * moved, width=8, cond=COND), gains)
 
 
+def turns(count: int, gains) -> Bijection:
+    each = 1 if gains is coupling.additive else 2
+    return coupling.Turns(5, count, lambda known, moved: Plain(known, each * moved, width=8, cond=COND), gains)
+
+
 def masked(*hidden: int, order=None) -> Bijection:
     return autoregressive.Autoregressive(autoregressive.MaskedMLP(5, hidden, 2, cond=COND, order=order))
 
@@ -66,6 +71,8 @@ CASES: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
         lambda: coupling.Coupling(coupling.Checkerboard((4, 4)), Residual(2, 4, width=6, blocks=1, cond=COND)),
         IMAGE,
     ),
+    "Turns, even": (lambda: turns(2, coupling.affine), VECTOR),
+    "Turns, odd": (lambda: turns(3, coupling.additive), VECTOR),
     "Autoregressive": (lambda: masked(16, 16), VECTOR),
     "Autoregressive, another order": (lambda: masked(7, order=torch.tensor([3, 0, 4, 1, 2])), VECTOR),
     "SplineCoupling": (lambda: splined(True), VECTOR),
@@ -78,7 +85,7 @@ CASES: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
     "Inverse": (lambda: bijection.Inverse(masked(16)), VECTOR),
 }
 
-STEERED = ("Coupling", "Autoregressive", "Spline", "Chain", "Inverse")
+STEERED = ("Coupling", "Turns", "Autoregressive", "Spline", "Chain", "Inverse")
 
 
 def made(name: str, dtype=torch.float64) -> tuple[Bijection, torch.Tensor, torch.Tensor]:

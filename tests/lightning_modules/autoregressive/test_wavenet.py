@@ -48,7 +48,7 @@ def test_the_probabilities_of_all_waves_sum_to_one(seeded):
     assert net.log_prob(x, torch.ones(len(x)).long()).exp().sum().item() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("n", [1, 5, 24, 65])
 @pytest.mark.parametrize(
     "given", [{}, {"classes": 3}, {"local": 2, "hop": 7}, {"classes": 2, "local": 1, "hop": 4}], ids=str
 )

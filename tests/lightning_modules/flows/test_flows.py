@@ -8,6 +8,7 @@ from torch import nn
 
 from lightning_modules.flows.autoregressive import Autoregressive, MaskedMLP
 from lightning_modules.flows.bijection import Chain, Inverse
+from lightning_modules.flows.coupling import Coupling, Halves, Turns
 from lightning_modules.flows.elementwise import ActNorm, BatchNorm
 from lightning_modules.flows.flow import LOGISTIC, NORMAL, Flow
 from lightning_modules.flows.glow import Glow
@@ -17,6 +18,7 @@ from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.realnvp import RealNVP
 from lightning_modules.flows.spline import NSF, bend, slopes
 from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.nets.coupling import Plain
 
 PLANE = {
     "nice": lambda **more: NICE((2,), width=16, depth=2, **more),
@@ -40,7 +42,7 @@ def field(name: str) -> tuple[torch.Tensor, float]:
     return torch.cartesian_prod(side, side), (side[1] - side[0]).item() ** 2
 
 
-def shaken(model: Flow, by: float = 0.2) -> Flow:
+def shaken(model, by: float = 0.2):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(by * torch.randn_like(p))
@@ -195,6 +197,19 @@ def test_iaf_is_the_inverse_of_maf_with_the_same_weights(seeded):
         back, other = iaf.bijection(there)
     torch.testing.assert_close(back, x)
     torch.testing.assert_close(other, -logdet)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@torch.no_grad()
+def test_turns_are_couplings_whose_halves_flip(count, seeded):
+    halves = [Halves(5), Halves(5, flip=True)]
+    turns, x = (
+        shaken(Turns(5, count, lambda known, moved: Plain(known, 2 * moved, width=8))).double(),
+        torch.randn(7, 5),
+    )
+    chain, x = Chain([Coupling(halves[i % 2], net) for i, net in enumerate(turns.nets)]), x.double()
+    for got, want in zip([*turns(x), *turns.inverse(x)], [*chain(x), *chain.inverse(x)], strict=True):
+        torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("base", [NORMAL, LOGISTIC], ids=["normal", "logistic"])

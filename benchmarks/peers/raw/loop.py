@@ -1,0 +1,51 @@
+"""A recipe's model, batches, optimiser, clipping and average in the plainest loop that torch allows: steps per second.
+
+It neither looks for NaN nor logs, saves, shows or stops, and its noise could not be resumed.
+"""
+
+import argparse
+import json
+import time
+
+import torch
+
+from lightning_modules.model import EMA
+from ray_jobs.settings import build
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe")
+    parser.add_argument("--steps", type=int, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    made = build(args.recipe, {})
+    model, data = made.model.train(), made.data
+    data.setup("fit")
+    found = model.configure_optimizers()
+    adam, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
+    weights, average = list(model.parameters()), EMA(made.ema)
+    average.average = {k: p.detach().clone() for k, p in model.named_parameters()}
+    if hasattr(model, "fit_norms"):
+        model.fit_norms(data.source.rows(0, 0, data.batch, 0, data.batch))
+
+    warm = args.steps // 4
+    for step in range(args.steps):
+        if step == warm:
+            begun = time.perf_counter()
+        batch = data.source.rows(0, step, data.batch, 0, data.batch)
+        loss = sum(model.losses(batch).values())
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        if made.grad_clip:
+            torch.nn.utils.clip_grad_norm_(weights, made.grad_clip)
+        adam.step()
+        schedule.step()
+        if made.ema:
+            average.update(model)
+    rate = (args.steps - warm) / (time.perf_counter() - begun)
+    print("\n" + json.dumps({"steps_per_s": rate, "loss": loss.item()}))
+
+
+main()
