@@ -220,8 +220,10 @@ class Slurm:
 
     def _unshared(self, job: Job) -> list[str]:
         folder = self._root(job) if self.shared else job.workdir
-        if "\n" in str(self._root(job)):
-            return [f"The folder {str(folder)!r} has a line break in its name, which Slurm does not take: rename it."]
+        if set("\n\\") & set(str(self._root(job))):
+            return [
+                f"The folder {str(folder)!r} has a backslash or a line break in its name: Slurm takes none, rename it."
+            ]
         if not self.shared or os.access(folder, os.W_OK):
             return []
         return [f"The folder {folder} that --shared names is not there or cannot be written: make it."]

@@ -54,8 +54,8 @@ def ask(*line: str, text: str | None = None, cwd: str | None = None) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise LauncherError(f"Slurm's {line[0]} did not answer within {PATIENCE:g} s: try again later.") from None
-    if done.returncode:
-        raise LauncherError(f"Slurm refused: {said(done.stderr) or f'{line[0]} failed'}.")
+    if done.returncode and done.stderr.strip():  # scancel fails without a word where nothing is left to end
+        raise LauncherError(f"Slurm refused: {said(done.stderr)}.")
     return done.stdout
 
 

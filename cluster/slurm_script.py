@@ -82,8 +82,9 @@ def _directives(options: Sequence[tuple[str, str]]) -> str:
 
 
 def _word(value: str) -> str:
-    """A word of an #SBATCH line, which is no shell's: a backslash keeps the next character as it is."""
-    return "".join(c if c.isalnum() or c in "%+,-./:=@_" else f"\\{c}" for c in value)
+    """A word of an #SBATCH line, which is no shell's: only quotes and backslashes mean something between quotes."""
+    plain = all(c.isalnum() or c in "%+,-./:=@_" for c in value)
+    return value if plain else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _head(script: Script, job: Job) -> str:
@@ -113,7 +114,7 @@ stop() {  # the command saves its work; what is deaf is ended after the grace pe
   [ -n "$asked" ] && return
   asked=1
   [ -z "$child" ] && return
-  kill -TERM -- "-$child"
+  kill -TERM -- "-$child" 2> /dev/null
   (sleep @GRACE@; kill -KILL -- "-$child") 2> /dev/null &
 }
 trap stop USR1 TERM
@@ -143,7 +144,8 @@ if [ -e "$folder/cancel" ]; then
   why=cancelled
 elif [ -n "$asked" ] && [ "$code" != 0 ] || [ "$code" = @REQUEUE@ ]; then
   why=stopped  # Slurm, or whoever used scancel, has the last word
-  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+  ask() { squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T; }
+  if [ "$(ask || { sleep 5; ask; })" = RUNNING ]; then
     why=again
     if [ "$attempt" -gt @ATTEMPTS@ ]; then
       why=done

@@ -1,7 +1,7 @@
 """A real Slurm on loopback: munged, slurmctld and three slurmd from a folder and ports of their own, ended by their pids.
 
-The nodes n1 to n3 are this machine three times, with two CPUs and two GPUs each that exist in name only. `low` is
-preempted by `high`, with a grace of three seconds.
+The nodes n1 to n3 are this machine three times, with two CPUs and two GPUs each that exist in name only. `high` preempts
+`low` at once (SIGTERM, and SIGKILL after KillWait) and `gentle` with a minute's grace (USR1 at its beginning).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 ReturnToService=2
 InactiveLimit=0
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
@@ -62,7 +63,8 @@ DefMemPerCPU=500
 GresTypes=gpu
 SlurmdParameters=config_overrides
 NodeName=n[1-3] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[3]}] CPUs=2 RealMemory=7000 Gres=gpu:2
-PartitionName=low Nodes=n[1-3] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=3
+PartitionName=low Nodes=n[1-3] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=gentle Nodes=n[1-3] MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=high Nodes=n[1-3] MaxTime=120 PriorityTier=10 PreemptMode=OFF
 """
 
@@ -131,7 +133,7 @@ def _idle(env: dict[str, str]) -> int:
 
 
 def _until(question, complaint: str, state: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not question():
         if time.monotonic() > deadline:
             logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in state.glob("*.log"))
