@@ -202,8 +202,8 @@ class Slurm:
             pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             pointer.write_text(str(folder))
         slurm_folder.private(folder / "script", self._script(job, folder.name).text(job))
-        if slurm_script.secret_words(job):
-            slurm_folder.private(folder / slurm_script.SECRETS, slurm_script.secrets_text(job))
+        for name, text in slurm_script.private_files(job).items():
+            slurm_folder.private(folder / name, text)
         if job.resources.nodes > 1:
             slurm_folder.private(folder / slurm_script.TOKEN, secrets.token_hex(32))
 
@@ -234,6 +234,8 @@ class Slurm:
             reasons.append(f"--time {self.time} leaves nothing before the {self.grace:g} s of --grace: make it longer.")
         if job.resources.nodes < 1:
             reasons.append(f"A job has at least 1 node, not {job.resources.nodes}.")
+        if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
+            reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")
         if job.resources.gpus % 1:
             reasons.append(f"Slurm gives whole GPUs, not {job.resources.gpus:g}.")
         return reasons
