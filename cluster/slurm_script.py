@@ -207,6 +207,7 @@ start_ray() {
     { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
 }
 end_ray() {
+  [ "${#reprise_steps[@]}" = 0 ] && return
   kill -TERM "${reprise_steps[@]}" 2> /dev/null
   (sleep 20; kill -KILL "${reprise_steps[@]}") 2> /dev/null &
   wait "${reprise_steps[@]}"
