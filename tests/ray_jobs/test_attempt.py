@@ -1,0 +1,103 @@
+"""What a launcher tells its jobs: a later attempt goes on with the first one's run, and tasks share the seeds."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from ray_jobs import attempt, reproduce, seeds
+from ray_jobs.recipe import UsageError
+from ray_jobs.run import Run, Spec, Where, place
+from ray_jobs.train import Stopped, launch
+from tests.ray_jobs.command import equal, lines, newest
+from tests.ray_jobs.lab import ROOT, Lab, write_recipe
+
+POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
+
+
+def points(out) -> Spec:
+    return Spec("ddpm_mixture2d", POINTS, 1, Where(address="local"), str(out))
+
+
+def stopping(step: int):
+    """A report that stops the training at a step, as SIGTERM does."""
+
+    def report(event: dict) -> None:
+        if event.get("step", 0) >= step:
+            os.kill(os.getpid(), 15)
+
+    return report
+
+
+def test_a_later_attempt_goes_on_with_the_run_of_the_first_to_the_same_bits(tmp_path, monkeypatch):
+    whole = launch(points(tmp_path / "whole"))
+    monkeypatch.setenv("REPRISE_JOB", "job-1")
+    with pytest.raises(Stopped):
+        launch(points(tmp_path / "run"), report=stopping(15))
+    assert not (tmp_path / "run/result.json").exists()
+    run = launch(points(tmp_path / "run"))
+    assert lines(run.path) == lines(whole.path)
+    assert equal(newest(run.path)["state_dict"], newest(whole.path)["state_dict"])
+    again = launch(points(tmp_path / "run"))  # a node that is lost after the last step costs nothing
+    assert again.result == run.result
+
+
+@pytest.mark.parametrize("other", ["job-2", ""])
+def test_another_job_does_not(tmp_path, monkeypatch, other):
+    monkeypatch.setenv("REPRISE_JOB", "job-1")
+    Run.create(points(tmp_path / "run"), kind="Fit").release()
+    monkeypatch.setenv("REPRISE_JOB", other)
+    with pytest.raises(UsageError, match="already holds a run"):
+        launch(points(tmp_path / "run"))
+
+
+def test_without_a_folder_every_attempt_of_a_job_has_the_same(monkeypatch):
+    monkeypatch.setenv("REPRISE_JOB", "job-1")
+    assert place(Spec("ppo_cartpole", {}, 3)) == "runs/ppo_cartpole-seed3-job-1"
+
+
+@pytest.mark.parametrize(("task", "tasks"), [("3", "3"), ("-1", "3"), ("0", ""), ("", "3"), ("x", "3")])
+def test_what_is_no_share_is_refused(monkeypatch, task, tasks):
+    monkeypatch.setenv("REPRISE_TASK", task)
+    monkeypatch.setenv("REPRISE_TASKS", tasks)
+    with pytest.raises(UsageError, match="is no share"):
+        attempt.share()
+
+
+def test_shares_are_all_of_the_work_once(monkeypatch):
+    assert attempt.share() is None
+    monkeypatch.setenv("REPRISE_TASK", "1")
+    monkeypatch.setenv("REPRISE_TASKS", "3")
+    assert attempt.share() == (1, 3)
+    work = list(range(10))
+    assert sorted(x for task in range(3) for x in attempt.own(work, (task, 3))) == work
+    assert attempt.own(work, (1, 3)) == [1, 4, 7]
+
+
+def test_tasks_run_their_seeds_and_the_last_job_gathers_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    for name in [n for n in sys.modules if n.startswith("fakelab")]:
+        monkeypatch.delitem(sys.modules, name)
+    lab = Lab(tmp_path, {1: "fail"})
+    recipe = write_recipe(tmp_path, "shared")
+    start, _ = seeds.on_machine(1, 0, lab.build)
+    monkeypatch.setattr(reproduce, "on_machine", lambda *_: (start, 2))
+    monkeypatch.setenv("REPRISE_TASKS", "2")
+    codes = []
+    for task in "01":
+        monkeypatch.setenv("REPRISE_TASK", task)
+        codes.append(
+            reproduce.reproduce([recipe], address="local", out=str(tmp_path / "out"), results=str(tmp_path / "r"))
+        )
+    assert codes == [0, 1]
+    assert "seed 1 failed: " in capsys.readouterr().out
+    assert not (tmp_path / "r").exists()
+    monkeypatch.delenv("REPRISE_TASK")
+    monkeypatch.delenv("REPRISE_TASKS")
+    lab.modes.clear()
+    assert reproduce.reproduce([recipe], address="local", out=str(tmp_path / "out"), results=str(tmp_path / "r")) == 0
+    assert sorted(lab.started()) == [0, 1, 1, 2]
+    (result,) = (tmp_path / "r").glob("*.json")
+    assert json.loads(result.read_text())["seeds"] == [0, 1, 2]
