@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import supervisor
-from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import History, Job, LauncherError, Resources, State, exit_words, hide_command, hide_env, new_id
 from cluster.store import state_folder
 
 STARTUP = 30.0
@@ -89,6 +89,13 @@ class Local:
     def exit_code(self, id: str) -> int | None:
         """The command's exit code, negative for the signal that ended it; None while it runs or where unknown."""
         return (_read(self._folder(id) / "exit.json") or {}).get("code")
+
+    def history(self, id: str) -> History:
+        """When the command ran, and how it ended."""
+        folder = self._folder(id)
+        begun, done = folder / "process.json", _read(folder / "exit.json") or {}
+        started = begun.stat().st_mtime if begun.exists() else 0.0
+        return History(started=started, ended=done.get("ended", 0.0), why=exit_words(done.get("code")))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output (stdout and stderr as they came)."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import History, Job, LauncherError, Resources, State, exit_words, hide_command, hide_env, new_id
 from cluster.package import LIMIT, Package, collect, write_zip
 
 if TYPE_CHECKING:
@@ -120,6 +120,13 @@ class Ray:
             return STATES[str(self._ask(lambda client: client.get_job_status(id)).value)]
         except UnknownJob:
             return State.lost
+
+    def history(self, id: str) -> History:
+        """When the job ran, and Ray's word on how it ended."""
+        info = self._ask(lambda client: client.get_job_info(id))
+        code = info.driver_exit_code
+        why = (exit_words(code) if code is not None else " ".join((info.message or "").split())) * bool(info.end_time)
+        return History(started=(info.start_time or 0) / 1000, ended=(info.end_time or 0) / 1000, why=why[:300])
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output; following goes on over broken connections."""
