@@ -148,13 +148,16 @@ def _said(value: object) -> str:
 
 
 def _words(command: tuple[str, ...]) -> str:
-    return shlex.join(command[3:] if command[1:3] == MODULE else command)
+    """The command as a user would type it, in one line."""
+    return shlex.join(command[3:] if command[1:3] == MODULE else command).replace("\n", "\\n")
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """One line for each job, however long, where a program reads them."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 10_000)
 
 
 def _coloured(state: str) -> str:
