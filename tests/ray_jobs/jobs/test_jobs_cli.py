@@ -152,7 +152,7 @@ def test_a_place_that_is_slow_not_to_answer_is_asked_once(capsys, monkeypatch):
     dark = [sent("--on", "shelf", "--dark") for _ in range(3)]
     lit = sent("--on", "shelf")
     shelf.ASKED.clear()
-    assert dict((e.id, s) for e, s in jobs_cli.rows()) == dict.fromkeys(dark, "no answer") | {lit: "pending"}
+    assert {e.id: s for e, s in jobs_cli.rows()} == dict.fromkeys(dark, "no answer") | {lit: "pending"}
     assert len(shelf.ASKED) == 2
 
 
@@ -264,6 +264,7 @@ def test_on_ray_from_submission_to_the_list(echo, capsys, only):
 
 
 def test_nothing_heavy_is_imported():
-    program = "import sys, ray_jobs.jobs_cli, ray_jobs.submit, ray_jobs.doctor; print([m for m in ('torch', 'ray', 'lightning') if m in sys.modules])"
+    modules = "ray_jobs.jobs_cli, ray_jobs.submit, ray_jobs.doctor"
+    program = f"import sys, {modules}; print([m for m in ('torch', 'ray', 'lightning') if m in sys.modules])"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env).stdout == "[]\n"
