@@ -96,7 +96,8 @@ class History:
 class Launcher(Protocol):
     """One kind of place to run jobs. Every method but `render` may raise LauncherError.
 
-    A launcher may also have `history(id) -> History`.
+    A launcher may also have `history(id) -> History`, and `pinned() -> Mapping[str, Any]`: the fields that the surroundings
+    decided for it (an address from a variable, a current context), by which a job is found again when they have changed.
     """
 
     def check(self, job: Job) -> list[str]:

@@ -96,6 +96,7 @@ def write(entry: Entry, folder: Path | None = None) -> None:
     if entry.shared:
         with contextlib.suppress(OSError):
             Path(entry.shared).mkdir(parents=True, exist_ok=True)
+            (Path(entry.shared) / ".gitignore").write_text("*\n")
             _write(entry, Path(entry.shared))
     folder = folder or jobs_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -139,7 +139,7 @@ def submit(argv: list[str]) -> int:
 
 def resubmit(argv: list[str]) -> int:
     """send a job again; what it trained goes on in the same run folder"""
-    from ray_jobs import submit as it
+    from ray_jobs import resubmit as it
 
     return it.resubmit(argv, check)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster import places, store
+from cluster import places, profiles, store
 from cluster.job import History, Launcher, LauncherError, State
 from ray_jobs import jobs_view, preflight
 from ray_jobs.recipe import UsageError, unknown
@@ -149,8 +149,12 @@ def usage() -> Iterator[None]:
 
 
 def _also() -> list[Path]:
-    """Records of other machines, on the shared storage that this directory lies on."""
-    return [folder] if (folder := Path.cwd() / store.SHARED).is_dir() else []
+    """Records on shared storage: of this directory, and of the shared folders that profiles name."""
+    tops = {Path.cwd()}
+    with contextlib.suppress(LauncherError):  # `submit` says what is wrong with a profile
+        named = [profile["shared"].content for profile in profiles.load().values() if "shared" in profile]
+        tops |= {Path(str(top)).expanduser().absolute() for top in named}
+    return [folder for top in sorted(tops) if (folder := top / store.SHARED).is_dir()]
 
 
 def _history(launcher: Launcher, id: str) -> History | None:

@@ -48,7 +48,7 @@ def parse(
         HelpWanted: --help is among them.
     """
     words: list[str] = []
-    given: dict[str, Any] = {}  # an option of several values is given once for each
+    given: dict[str, Any] = {}  # an option of several values is given once for each, and emptied by ''
     free: dict[str, str] = {}
     tokens = list(argv)
     while tokens:
@@ -67,10 +67,10 @@ def parse(
         flag = name in known and known[name].type is bool
         if not equals:
             value = _value(name, tokens, flag)
-        several = name in known and known[name].type == tuple[str, ...]
-        (free if dotted and name.startswith(dotted) else given)[name] = (
-            [*given.get(name, ()), value] if several else value
-        )
+        if name in known and known[name].type == tuple[str, ...]:
+            given[name] = [*given.get(name, ()), value] if value else []
+        else:
+            (free if dotted and name.startswith(dotted) else given)[name] = value
     return Parsed(words, typed(what, known, given) | free)
 
 

@@ -1,4 +1,4 @@
-"""The verbs submit and resubmit: a command and a place become a job, which is checked, sent and recorded."""
+"""The verb submit: a command and a place become a job, which is checked, sent and recorded."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster import places, storage, store
-from cluster.job import HIDDEN, Job, Launcher, LauncherError, Resources, hide_words, parse_memory
+from cluster.job import Job, Launcher, LauncherError, Resources, hide_words, parse_memory
 from ray_jobs import preflight
-from ray_jobs.orders import Order, options_of, read, variables
+from ray_jobs.orders import Order, read, variables
 from ray_jobs.recipe import UsageError
 
 Check = Callable[[list[str]], object]
@@ -38,7 +38,7 @@ class Plan:
         """What cannot be becomes one more reason."""
         try:
             yield
-        except (UsageError, ValueError) as error:
+        except (UsageError, ValueError, OSError) as error:
             self.reasons.append(str(error))
 
 
@@ -63,69 +63,6 @@ def submit(argv: list[str], check: Check | None = None) -> int:
     return send(order, check)
 
 
-def resubmit(argv: list[str], check: Check | None = None) -> int:
-    """Send a job again: the same command, resources and place, but for what is given anew; a run goes on where it was.
-
-    Raises:
-        UsageError: there is no such job, it still runs, its run is finished, or it needs a secret that was not kept.
-    """
-    from ray_jobs.jobs_cli import find, state_of, usage
-
-    if argv[:1] in (["-h"], ["--help"]):
-        read("resubmit", ["--help"], "local")
-    if not argv or argv[0].startswith("-"):
-        raise UsageError("It is used as: reprise resubmit JOB [options].")
-    with usage():
-        entry = find(argv[0])
-        order = read("resubmit", argv[1:], entry.on)
-        if order.argv:
-            raise UsageError(f"'{order.argv[0]}' is no option: the command is the job's own, and cannot be changed.")
-        if not (state := state_of(entry)).ended:
-            raise UsageError(
-                f"{entry.id} is still {state.value}: wait for its end, or `reprise cancel {entry.id}` first."
-            )
-        if not Path(entry.workdir).is_dir():
-            raise UsageError(f"{entry.id} was sent from {entry.workdir}, which is not here any more: submit it anew.")
-    with contextlib.chdir(entry.workdir):
-        return send(again(entry, order), check, follows=entry.id)
-
-
-def again(entry: store.Entry, order: Order) -> Order:
-    """The order that repeats a job, with what `order` gives anew.
-
-    Raises:
-        UsageError: a secret is needed that was not kept, or the run is finished.
-    """
-    env = dict(entry.env) | {k: os.environ[k] for k, v in entry.env.items() if v == HIDDEN and k in os.environ}
-    env |= variables(order.wanted.get("env", ""))
-    options = dict(entry.options) | dict(order.options)
-    lost = [f"--env {name}" for name, value in env.items() if value == HIDDEN]
-    lost += [f"--{name}" for name, value in options.items() if HIDDEN in str(value)]
-    if lost:
-        raise UsageError(
-            f"{entry.id} was sent with secrets, which are not kept: give them again, as in "
-            f"`reprise resubmit {entry.id} {' '.join(lost)}` (a variable that is set here is passed on by its name)."
-        )
-    if any(HIDDEN in word for word in entry.command):
-        raise UsageError(
-            f"The command of {entry.id} held a secret, which is not kept: submit it anew with `reprise submit`."
-        )
-    asked: dict[str, Any] = {k: v for k, v in entry.resources.items() if k != "memory"}
-    asked |= {"memory": str(entry.resources.get("memory") or ""), "name": entry.name, "python": entry.command[0]}
-    argv = preflight.continuing(entry.command[3:], entry.submitted)
-    wanted = asked | {k: v for k, v in order.wanted.items() if k != "env"}
-    address = {"address": entry.address} if entry.address and "address" in options_of(entry.on) else {}
-    return replace(
-        order,
-        argv=tuple(argv),
-        place=entry.on,
-        profile=entry.profile,
-        options=address | options,
-        wanted=wanted,
-        env=env,
-    )
-
-
 def send(order: Order, check: Check | None, follows: str = "") -> int:
     """Submit an order, or show it where it asks for a dry run."""
     plan = prepare(order, check)
@@ -134,8 +71,9 @@ def send(order: Order, check: Check | None, follows: str = "") -> int:
     if plan.reasons or plan.launcher is None or plan.job is None:
         raise UsageError(_together(plan.reasons))
     with plan.trying():
+        known = _known(order, plan.launcher, plan.job, follows)
         id = plan.launcher.submit(plan.job)
-        _record(id, order, plan.launcher, plan.job, follows)
+        _record(store.entry_of(id, order.place, plan.job, **known))
         _tell(id, order, plan.doubts, follows)
         return 0
     raise UsageError(_together(plan.reasons))
@@ -192,12 +130,11 @@ def _python(place: places.Place, launcher: Launcher) -> str:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """A job that cannot be recorded is not sent."""
+    """A job that cannot be recorded is not sent; looking leaves nothing behind."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        there = next(p for p in (folder, *folder.parents) if p.exists())
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b"\0" * 4096)
     except OSError as error:
         raise LauncherError(
             f"The job could not be recorded: {folder} cannot be written ({error.strerror}); make room, or set "
@@ -222,45 +159,48 @@ def _show(plan: Plan) -> int:
     return int(bool(plan.reasons))
 
 
-def _record(id: str, order: Order, launcher: Launcher, job: Job, follows: str) -> None:
+def _known(order: Order, launcher: Launcher, job: Job, follows: str) -> dict[str, Any]:
+    """What is recorded of a job beside what it is; gathered before it is sent, so that nothing can go wrong after."""
+    from ray_jobs.run import git_commit, versions
+
+    place = places.PLACES[order.place]
+    pinned = launcher.pinned() if hasattr(launcher, "pinned") else {}
+    runs = [
+        out if "://" in out or place.copies else str(Path(out).absolute()) for out in preflight.run_folders(order.argv)
+    ]
+    return {
+        "address": hide_words(getattr(launcher, "url", "")),
+        "profile": order.profile,
+        "options": {**order.options, **pinned},
+        "follows": follows,
+        "version": versions().get("reprise", ""),
+        "commit": git_commit(job.workdir) or "",
+        "runs": tuple(runs),
+        "shared": _shared(launcher, place, job.workdir),
+    }
+
+
+def _record(entry: store.Entry) -> None:
     """Remember what was sent.
 
     Raises:
         UsageError: this machine's record could not be written; the sentence says under which id the job runs.
     """
-    from ray_jobs.run import git_commit
-
-    known = {
-        "profile": order.profile,
-        "options": order.options,
-        "follows": follows,
-        "version": metadata.version("reprise"),
-    }
-    entry = store.entry_of(
-        id, order.place, job, address=hide_words(getattr(launcher, "url", "")), commit=git_commit(job.workdir) or "",
-        runs=tuple(_absolute(out, order.place) for out in preflight.run_folders(order.argv)),
-        shared=_shared(launcher, job.workdir), **known,
-    )  # fmt: skip
     try:
         store.write(entry)
     except OSError as error:
         why = f"{store.jobs_folder()} cannot be written ({error.strerror})"
         raise UsageError(
-            f"The job runs as {id} on {order.place} {entry.address}, but {why}: note the id, and mend that."
+            f"The job runs as {entry.id} on {entry.on} {entry.address}, but {why}: note the id, and mend that."
         ) from None
 
 
-def _shared(launcher: Launcher, workdir: Path) -> str:
+def _shared(launcher: Launcher, place: places.Place, workdir: Path) -> str:
     """Where other machines find the record too; '' where there is no such place."""
     own = getattr(launcher, "shared", "")
-    if own:
-        return str((workdir / Path(own).expanduser() / store.SHARED).absolute())
-    return str(workdir / store.SHARED) if storage.is_shared(workdir) else ""
-
-
-def _absolute(out: str, place: str) -> str:
-    """A run folder by its whole path, where it is one of this machine's."""
-    return out if "://" in out or places.PLACES[place].copies else str(Path(out).absolute())
+    if not own and not storage.is_shared(workdir) and (place.copies or not place.elsewhere):
+        return ""
+    return str((workdir / Path(own).expanduser() / store.SHARED).absolute())
 
 
 def _tell(id: str, order: Order, doubts: list[str], follows: str) -> None:

@@ -165,8 +165,19 @@ def test_nothing_to_list_is_said(capsys):
     assert "No job is like that" in capsys.readouterr().out
 
 
+def test_the_shared_folder_of_a_profile_is_looked_into(tmp_path, monkeypatch):
+    Path("clusters.yaml").write_text(f"lab: {{on: shelf, shared: {tmp_path / 'common'}}}")
+    id = sent("--on", "lab")
+    assert (tmp_path / f"common/.reprise/jobs/{id}.json").exists()
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
+    assert [e.id for e, _ in jobs_cli.rows()] == [id]
+    Path("clusters.yaml").write_text("lab: [broken")
+    assert jobs_cli.rows() == []
+
+
 def test_colleagues_on_shared_storage_see_the_job_too(tmp_path, monkeypatch, capsys):
-    id = sent("--on", "shelf", "--shared", str(tmp_path / "project"))
+    id = sent("--on", "shelf")  # whose jobs run in this very folder, on other machines
+    assert Path(".reprise/jobs/.gitignore").read_text() == "*\n"
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
     assert [e.id for e, _ in jobs_cli.rows()] == [id]
     shelf.move(id, State.failed, History(why="out of memory"))

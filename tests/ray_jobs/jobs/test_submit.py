@@ -13,7 +13,8 @@ from cluster import store
 from cluster.job import HIDDEN, Resources, State
 from ray_jobs import cli, jobs_cli
 from ray_jobs.recipe import UsageError
-from ray_jobs.submit import resubmit, submit
+from ray_jobs.resubmit import resubmit
+from ray_jobs.submit import submit
 from tests.ray_jobs.jobs import shelf
 
 RECIPE = "ddpm_mixture2d"
@@ -189,7 +190,7 @@ def test_dry_run_shows_all_and_sends_nothing(echo, capsys, state):
     assert "x y" in shown and "s3cret" not in shown and "nothing speaks against it" in shown
     assert submit(["--dry-run", "--cpus", "1e5", "--gpus", "99", "list"]) == 1
     assert capsys.readouterr().out.count("cannot run:") == 2
-    assert not list(state.rglob("*.json"))
+    assert not state.exists()
 
 
 def test_help_lists_what_the_place_has(capsys):
@@ -256,9 +257,16 @@ def test_again_is_the_same_command_resources_and_place(capsys):
 
 def test_what_is_given_anew_replaces_what_was():
     old = failed("--nodes", "2", "--slots", "4", "--env", "A=1 B=2", "list")
-    resubmit([old.id, "--nodes", "3", "--slots", "5", "--env", "A=9"])
+    resubmit([old.id, "--nodes", "3", "--slots", "5", "--env", "A=9", "--labels", "x", "--labels="])
     new = store.entries()[0][0]
-    assert new.wanted.nodes == 3 and new.options["slots"] == 5 and new.env == {"A": "9", "B": "2"}
+    assert new.wanted.nodes == 3 and new.env == {"A": "9", "B": "2"}
+    assert new.options["slots"] == 5 and new.options["labels"] == []
+
+
+def test_what_the_surroundings_decided_is_recorded(only, monkeypatch):
+    monkeypatch.setattr(shelf.Shelf, "pinned", lambda self: {"board": "the one of today"}, raising=False)
+    submit(["--on", "shelf", "list"])
+    assert jobs_cli.launcher_of(only()).board == "the one of today"
 
 
 def test_it_runs_where_the_first_one_ran(tmp_path, monkeypatch):
