@@ -87,7 +87,7 @@ def tune(
     if resume:
         wanted = _resumed(resume, spec, trials, asked=(*(space or {}), *spec.settings, *filter(None, (metric, mode))))
     else:
-        wanted = _made(spec, space, trials, scheduler, search, metric, mode)
+        wanted = made(spec, space, trials, scheduler, search, metric, mode)
     out = Path(resume or spec.out or searches.default_out(wanted)).resolve()
     if concurrent is not None and concurrent < 1:
         raise UsageError(f"--concurrent must be at least 1, not {concurrent}.")
@@ -115,7 +115,7 @@ def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ..
     return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
 
 
-def _made(
+def made(
     spec: Spec,
     space: Mapping[str, Any] | None,
     trials: int | None,
@@ -124,6 +124,7 @@ def _made(
     metric: str | None,
     mode: str | None,
 ) -> Search:
+    """The search that these options mean, refused where it cannot be."""
     if "://" in str(spec.out):
         raise UsageError(
             f"--out {spec.out} is no path: a search needs a folder that all machines share, such as /shared/x."
