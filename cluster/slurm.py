@@ -15,11 +15,11 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import slurm_folder, slurm_place, slurm_script
-from cluster.job import Job, LauncherError, State, new_id
+from cluster.job import History, Job, LauncherError, State, new_id
 from cluster.slurm_log import Log
 from cluster.slurm_script import Script
 from cluster.supervisor import write_json
@@ -139,8 +139,13 @@ class Slurm:
 
     def exit_code(self, id: str) -> int | None:
         """The command's exit code; None while it runs or where it is unknown."""
-        last = slurm_folder.last(self._folder(id))
-        return int(last[4]) if last and last[3] in ("done", "cancelled") else None
+        return slurm_folder.exit_code(self._folder(id))
+
+    def history(self, id: str) -> History:
+        """When the job ran and how often, how it ended, or what Slurm says of it while it has not."""
+        folder = self._folder(id)
+        known = slurm_folder.history(folder)
+        return known if known.ended else replace(known, why=slurm_place.reason(slurm_folder.numbers(folder)))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output; the lines of an array's tasks begin with their numbers."""
@@ -197,7 +202,7 @@ class Slurm:
     def _write(self, folder: Path, job: Job) -> None:
         folder.mkdir(parents=True, mode=0o700)
         if not self.shared:
-            (folder.parent.parent / ".gitignore").write_text("*\n")
+            (folder.parent / ".gitignore").write_text("*\n")
             pointer = slurm_folder.pointer(folder.name)
             pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             pointer.write_text(str(folder))

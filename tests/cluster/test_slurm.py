@@ -87,6 +87,7 @@ def test_the_state_is_pending_before_it_starts_and_the_exit_code_is_kept(shared)
     first = low.submit(python(shared, "import time; time.sleep(1.5); raise SystemExit(7)"))
     second = place(shared, after=(first,)).submit(python(shared, "print('never')"))
     assert low.state(second) is State.pending
+    assert low.history(second).why == "Dependency"
     assert low.exit_code(first) is None
     until(lambda: low.state(first).ended)
     assert low.state(first) is State.failed
@@ -124,6 +125,7 @@ def test_a_job_saves_before_its_time_limit_and_goes_on(shared):
     until(lambda: "saved 1" in printed(short, id))
     hurry(number(shared, id))
     assert "attempt 2 from 1\nfinished" in "".join(short.logs(id, True))
+    assert short.history(id).attempts == 2
     assert short.state(id) is State.succeeded
 
 
@@ -199,7 +201,7 @@ def test_without_a_shared_folder_it_lies_beside_the_work(shared, monkeypatch):
     id = Slurm().submit(job)
     assert "here" in "".join(Slurm().logs(id, True))
     assert (job.workdir / ".reprise/slurm" / id / "script").exists()
-    assert (job.workdir / ".reprise/.gitignore").read_text() == "*\n"
+    assert (job.workdir / ".reprise/slurm/.gitignore").read_text() == "*\n"
 
 
 def test_setup_runs_first_and_gpus_are_given(shared):
