@@ -189,9 +189,8 @@ class Slurm:
         """The options of each call of sbatch; the second one's dependency names the first, which is no number yet."""
         if not self.array:
             return [self._dependency()]
-        output = str(self._root(job) / id / "task-%a.txt")
-        output = output.removesuffix("%a.txt").replace("%", "%%") + "%a.txt"
-        tasks = [f"--array=0-{self.array - 1}", f"--output={output}", *self._dependency()]
+        folder = str(self._root(job) / id).replace("%", "%%")
+        tasks = [f"--array=0-{self.array - 1}", f"--output={folder}/task-%a.txt", *self._dependency()]
         return [tasks, ["--dependency=afterany:ARRAY"]]
 
     def _dependency(self) -> list[str]:
@@ -237,8 +236,6 @@ class Slurm:
         reasons = []
         if self.time and slurm_place.seconds(self.time) <= self.grace:
             reasons.append(f"--time {self.time} leaves nothing before the {self.grace:g} s of --grace: make it longer.")
-        if job.resources.nodes < 1:
-            reasons.append(f"A job has at least 1 node, not {job.resources.nodes}.")
         if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
             reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")
         if job.resources.gpus % 1:

@@ -10,8 +10,10 @@ from ray_jobs import attempt, reproduce, seeds
 from ray_jobs.recipe import UsageError
 from ray_jobs.run import Run, Spec, Where, place
 from ray_jobs.train import Stopped, launch
+from ray_jobs.tune import tune
 from tests.ray_jobs.command import equal, lines, newest
 from tests.ray_jobs.lab import ROOT, Lab, write_recipe
+from tests.ray_jobs.test_tune import SPACE, formula
 
 POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
 
@@ -101,3 +103,56 @@ def test_tasks_run_their_seeds_and_the_last_job_gathers_them(tmp_path, monkeypat
     assert sorted(lab.started()) == [0, 1, 1, 2]
     (result,) = (tmp_path / "r").glob("*.json")
     assert json.loads(result.read_text())["seeds"] == [0, 1, 2]
+
+
+def test_tasks_share_a_search_without_ray_and_the_last_job_concludes_it(tmp_path, monkeypatch, capsys):
+    def once(folder: Spec, *more) -> None:
+        trained.append(str(folder.out)[-4:])
+        formula(folder, *more)
+
+    trained: list[str] = []
+    given = {"trials": 5, "scheduler": "none", "metric": "score", "mode": "max", "train": once, "quiet": True}
+    order = Spec("ddpm_digits", out=str(tmp_path / "search"))
+    monkeypatch.setitem(sys.modules, "ray", None)  # whoever imports it fails
+    monkeypatch.setenv("REPRISE_TASKS", "2")
+    for task in "10":
+        monkeypatch.setenv("REPRISE_TASK", task)
+        assert tune(order, SPACE, **given) == 0
+    assert trained == ["0001", "0003", "0000", "0002", "0004"]
+    assert "Trial 0004: finished" in capsys.readouterr().out
+    monkeypatch.delenv("REPRISE_TASK")
+    monkeypatch.delenv("REPRISE_TASKS")
+    assert tune(order, SPACE, **given) == 0
+    assert len(trained) == 5
+    assert (tmp_path / "search/best.yaml").exists()
+
+
+def test_a_task_that_is_stopped_goes_on_with_its_trial(tmp_path, monkeypatch):
+    def once(spec: Spec, report, told_to_stop) -> None:
+        def stopping(event: dict) -> None:
+            report(event)
+            if event["step"] == 20:
+                os.kill(os.getpid(), 15)
+
+        formula(spec, stopping, told_to_stop, pause=0.01)
+
+    monkeypatch.setenv("REPRISE_TASK", "0")
+    monkeypatch.setenv("REPRISE_TASKS", "2")
+    given = {"trials": 3, "scheduler": "none", "metric": "score", "mode": "max", "quiet": True}
+    order = Spec("ddpm_digits", out=str(tmp_path / "search"))
+    assert tune(order, SPACE, **given, train=once) == 130
+    first = Run(tmp_path / "search/trials/0000")
+    assert 20 <= len(list(first.metrics())) < 50
+    assert not (tmp_path / "search/trials/0002").exists()
+    assert tune(order, SPACE, **given, train=formula) == 0
+    assert [m["step"] for m in first.metrics()] == list(range(1, 51))
+    assert (tmp_path / "search/trials/0002/result.json").exists()
+
+
+@pytest.mark.parametrize("more", [{"scheduler": "asha"}, {"scheduler": "none", "search": "optuna"}])
+def test_a_search_whose_trials_depend_on_each_other_is_not_shared(tmp_path, monkeypatch, more):
+    monkeypatch.setenv("REPRISE_TASK", "0")
+    monkeypatch.setenv("REPRISE_TASKS", "2")
+    with pytest.raises(UsageError, match="--scheduler none"):
+        tune(Spec("ddpm_digits", out=str(tmp_path / "search")), SPACE, metric="score", mode="max", **more)
+    assert not (tmp_path / "search").exists()
