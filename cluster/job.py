@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 import secrets
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 HIDDEN = "***"
+JOB_VARIABLE = "REPRISE_JOB"
+"""Tells a job its own id, unless its environment tells it another: that of the job that it goes on with."""
 _SECRET = re.compile(
     r"(token|secret|password|passwd|passphrase|credentials?|(api|private|access)[_-]?key)(?![a-z])", re.IGNORECASE
 )
@@ -79,9 +82,25 @@ class Job:
             raise ValueError(f"The job {self.name} has a NUL character in its command or environment: remove it.")
 
 
+@dataclass(frozen=True)
+class History:
+    """What a place knows of a job beside its state; times are seconds since 1970, and 0 where it does not know."""
+
+    attempts: int = 1
+    """How often it was started."""
+    started: float = 0.0
+    ended: float = 0.0
+    why: str = ""
+    """Why it stands as it does, in a few words: how it ended, or what it waits for."""
+
+
 @runtime_checkable
 class Launcher(Protocol):
-    """One kind of place to run jobs. Every method but `render` may raise LauncherError."""
+    """One kind of place to run jobs. Every method but `render` may raise LauncherError.
+
+    A launcher may also have `history(id) -> History`, and `pinned() -> Mapping[str, Any]`: the fields that the surroundings
+    decided for it (an address from a variable, a current context), by which a job is found again when they have changed.
+    """
 
     def check(self, job: Job) -> list[str]:
         """Every reason why the job cannot run here, one sentence each, found before anything is submitted."""
@@ -105,6 +124,16 @@ class Launcher(Protocol):
 def new_id(name: str) -> str:
     """A new id that starts with the job's name, lower-case, as file systems, Slurm and Kubernetes accept it."""
     return f"{name}-{secrets.token_hex(4)}"
+
+
+def exit_words(code: int | None) -> str:
+    """An exit code in words; negative ones, and those above 128, stand for a signal."""
+    if code is None:
+        return ""
+    number = -code if code < 0 else code - 128
+    if number > 0 and number in {s.value for s in signal.Signals}:
+        return f"ended by {signal.Signals(number).name} (exit code {code})"
+    return f"exit code {code}"
 
 
 def parse_memory(text: str) -> int:
@@ -141,3 +170,18 @@ def hide_command(command: Sequence[str]) -> tuple[str, ...]:
         else:
             shown.append(word)
     return tuple(shown)
+
+
+def hide_words(value: Any) -> Any:
+    """A text, or each of several, with what follows a secret name (NAME=VALUE) or a user's name in an address hidden.
+
+    A value that only names a variable ($TOKEN) stays; what is no text is returned as it is.
+    """
+    if isinstance(value, list | tuple):
+        return [hide_words(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    named = re.sub(
+        r"([\w.-]+)=([^\s$]\S*)", lambda m: f"{m[1]}={HIDDEN}" if is_secret(m[1]) else m[0], value, flags=re.ASCII
+    )
+    return re.sub(r"(://[^/\s:@]*:)[^@/\s]+@", rf"\1{HIDDEN}@", named)

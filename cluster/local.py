@@ -22,7 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import supervisor
-from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import (
+    JOB_VARIABLE,
+    History,
+    Job,
+    LauncherError,
+    Resources,
+    State,
+    exit_words,
+    hide_command,
+    hide_env,
+    new_id,
+)
 from cluster.store import state_folder
 
 STARTUP = 30.0
@@ -90,6 +101,13 @@ class Local:
         """The command's exit code, negative for the signal that ended it; None while it runs or where unknown."""
         return (_read(self._folder(id) / "exit.json") or {}).get("code")
 
+    def history(self, id: str) -> History:
+        """When the command ran, and how it ended."""
+        folder = self._folder(id)
+        begun, done = folder / "process.json", _read(folder / "exit.json") or {}
+        started = begun.stat().st_mtime if begun.exists() else 0.0
+        return History(started=started, ended=done.get("ended", 0.0), why=exit_words(done.get("code")))
+
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output (stdout and stderr as they came)."""
         path = self._folder(id) / "log.txt"
@@ -136,7 +154,7 @@ class Local:
 
 def _start(folder: Path, job: Job) -> subprocess.Popen:
     line = [sys.executable, "-I", "-S", supervisor.__file__, str(folder), *job.command]
-    env = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(job.env)
+    env = os.environ | {"PYTHONUNBUFFERED": "1", JOB_VARIABLE: folder.name} | dict(job.env)
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             line,

@@ -17,6 +17,7 @@ ALWAYS = (
     ".hg/",
     ".svn/",
     "/runs/",
+    "/.reprise/",
     "*.ckpt",
     "__pycache__/",
     ".*_cache/",

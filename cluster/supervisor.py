@@ -40,13 +40,22 @@ def alive(who: Identity) -> bool:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes the file so that a reader sees all of it or none, and a crash of the machine leaves the old one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with aside.open("w") as file:
-        file.write(json.dumps(content))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    """Writes the file so that a reader sees all of it or none, and a crash of the machine leaves the old one.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file is as it was, and nothing lies beside it.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")  # a pid repeats on other machines
+    try:
+        with aside.open("w") as file:
+            file.write(json.dumps(content))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def read_json(path: Path) -> dict | None:

@@ -58,9 +58,9 @@ def train(argv: list[str]) -> int:
     from ray_jobs.progress import display
     from ray_jobs.train import launch
 
-    order = _order("train", argv)
-    with display(order.spec.recipe, quiet=order.quiet) as report:
-        run = launch(order.spec, report=report, command=["reprise", "train", *argv])
+    asked = order("train", argv)
+    with display(asked.spec.recipe, quiet=asked.quiet) as report:
+        run = launch(asked.spec, report=report, command=["reprise", "train", *argv])
     spec.conclude(run)
     return 0
 
@@ -109,9 +109,9 @@ def tune(argv: list[str]) -> int:
     if argv[:1] == ["--resume"]:
         said = _read("tune", argv, {k: known[k] for k in ("resume", "concurrent", "quiet")}, it.tune, most=0)
         return it.tune(Spec(""), **said.options)
-    order = _order("tune", argv)
-    space = {k.removeprefix("space."): v for k, v in order.rest.items() if k.startswith("space.")}
-    return it.tune(order.spec, space, **{k: v for k, v in order.rest.items() if not k.startswith("space.")})
+    asked = order("tune", argv)
+    space = {k.removeprefix("space."): v for k, v in asked.rest.items() if k.startswith("space.")}
+    return it.tune(asked.spec, space, **{k: v for k, v in asked.rest.items() if not k.startswith("space.")})
 
 
 def reproduce(argv: list[str]) -> int:
@@ -135,13 +135,17 @@ def report(argv: list[str]) -> int:
 
 
 def submit(argv: list[str]) -> int:
-    """send any of these commands to this machine's background, a Ray cluster ..."""
-    from ray_jobs import jobs_cli, options
+    """send any of these commands to this machine's background, Ray, Slurm, Kubernetes ..."""
+    from ray_jobs import submit as it
 
-    said = _read("submit", argv, options.of(jobs_cli.submit), jobs_cli.submit, words="VERB ...", most=999, rest=True)
-    own = {"cpus": 0.0} if said.options.get("on") == "ray" and said.words[:1] in (["reproduce"], ["tune"]) else {}
-    # these hold no core while they wait for seeds or trials that need one: two such jobs could wait for each other for ever
-    return jobs_cli.submit(said.words, check=check, **own | said.options) or 0
+    return it.submit(argv, check)
+
+
+def resubmit(argv: list[str]) -> int:
+    """send a job again; what it trained goes on in the same run folder"""
+    from ray_jobs import resubmit as it
+
+    return it.resubmit(argv, check)
 
 
 def _job_verb(name: str, word: str = "JOB") -> Handler:
@@ -149,9 +153,8 @@ def _job_verb(name: str, word: str = "JOB") -> Handler:
         from ray_jobs import jobs_cli, options
 
         function = getattr(jobs_cli, name)
-        said = _read(
-            name, argv, options.of(function), function, words=word, least=1 if word else 0, most=1 if word else 0
-        )
+        count = 1 if word else 0
+        said = _read(name, argv, options.of(function), function, words=word, least=count, most=count)
         return function(*said.words, **said.options) or 0
 
     return verb
@@ -190,6 +193,7 @@ VERBS: dict[str, tuple[Handler, str]] = {
     "status": (_job_verb("status"), "how a submitted job is doing"),
     "logs": (_job_verb("logs"), "what a job printed; -f follows it to its end"),
     "cancel": (_job_verb("cancel"), "end a job; what it trained is saved"),
+    "resubmit": (resubmit, resubmit.__doc__ or ""),
     "jobs": (_job_verb("jobs", ""), "every job that was submitted from here"),
     "cluster": (cluster, cluster.__doc__ or ""),
     "doctor": (doctor, doctor.__doc__ or ""),
@@ -226,7 +230,7 @@ def _own(verb: str) -> dict[str, Any]:
     return {k: s for k, s in options.of(it.tune).items() if k != "train"}
 
 
-def _order(verb: str, argv: list[str]) -> Any:
+def order(verb: str, argv: list[str]) -> Any:
     """What `train` and `tune` share: a recipe, its settings, a seed and a place."""
     from ray_jobs import options, spec
     from ray_jobs.recipe import UsageError, names
@@ -264,8 +268,8 @@ def check(argv: list[str]) -> None:
     if verb in ("train", "tune") and "--resume" not in others:
         from ray_jobs.settings import check as check_settings
 
-        order = _order(verb, others)
-        check_settings(order.spec.recipe, order.spec.settings, order.spec.where)
+        asked = order(verb, others)
+        check_settings(asked.spec.recipe, asked.spec.settings, asked.spec.where)
     if verb == "show":
         module(others[0] if others else "")
     if verb == "reproduce":

@@ -198,6 +198,18 @@ def job_list() -> Iterator[Row]:
         yield Row("job list", "ok", f"{len(known)} jobs in {folder}")
 
 
+def profiles() -> Iterator[Row]:
+    """The names that `reprise submit --on` knows here, beside the places themselves."""
+    from cluster import profiles as known
+
+    try:
+        found = known.load()
+    except ValueError as error:
+        yield Row("profiles", "fail", str(error), "Mend that file, or move it away.")
+    else:
+        yield Row("profiles", "ok", ", ".join(found) or "none")
+
+
 def gpu_work() -> Iterator[Row]:
     """One product of matrices on each GPU, against the CPU."""
     import torch
@@ -232,7 +244,7 @@ def ray_starts() -> Iterator[Row]:
 
 
 CHECKS: tuple[Callable[[], Iterator[Row]], ...] = (
-    python, packages, threads, gpus, box2d, data, disk, memory, git, cluster, job_list,
+    python, packages, threads, gpus, box2d, data, disk, memory, git, cluster, job_list, profiles,
 )  # fmt: skip
 DEEP: tuple[Callable[[], Iterator[Row]], ...] = (gpu_work, ray_starts)
 

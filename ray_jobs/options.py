@@ -48,7 +48,7 @@ def parse(
         HelpWanted: --help is among them.
     """
     words: list[str] = []
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {}  # an option of several values is given once for each, and emptied by ''
     free: dict[str, str] = {}
     tokens = list(argv)
     while tokens:
@@ -67,7 +67,10 @@ def parse(
         flag = name in known and known[name].type is bool
         if not equals:
             value = _value(name, tokens, flag)
-        (free if dotted and name.startswith(dotted) else given)[name] = value
+        if name in known and known[name].type == tuple[str, ...]:
+            given[name] = [*given.get(name, ()), value] if value else []
+        else:
+            (free if dotted and name.startswith(dotted) else given)[name] = value
     return Parsed(words, typed(what, known, given) | free)
 
 
@@ -91,7 +94,7 @@ def usage(command: str, summary: str, groups: Mapping[str, Mapping[str, Setting]
             title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False
         )
         for s in options.values():
-            default = "" if s.default is None or s.default is inspect.Parameter.empty else f"[{s.default}]"
+            default = "" if s.default in (None, "", (), inspect.Parameter.empty) else f"[{s.default}]"
             table.add_row(
                 f"  --{s.name}", f"[cyan]{s.typename}[/]", s.help + (f" [dim]\\{default}[/]" if default else "")
             )

@@ -154,8 +154,8 @@ def load(out: Path) -> Search | None:
         raise UsageError(f"{out / FILE} is damaged ({error}): choose another --out.") from None
 
 
-def enter(out: Path, search: Search) -> Search:
-    """Claims a folder for this search, new or to be gone on with; the number of trials may have grown since.
+def refuse_others(out: Path, search: Search) -> Search | None:
+    """The search that a folder holds of this one already, or None where it is free.
 
     Raises:
         UsageError: it holds something else.
@@ -172,6 +172,16 @@ def enter(out: Path, search: Search) -> Search:
                     f"{out} holds another search: its {field} is {theirs[field]!r}, not {ours[field]!r}; "
                     f"choose another --out, or go on with it by 'reprise tune --resume {out}'."
                 )
+    return before
+
+
+def enter(out: Path, search: Search) -> Search:
+    """Claims a folder for this search, new or to be gone on with; the number of trials may have grown since.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    if before := refuse_others(out, search):
         search = replace(search, trials=max(search.trials, before.trials))
     try:
         write_json(out / FILE, asdict(search))

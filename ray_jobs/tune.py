@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import leaderboard, population, trial, trials
+from ray_jobs import attempt, leaderboard, population, trial, trials, tune_share
 from ray_jobs import search as searches
 from ray_jobs.interrupts import handlers_kept, stopping
 from ray_jobs.leaderboard import Leaderboard
@@ -87,13 +87,18 @@ def tune(
     if resume:
         wanted = _resumed(resume, spec, trials, asked=(*(space or {}), *spec.settings, *filter(None, (metric, mode))))
     else:
-        wanted = _made(spec, space, trials, scheduler, search, metric, mode)
+        wanted = made(spec, space, trials, scheduler, search, metric, mode)
     out = Path(resume or spec.out or searches.default_out(wanted)).resolve()
     if concurrent is not None and concurrent < 1:
         raise UsageError(f"--concurrent must be at least 1, not {concurrent}.")
     if wanted.scheduler == "pbt" and train is trial.train:
         population.refuse(wanted)
+    part = attempt.share()
+    if part is not None:
+        tune_share.refuse(wanted)
     wanted = searches.enter(out, wanted)
+    if part is not None:
+        return tune_share.run(Task(wanted, str(out), train), part, _starts(wanted, out))
     lock = Run(out).lock()
     try:
         return _run(Task(wanted, str(out), train), out, concurrent, quiet)
@@ -115,7 +120,7 @@ def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ..
     return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
 
 
-def _made(
+def made(
     spec: Spec,
     space: Mapping[str, Any] | None,
     trials: int | None,
@@ -124,6 +129,7 @@ def _made(
     metric: str | None,
     mode: str | None,
 ) -> Search:
+    """The search that these options mean, refused where it cannot be."""
     if "://" in str(spec.out):
         raise UsageError(
             f"--out {spec.out} is no path: a search needs a folder that all machines share, such as /shared/x."

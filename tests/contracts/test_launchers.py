@@ -16,7 +16,7 @@ import pytest
 import cluster
 from cluster.job import Job, Launcher, LauncherError, Resources, State
 from cluster.kuberay import version
-from tests.cluster import heads, kube_server
+from tests.cluster import heads, kube_server, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
 DEADLINE = 90
@@ -44,6 +44,10 @@ def place(kind: type, folder: Path) -> Launcher:
         return kind(heads.open_head(), grace=2)
     if name == "kubernetes":  # a stand-in that runs what KubeRay's submitter would hand to Ray
         return kind(image=f"registry/reprise:{version('reprise')}", kubeconfig=kube_server.start(folder), grace=1.5)
+    if name == "slurm":
+        slurms.open_slurm()
+        (folder / "shared").mkdir()
+        return kind(shared=str(folder / "shared"), grace=2)
     pytest.fail(f"cluster/{name}.py has a launcher, and this suite no place to run it on: add one here.")
 
 
@@ -76,7 +80,7 @@ def wait_for(launcher: Launcher, id: str, text: str) -> None:
 
 
 def test_the_launchers_are_found():
-    assert {"Local", "Ray", "Kubernetes"} <= {kind.__name__ for kind in found()}
+    assert {"Local", "Ray", "Slurm", "Kubernetes"} <= {kind.__name__ for kind in found()}
 
 
 def test_satisfies_the_protocol(launcher):
@@ -136,6 +140,25 @@ def test_following_shows_what_comes_later_once_and_ends_with_the_job(launcher, t
 
 def test_a_failing_command_fails(launcher, tmp_path):
     assert end(launcher, launcher.submit(job(tmp_path, "raise SystemExit(3)"))) is State.failed
+
+
+def test_a_job_knows_its_id_and_may_be_told_another(launcher, tmp_path):
+    program = "import os; print('I AM ' + os.environ['REPRISE_JOB'] + ' INDEED')"
+    first = launcher.submit(job(tmp_path, program))
+    assert f"I AM {first} INDEED" in "".join(launcher.logs(first, True))
+    second = launcher.submit(job(tmp_path, program, env={"REPRISE_JOB": first}))
+    assert f"I AM {first} INDEED" in "".join(launcher.logs(second, True))
+
+
+def test_it_tells_how_a_job_went(launcher, tmp_path):
+    if not hasattr(launcher, "history"):
+        pytest.skip("this launcher tells no history")
+    id = launcher.submit(job(tmp_path, "raise SystemExit(3)"))
+    assert end(launcher, id) is State.failed
+    told = launcher.history(id)
+    assert told.attempts == 1
+    assert told.ended >= told.started >= 0
+    assert "3" in told.why or not told.why
 
 
 def test_cancelling_leaves_time_to_save(launcher, tmp_path):

@@ -1,0 +1,166 @@
+"""Profiles: names for a place with its options, so that a user types `--on lab`.
+
+    lab:
+      on: slurm
+      partition: gpu
+      nodes: 2
+      setup: [module load cuda, source venv/bin/activate]
+      env: {HF_HOME: /shared/hf, WANDB_API_KEY: }      # no value: passed on from whoever submits
+
+The user's own file comes first, then the project's, whose keys win. All scalars are kept as they are written: YAML
+would make 43200 of the time limit 12:00:00. What type a key has is for whoever knows the place to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.job import LauncherError, is_secret
+
+FILES = ("clusters.yaml", ".reprise/clusters.yaml")
+"""In the project: the nearest folder upwards that has one, not beyond a checkout."""
+BY_REFERENCE = ("secrets",)
+"""Keys whose values say where a secret lies."""
+
+Content = str | tuple[str, ...] | dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a key of a profile holds, and which file and line say so."""
+
+    content: Content
+    where: str
+
+
+Profile = dict[str, Value]
+
+
+def load(folder: Path | None = None) -> dict[str, Profile]:
+    """Every profile that holds in this folder (the current one), by name, merged key by key.
+
+    Raises:
+        LauncherError: a file cannot be read, or is no mapping of profiles; file and line are named.
+    """
+    found: dict[str, Profile] = {}
+    for path in files(folder or Path.cwd()):
+        for name, profile in read(path).items():
+            found[name] = merged(found.get(name, {}), profile)
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    """The files that hold profiles for a folder, those that win last."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    own = (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "reprise/clusters.yaml"
+    return [*([own] if own.is_file() else []), *_of_project(folder.absolute())]
+
+
+def merged(under: Profile, over: Profile) -> Profile:
+    """The keys of both; those of `over` win, of the variables in `env` too."""
+    both = under | over
+    if "env" in under and "env" in over:
+        one, two = under["env"].content, over["env"].content
+        if isinstance(one, dict) and isinstance(two, dict):
+            both["env"] = Value(one | two, over["env"].where)
+    return both
+
+
+def read(path: Path) -> dict[str, Profile]:
+    """The profiles of one file.
+
+    Raises:
+        LauncherError: see `load`; also for a secret that is written out, or a key that is written twice.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeError) as error:
+        raise LauncherError(f"The profiles in {path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        raise LauncherError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if node is None:
+        return {}
+    return {name: _profile(name, value, path) for name, (_, value) in _pairs(node, str(path)).items()}
+
+
+def _of_project(folder: Path) -> list[Path]:
+    for level in (folder, *folder.parents):
+        if there := [level / name for name in FILES if (level / name).is_file()]:
+            return there
+        if (level / ".git").exists():
+            break
+    return []
+
+
+def _profile(name: str, node: yaml.Node, path: Path) -> Profile:
+    what = f"The profile '{name}' in {path}, line {_line(node)},"
+    return {
+        key.replace("-", "_"): _value(key.replace("-", "_"), at, value, path)
+        for key, (at, value) in _pairs(node, what).items()
+    }
+
+
+def _value(key: str, at: yaml.Node, node: yaml.Node, path: Path) -> Value:
+    where = f"{path}, line {_line(at)}"
+    content = _content(node, f"{key} in {where}")
+    if isinstance(content, dict) != (key == "env"):
+        raise LauncherError(f"{where}: {key} takes {_shape(key)}.")
+    for name in _written_out(key, content):
+        raise LauncherError(
+            f"{where}: {name} looks like a secret, and profiles hold none by value: write `env: {{{name}: }}`, "
+            "without a value, to pass on the one that is set where you submit, or name a file or a secret of the cluster."
+        )
+    return Value(content, where)
+
+
+def _shape(key: str) -> str:
+    return "names and values, as in `env: {HF_HOME: /shared/hf}`" if key == "env" else "one value or a list, no names"
+
+
+def _written_out(key: str, content: Content) -> list[str]:
+    """Names of secrets whose value is there."""
+    if isinstance(content, dict):
+        return [name for name, value in content.items() if is_secret(name) and value]
+    if key in BY_REFERENCE:
+        return []
+    texts = [content] if isinstance(content, str) else content
+    inside = [name for text in texts for name in re.findall(r"([\w-]+)=[^\s$]", text) if is_secret(name)]
+    return [*([key] if is_secret(key) and any(texts) else []), *inside]
+
+
+def _content(node: yaml.Node, what: str) -> Content:
+    if isinstance(node, yaml.MappingNode):
+        return {name: _scalar(value, what) for name, (_, value) in _pairs(node, what).items()}
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_scalar(item, what) or "" for item in node.value)
+    return _scalar(node, what) or ""
+
+
+def _scalar(node: yaml.Node, what: str) -> str | None:
+    """The text as it is written; None where there is none."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise LauncherError(f"{what}, line {_line(node)}: a value is one word or text here, no list or mapping.")
+    return None if node.style is None and node.value in ("", "~", "null") else node.value
+
+
+def _pairs(node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """Names of a mapping with the nodes of name and value."""
+    if not isinstance(node, yaml.MappingNode):
+        raise LauncherError(f"{what} must hold 'name: value' lines, as in `lab: {{on: slurm, partition: gpu}}`.")
+    found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in node.value:
+        name = _scalar(key, what) or ""
+        if name in found:
+            raise LauncherError(f"{what}, line {_line(key)}: '{name}' is there twice: keep one.")
+        found[name] = (key, value)
+    return found
+
+
+def _line(node: Any) -> int:
+    return node.start_mark.line + 1

@@ -1,0 +1,180 @@
+"""What a command's files say before it is sent: which folders it writes, what they hold already, and who can see them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cluster import storage
+from cluster.places import PLACES, Place
+from ray_jobs import preflight, search, tune
+from ray_jobs.cli import order
+from ray_jobs.recipe import UsageError
+from ray_jobs.run import write_json
+
+HERE, AWAY, COPY = PLACES["local"], Place("x:X"), Place("x:X", copies=True)
+RECIPE = "ddpm_mixture2d"
+RECORD = {"recipe": RECIPE, "settings": {}, "seed": 0, "where": {}, "started": "2026-01-01T00:00:00+00:00"}
+
+
+def run_at(folder: str, **more: object) -> None:
+    write_json(Path(folder) / "run.json", RECORD | more)
+
+
+@pytest.mark.parametrize(
+    ("line", "folders"),
+    [
+        (f"train {RECIPE}", []),
+        (f"train {RECIPE} --out runs/x --lr 1e-3", ["runs/x"]),
+        (f"train {RECIPE} -o s3://bucket/x", ["s3://bucket/x"]),
+        ("resume runs/x", ["runs/x"]),
+        ("tune ppo_cartpole --out s", ["s"]),
+        ("tune --resume runs/s --trials 9", ["runs/s"]),
+        ("reproduce ppo_cartpole dqn_cartpole --out r/", ["r/ppo_cartpole", "r/dqn_cartpole"]),
+        ("reproduce ppo_cartpole", ["runs/reproduce/ppo_cartpole"]),
+        ("demo --out=d", ["d"]),
+        ("demo", []),
+        ("list", []),
+        ("report --out page.html", []),
+    ],
+)
+def test_the_folders_of_a_command(line, folders):
+    assert preflight.run_folders(line.split()) == folders
+
+
+def test_a_search_without_out_has_the_folder_that_tune_would_take():
+    words = ["ppo_cartpole", "--trials", "3", "--space.lr", "loguniform(1e-4,1e-2)"]
+    [folder] = preflight.run_folders(["tune", *words])
+    spec = order("tune", words).spec
+    made = tune.made(spec, {"lr": "loguniform(1e-4,1e-2)"}, 3, "asha", "random", None, None)
+    assert folder == str(search.default_out(made))
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (f"train {RECIPE} --out taken", "taken already holds a run: submit `resume taken`"),
+        ("resume nowhere", "nowhere is not a run folder"),
+        ("resume done", "done is finished"),
+        ("tune ppo_cartpole --out taken", "taken holds a run, not a search"),
+        ("tune ppo_cartpole --out other", "other holds another search: its seed"),
+        ("tune --resume taken", "taken holds no search to resume"),
+        ("tune ppo_cartpole --space.lr nonsense(", "nonsense"),
+        (f"reproduce {RECIPE} --out r", r"seed-0 holds a run of other settings \(lr\)"),
+        (f"train {RECIPE} --out file/x", "file/x cannot be written"),
+        ("train maf_power", "maf_power reads data that must be fetched first: give --folder"),
+        ("train maf_power --folder ./none", "There is no ./none, which --folder of maf_power names"),
+        ("train ddpm_cifar10 --data_dir /no/such", "There is no /no/such, which --data_dir"),
+    ],
+)
+def test_what_speaks_against_a_command(line, sentence):
+    run_at("taken")
+    run_at("done")
+    write_json(Path("done/result.json"), {"metrics": {}})
+    run_at(f"r/{RECIPE}/seed-0", settings={"lr": 0.5})
+    Path("file").write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "default_out", lambda _: Path("free"))
+        other = order("tune", ["ppo_cartpole", "--seed", "7"])
+        search.enter(Path("other"), tune.made(other.spec, None, None, "asha", "random", None, None))
+    try:
+        told = " ".join(preflight.against(line.split(), HERE))
+    except UsageError as error:
+        told = str(error)
+    assert re.search(sentence, told), told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"train {RECIPE} --out fresh", f"train {RECIPE}", "list", "tune ppo_cartpole --out fresh", "reproduce ppo_cartpole", "demo",
+     "train wavenet_librispeech"],
+)  # fmt: skip
+def test_nothing_speaks_against_what_can_be(line):
+    assert preflight.against(line.split(), HERE) == []
+
+
+def test_a_copy_is_not_judged_by_the_files_here():
+    run_at("taken")
+    assert preflight.against(["train", RECIPE, "--out", "taken"], COPY) == []
+    assert preflight.against(["train", "maf_power", "--folder", "/there"], COPY) == []
+
+
+def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
+    run_at(str(tmp_path / "bucket/x"))
+    for place in (HERE, AWAY, COPY):
+        [told] = preflight.against(["train", RECIPE, "--out", f"file://{tmp_path}/bucket/x"], place)
+        assert "already holds a run" in told
+
+
+# ---- storage
+
+
+@pytest.fixture
+def mounts(tmp_path, monkeypatch):
+    table = tmp_path / "mounts"
+    table.write_text(f"/dev/sda / ext4 rw 0 0\ns:/h {tmp_path}/project nfs rw 0 0\ntmpfs {tmp_path}/ram tmpfs rw 0 0\n")
+    monkeypatch.setattr(storage, "doubt", lambda path, what, ask=storage.doubt: ask(path, what, table))
+
+
+def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
+    train = ["train", RECIPE]
+    assert preflight.doubts(train, HERE, tmp_path / "ram") == []
+    assert preflight.doubts(train, AWAY, Path.cwd()) == []
+    [told] = preflight.doubts(train, AWAY, tmp_path / "ram")
+    assert told.startswith(f"The working directory {tmp_path}/ram lies on tmpfs")
+    [told] = preflight.doubts([*train, "--out", f"{tmp_path}/ram/x"], AWAY, Path.cwd())
+    assert told.startswith(f"--out {tmp_path}/ram/x lies on tmpfs")
+    assert preflight.doubts([*train, "--out", "s3://b/x"], AWAY, Path.cwd()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [("", "a copy of this folder"), ("runs/x", "a copy of this folder"), ("/tmp/x", "each machine has for itself"),
+     ("/shared/x", ""), ("s3://b/x", "")],
+)  # fmt: skip
+def test_results_of_a_copy_must_outlive_it(out, sentence):
+    told = " ".join(preflight.doubts(["train", RECIPE, *(["--out", out] if out else [])], COPY, Path.cwd()))
+    assert sentence in told and bool(sentence) == bool(told)
+    assert preflight.doubts(["list"], COPY, Path.cwd()) == []
+
+
+# ---- going on
+
+
+def test_a_training_goes_on_where_its_folder_is():
+    train = ["train", RECIPE, "--lr", "1e-3"]
+    assert preflight.continuing([*train, "--out", "x"], 0) == [*train, "--out", "x"]  # it never began
+    run_at("x")
+    assert preflight.continuing([*train, "--out", "x"], 0) == ["resume", "x"]
+    write_json(Path("x/result.json"), {"metrics": {}})
+    with pytest.raises(UsageError, match="x is finished"):
+        preflight.continuing([*train, "--out", "x"], 0)
+    run_at(f"runs/{RECIPE}-seed0-20260101-000000", command=f"reprise train {RECIPE} --lr 1e-3")
+    since = 1767225600.0  # 2026-01-01
+    assert preflight.continuing(train, since) == ["resume", f"runs/{RECIPE}-seed0-20260101-000000"]
+    assert preflight.continuing(train, since + 60) == train  # that run is an older job's
+    assert preflight.continuing([*train, "--seed", "1"], since) == [*train, "--seed", "1"]
+
+
+def test_a_run_that_names_its_job_belongs_to_it_alone():
+    train = ["train", RECIPE]
+    run_at(f"runs/{RECIPE}-seed0-1", command=f"reprise train {RECIPE}", job="a-1")
+    run_at(f"runs/{RECIPE}-seed0-2", command=f"reprise train {RECIPE}", job="a-2")
+    assert preflight.begun(train, 0, job="a-1") == f"runs/{RECIPE}-seed0-1"
+    assert preflight.begun(train, 0, job="a-3") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"command": 1}', json.dumps({"command": f"reprise train {RECIPE}", "started": "x"})]
+)
+def test_a_damaged_run_is_passed_over(text):
+    folder = Path(f"runs/{RECIPE}-seed0-1")
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(text)
+    assert preflight.begun(["train", RECIPE], 0) == ""
+
+
+@pytest.mark.parametrize("line", ["reproduce ppo_cartpole", "tune ppo_cartpole", "resume x", "demo --out d", "list"])
+def test_all_other_verbs_go_on_by_themselves(line):
+    assert preflight.continuing(line.split(), 0) == line.split()
