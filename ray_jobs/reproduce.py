@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import record, results, seeds
+from ray_jobs import attempt, record, results, seeds
+from ray_jobs.attempt import own
 from ray_jobs.interrupts import heard, interrupt
 from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
@@ -61,7 +62,8 @@ def reproduce(
         threads: CPU threads of each process.
 
     Returns:
-        0 if every claim holds, 1 if one does not, 130 if stopped.
+        0 if every claim holds, 1 if one does not, 130 if stopped. One of several tasks (REPRISE_TASK) runs its share of the seeds,
+        records nothing, and returns 1 where one failed.
 
     Raises:
         UsageError: an unknown recipe or setting, a recipe without a claim, runs of other settings in `out`.
@@ -76,6 +78,9 @@ def reproduce(
     limit = places if jobs is None else jobs
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
+    part = attempt.share()
+    if part is not None:
+        return work(own([seed for plan in plans.values() for seed in plan], part), starter, limit)
     measured = measure(plans, starter, limit, target=lambda r: record.place(r, results, out))
     return 130 if measured is None else int(not all(r.holds for r in measured))
 
@@ -224,19 +229,8 @@ def measure(
     plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
 ) -> list[Result] | None:
     """Run what has not finished, then record every recipe's result where `target` says; None if stopped by Ctrl-C."""
-    from ray_jobs.board import board
-
-    planned = [seed for plan in plans.values() for seed in plan]
-    waiting = [seed for seed in planned if seed.run.result is None]
-    if len(waiting) < len(planned):
-        earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
-        say(f"{earlier}; another --out measures afresh.")
-    try:
-        with heard(interrupt), board(waiting, {name: claim_of(name).metric for name in plans}) as tell:
-            why = seeds.execute(seeds.grouped(waiting), start, jobs, tell)
-    except KeyboardInterrupt:
-        done = sum(seed.run.result is not None for seed in planned)
-        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+    why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
+    if why is None:
         for plan in plans.values():
             say(f"  {record.retrace(plan)}")
         return None
@@ -249,6 +243,31 @@ def measure(
         measured.append(result)
     show(measured)
     return measured
+
+
+def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed, str] | None:
+    """Run the seeds that have not finished; why some failed, or None if stopped."""
+    from ray_jobs.board import board
+
+    waiting = [seed for seed in planned if seed.run.result is None]
+    if len(waiting) < len(planned):
+        earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
+        say(f"{earlier}; another --out measures afresh.")
+    try:
+        with heard(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
+            return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
+    except KeyboardInterrupt:
+        done = sum(seed.run.result is not None for seed in planned)
+        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+        return None
+
+
+def work(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> int:
+    """One task's share of the seeds; whoever gathers them records the result."""
+    why = run_all(planned, start, jobs)
+    for seed, reason in (why or {}).items():
+        say(f"{seed} failed: {reason}")
+    return 130 if why is None else int(bool(why))
 
 
 def say(line: str) -> None:

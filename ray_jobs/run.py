@@ -32,6 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ray_jobs import attempt
 from ray_jobs.recipe import UsageError
 
 KEPT = 2
@@ -129,6 +130,12 @@ def git_commit(folder: Path = Path(__file__).parent.parent) -> str | None:
         return None
 
 
+def place(spec: Spec) -> str:
+    """Where the run of `spec` lies: `spec.out`, or runs/<recipe>-seed<seed>-<time>, in a job with its id for the time."""
+    stamp = attempt.job() or datetime.now().strftime("%Y%m%d-%H%M%S")
+    return spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}"
+
+
 class Run:
     """One run folder. Open it with `Run.create` or `Run.open`; both refuse what cannot be.
 
@@ -149,13 +156,12 @@ class Run:
 
     @classmethod
     def create(cls, spec: Spec, *, kind: str, command: list[str] | None = None) -> Run:
-        """A new folder for `spec`, at `spec.out` or runs/<recipe>-seed<seed>-<time>.
+        """A new folder for `spec`, at `place(spec)`.
 
         Raises:
             UsageError: the folder already holds a run, or cannot be written.
         """
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        run = cls.at(spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}")
+        run = cls.at(place(spec))
         if run.exists():
             raise UsageError(
                 f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out."
@@ -164,6 +170,7 @@ class Run:
             run.path.mkdir(parents=True, exist_ok=True)
             run.lock()
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
+            record |= {"job": attempt.job()} if attempt.job() else {}
             record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
             write_json(run.path / "run.json", record)
         except OSError as error:

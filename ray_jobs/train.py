@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ray_jobs import attempt
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
@@ -16,7 +17,7 @@ from ray_jobs.interrupts import stopping
 from ray_jobs.on_ray import cluster_address, connect, mailbox, oversee
 from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
-from ray_jobs.run import Run, Spec, now
+from ray_jobs.run import Run, Spec, now, place
 from ray_jobs.settings import check
 
 
@@ -29,7 +30,7 @@ class Stopped(Exception):
 
 
 def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
-    """Train `spec` in a new run folder, to the end.
+    """Train `spec` in a new run folder, to the end; a later attempt of the same job goes on with the run of the first.
 
     Returns:
         the finished run; `run.result` has its metrics.
@@ -41,8 +42,20 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
     """
     settings = check(spec.recipe, spec.settings, spec.where)
     spec = replace(spec, settings=settings)
-    run = Run.create(spec, kind=kind(spec.recipe).__name__, command=command)
-    return see_through(run, spec, report)
+    run = begun(spec)
+    if run is None:
+        run = Run.create(spec, kind=kind(spec.recipe).__name__, command=command)
+        return see_through(run, spec, report)
+    return run if run.result else see_through(run.lock(), run.spec, report)
+
+
+def begun(spec: Spec) -> Run | None:
+    """The run that an earlier attempt of the job that we are in has begun; None where there is none."""
+    run = Run.at(place(spec))
+    if not attempt.job() or not run.exists():
+        return None
+    run = Run.open(str(run))
+    return run if (run.read("run.json") or {}).get("job") == attempt.job() else None
 
 
 def resume(location: str, *, report: Report = silent) -> Run:

@@ -14,7 +14,7 @@ import pytest
 
 import cluster
 from cluster.job import Job, Launcher, LauncherError, Resources, State
-from tests.cluster import heads
+from tests.cluster import heads, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
 DEADLINE = 90
@@ -40,6 +40,10 @@ def place(kind: type, folder: Path) -> Launcher:
         return kind(root=folder / "state", grace=1.5)
     if name == "ray_api":
         return kind(heads.open_head(), grace=2)
+    if name == "slurm":
+        slurms.open_slurm()
+        (folder / "shared").mkdir()
+        return kind(shared=str(folder / "shared"), grace=2)
     pytest.fail(f"cluster/{name}.py has a launcher, and this suite no place to run it on: add one here.")
 
 
@@ -71,7 +75,7 @@ def wait_for(launcher: Launcher, id: str, text: str) -> None:
 
 
 def test_the_launchers_are_found():
-    assert {"Local", "Ray"} <= {kind.__name__ for kind in found()}
+    assert {"Local", "Ray", "Slurm"} <= {kind.__name__ for kind in found()}
 
 
 def test_satisfies_the_protocol(launcher):
