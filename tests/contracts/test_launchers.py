@@ -8,13 +8,15 @@ import json
 import pkgutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import cluster
 from cluster.job import Job, Launcher, LauncherError, Resources, State
-from tests.cluster import heads, slurms
+from cluster.kuberay import version
+from tests.cluster import heads, kube_server, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
 DEADLINE = 90
@@ -44,12 +46,15 @@ def place(kind: type, folder: Path) -> Launcher:
         slurms.open_slurm()
         (folder / "shared").mkdir()
         return kind(shared=str(folder / "shared"), grace=2)
+    if name == "kubernetes":  # a stand-in that runs what KubeRay's submitter would hand to Ray
+        return kind(image=f"registry/reprise:{version('reprise')}", kubeconfig=kube_server.start(folder), grace=1.5)
     pytest.fail(f"cluster/{name}.py has a launcher, and this suite no place to run it on: add one here.")
 
 
 @pytest.fixture(params=found(), ids=lambda kind: kind.__name__)
-def launcher(request, tmp_path) -> Launcher:
-    return place(request.param, tmp_path)
+def launcher(request, tmp_path) -> Iterator[Launcher]:
+    yield place(request.param, tmp_path)
+    kube_server.stop_all()
 
 
 def job(tmp_path: Path, program: str, *arguments: str, **more) -> Job:
@@ -75,7 +80,7 @@ def wait_for(launcher: Launcher, id: str, text: str) -> None:
 
 
 def test_the_launchers_are_found():
-    assert {"Local", "Ray", "Slurm"} <= {kind.__name__ for kind in found()}
+    assert {"Local", "Ray", "Slurm", "Kubernetes"} <= {kind.__name__ for kind in found()}
 
 
 def test_satisfies_the_protocol(launcher):
