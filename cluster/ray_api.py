@@ -2,7 +2,8 @@
 
 Before anything is uploaded the cluster is asked whether it answers and whether any of its nodes is large enough, for a
 job that fits nowhere would stay pending for ever. Ray has no accounts: protect a cluster by a private network and a
-token (`RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN_PATH`, the same everywhere); both are read by Ray itself.
+token (`RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN_PATH`, the same everywhere). A cluster that `reprise cluster up` started
+on this machine is found by itself, with its token.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,9 @@ from urllib.parse import urlsplit
 
 from cluster.job import History, Job, LauncherError, Resources, State, exit_words, hide_command, hide_env, new_id
 from cluster.package import LIMIT, Package, collect, write_zip
+from cluster.ray_cluster import bracket
+from cluster.ray_http import ask, authorities, bearer, unreachable, wants_token
+from cluster.ray_record import known, running, token_for
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -41,17 +44,26 @@ STATES = {
 }
 
 
-def address_of(given: str = "") -> str:
-    """The URL of the cluster's dashboard: as given, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this machine's.
+REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w.,-]+\])?([=<>!~]=?[\w.*+!]+(,[=<>!~]=?[\w.*+!]+)*)?", re.ASCII)
+"""A package of the index and its versions; no options, paths or addresses, which pip would follow anywhere."""
 
-    An address of Ray itself (`host:6379`, `ray://host:10001`, `auto`) stands for port 8265 of the same host.
+
+def address_of(given: str = "") -> str:
+    """The URL of a cluster's dashboard.
+
+    It is the one given, else RAY_API_SERVER_ADDRESS's, else RAY_ADDRESS's, else that of the cluster that `reprise cluster
+    up` started on this machine, else port 8265 here. A name of such a cluster is an address too. An address of Ray itself
+    (`host:6379`, `ray://host:10001`) stands for port 8265 of the same host, unless it is that of a cluster started here.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is no address, or several clusters are up and none was named.
     """
     text = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or "auto"
     if text in ("auto", "local"):
-        return f"http://127.0.0.1:{DASHBOARD}"
+        return _here()
+    for cluster in known():
+        if text in (cluster.name, cluster.address):
+            return cluster.url
     try:
         parts = urlsplit(text if "://" in text else f"ray://{text}")
         host, port = parts.hostname, parts.port
@@ -60,8 +72,37 @@ def address_of(given: str = "") -> str:
     if not host or parts.scheme not in ("http", "https", "ray"):
         raise ValueError(f"{text!r} is no address of a Ray cluster: write it as http://HOST:8265.")
     if parts.scheme == "ray":
-        return f"http://{_bracket(host)}:{port if port == DASHBOARD else DASHBOARD}"
-    return f"{parts.scheme}://{_bracket(host)}:{port or DASHBOARD}{parts.path.rstrip('/')}"
+        return f"http://{bracket(host)}:{port if port == DASHBOARD else DASHBOARD}"
+    return f"{parts.scheme}://{bracket(host)}:{port or DASHBOARD}{parts.path.rstrip('/')}"
+
+
+def _here() -> str:
+    """The dashboard of this machine's cluster."""
+    up = running()
+    if len(up) > 1:
+        names = ", ".join(cluster.name for cluster in up)
+        raise ValueError(f"Several clusters are up here ({names}): name one with --address.")
+    return up[0].url if up else f"http://127.0.0.1:{DASHBOARD}"
+
+
+def token_of(url: str) -> str:
+    """The token to show to this dashboard: that of the cluster started here, else what Ray's own variables name; '' for none.
+
+    Raises:
+        LauncherError: the file that RAY_AUTH_TOKEN_PATH names cannot be read.
+    """
+    if (own := token_for(url)) or os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return own
+    if given := os.environ.get("RAY_AUTH_TOKEN"):
+        return given.strip()
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named or "~/.ray/auth_token").expanduser()
+    try:
+        return path.read_text().strip() if named or os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    except OSError as error:
+        raise LauncherError(
+            f"The cluster's token cannot be read from {path} ({error.strerror}): set RAY_AUTH_TOKEN_PATH to the file that holds it."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -73,6 +114,8 @@ class Ray:
     """Seconds from SIGTERM to SIGKILL when a job is cancelled (Ray's own default of 3 saves no checkpoint)."""
     timeout: float = 4.0
     """Seconds in which the cluster must answer."""
+    pip: tuple[str, ...] = ()
+    """Packages that the job needs besides, as `einops` or `einops==0.8.1`; the command must then be `python ...`."""
 
     @property
     def url(self) -> str:
@@ -84,7 +127,7 @@ class Ray:
 
         A cluster that does not answer, or wants another token, is one reason; no exception is raised for it.
         """
-        reasons = too_big(job)
+        reasons = too_big(job) + unsafe(self.pip)
         if job.resources.nodes != 1:
             reasons.append("A job's first process runs on one node of a Ray cluster: leave nodes at 1.")
         try:
@@ -95,8 +138,8 @@ class Ray:
     def render(self, job: Job) -> str:
         """The entrypoint, what it needs, and what of the working directory would be uploaded or left out."""
         package = collect(job.workdir)
-        request = _request(job, self.grace) | {"entrypoint": shlex.join(hide_command(job.command))}
-        request["runtime_env"] = {"env_vars": hide_env(request["runtime_env"]["env_vars"])}
+        request = _request(job, self.grace, self.pip) | {"entrypoint": shlex.join(hide_command(job.command))}
+        request["runtime_env"]["env_vars"] = hide_env(request["runtime_env"]["env_vars"])
         lines = [f"# Ray job {job.name}, to {self.url}", json.dumps(request, indent=2, ensure_ascii=False)]
         lines.append(f"working directory {package.root.absolute()}: {len(package.files)} files, {_mib(package.size)}")
         lines += [f"  left out: {path}" for path in package.excluded]
@@ -104,13 +147,15 @@ class Ray:
 
     def submit(self, job: Job) -> str:
         """Packs and uploads the working directory, unless the cluster has it, and submits the job."""
-        self._probe()
+        if reasons := unsafe(self.pip):
+            raise LauncherError(" ".join(reasons))
+        self._get("/api/version")
         id = new_id(job.name)
         with tempfile.TemporaryDirectory() as scratch:
             archive = Path(scratch) / "working_dir.zip"
             if (size := write_zip(collect(job.workdir), archive)) > LIMIT:
                 raise LauncherError(_too_big(collect(job.workdir), size))
-            request = _request(job, self.grace)
+            request = _request(job, self.grace, self.pip)
             request["runtime_env"]["working_dir"] = str(archive)
             return self._ask(lambda client: client.submit_job(submission_id=id, **request))
 
@@ -158,23 +203,17 @@ class Ray:
 
         for name in ("modules.dashboard_sdk", "modules.job.sdk"):  # they tell of every upload and closed connection
             logging.getLogger(f"ray.dashboard.{name}").setLevel(logging.WARNING)
+        self._get("/api/version")  # Ray's client itself would wait for ever
         with _only_address(self.url):
-            return JobSubmissionClient(self.url)
+            return JobSubmissionClient(self.url, headers=bearer(token_of(self.url)), verify=authorities() or True)
 
     def _ask(self, question: Callable[[JobSubmissionClient], T]) -> T:
         with _clear_errors(self.url):
             return question(self._client)
 
-    def _probe(self) -> None:
-        """One bounded request before Ray's client, which waits for ever: does anything answer at all?"""
-        try:
-            urllib.request.urlopen(f"{self.url}/api/version", timeout=self.timeout).close()
-        except urllib.error.HTTPError as error:
-            if error.code not in (401, 403):  # what token it wants is for Ray's client to say
-                raise LauncherError(_unreachable(self.url, f"what is there says {error.code}")) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise LauncherError(_unreachable(self.url, reason)) from None
+    def _get(self, path: str) -> Any:
+        """One bounded question to the dashboard."""
+        return ask(self.url, path, timeout=self.timeout, headers=bearer(token_of(self.url)))
 
     def nodes(self) -> list[dict[str, float]]:
         """The total resources of each living node.
@@ -182,13 +221,8 @@ class Ray:
         Raises:
             LauncherError: the cluster does not answer in time, or wants another token.
         """
-        self._probe()
-        self._ask(lambda client: client.get_address())  # says first, and clearly, where a token is wrong
-        from ray.util.state import list_nodes
-
-        with _clear_errors(self.url), _only_address(self.url):
-            found = list_nodes(address=self.url, filters=[("state", "=", "ALIVE")], timeout=10, limit=10_000)
-        return [dict(node.resources_total) for node in found]
+        found = self._get("/api/v0/nodes?limit=10000&detail=1")["data"]["result"]["result"]
+        return [dict(node["resources_total"]) for node in found if node["state"] == "ALIVE"]
 
     def _tail(self, id: str) -> Iterator[str]:
         """The job's output from its beginning, as long as the connection holds."""
@@ -235,6 +269,12 @@ def too_big(job: Job) -> list[str]:
     return [_too_big(package, size)] if size > LIMIT else []
 
 
+def unsafe(packages: Sequence[str]) -> list[str]:
+    """Reasons against packages that are to be installed for a job."""
+    odd = [name for name in packages if not REQUIREMENT.fullmatch(name)]
+    return [f"{name!r} names no package: write NAME, NAME[EXTRA] or NAME==VERSION." for name in odd]
+
+
 def _too_big(package: Package, size: int) -> str:
     return (
         f"The working directory {package.root} packs to {_mib(size)}, and a Ray cluster takes {_mib(LIMIT)}: list what "
@@ -242,10 +282,11 @@ def _too_big(package: Package, size: int) -> str:
     )
 
 
-def _request(job: Job, grace: float) -> dict[str, Any]:
+def _request(job: Job, grace: float, pip: Sequence[str] = ()) -> dict[str, Any]:
     """What Ray's client is told, but for the working directory. The variable reaches the process that stops the job."""
     env = {"RAY_JOB_STOP_WAIT_TIME_S": str(round(grace)), **job.env}
     request: dict[str, Any] = {"entrypoint": shlex.join(job.command), "runtime_env": {"env_vars": env}}
+    request["runtime_env"] |= {"pip": list(pip)} if pip else {}
     wanted = job.resources
     sizes = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "memory": wanted.memory}
     return request | {f"entrypoint_{key}": size for key, size in sizes.items() if size}
@@ -282,26 +323,12 @@ def _clear_errors(url: str) -> Iterator[None]:
 def _translated(error: Exception, url: str) -> LauncherError:
     text = " ".join(str(error).split())
     if "Authentication" in type(error).__name__ or "Authentication" in text or "Unauthorized" in text:
-        return LauncherError(
-            f"The Ray cluster at {url} wants a token that was not sent or is not the right one: "
-            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token."
-        )
+        return LauncherError(wants_token(url))
     if "does not exist" in text and "404" in text:
         return UnknownJob(f"The Ray cluster at {url} knows no such job: {text[:200]}")
     if isinstance(error, ConnectionError | OSError):
-        return LauncherError(_unreachable(url, text[:120]))
+        return LauncherError(unreachable(url, text[:120]))
     return LauncherError(f"The Ray cluster at {url} refused: {text[:400]}")
-
-
-def _unreachable(url: str, reason: object) -> str:
-    return (
-        f"No Ray cluster answers at {url} ({reason}): start one with `ray start --head`, or name its dashboard with "
-        "--address http://HOST:8265 or RAY_ADDRESS."
-    )
-
-
-def _bracket(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _mib(size: int) -> str:

@@ -156,6 +156,15 @@ def _job_verb(name: str, word: str = "JOB") -> Handler:
     return verb
 
 
+def cluster(argv: list[str]) -> int:
+    """start, show and end a Ray cluster of processes on this machine, or write one down for `ray up`"""
+    from ray_jobs import cluster_cli, options
+
+    name, function = cluster_cli.verb(argv)
+    said = _read(f"cluster {name}", argv[1:], options.of(function), function, words="[NAME]", least=0)
+    return function(*said.words, **said.options) or 0
+
+
 def doctor(argv: list[str]) -> int:
     """say what of torch, Ray, GPUs, data and disk is in order, and how to mend what is not"""
     from ray_jobs import doctor as it
@@ -182,6 +191,7 @@ VERBS: dict[str, tuple[Handler, str]] = {
     "cancel": (_job_verb("cancel"), "end a job; what it trained is saved"),
     "resubmit": (resubmit, resubmit.__doc__ or ""),
     "jobs": (_job_verb("jobs", ""), "every job that was submitted from here"),
+    "cluster": (cluster, cluster.__doc__ or ""),
     "doctor": (doctor, doctor.__doc__ or ""),
 }
 

@@ -1,0 +1,196 @@
+"""The verbs `reprise cluster up|status|down|env|yaml`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cluster import ray_cluster, ray_nodes, ray_record
+from cluster.job import parse_memory
+from cluster.ray_cluster import Cluster
+from ray_jobs.recipe import UsageError, unknown
+
+RUNNING = ("PENDING", "RUNNING")
+EXPOSED = """\
+{name} can be reached over the network at {host}, and Ray's parts listen on every address of this machine: GCS, raylets,
+object managers and metrics. The token guards jobs and calls; metrics, and what is said on the way, are open, for nothing
+is encrypted unless RAY_USE_TLS is set. Keep the network private. docs/security.md says more."""
+
+
+def up(
+    name: str = "default",
+    *,
+    nodes: int = 1,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    memory: str = "",
+    object_store: str = "",
+    resources: dict[str, Any] | None = None,
+    host: str = ray_cluster.LOOPBACK,
+    token: bool = True,
+) -> int:
+    """Start a Ray cluster of processes on this machine, which goes on without this terminal.
+
+    Args:
+        name: of the cluster; several may be up at once.
+        nodes: how many, the head among them.
+        cpus: cores that each node says it has; by default this machine's, shared out.
+        gpus: GPUs of each node; by default all of this machine's for a single node, else none.
+        memory: of each node, such as 4GiB; by default what Ray finds.
+        object_store: memory of each node for shared objects; by default what Ray chooses.
+        resources: of each node besides, as '{"fast": 2}'.
+        host: this machine's address to listen on; by default nobody else reaches the cluster.
+        token: whether it wants a token; false only where nobody else can reach it.
+
+    Raises:
+        UsageError: an option cannot be, the name is taken, or a node did not come up.
+    """
+    from cluster.local import cores
+
+    with _usage():
+        each = cpus if cpus is not None else max(1, cores() // max(1, nodes))
+        cards = gpus if gpus is not None else (None if nodes == 1 else 0)
+        room = parse_memory(memory) if memory else 0
+        wanted = ray_cluster.plan(name, nodes, each, cards, room, resources or {}, host)
+        if not token and not wanted.local:
+            raise UsageError(f"Without a token whoever reaches {host} can run programs here: leave --token true.")
+        wanted = replace(wanted, object_store=parse_memory(object_store) if object_store else 0)
+        cluster = ray_nodes.up(wanted, token=token)
+    if not cluster.local:
+        print(EXPOSED.format(name=name, host=host), file=sys.stderr)
+    print(f"{name} is up with {nodes} node{'s' * (nodes > 1)}: dashboard {cluster.url}, Ray {cluster.address}.")
+    print("`reprise submit --on ray VERB ...` uses it; " + _hint(name))
+    return 0
+
+
+def status(name: str = "") -> int:
+    """Say of a cluster, or of all that were started here, what it has, what runs there and what listens where.
+
+    Returns:
+        1 where a cluster does not live.
+    """
+    with _usage():
+        found = [ray_record.load(name)] if name else ray_record.known()
+    if not found:
+        print("No cluster was started here: `reprise cluster up` starts one.")
+    return max([_show(cluster) for cluster in found], default=0)
+
+
+def down(name: str = "", *, force: bool = False) -> int:
+    """End a cluster: the processes that belong to it, and no other.
+
+    Args:
+        name: of the cluster; may be left out where there is one.
+        force: end it although jobs still run there.
+
+    Raises:
+        UsageError: there is no such cluster, it was started on another machine, or jobs still run there.
+    """
+    with _usage():
+        cluster = _only(name, ray_record.known())
+        busy = [] if force or not cluster.lives else _busy(cluster)
+        if busy:
+            raise UsageError(
+                f"Jobs still run on {cluster.name}: {', '.join(busy)}. Cancel them first, or give --force."
+            )
+        ray_nodes.down(cluster)
+    print(f"{cluster.name} is down.")
+    return 0
+
+
+def env(name: str = "") -> int:
+    """Print the variables by which any program reaches a cluster: eval "$(reprise cluster env)"."""
+    with _usage():
+        print(ray_cluster.exports(_only(name, ray_record.running())), end="")
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"up": up, "status": status, "down": down, "env": env}
+
+
+def verb(argv: list[str]) -> tuple[str, Callable[..., int]]:
+    """The name and the function that `reprise cluster ...` asks for.
+
+    Raises:
+        UsageError: there is no such verb.
+    """
+    name = argv[0] if argv else "--help"
+    if name in ("-h", "--help"):
+        print("usage: reprise cluster VERB [NAME] [options]     reprise cluster VERB --help says more\n")
+        for known, function in VERBS.items():
+            print(f"  {known:10}{(function.__doc__ or '').partition(chr(10))[0]}")
+        raise SystemExit(0)
+    if name not in VERBS:
+        raise UsageError(unknown("verb of cluster", name, list(VERBS)))
+    return name, VERBS[name]
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """A cluster's refusal is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _only(name: str, there: list[Cluster]) -> Cluster:
+    """The cluster of this name, or the only one there is."""
+    if name:
+        return ray_record.load(name)
+    if len(there) == 1:
+        return there[0]
+    named = f"name one of {', '.join(c.name for c in there)}" if there else "`reprise cluster up` starts one"
+    raise UsageError(f"There are {len(there)} clusters here: {named}.")
+
+
+def _busy(cluster: Cluster) -> list[str]:
+    """The ids of jobs that have not ended; none where the cluster cannot be asked."""
+    try:
+        return [job["submission_id"] for job in ray_nodes.jobs(cluster) if job["status"] in RUNNING]
+    except ValueError:
+        return []
+
+
+def _show(cluster: Cluster) -> int:
+    state = "up" if cluster.lives else "not all of it lives" if ray_nodes.marked(cluster) else "dead"
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(cluster.created))
+    print(f"{cluster.name}  {state}  {cluster.url}  since {since} on {cluster.machine}")
+    if not cluster.lives:
+        print(
+            f"  `reprise cluster down {cluster.name}` ends what is left. Its logs: {cluster.temp}/ray/session_latest/logs"
+        )
+        return 1
+    try:
+        there, jobs = ray_nodes.nodes(cluster), ray_nodes.jobs(cluster)
+    except ValueError as error:
+        print(f"  {error}")
+        return 1
+    for node in there:
+        print(f"  {'head' if node['is_head_node'] else 'node'}  {_resources(node['resources_total'])}")
+    for job in jobs:
+        print(f"  job {job['submission_id']}  {job['status'].lower()}")
+    print(f"  Ray {cluster.address}, token {cluster.token or 'none'}")
+    print(f"  listens on {_addresses(ray_nodes.listening(cluster)) or 'what this system does not show'}")
+    return 0
+
+
+def _resources(total: Mapping[str, float]) -> str:
+    """What a node has, in words; what Ray adds for itself is left out."""
+    shown = {k: v for k, v in total.items() if not k.startswith(("node:", "object_store", "accelerator_type:"))}
+    return ", ".join(f"{v / 2**30:.1f} GiB" if k == "memory" else f"{v:g} {k}" for k, v in sorted(shown.items()))
+
+
+def _addresses(ports: Mapping[int, str]) -> str:
+    """Each address with its ports."""
+    named = sorted(set(ports.values()))
+    return "; ".join(f"{a} ({', '.join(str(p) for p in sorted(ports) if ports[p] == a)})" for a in named)
+
+
+def _hint(name: str) -> str:
+    given = "" if name == "default" else f" {name}"
+    return f"`reprise cluster status{given}` shows it, `reprise cluster down{given}` ends it."
