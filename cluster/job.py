@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 HIDDEN = "***"
+JOB_VARIABLE = "REPRISE_JOB"
+"""Tells a job its own id, unless its environment tells it another: that of the job that it goes on with."""
 _SECRET = re.compile(
     r"(token|secret|password|passwd|passphrase|credentials?|(api|private|access)[_-]?key)(?![a-z])", re.IGNORECASE
 )

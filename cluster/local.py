@@ -22,7 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import supervisor
-from cluster.job import History, Job, LauncherError, Resources, State, exit_words, hide_command, hide_env, new_id
+from cluster.job import (
+    JOB_VARIABLE,
+    History,
+    Job,
+    LauncherError,
+    Resources,
+    State,
+    exit_words,
+    hide_command,
+    hide_env,
+    new_id,
+)
 from cluster.store import state_folder
 
 STARTUP = 30.0
@@ -143,7 +154,7 @@ class Local:
 
 def _start(folder: Path, job: Job) -> subprocess.Popen:
     line = [sys.executable, "-I", "-S", supervisor.__file__, str(folder), *job.command]
-    env = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(job.env)
+    env = os.environ | {"PYTHONUNBUFFERED": "1", JOB_VARIABLE: folder.name} | dict(job.env)
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             line,

@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from cluster.job import History, Job, LauncherError, Resources, State, exit_words, hide_command, hide_env, new_id
+from cluster.job import (
+    JOB_VARIABLE,
+    History,
+    Job,
+    LauncherError,
+    Resources,
+    State,
+    exit_words,
+    hide_command,
+    hide_env,
+    new_id,
+)
 from cluster.package import LIMIT, Package, collect, write_zip
 from cluster.ray_cluster import bracket
 from cluster.ray_http import ask, authorities, bearer, unreachable, wants_token
@@ -157,6 +168,7 @@ class Ray:
                 raise LauncherError(_too_big(collect(job.workdir), size))
             request = _request(job, self.grace, self.pip)
             request["runtime_env"]["working_dir"] = str(archive)
+            request["runtime_env"]["env_vars"].setdefault(JOB_VARIABLE, id)
             return self._ask(lambda client: client.submit_job(submission_id=id, **request))
 
     def state(self, id: str) -> State:

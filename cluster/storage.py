@@ -20,10 +20,8 @@ def kind(path: Path, mounts: Path = MOUNTS) -> str:
     except OSError:
         return ""
     where = path.absolute().resolve()
-    points = [(_unescaped(words[1]), words[2]) for words in lines if len(words) > 2]
-    over = [(point, name) for point, name in points if where.is_relative_to(point)]
-    # The longest wins, and of two at one point the later, which hides the earlier.
-    return max(enumerate(over), key=lambda item: (len(item[1][0]), item[0]))[1][1] if over else ""
+    over = [words[2] for words in lines if len(words) > 2 and where.is_relative_to(_unescaped(words[1]))]
+    return over[-1] if over else ""  # what is mounted later hides what was there
 
 
 def is_shared(path: Path, mounts: Path = MOUNTS) -> bool:

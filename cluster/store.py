@@ -162,8 +162,6 @@ def _write(entry: Entry, folder: Path) -> None:
 
 def _update(entry: Entry, folder: Path) -> None:
     """One process at a time, so that none undoes what another saw; where the file system has no locks, the last one stays."""
-    if not (folder / f"{entry.id}.json").exists():
-        return
     with open(folder / ".lock", "w") as lock:
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -136,7 +136,7 @@ def runs_of(entry: store.Entry) -> list[str]:
     """The run folders of a job: those that its command names, or the one that it made."""
     if entry.runs or entry.command[3:4] != ("train",):
         return list(entry.runs)
-    return list(filter(None, [preflight.begun(entry.command[3:], entry.submitted, Path(entry.workdir))]))
+    return list(filter(None, [preflight.begun(entry.command[3:], entry.submitted, Path(entry.workdir), entry.id)]))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.job import State
+from cluster.job import JOB_VARIABLE, State
 from cluster.store import Entry
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _table(rows: list[Row]) -> Table:
 
 def _lines(entry: Entry, state: str, runs: list[str]) -> list[str]:
     """What is known of a job, each in one line, without what is not."""
-    env = shlex.join(f"{name}={value}" for name, value in entry.env.items())
+    env = shlex.join(f"{name}={value}" for name, value in entry.env.items() if name != JOB_VARIABLE)
     set_ = ", ".join(f"{name} {_said(value)}" for name, value in entry.options.items())
     code = ", ".join(
         filter(None, [entry.commit and f"commit {entry.commit}", entry.version and f"Reprise {entry.version}"])

@@ -44,29 +44,37 @@ def run_folders(argv: Sequence[str]) -> list[str]:
     return [out for out in [_flag(words, "out")] if out] if verb == "demo" else []
 
 
-def begun(argv: Sequence[str], since: float, folder: Path = Path()) -> str:
-    """The run folder that `reprise train ...` made under `folder` after `since` (seconds since 1970); '' where none."""
+def begun(argv: Sequence[str], since: float, folder: Path = Path(), job: str = "") -> str:
+    """The run folder that `reprise train ...` made under `folder`, '' where none.
+
+    Args:
+        argv: train R ..., as it is in the run's record.
+        since: when it was submitted, seconds since 1970.
+        folder: where it was started.
+        job: its id, by which a run that says for which job it was made is known.
+    """
     line = shlex.join(["reprise", *argv])
     recipe = argv[1].rpartition(".")[2]
     for path in sorted((folder / "runs").glob(f"{recipe}-seed*/run.json"), reverse=True):
         try:
             told = json.loads(path.read_text())
-            if told["command"] == line and datetime.fromisoformat(told["started"]).timestamp() >= since - 1:
+            fits = told["command"] == line and datetime.fromisoformat(told["started"]).timestamp() >= since - 1
+            if told.get("job") == job if told.get("job") else fits:
                 return str(path.parent)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return ""
 
 
-def continuing(argv: Sequence[str], since: float) -> list[str]:
-    """The command that goes on with what `argv`, submitted at `since`, began; all verbs but `train` do so by themselves.
+def continuing(argv: Sequence[str], since: float, job: str = "") -> list[str]:
+    """The command that goes on with what `argv` began as the job that was submitted then; all verbs but `train` do so by themselves.
 
     Raises:
         UsageError: its run is finished.
     """
     if argv[0] != "train" or _flag(argv, "help") is not None:
         return list(argv)
-    run = next(iter(run_folders(argv)), "") or begun(argv, since)
+    run = next(iter(run_folders(argv)), "") or begun(argv, since, job=job)
     if not run or not Run.at(run).exists():
         return list(argv)
     if Run.open(run).result:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import store
-from cluster.job import HIDDEN
+from cluster.job import HIDDEN, JOB_VARIABLE
 from ray_jobs import preflight
 from ray_jobs.jobs_cli import find, state_of, usage
 from ray_jobs.orders import Order, options_of, read, variables
@@ -49,7 +49,7 @@ def again(entry: store.Entry, order: Order) -> Order:
         UsageError: a secret is needed that was not kept, or the run is finished.
     """
     env = dict(entry.env) | {k: os.environ[k] for k, v in entry.env.items() if v == HIDDEN and k in os.environ}
-    env |= variables(order.wanted.get("env", ""))
+    env = {JOB_VARIABLE: entry.id} | env | variables(order.wanted.get("env", ""))
     options = dict(entry.options) | dict(order.options)
     lost = [f"--env {name}" for name, value in env.items() if value == HIDDEN]
     lost += [f"--{name}" for name, value in options.items() if HIDDEN in str(value)]
@@ -64,7 +64,7 @@ def again(entry: store.Entry, order: Order) -> Order:
         )
     asked: dict[str, Any] = {k: v for k, v in entry.resources.items() if k != "memory"}
     asked |= {"memory": str(entry.resources.get("memory") or ""), "name": entry.name, "python": entry.command[0]}
-    argv = preflight.continuing(entry.command[3:], entry.submitted)
+    argv = preflight.continuing(entry.command[3:], entry.submitted, entry.id)
     wanted = asked | {k: v for k, v in order.wanted.items() if k != "env"}
     address = {"address": entry.address} if entry.address and "address" in options_of(entry.on) else {}
     return replace(

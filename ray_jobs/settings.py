@@ -46,6 +46,8 @@ class Setting:
         choices = typing.get_args(self.type) if typing.get_origin(self.type) is typing.Literal else ()
         if choices:
             return " | ".join(map(str, choices))
+        if self.type == tuple[str, ...]:
+            return "str ..."
         return self.type.__name__ if isinstance(self.type, type) else str(self.type)
 
 

@@ -1,5 +1,7 @@
 """Which file system a path lies on, from tables of mounts as Linux writes them."""
 
+from pathlib import Path
+
 import pytest
 
 from cluster import storage
@@ -29,14 +31,12 @@ def mounts(tmp_path):
         ("/tmp/x/y", "tmpfs", False),
         ("/tmpx", "ext4", False),
         ("/home/me/x", "nfs4", True),
-        ("/home/local/x", "xfs", False),  # the longest mount point counts
+        ("/home/local/x", "xfs", False),  # a mount within another one
         ("/shared folder/x", "lustre", True),
         ("/data/x", "fuse.juicefs", True),  # the later mount hides the earlier one
     ],
 )
 def test_the_file_system_of_a_path(path, kind, shared, mounts, tmp_path):
-    from pathlib import Path
-
     assert storage.kind(Path(path), mounts) == kind
     assert storage.is_shared(Path(path), mounts) is shared
     told = storage.doubt(Path(path), "--out", mounts)

@@ -157,6 +157,14 @@ def test_a_training_goes_on_where_its_folder_is():
     assert preflight.continuing([*train, "--seed", "1"], since) == [*train, "--seed", "1"]
 
 
+def test_a_run_that_names_its_job_belongs_to_it_alone():
+    train = ["train", RECIPE]
+    run_at(f"runs/{RECIPE}-seed0-1", command=f"reprise train {RECIPE}", job="a-1")
+    run_at(f"runs/{RECIPE}-seed0-2", command=f"reprise train {RECIPE}", job="a-2")
+    assert preflight.begun(train, 0, job="a-1") == f"runs/{RECIPE}-seed0-1"
+    assert preflight.begun(train, 0, job="a-3") == ""
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"command": 1}', json.dumps({"command": f"reprise train {RECIPE}", "started": "x"})]
 )

@@ -62,11 +62,11 @@ def test_hostile_settings_and_variables_arrive_verbatim(density, out, value, ech
 def test_variables_reach_the_command_and_nobody_else(tmp_path, ended, only, monkeypatch, capsys):
     monkeypatch.setenv("MY_TOKEN", "s3cret")
     script = tmp_path / "python"
-    script.write_text('#!/bin/sh\nprintf "%s|%s" "$MY_TOKEN" "$PLAIN" > seen.txt\n')
+    script.write_text('#!/bin/sh\nprintf "%s|%s|%s" "$MY_TOKEN" "$PLAIN" "$REPRISE_JOB" > seen.txt\n')
     script.chmod(0o755)
     submit(["--python", str(script), "--env", "MY_TOKEN PLAIN='x y'", "list"])
     assert ended(only().id) == "succeeded"
-    assert Path("seen.txt").read_text() == "s3cret|x y"
+    assert Path("seen.txt").read_text() == f"s3cret|x y|{only().id}"
     assert only().env == {"MY_TOKEN": HIDDEN, "PLAIN": "x y"}
     assert "s3cret" not in "".join(f.read_text() for f in (tmp_path / "state/jobs").glob("*"))
 
@@ -250,8 +250,12 @@ def test_again_is_the_same_command_resources_and_place(capsys):
     assert resubmit([old.id], cli.check) == 0
     new = store.entries()[0][0]
     assert new.follows == old.id and new.id != old.id
-    for part in ("command", "resources", "options", "env", "on", "name", "workdir", "runs"):
+    for part in ("command", "resources", "options", "on", "name", "workdir", "runs"):
         assert getattr(new, part) == getattr(old, part), part
+    assert new.env == old.env | {"REPRISE_JOB": old.id}
+    shelf.move(new.id, State.failed)
+    resubmit([new.id])
+    assert store.entries()[0][0].env["REPRISE_JOB"] == old.id  # whose run it goes on with
     assert f"goes on with {old.id}" in capsys.readouterr().out
 
 
@@ -259,7 +263,7 @@ def test_what_is_given_anew_replaces_what_was():
     old = failed("--nodes", "2", "--slots", "4", "--env", "A=1 B=2", "list")
     resubmit([old.id, "--nodes", "3", "--slots", "5", "--env", "A=9", "--labels", "x", "--labels="])
     new = store.entries()[0][0]
-    assert new.wanted.nodes == 3 and new.env == {"A": "9", "B": "2"}
+    assert new.wanted.nodes == 3 and new.env == {"A": "9", "B": "2", "REPRISE_JOB": old.id}
     assert new.options["slots"] == 5 and new.options["labels"] == []
 
 
@@ -285,11 +289,11 @@ def test_hidden_secrets_must_be_given_again(monkeypatch):
         resubmit([old.id])
     resubmit([old.id, "--env", "HF_TOKEN=other", "--labels", "PASSWORD=other"])
     job, _ = shelf.KEPT[store.entries()[0][0].id]
-    assert job.env == {"HF_TOKEN": "other"}
+    assert job.env["HF_TOKEN"] == "other"
     monkeypatch.setenv("HF_TOKEN", "third")  # passed on by its name
     resubmit([old.id, "--labels", "x"])
     job, _ = shelf.KEPT[store.entries()[0][0].id]
-    assert job.env == {"HF_TOKEN": "third"}
+    assert job.env["HF_TOKEN"] == "third"
 
 
 def test_a_secret_in_the_command_is_not_kept():
