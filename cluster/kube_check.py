@@ -33,7 +33,7 @@ def asked(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
     """
     yield from _namespace(api)
     if not _has_kuberay(api):
-        yield "KubeRay is not installed on this cluster: `helm install kuberay-operator kuberay/kuberay-operator`."
+        yield "KubeRay is not installed on this cluster: install it with helm, as docs/kubernetes.md says."
     yield from _not_allowed(api, NEEDED + (() if place.workdir else TO_SEND))
     yield from _missing(place, api)
     if not place.autoscaled:
@@ -107,7 +107,7 @@ def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
     for claim, _ in map(kube_words.volume_word, place.volumes):
         wanted.append(("PersistentVolumeClaim", claim, core.read_namespaced_persistent_volume_claim, space))
     if place.priority:
-        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority, ()))
+        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority_class, ()))
     for what, name, read, where in wanted:
         if _read(api, read, name, *where) is None:
             yield f"The cluster has no {what} {name!r}: create it, or name another."

@@ -102,14 +102,16 @@ def working_directory(name: str, packed: str, labels: Mapping[str, str]) -> dict
 
 
 def labels(name: str) -> dict[str, str]:
-    """What `kubectl get -l` can ask for: our version and the job's name."""
-    ours = re.sub(r"[^A-Za-z0-9_.-]", "_", version("reprise"))
-    return {"app.kubernetes.io/name": "reprise", "app.kubernetes.io/version": ours, "reprise/job": name}
+    """What `kubectl get -l` can ask for: our version and the job's name.
+
+    Kubernetes' common label app.kubernetes.io/name is KubeRay's own on these pods: its services find the head by it.
+    """
+    return {"reprise/version": re.sub(r"[^A-Za-z0-9_.-]", "_", version("reprise")), "reprise/job": name}
 
 
 def _object(kind: str, place: Kubernetes, job: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": name, **({"namespace": place.namespace} if place.namespace else {})}
-    metadata |= {"labels": labels(job), "annotations": {"reprise/version": version("reprise"), "reprise/job": job}}
+    metadata["labels"] = labels(job)
     return {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec}
 
 

@@ -67,6 +67,12 @@ def test_manifests_are_as_they_were(release, file):
     assert faults(GOLDEN[file]()) == []
 
 
+def test_no_pod_takes_a_label_by_which_kuberay_finds_its_own():
+    text = yaml.safe_dump(kuberay.rayjob(PLACE, JOB, "a-0"))
+    assert "reprise/job: ddpm_cifar-10.v2" in text
+    assert "app.kubernetes.io/" not in text and "ray.io/cluster" not in text
+
+
 def spoiled(change) -> dict:
     manifest = copy.deepcopy(kuberay.rayjob(PLACE, JOB, "a-1"))
     change(manifest)

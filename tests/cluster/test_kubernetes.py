@@ -66,7 +66,7 @@ def test_check_leaves_nothing_behind(cluster, kubernetes, job):
 
 
 REASONS = {
-    "helm install": lambda c, k: setattr(c, "has_kuberay", False),
+    "KubeRay is not installed": lambda c, k: setattr(c, "has_kuberay", False),
     "You may not create rayjobs, get pods/log in the namespace 'default'": lambda c, k: c.denied.update(
         {"create rayjobs", "get pods/log"}
     ),
