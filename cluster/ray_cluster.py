@@ -70,7 +70,7 @@ class Cluster:
     token: str = ""
     """File that holds the token; '' where the cluster wants none."""
     temp: str = ""
-    """Folder around Ray's sockets and logs, which Ray itself opens to all users; its path is short, for a socket's may
+    """Folder around each node's sockets and logs, which Ray itself opens to all users; its path is short, for a socket's may
     have 107 characters."""
     object_store: int = 0
     """Bytes of each node for shared objects; 0 lets Ray choose."""
@@ -162,9 +162,12 @@ def start_line(cluster: Cluster, index: int) -> list[str]:
     given |= {"min-worker-port": "0", "max-worker-port": "0"}  # any that is free: nodes share an address
     given |= {name: str(port) for name, port in node.ports.items()}
     if index == 0:
-        place = ["--head", f"--dashboard-host={cluster.host}", f"--temp-dir={cluster.temp}/ray"]
+        place = ["--head", f"--dashboard-host={cluster.host}"]
     else:
         place = [f"--address={cluster.address}"]
+    place.append(
+        f"--temp-dir={cluster.temp}/{index}"
+    )  # shared, a node would delete working directories that another uses
     options = [f"--{name}={value}" for name, value in given.items()]
     return [sys.executable, "-c", BEGIN, "start", "--block", "--disable-usage-stats", *place, *options]
 

@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from cluster import ray_cluster, ray_nodes, ray_record
 from cluster.job import parse_memory
 from cluster.ray_cluster import Cluster
 from ray_jobs.recipe import UsageError, unknown
 
+Provider = Literal["local", "aws", "gcp"]
 RUNNING = ("PENDING", "RUNNING")
 EXPOSED = """\
 {name} can be reached over the network at {host}, and Ray's parts listen on every address of this machine: GCS, raylets,
@@ -109,7 +110,66 @@ def env(name: str = "") -> int:
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"up": up, "status": status, "down": down, "env": env}
+def yaml(
+    name: str = "reprise",
+    *,
+    provider: Provider = "local",
+    token: str = "",
+    user: str = "",
+    key: str = "",
+    head: str = "",
+    workers: str = "",
+    most: int = 2,
+    machine: str = "",
+    region: str = "",
+    project: str = "",
+    idle_minutes: float = 10,
+    setup: str = "",
+) -> int:
+    """Print the YAML of a cluster of machines for `ray up`, closed to all but SSH and with a token.
+
+    Args:
+        name: of the cluster.
+        provider: local, machines that you have; aws or gcp, machines that Ray rents.
+        token: file that holds the cluster's token; it is copied to every node.
+        user: who logs in by SSH.
+        key: file of the private SSH key.
+        head: the head's address (local).
+        workers: addresses of the other machines, separated by commas (local).
+        most: machines besides the head, at most (aws, gcp).
+        machine: kind of machine (aws, gcp).
+        region: of the cloud.
+        project: Google's.
+        idle_minutes: after which a machine that has nothing to do is given back.
+        setup: a command of the shell that installs Reprise on a node.
+
+    Raises:
+        UsageError: what is missing or cannot be.
+    """
+    from cluster import ray_yaml
+
+    hosts = tuple(h.strip() for h in workers.split(",") if h.strip())
+    wanted = ray_yaml.Machines(
+        name,
+        provider,
+        user,
+        key,
+        token,
+        head,
+        hosts,
+        most,
+        machine,
+        region,
+        project,
+        idle_minutes,
+        (setup,) * bool(setup),
+    )
+    with _usage():
+        print(ray_yaml.render(wanted), end="")
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"up": up, "status": status, "down": down, "env": env, "yaml": yaml}
 
 
 def verb(argv: list[str]) -> tuple[str, Callable[..., int]]:
@@ -162,7 +222,7 @@ def _show(cluster: Cluster) -> int:
     print(f"{cluster.name}  {state}  {cluster.url}  since {since} on {cluster.machine}")
     if not cluster.lives:
         print(
-            f"  `reprise cluster down {cluster.name}` ends what is left. Its logs: {cluster.temp}/ray/session_latest/logs"
+            f"  `reprise cluster down {cluster.name}` ends what is left. Its logs: {cluster.temp}/0/session_latest/logs"
         )
         return 1
     try:

@@ -1,0 +1,292 @@
+"""Clusters of processes: the plan and the record without any, then one real cluster of two nodes for what is left."""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import ray_cluster, ray_nodes, ray_record
+from cluster.job import Job, LauncherError, Resources, State
+from cluster.ray_api import Ray, address_of
+from cluster.ray_cluster import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
+from cluster.ray_http import ask, bearer
+from ray_jobs import cluster_cli
+from ray_jobs.recipe import UsageError
+
+ROOT = Path(__file__).parents[2]
+FIXED = Cluster(
+    "lab",
+    (
+        Node(2, 1, 2**30, {"fast": 1}, {"port": 1, "dashboard-port": 2}, "0"),
+        Node(2, 1, 2**30, {"fast": 1}, {"node-manager-port": 3}, "1"),
+    ),
+    token="/t",
+    temp="/x",
+    id="i",
+)
+
+
+@pytest.fixture()
+def apart(tmp_path, monkeypatch):
+    """A list of clusters of the test's own, and no address in the environment."""
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path))
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+# ---- the plan
+
+
+def test_golden_lines():
+    head, other = (start_line(FIXED, i) for i in (0, 1))
+    assert head[:3] == other[:3] == [sys.executable, "-c", ray_cluster.BEGIN]
+    common = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1", "--memory=1073741824"]
+    common += ['--resources={"fast": 1}', "--min-worker-port=0", "--max-worker-port=0"]
+    begin = ["start", "--block", "--disable-usage-stats"]
+    place = ["--head", "--dashboard-host=127.0.0.1", "--temp-dir=/x/0"]
+    assert head[3:] == [*begin, *place, *common, "--port=1", "--dashboard-port=2"]
+    assert other[3:] == [*begin, "--address=127.0.0.1:1", "--temp-dir=/x/1", *common, "--node-manager-port=3"]
+
+
+def test_nodes_are_marked_guarded_and_share_the_gpus():
+    env = start_env(FIXED, 1)
+    assert env[ray_cluster.MARK] == "i"
+    assert env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert (env["RAY_AUTH_MODE"], env["RAY_AUTH_TOKEN_PATH"]) == ("token", "/t")
+    assert start_env(replace(FIXED, token=""), 0)["RAY_AUTH_MODE"] == "disabled"
+    assert ray_cluster.MARK not in client_env(FIXED)  # else a program of the user's would end with the cluster
+
+
+def test_exports_are_quoted_for_a_shell():
+    odd = replace(FIXED, token="/a b/$(touch pwned)'\"")
+    words = shlex.split(exports(odd))
+    assert f"RAY_AUTH_TOKEN_PATH={odd.token}" in words
+    assert "RAY_ADDRESS=127.0.0.1:1" in words
+
+
+def test_gpus_are_shared_out():
+    assert devices(None, 2, 2) == ["0,1", "2,3"]
+    assert devices("5,7,9,", 3, 1) == ["5", "7", "9"]
+    assert devices("5", 1, None) == [None]
+    assert devices(None, 2, 0) == [None, None]
+    with pytest.raises(LauncherError, match="CUDA_VISIBLE_DEVICES has 1"):
+        devices("5", 2, 1)
+
+
+def test_no_two_parts_share_a_port():
+    made = plan("lab", 3, 1, 0, 0, {}, LOOPBACK)
+    ports = [port for node in made.nodes for port in node.ports.values()]
+    assert len(ports) == len(set(ports)) == 3 + 3 * 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"name": "../x"}, "cannot name a cluster"),
+        ({"nodes": 0}, "at least 1 node"),
+        ({"cpus": -1}, "--cpus must be a number"),
+        ({"resources": {"fast": "2"}}, "fast must be a number"),
+        ({"resources": {"CPU": 2}}, "an option of its own"),
+        ({"host": "0.0.0.0"}, "this machine's IP addresses"),
+        ({"host": "192.0.2.77"}, "this machine's IP addresses"),
+        ({"host": "a;b"}, "this machine's IP addresses"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong, why):
+    right = {"name": "lab", "nodes": 1, "cpus": 1, "gpus": 0, "memory": 0, "resources": {}, "host": LOOPBACK}
+    with pytest.raises(LauncherError, match=why):
+        plan(**right | wrong)
+
+
+# ---- the record
+
+
+def test_a_record_comes_back_and_its_token_is_the_owners_alone(apart):
+    made = ray_record.claim(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), token=True)
+    Path(made.temp).rmdir()
+    assert ray_record.load("lab") == made
+    assert Path(made.token).stat().st_mode & 0o777 == 0o600
+    assert ray_record.folder_of("lab").stat().st_mode & 0o777 == 0o700
+    secret = Path(made.token).read_text()
+    assert len(secret) == 64
+    assert secret not in (ray_record.folder_of("lab") / "cluster.json").read_text()
+    with pytest.raises(LauncherError, match="already"):
+        ray_record.claim(made, token=True)
+
+
+def test_a_damaged_record_is_one_sentence_and_hides_no_other(apart):
+    made = ray_record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    Path(made.temp).rmdir()
+    (apart / "clusters/bad").mkdir()
+    (apart / "clusters/bad/cluster.json").write_text("{")
+    with pytest.raises(LauncherError, match="damaged"):
+        ray_record.load("bad")
+    assert ray_record.known() == [made]
+    with pytest.raises(LauncherError, match="there is: lab"):
+        ray_record.load("../lab")
+
+
+def test_who_is_dead_is_not_running_and_its_name_is_free_again(apart):
+    ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    ended.wait()
+    made = ray_record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    dead = {"pid": ended.pid, "started": "then"}
+    ray_record.save(replace(made, processes=(dead,), starter=dead, ready=True))
+    assert ray_record.running() == []
+    ray_nodes._clear_dead("lab")
+    assert ray_record.known() == []
+
+
+def test_a_cluster_of_another_machine_is_not_ended_here(apart):
+    made = replace(FIXED, machine="elsewhere", processes=({"pid": os.getpid(), "started": "x"},))
+    with pytest.raises(LauncherError, match="elsewhere"):
+        ray_nodes.down(made)
+
+
+def test_without_a_token_nobody_else_may_reach_it(apart, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_own_address", lambda host: None)
+    monkeypatch.setattr(ray_cluster, "free_ports", lambda n, host: list(range(n)))
+    with pytest.raises(UsageError, match="can run programs here"):
+        cluster_cli.up("lab", host="192.0.2.77", token=False)
+
+
+# ---- one that lives
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two nodes of one core each, and a list of clusters that holds no other."""
+    before = {name: os.environ.get(name) for name in ("REPRISE_STATE", "RAY_ADDRESS", "PYTHONPATH")}
+    os.environ |= {"REPRISE_STATE": str(tmp_path_factory.mktemp("state")), "PYTHONPATH": str(ROOT)}
+    os.environ.pop("RAY_ADDRESS", None)
+    try:
+        yield ray_nodes.up(replace(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), object_store=80_000_000))
+    finally:
+        for left in ray_record.known():
+            ray_nodes.down(left)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+@pytest.fixture()
+def lab(cluster, monkeypatch):
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return cluster
+
+
+def end(launcher: Ray, id: str) -> State:
+    deadline = time.monotonic() + 90
+    while not (state := launcher.state(id)).ended:
+        assert time.monotonic() < deadline, f"{id} is still {state}"
+        time.sleep(0.1)
+    return state
+
+
+def test_its_nodes_have_what_was_asked(lab):
+    totals = [node["resources_total"] for node in ray_nodes.nodes(lab)]
+    assert [(t["CPU"], t["fast"], t.get("GPU", 0)) for t in totals] == [(1, 1, 0)] * 2
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux shows who listens where")
+def test_everything_listens_on_loopback_alone(lab):
+    found = ray_nodes.listening(lab)
+    planned = {port for node in lab.nodes for port in node.ports.values()}
+    assert len(set(found) & planned) > len(planned) // 2
+    assert set(found.values()) == {LOOPBACK}
+
+
+def test_others_of_this_machine_cannot_reach_its_sockets(lab):
+    assert Path(lab.temp).stat().st_mode & 0o077 == 0
+
+
+def test_it_is_found_by_itself_and_by_name(lab, monkeypatch):
+    assert address_of() == address_of("lab") == address_of(lab.address) == lab.url
+    assert len(Ray().nodes()) == 2
+    monkeypatch.setenv("RAY_ADDRESS", "http://elsewhere:1")
+    assert address_of() == "http://elsewhere:1"
+
+
+def test_the_token_is_wanted(lab):
+    for token in ("", "b" * 64):
+        with pytest.raises(LauncherError, match="wants a token") as told:
+            ask(lab.url, "/api/jobs/", headers=bearer(token))
+        assert "bbbb" not in str(told.value)
+    with pytest.raises(LauncherError, match="wants a token"):
+        Ray(lab.url.replace("127.0.0.1", "localhost")).nodes()  # another name: the token is not for it
+
+
+def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from cluster.job import Job, Resources; from cluster.ray_api import Ray\n"
+        "job = Job('outlives', (sys.executable, '-c', \"print('still here')\"), Resources(cpus=0), workdir=Path(sys.argv[1]))\n"
+        "print(Ray().submit(job))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+    id = told.stdout.split()[-1]
+    assert end(Ray(), id) is State.succeeded
+    assert "still here" in "".join(Ray().logs(id, False))
+
+
+def test_two_jobs_share_the_cluster(lab, tmp_path):
+    """Each asks for far more than there is, and waits in the middle until it sees that the other has got something."""
+    program = (
+        "import sys, time; from pathlib import Path; import ray\n"
+        "mine, other = map(Path, sys.argv[1:3])\n"
+        "ray.init(log_to_driver=False, logging_level='ERROR')\n"
+        "@ray.remote(num_cpus=1)\n"
+        "def work(i): mine.write_text(str(i)); time.sleep(0.2)\n"
+        "waiting, deadline = [work.remote(i) for i in range(20)], time.monotonic() + 60\n"
+        "while not (mine.exists() and other.exists()) and time.monotonic() < deadline:\n"
+        "    waiting += [work.remote(0)] * (len(waiting) < 1000); time.sleep(0.1)\n"
+        "raise SystemExit(not other.exists())"
+    )
+    a, b = tmp_path / "a", tmp_path / "b"
+    (work := tmp_path / "work").mkdir()
+    ids = []
+    for name, files in (("a", (a, b)), ("b", (b, a))):
+        command = (sys.executable, "-c", program, *map(str, files))
+        ids.append(Ray().submit(Job(name, command, Resources(cpus=0), workdir=work)))
+    assert [end(Ray(), id) for id in ids] == [State.succeeded] * 2
+
+
+def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
+    id = Ray().submit(Job("sleeps", ("sleep", "600"), Resources(cpus=0), workdir=tmp_path))
+    with pytest.raises(UsageError, match=f"still run on lab: {id}"):
+        cluster_cli.down()
+    assert cluster_cli.status() == 0
+    told = capsys.readouterr().out
+    assert f"job {id}" in told
+    assert "1 CPU, 1 fast" in told
+    assert "listens on 127.0.0.1" in told
+    assert Path(lab.token).read_text() not in told
+    Ray(grace=1).cancel(id)
+
+
+def test_a_second_cluster_needs_names_and_its_end_touches_nothing_else(lab, capsys):
+    bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+    try:
+        assert cluster_cli.up("brief", cpus=1, gpus=0, object_store="80MB") == 0
+        brief = ray_record.load("brief")
+        with pytest.raises(ValueError, match=r"Several clusters are up here \(lab, brief\)"):
+            address_of()
+        assert ray_nodes.marked(brief)
+        assert cluster_cli.down("brief") == 0
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+    assert ray_nodes.marked(brief) == []
+    assert not Path(brief.temp).exists()
+    assert ray_record.known() == [lab]
+    assert lab.lives
+    assert len(ray_nodes.nodes(lab)) == 2
