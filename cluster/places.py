@@ -29,11 +29,13 @@ class Place:
     """Whether the job sees a copy of the working directory, or none, in place of the folder itself."""
     elsewhere: bool = True
     """Whether the job runs on other machines than this one."""
+    pooled: bool = False
+    """Whether the tasks that a job starts take from the same pool of cores as the job itself."""
 
 
 PLACES: dict[str, Place] = {
     "local": Place("cluster.local:Local", elsewhere=False),
-    "ray": Place("cluster.ray_api:Ray", copies=True),
+    "ray": Place("cluster.ray_api:Ray", copies=True, pooled=True),
     "slurm": Place("cluster.slurm:Slurm"),
     "kubernetes": Place("cluster.kubernetes:Kubernetes", copies=True),
 }

@@ -91,7 +91,7 @@ def prepare(order: Order, check: Check | None = None) -> Plan:
     with plan.trying():
         env |= variables(wanted.get("env", ""))
     with plan.trying():
-        resources = _resources(wanted, plan.reasons)
+        resources = _resources({"cpus": _cores(argv, place)} | wanted, plan.reasons)
     with plan.trying():
         plan.launcher = places.make(order.place, order.options)
         command = (wanted.get("python") or _python(place, plan.launcher), *MODULE, *argv)
@@ -105,7 +105,7 @@ def prepare(order: Order, check: Check | None = None) -> Plan:
 def _resources(wanted: Mapping[str, Any], reasons: list[str]) -> Resources:
     sizes = {
         "--nodes": (wanted.get("nodes", 1), 1),
-        "--cpus": (wanted.get("cpus", 1), 0),
+        "--cpus": (wanted["cpus"], 0),
         "--gpus": (wanted.get("gpus", 0), 0),
     }
     reasons += [
@@ -113,6 +113,11 @@ def _resources(wanted: Mapping[str, Any], reasons: list[str]) -> Resources:
     ]
     nodes, cpus, gpus = (n for n, _ in sizes.values())
     return Resources(cpus, gpus, parse_memory(wanted["memory"]) if wanted.get("memory") else 0, nodes)
+
+
+def _cores(argv: Sequence[str], place: places.Place) -> float:
+    """Cores of the command's own process: none where it waits for tasks that need them, else two jobs could wait for each other."""
+    return 0.0 if place.pooled and argv[:1] in (["reproduce"], ["tune"]) else 1.0
 
 
 def _name(argv: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster import store
 from cluster.job import HIDDEN, Resources, State
+from cluster.places import PLACES, Place
 from ray_jobs import cli, jobs_cli
 from ray_jobs.recipe import UsageError
 from ray_jobs.resubmit import resubmit
@@ -95,6 +97,18 @@ def test_the_record_says_what_was_sent_and_where(only, tmp_path):
     assert job.resources == entry.wanted
 
 
+def test_what_waits_for_tasks_of_the_same_pool_holds_no_core(monkeypatch):
+    def cores(*words: str) -> float:
+        return submit(list(words)) or store.entries()[0][0].wanted.cpus
+
+    reproduce = ["reproduce", "ppo_cartpole"]
+    assert cores("--on", "shelf", *reproduce) == 1
+    monkeypatch.setitem(PLACES, "shelf", replace(PLACES["shelf"], pooled=True))
+    assert cores("--on", "shelf", *reproduce) == 0
+    assert cores("--on", "shelf", "--cpus", "2", *reproduce) == 2
+    assert cores("--on", "shelf", "list") == 1
+
+
 def test_a_job_that_could_not_be_recorded_is_not_sent(state):
     state.parent.joinpath("state").write_text("a file where the folder should be")
     with pytest.raises(UsageError, match=r"could not be recorded.*REPRISE_STATE"):
@@ -175,8 +189,6 @@ def test_everything_wrong_is_said_at_once(capsys):
 
 
 def test_a_place_that_is_not_installed_is_one_sentence(monkeypatch):
-    from cluster.places import PLACES, Place
-
     monkeypatch.setitem(PLACES, "mars", Place("cluster.mars:Mars"))
     with pytest.raises(UsageError, match=r"cannot be sent to mars from here: cluster.mars is not installed.*local"):
         submit(["--on", "mars", "list"])
