@@ -91,7 +91,7 @@ class History:
     started: float = 0.0
     ended: float = 0.0
     why: str = ""
-    """Why it ended, in a few words."""
+    """Why it stands as it does, in a few words: how it ended, or what it waits for."""
 
 
 @runtime_checkable

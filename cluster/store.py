@@ -57,7 +57,7 @@ class Entry:
     started: float = 0.0
     ended: float = 0.0
     why: str = ""
-    """Why it ended."""
+    """Why it stands so: how it ended, or what it waits for."""
 
     @property
     def wanted(self) -> Resources:
@@ -108,8 +108,8 @@ def seen(entry: Entry, state: State, folder: Path | None = None, history: Histor
 
     What has not changed is not written, and a full disk is no reason not to show it.
     """
-    told = asdict(history) if history else {}
-    known = replace(entry, state=state.value if state.ended else "", **{k: v for k, v in told.items() if v})
+    told = {k: v for k, v in asdict(history).items() if v or k == "why"} if history else {}
+    known = replace(entry, state=state.value if state.ended else "", **told)
     if known != entry:
         for place in filter(None, (folder or jobs_folder(), entry.shared and Path(entry.shared))):
             with contextlib.suppress(OSError, ValueError, TypeError):
