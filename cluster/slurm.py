@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import slurm_folder, slurm_place, slurm_script
-from cluster.job import Job, LauncherError, State, new_id
+from cluster.job import History, Job, LauncherError, State, new_id
 from cluster.slurm_log import Log
 from cluster.slurm_script import Script
 from cluster.supervisor import write_json
@@ -141,6 +141,10 @@ class Slurm:
         """The command's exit code; None while it runs or where it is unknown."""
         last = slurm_folder.last(self._folder(id))
         return int(last[4]) if last and last[3] in ("done", "cancelled") else None
+
+    def history(self, id: str) -> History:
+        """Attempts, times and how it ended, by the script's own record; of an array, by the job that gathers."""
+        return slurm_folder.history(self._folder(id))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output; the lines of an array's tasks begin with their numbers."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from cluster.job import LauncherError, State
+from cluster.job import History, LauncherError, State, exit_words
 from cluster.slurm_script import RECORD
 from cluster.store import state_folder
 from cluster.supervisor import read_json
@@ -47,12 +47,29 @@ def numbers(folder: Path) -> list[str]:
 
 def last(folder: Path) -> list[str] | None:
     """The last line of the record that is the job's own: task, attempt, time, event, and the exit code or the node."""
+    own = _own(folder)
+    return own[-1] if own else None
+
+
+def history(folder: Path) -> History:
+    """How often the job was started, from when to when it ran, and how it ended, where its script has said so."""
+    own = _own(folder)
+    begun = [line for line in own if line[3] == "start"]
+    over = next((line for line in own[-1:] if line[3] in ("done", "cancelled")), None)
+    return History(
+        attempts=max(len(begun), 1),
+        started=float(begun[0][2]) if begun else 0.0,
+        ended=float(over[2]) if over else 0.0,
+        why=exit_words(int(over[4])) if over else "",
+    )
+
+
+def _own(folder: Path) -> list[list[str]]:
     try:
         lines = [line.split() for line in (folder / RECORD).read_text().splitlines()]
     except FileNotFoundError:
-        return None
-    own = [line for line in lines if len(line) == 5 and line[0] == "-"]
-    return own[-1] if own else None
+        return []
+    return [line for line in lines if len(line) == 5 and line[0] == "-"]
 
 
 def ended(folder: Path) -> State | None:
