@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.job import HIDDEN, Job, hide_command, hide_env, new_id, parse_memory
+from cluster.job import HIDDEN, Job, exit_words, hide_command, hide_env, hide_words, new_id, parse_memory
 
 
 @pytest.mark.parametrize("name", ["", "-x", "x-", "Upper", "a b", "a/b", "ü", "x" * 49, "a\n"])
@@ -64,3 +64,28 @@ def test_hiding_keeps_what_is_no_secret(words):
 def test_secret_variables_are_hidden():
     env = {"HF_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "y", "WANDB_API_KEY": "z", "PATH": "/bin", "MONKEY": "m"}
     assert hide_env(env) == dict.fromkeys(list(env)[:3], HIDDEN) | {"PATH": "/bin", "MONKEY": "m"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(0, "exit code 0"), (3, "exit code 3"), (-15, "ended by SIGTERM (exit code -15)"), (137, "ended by SIGKILL (exit code 137)"),
+     (128, "exit code 128"), (255, "exit code 255"), (None, "")],
+)  # fmt: skip
+def test_exit_codes_in_words(code, words):
+    assert exit_words(code) == words
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("export API_KEY=abc x=1", "export API_KEY=*** x=1"),
+        ("export API_KEY=$MINE", "export API_KEY=$MINE"),
+        ("https://me:abc@host/x", "https://me:***@host/x"),
+        ("http://host:8265/x@y", "http://host:8265/x@y"),
+        (("a", "TOKEN=b"), ["a", "TOKEN=***"]),
+        (3, 3),
+        (True, True),
+    ],
+)
+def test_secrets_within_words_are_hidden(said, shown):
+    assert hide_words(said) == shown
