@@ -15,7 +15,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import slurm_folder, slurm_place, slurm_script
@@ -139,12 +139,13 @@ class Slurm:
 
     def exit_code(self, id: str) -> int | None:
         """The command's exit code; None while it runs or where it is unknown."""
-        last = slurm_folder.last(self._folder(id))
-        return int(last[4]) if last and last[3] in ("done", "cancelled") else None
+        return slurm_folder.exit_code(self._folder(id))
 
     def history(self, id: str) -> History:
-        """Attempts, times and how it ended, by the script's own record; of an array, by the job that gathers."""
-        return slurm_folder.history(self._folder(id))
+        """When the job ran and how often, how it ended, or what Slurm says of it while it has not."""
+        folder = self._folder(id)
+        known = slurm_folder.history(folder)
+        return known if known.ended else replace(known, why=slurm_place.reason(slurm_folder.numbers(folder)))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output; the lines of an array's tasks begin with their numbers."""
@@ -188,9 +189,8 @@ class Slurm:
         """The options of each call of sbatch; the second one's dependency names the first, which is no number yet."""
         if not self.array:
             return [self._dependency()]
-        output = str(self._root(job) / id / "task-%a.txt")
-        output = output.removesuffix("%a.txt").replace("%", "%%") + "%a.txt"
-        tasks = [f"--array=0-{self.array - 1}", f"--output={output}", *self._dependency()]
+        folder = str(self._root(job) / id).replace("%", "%%")
+        tasks = [f"--array=0-{self.array - 1}", f"--output={folder}/task-%a.txt", *self._dependency()]
         return [tasks, ["--dependency=afterany:ARRAY"]]
 
     def _dependency(self) -> list[str]:
@@ -201,13 +201,13 @@ class Slurm:
     def _write(self, folder: Path, job: Job) -> None:
         folder.mkdir(parents=True, mode=0o700)
         if not self.shared:
-            (folder.parent.parent / ".gitignore").write_text("*\n")
+            (folder.parent / ".gitignore").write_text("*\n")
             pointer = slurm_folder.pointer(folder.name)
             pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             pointer.write_text(str(folder))
         slurm_folder.private(folder / "script", self._script(job, folder.name).text(job))
-        if slurm_script.secret_words(job):
-            slurm_folder.private(folder / slurm_script.SECRETS, slurm_script.secrets_text(job))
+        for name, text in slurm_script.private_files(job).items():
+            slurm_folder.private(folder / name, text)
         if job.resources.nodes > 1:
             slurm_folder.private(folder / slurm_script.TOKEN, secrets.token_hex(32))
 
@@ -236,8 +236,8 @@ class Slurm:
         reasons = []
         if self.time and slurm_place.seconds(self.time) <= self.grace:
             reasons.append(f"--time {self.time} leaves nothing before the {self.grace:g} s of --grace: make it longer.")
-        if job.resources.nodes < 1:
-            reasons.append(f"A job has at least 1 node, not {job.resources.nodes}.")
+        if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
+            reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")
         if job.resources.gpus % 1:
             reasons.append(f"Slurm gives whole GPUs, not {job.resources.gpus:g}.")
         return reasons

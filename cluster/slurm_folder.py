@@ -11,6 +11,9 @@ from cluster.slurm_script import RECORD
 from cluster.store import state_folder
 from cluster.supervisor import read_json
 
+FINAL = ("done", "cancelled")
+"""Events of the record after which nothing follows."""
+
 
 def find(id: str, shared: str) -> Path:
     """The job's folder.
@@ -45,26 +48,8 @@ def numbers(folder: Path) -> list[str]:
         raise LauncherError(f"{folder / 'job.json'} is damaged: the state of this job cannot be known.") from None
 
 
-def last(folder: Path) -> list[str] | None:
-    """The last line of the record that is the job's own: task, attempt, time, event, and the exit code or the node."""
-    own = _own(folder)
-    return own[-1] if own else None
-
-
-def history(folder: Path) -> History:
-    """How often the job was started, from when to when it ran, and how it ended, where its script has said so."""
-    own = _own(folder)
-    begun = [line for line in own if line[3] == "start"]
-    over = next((line for line in own[-1:] if line[3] in ("done", "cancelled")), None)
-    return History(
-        attempts=max(len(begun), 1),
-        started=float(begun[0][2]) if begun else 0.0,
-        ended=float(over[2]) if over else 0.0,
-        why=exit_words(int(over[4])) if over else "",
-    )
-
-
-def _own(folder: Path) -> list[list[str]]:
+def record(folder: Path) -> list[list[str]]:
+    """The lines that are the job's own, no task's: task, attempt, time, event, and the exit code or the node."""
     try:
         lines = [line.split() for line in (folder / RECORD).read_text().splitlines()]
     except FileNotFoundError:
@@ -74,7 +59,22 @@ def _own(folder: Path) -> list[list[str]]:
 
 def ended(folder: Path) -> State | None:
     """How the job ended, where its script has said so for good."""
-    line = last(folder)
-    if line is None or line[3] not in ("done", "cancelled"):
+    *_, event, code = (record(folder) or [["", ""]])[-1]
+    if event not in FINAL:
         return None
-    return State.cancelled if line[3] == "cancelled" else State.succeeded if line[4] == "0" else State.failed
+    return State.cancelled if event == "cancelled" else State.succeeded if code == "0" else State.failed
+
+
+def exit_code(folder: Path) -> int | None:
+    """The command's exit code, once it has ended for good."""
+    return int(record(folder)[-1][4]) if ended(folder) is not None else None
+
+
+def history(folder: Path) -> History:
+    """What the record says of the job's attempts."""
+    lines = record(folder)
+    starts = [line for line in lines if line[3] == "start"]
+    over = float(lines[-1][2]) if ended(folder) else 0.0
+    begun = float(starts[0][2]) if starts else 0.0
+    attempts = max((int(line[1]) for line in lines), default=0)
+    return History(attempts or 1, begun, over, exit_words(exit_code(folder)))

@@ -141,6 +141,16 @@ def _too_long(time: str, here: Sequence[Nodes]) -> list[str]:
     return [f"--time {time} is above the {limit / 3600:g} hours that the partition {here[0].partition} allows."]
 
 
+def reason(ids: Sequence[str]) -> str:
+    """Why Slurm says that the last of these jobs stands as it does ('Resources', 'TimeLimit'); empty where it says nothing."""
+    try:
+        shown = ask("squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%r")
+    except LauncherError:
+        return ""
+    told = dict(line.split("|", 1) for line in shown.splitlines() if "|" in line).get(ids[-1], "")
+    return "" if told == "None" else told
+
+
 def states(ids: Sequence[str]) -> dict[str, State]:
     """The state of each job and task (123, 123_4) that Slurm still remembers; accounting is asked where squeue forgot."""
     try:

@@ -3,21 +3,21 @@
 The script runs the command, on several nodes beside a Ray cluster of its own, and says in a record file how each attempt
 began and ended. Told to stop (a time limit comes near, a job of higher priority needs the nodes) it passes SIGTERM on to
 the command, which saves its work, and puts itself back into the queue. Every word that a user wrote is quoted; secret
-ones are not in the script but in a file beside it that only the user may read.
+ones are not in the script but in files beside it that only the user may read.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.job import Job, hide_command, is_secret
 
-SECRETS, RECORD, CANCEL, TOKEN = "secrets", "record", "cancel", "token"
-"""Files in a job's folder: secret words, how each attempt went, that it was told to end, and its Ray's token."""
+WORDS, SECRETS, TOKEN, RECORD, CANCEL = "words", "secrets", "token", "record", "cancel"
+"""Files in a job's folder: secret words and variables, its Ray's token, how each attempt went, that it was told to end."""
 REQUEUE = 75
 """Exit code by which a command asks to be started again (EX_TEMPFAIL of sysexits.h)."""
 RAY_LIMIT = 300
@@ -63,17 +63,21 @@ def options(job: Job, folder: Path, place: Sequence[tuple[str, str]]) -> tuple[t
     return (*((name, value) for name, value in asked.items() if value is not None), *place)
 
 
-def secret_words(job: Job) -> dict[str, str]:
-    """Shell variables for the words of the command that nobody else should read, and secret variables of the job."""
+def private_files(job: Job) -> dict[str, str]:
+    """What nobody else should read, as files for the shell: secret words of the command, and secret variables."""
+    words = _assigned("", {f"word_{i}": job.command[i] for i in _secret(job)})
+    variables = _assigned("export ", {name: value for name, value in job.env.items() if is_secret(name)})
+    return {name: text for name, text in ((WORDS, words), (SECRETS, variables)) if text}
+
+
+def _secret(job: Job) -> list[int]:
+    """The words of the command that are hidden where it is shown."""
     shown = hide_command(job.command)
-    words = {f"secret_{i}": word for i, (word, seen) in enumerate(zip(job.command, shown, strict=True)) if word != seen}
-    return words | {name: value for name, value in job.env.items() if is_secret(name)}
+    return [i for i, (word, seen) in enumerate(zip(job.command, shown, strict=True)) if word != seen]
 
 
-def secrets_text(job: Job) -> str:
-    """The file of secrets, for the shell to read; only the job's own variables reach the command's environment."""
-    lines = [f"{'export ' * (name in job.env)}{name}={shlex.quote(value)}" for name, value in secret_words(job).items()]
-    return "\n".join(lines) + "\n"
+def _assigned(before: str, values: Mapping[str, str]) -> str:
+    return "".join(f"{before}{name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
 def _directives(options: Sequence[tuple[str, str]]) -> str:
@@ -88,22 +92,24 @@ def _word(value: str) -> str:
 
 
 def _head(script: Script, job: Job) -> str:
-    shown = hide_command(job.command)
-    secret = {
-        f"secret_{i}": seen for i, (word, seen) in enumerate(zip(job.command, shown, strict=True)) if word != seen
-    }
-    words = [f'"$secret_{i}"' if f"secret_{i}" in secret else shlex.quote(word) for i, word in enumerate(job.command)]
+    secret, private = _secret(job), private_files(job)
+    words = [f'"$word_{i}"' if i in secret else shlex.quote(word) for i, word in enumerate(job.command)]
     lines = [
+        *script.setup,
         f"folder={shlex.quote(str(script.folder))}",
         "attempt=$((${SLURM_RESTART_COUNT:-0} + 1)) task=${SLURM_ARRAY_TASK_ID:--}",
-        *script.setup,
         f"export REPRISE_JOB={shlex.quote(script.folder.name)} REPRISE_ATTEMPT=$attempt PYTHONUNBUFFERED=1",
     ]
     if script.tasks:
         lines.append(f'[ "$task" = - ] || export REPRISE_TASK=$task REPRISE_TASKS={script.tasks}')
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in job.env.items() if not is_secret(name)]
-    lines += [f'. "$folder/{SECRETS}"'] if secret_words(job) else []
-    return "\n".join([*lines, f"command=({' '.join(words)})", ""])
+    lines += [f'. "$folder/{WORDS}"'] * (WORDS in private)
+    lines += [
+        f"set -- {' '.join(words)}",
+        "run() {  # PROGRAM ARGUMENT...: in place of this process, with the job's variables",
+    ]
+    lines += [f'  . "$folder/{SECRETS}"'] * (SECRETS in private)
+    lines += [_assigned("  export ", {k: v for k, v in job.env.items() if not is_secret(k)}) + '  exec "$@"', "}", ""]
+    return "\n".join(lines)
 
 
 STOPPING = """\
@@ -127,7 +133,7 @@ note start "$(hostname)"
 @ENTER@
 if [ "$code" = 0 ] && [ -z "$asked" ]; then
   set -m  # a process group of its own, which hears of Ctrl-C's signal as it does at a terminal
-  "${command[@]}" < /dev/null &
+  run "$@" < /dev/null &
   child=$!
   set +m
   again=1
@@ -172,38 +178,39 @@ def _end(script: Script, job: Job) -> str:
 
 
 RAY = """\
-steps=()
+reprise_steps=()
 node_step() {  # NODE NAME ARGUMENT...: Ray on one node, as a step of the job
   local node=$1 name=$2 ip
   ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\\1/')
-  srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" @SHARE@ --input=none --output="$log-$name.txt" \\
+  run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" @SHARE@ --input=none --output="$log-$name.txt" \\
     "$python" -m ray.scripts.scripts start --block --node-ip-address="$ip" @SIZE@ --disable-usage-stats \\
     --min-worker-port=0 --max-worker-port=0 "${@:3}" &
-  steps+=($!)
+  reprise_steps+=($!)
 }
 start_ray() {
-  local nodes head base=$((12000 + SLURM_JOB_ID % 1000 * 20)) i
-  mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-  head=$(scontrol show node --oneliner "${nodes[0]}" | sed -E 's/.* NodeAddr=([^ ]+).*/\\1/')
+  local head base=$((12000 + SLURM_JOB_ID % 1000 * 20)) i
+  mapfile -t reprise_nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+  head=$(scontrol show node --oneliner "${reprise_nodes[0]}" | sed -E 's/.* NodeAddr=([^ ]+).*/\\1/')
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token"
-  node_step "${nodes[0]}" head --head --port=$base --ray-client-server-port=$((base + 1)) \\
+  node_step "${reprise_nodes[0]}" head --head --port=$base --ray-client-server-port=$((base + 1)) \\
     --dashboard-agent-listen-port=$((base + 2)) --include-dashboard=false --temp-dir="$temp"
   until (exec 3<> "/dev/tcp/$head/$base") 2> /dev/null; do
-    kill -0 "${steps[0]}" 2> /dev/null || { tail -n 5 "$log-head.txt"; echo "Ray's head did not start."; return 1; }
+    kill -0 "${reprise_steps[0]}" 2> /dev/null || { tail -n 5 "$log-head.txt"; echo "Ray's head did not start."; return 1; }
     [ -z "$asked" ] || return 1
     sleep 0.2
   done
-  for ((i = 1; i < ${#nodes[@]}; i++)); do
-    node_step "${nodes[i]}" "$i" --address="$head:$base" --dashboard-agent-listen-port=$((base + 2 + i % 18))
+  for ((i = 1; i < ${#reprise_nodes[@]}; i++)); do
+    node_step "${reprise_nodes[i]}" "$i" --address="$head:$base" --dashboard-agent-listen-port=$((base + 2 + i % 18))
   done
   export RAY_ADDRESS="$head:$base"
-  "$python" -c "$all_there" "${#nodes[@]}" "$limit" ||
-    { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#nodes[@]} nodes within $limit s."; return 1; }
+  "$python" -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
+    { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
 }
 end_ray() {
-  kill -TERM "${steps[@]}" 2> /dev/null
-  (sleep 20; kill -KILL "${steps[@]}") 2> /dev/null &
-  wait "${steps[@]}"
+  [ "${#reprise_steps[@]}" = 0 ] && return
+  kill -TERM "${reprise_steps[@]}" 2> /dev/null
+  (sleep 20; kill -KILL "${reprise_steps[@]}") 2> /dev/null &
+  wait "${reprise_steps[@]}"
   rm -rf "$temp"
 }
 """

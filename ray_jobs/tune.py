@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import leaderboard, population, trial, trials
+from ray_jobs import attempt, leaderboard, population, trial, trials, tune_share
 from ray_jobs import search as searches
 from ray_jobs.interrupts import handlers_kept, stopping
 from ray_jobs.leaderboard import Leaderboard
@@ -93,7 +93,12 @@ def tune(
         raise UsageError(f"--concurrent must be at least 1, not {concurrent}.")
     if wanted.scheduler == "pbt" and train is trial.train:
         population.refuse(wanted)
+    part = attempt.share()
+    if part is not None:
+        tune_share.refuse(wanted)
     wanted = searches.enter(out, wanted)
+    if part is not None:
+        return tune_share.run(Task(wanted, str(out), train), part, _starts(wanted, out))
     lock = Run(out).lock()
     try:
         return _run(Task(wanted, str(out), train), out, concurrent, quiet)

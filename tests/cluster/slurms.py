@@ -7,6 +7,8 @@ The nodes n1 to n3 are this machine three times, with two CPUs and two GPUs each
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import functools
 import getpass
 import os
@@ -23,7 +25,8 @@ import pytest
 from tests.cluster.heads import _free_ports as free_ports
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "sinfo", "scancel")
-NODES = ("n1", "n2", "n3")
+NODES: dict[str, subprocess.Popen] = {}
+"""The slurmd of each node, once they run."""
 CONF = """
 ClusterName=test
 SlurmctldHost=localhost(127.0.0.1)
@@ -82,7 +85,7 @@ def _start() -> str:
     state = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))  # short: sockets lie in it
     state.chmod(0o755)
     atexit.register(shutil.rmtree, state, True)
-    for name in ("ctld", *NODES):
+    for name in ("ctld", "n1", "n2", "n3"):
         (state / name).mkdir()
     conf = state / "slurm.conf"
     conf.write_text(CONF.format(state=state, user=getpass.getuser(), ports=_four_ports()))
@@ -97,8 +100,8 @@ def _start() -> str:
     _until(lambda: (state / "munge.sock").exists(), "munged does not come up", state)
     env = {"SLURM_CONF": str(conf)}
     _daemon("slurmctld", "-D", "-c", "-f", str(conf), state=state)
-    for node in NODES:
-        _daemon("slurmd", "-D", "-N", node, "-f", str(conf), state=state)
+    for node in ("n1", "n2", "n3"):
+        NODES[node] = _daemon("slurmd", "-D", "-N", node, "-f", str(conf), state=state)
     _until(lambda: _idle(env) == len(NODES), "the nodes never became idle", state)
     return str(conf)
 
@@ -112,11 +115,50 @@ def _four_ports() -> list[int]:
             return [controller, *row]
 
 
-def _daemon(name: str, *arguments: str, state: Path) -> None:
-    log = (state / "daemons.log").open("ab")
+def _daemon(name: str, *arguments: str, state: Path) -> subprocess.Popen:
     line = [str(_program(name)), *arguments]
-    process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    with (state / "daemons.log").open("ab") as log:
+        process = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent
+        )
     atexit.register(_stop, process)
+    return process
+
+
+def _end_with_parent() -> None:
+    """Where the tests are killed, nothing of theirs stays: Linux sends SIGTERM then."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def crash(node: str, job: str) -> None:
+    """Ends a node as a power cut does: its slurmd, and the job's processes on it, by SIGKILL."""
+    conf = os.environ["SLURM_CONF"]
+    NODES[node].kill()
+    NODES[node].wait()
+    for process in _of_job(conf, job):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test"], check=True)
+
+
+def repair(node: str) -> None:
+    """Brings a crashed node back."""
+    conf = os.environ["SLURM_CONF"]
+    NODES[node] = _daemon("slurmd", "-D", "-N", node, "-f", conf, state=Path(conf).parent)
+    _until(lambda: _idle({}) == len(NODES), f"{node} does not come back", Path(conf).parent)
+
+
+def _of_job(conf: str, job: str) -> list[int]:
+    """The processes of a job and, first, the slurmstepd that would report their end."""
+    wanted = {f"SLURM_CONF={conf}".encode(), f"SLURM_JOB_ID={job}".encode()}
+    found, parents = [], set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted <= set((path / "environ").read_bytes().split(b"\0")):
+                found.append(int(path.name))
+                parents.add(int((path / "stat").read_text().rpartition(")")[2].split()[1]))
+    steps = [p for p in parents if p > 1 and Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"slurmstepd")]
+    return [*steps, *found]
 
 
 def _stop(process: subprocess.Popen) -> None:

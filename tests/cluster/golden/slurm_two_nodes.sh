@@ -1,0 +1,122 @@
+#!/bin/bash
+#SBATCH --job-name=ppo_cartpole
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=4
+#SBATCH --gpus-per-node=8
+#SBATCH --mem=65536M
+#SBATCH --output=/shared/jobs/ID/log.txt
+#SBATCH --open-mode=append
+#SBATCH --partition=gpu
+#SBATCH --time=04:00:00
+#SBATCH --account=lab
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+
+module load cuda
+folder=/shared/jobs/ID
+attempt=$((${SLURM_RESTART_COUNT:-0} + 1)) task=${SLURM_ARRAY_TASK_ID:--}
+export REPRISE_JOB=ID REPRISE_ATTEMPT=$attempt PYTHONUNBUFFERED=1
+[ "$task" = - ] || export REPRISE_TASK=$task REPRISE_TASKS=10
+set -- python -m ray_jobs.cli reproduce ppo_cartpole --seeds 10
+run() {  # PROGRAM ARGUMENT...: in place of this process, with the job's variables
+  . "$folder/secrets"
+  export A='it'"'"'s'
+  exec "$@"
+}
+
+note() { printf '%s %s %s %s %s\n' "$task" "$attempt" "$(date +%s)" "$1" "$2" >> "$folder/record"; }
+child= asked= again=
+stop() {  # the command saves its work; what is deaf is ended after the grace period
+  again=1
+  [ -n "$asked" ] && return
+  asked=1
+  [ -z "$child" ] && return
+  kill -TERM -- "-$child" 2> /dev/null
+  (sleep 120; kill -KILL -- "-$child") 2> /dev/null &
+}
+trap stop USR1 TERM
+
+python=python
+log=$folder/ray-${SLURM_JOB_ID} temp=/tmp/reprise-$SLURM_JOB_ID
+limit=300
+all_there='import sys, time, ray
+ray.init(log_to_driver=False, logging_level="ERROR")
+last = time.monotonic() + float(sys.argv[2])
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
+    time.monotonic() < last or sys.exit(1)
+    time.sleep(0.2)
+'
+reprise_steps=()
+node_step() {  # NODE NAME ARGUMENT...: Ray on one node, as a step of the job
+  local node=$1 name=$2 ip
+  ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
+  run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task=4 --gpus-per-node=8 --input=none --output="$log-$name.txt" \
+    "$python" -m ray.scripts.scripts start --block --node-ip-address="$ip" --num-cpus=4 --num-gpus=8 --disable-usage-stats \
+    --min-worker-port=0 --max-worker-port=0 "${@:3}" &
+  reprise_steps+=($!)
+}
+start_ray() {
+  local head base=$((12000 + SLURM_JOB_ID % 1000 * 20)) i
+  mapfile -t reprise_nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+  head=$(scontrol show node --oneliner "${reprise_nodes[0]}" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
+  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token"
+  node_step "${reprise_nodes[0]}" head --head --port=$base --ray-client-server-port=$((base + 1)) \
+    --dashboard-agent-listen-port=$((base + 2)) --include-dashboard=false --temp-dir="$temp"
+  until (exec 3<> "/dev/tcp/$head/$base") 2> /dev/null; do
+    kill -0 "${reprise_steps[0]}" 2> /dev/null || { tail -n 5 "$log-head.txt"; echo "Ray's head did not start."; return 1; }
+    [ -z "$asked" ] || return 1
+    sleep 0.2
+  done
+  for ((i = 1; i < ${#reprise_nodes[@]}; i++)); do
+    node_step "${reprise_nodes[i]}" "$i" --address="$head:$base" --dashboard-agent-listen-port=$((base + 2 + i % 18))
+  done
+  export RAY_ADDRESS="$head:$base"
+  "$python" -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
+    { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
+}
+end_ray() {
+  kill -TERM "${reprise_steps[@]}" 2> /dev/null
+  (sleep 20; kill -KILL "${reprise_steps[@]}") 2> /dev/null &
+  wait "${reprise_steps[@]}"
+  rm -rf "$temp"
+}
+
+code=0
+if [ -e "$folder/cancel" ]; then asked=1; fi
+note start "$(hostname)"
+cd -- /work || code=1
+[ "$code" = 0 ] && [ -z "$asked" ] && { start_ray || code=1; }
+if [ "$code" = 0 ] && [ -z "$asked" ]; then
+  set -m  # a process group of its own, which hears of Ctrl-C's signal as it does at a terminal
+  run "$@" < /dev/null &
+  child=$!
+  set +m
+  again=1
+  while [ -n "$again" ]; do again=; wait "$child"; code=$?; done
+  kill -KILL -- "-$child" 2> /dev/null  # workers that outlived the command
+elif [ "$code" = 0 ]; then
+  code=75  # told to stop before it began
+fi
+
+end_ray
+why=done
+if [ -e "$folder/cancel" ]; then
+  why=cancelled
+elif [ -n "$asked" ] && [ "$code" != 0 ] || [ "$code" = 75 ]; then
+  why=stopped  # Slurm, or whoever used scancel, has the last word
+  ask() { squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T; }
+  if [ "$(ask || { sleep 5; ask; })" = RUNNING ]; then
+    why=again
+    if [ "$attempt" -gt 10 ]; then
+      why=done
+      echo "Stopped for the last time: it was to be started again at most 10 times."
+    fi
+  fi
+fi
+note "$why" "$code"
+if [ "$why" = again ] && ! scontrol requeue "$SLURM_JOB_ID"; then note done "$code"; fi
+exit "$code"
+
+# sbatch --parsable --array=0-9 --output=/shared/jobs/ID/task-%a.txt --dependency=afterok:17 --kill-on-invalid-dep=yes script
+# sbatch --parsable --dependency=afterany:ARRAY script
