@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Api, CustomObjectsApi
 
 T = TypeVar("T")
+NO_KUBERAY = "KubeRay is not installed on this cluster: install it with helm, as docs/kubernetes.md says."
 QUIET = 300.0
 """Seconds without a word after which a log that is followed is asked for again; the connection may be dead."""
 INSIDE = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -58,7 +60,8 @@ class Api:
             else:
                 config.load_kube_config(self.kubeconfig or None, self.context or None, settings, persist_config=False)
         except (config.ConfigException, OSError, ValueError) as error:
-            raise LauncherError(_unconfigured(error)) from None
+            text = f"No Kubernetes cluster is configured ({_short(error)}): name a kubeconfig or context."
+            raise LauncherError(text) from None
         settings.retries = 0
         return client.ApiClient(settings)
 
@@ -118,7 +121,7 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         try:
-            return call(*names, _request_timeout=self.timeout)
+            return call(*names, _request_timeout=(self.timeout, self.timeout))  # older clients ignore a single float
         except ApiException as error:
             raise self._refused(error) from None
         except (HTTPError, OSError) as error:
@@ -128,7 +131,10 @@ class Api:
         """Creates a RayJob, refused where the cluster does not know each of its fields; as the cluster has it."""
         more = {"field_validation": "Strict", **({"dry_run": "All"} if dry_run else {})}
         create = partial(self.custom.create_namespaced_custom_object, **more)
-        return self.ask(partial(create, "ray.io", "v1", self.namespace, "rayjobs", manifest))
+        try:
+            return self.ask(partial(create, "ray.io", "v1", self.namespace, "rayjobs", manifest))
+        except Missing:
+            raise Missing(NO_KUBERAY) from None
 
     def rayjob(self, name: str) -> dict[str, Any]:
         """The RayJob of this name.
@@ -145,6 +151,23 @@ class Api:
         """Changes some fields of a RayJob."""
         patch = self.custom.patch_namespaced_custom_object
         self.ask(partial(patch, "ray.io", "v1", self.namespace, "rayjobs", name, change))
+
+    def send(self, config_map: dict[str, Any]) -> None:
+        """Creates a ConfigMap."""
+        self.ask(partial(self.core.create_namespaced_config_map, self.namespace, config_map))
+
+    def take_back(self, name: str) -> None:
+        """Deletes a ConfigMap, where that can be done."""
+        with contextlib.suppress(LauncherError):
+            self.ask(self.core.delete_namespaced_config_map, name, self.namespace)
+
+    def give_to(self, name: str, rayjob: dict[str, Any]) -> None:
+        """Lets a ConfigMap go when the RayJob goes; where that cannot be done, a small object stays."""
+        owner = {key: rayjob[key] for key in ("apiVersion", "kind")}
+        owner |= {key: rayjob["metadata"][key] for key in ("name", "uid")}
+        patch = partial(self.core.patch_namespaced_config_map, name, self.namespace)
+        with contextlib.suppress(LauncherError):
+            self.ask(partial(patch, {"metadata": {"ownerReferences": [owner]}}))
 
     def pods(self, selector: str) -> list[Any]:
         """The pods with these labels, oldest first."""
@@ -193,7 +216,7 @@ class Api:
         """
         from kubernetes.stream import stream
 
-        def call(*names: str, _request_timeout: float) -> Any:
+        def call(*names: str, _request_timeout: tuple[float, float]) -> Any:
             exec_ = self.core.connect_get_namespaced_pod_exec
             wanted = {"container": container, "command": command, "stdin": False, "stdout": True, "stderr": True}
             return stream(exec_, *names, **wanted, tty=False, _preload_content=False, _request_timeout=_request_timeout)
@@ -240,7 +263,3 @@ def _message(error: Any) -> str:
 
 def _short(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split())[-120:]
-
-
-def _unconfigured(error: Exception) -> str:
-    return f"No Kubernetes cluster is configured ({' '.join(str(error).split())[:200]}): name a kubeconfig or context."

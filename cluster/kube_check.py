@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import kube_words, kuberay
 from cluster.job import Job, LauncherError
-from cluster.kube_api import Api, Forbidden, Missing
+from cluster.kube_api import NO_KUBERAY, Api, Forbidden, Missing
 from cluster.ray_api import unfit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def asked(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
     """
     yield from _namespace(api)
     if not _has_kuberay(api):
-        yield "KubeRay is not installed on this cluster: install it with helm, as docs/kubernetes.md says."
+        yield NO_KUBERAY
     yield from _not_allowed(api, NEEDED + (() if place.workdir else TO_SEND))
     yield from _missing(place, api)
     if not place.autoscaled:
@@ -141,8 +141,11 @@ def _nodes(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
         node for node in found if selector.items() <= (node.metadata.labels or {}).items() and _open(place, job, node)
     ]
     if found and not fit:
-        wanted = ", ".join(f"{key}={value}" for key, value in selector.items()) or "that take any pod"
-        yield f"None of the cluster's {len(found)} nodes fits ({wanted}): see node_selector, gpu_type and tolerations."
+        labelled = ", ".join(f"{key}={value}" for key, value in selector.items())
+        yield (
+            f"None of the cluster's {len(found)} nodes {f'has {labelled} and ' if labelled else ''}lets the job's pods in: "
+            "see node_selector, gpu_type and tolerations."
+        )
     else:
         yield from unfit(job.resources, [_room(node) for node in fit])
 

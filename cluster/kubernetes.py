@@ -14,7 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,22 +116,17 @@ class Kubernetes:
             raise LauncherError(reason)
         name = object_name(new_id(job.name))
         job = replace(job, env={JOB_VARIABLE: name, **job.env})
-        core, space = self._api.core, self._api.namespace
-        if not self.workdir:
-            sent = kuberay.working_directory(name, packed(job.workdir), kuberay.labels(job.name))
-            self._api.ask(partial(core.create_namespaced_config_map, space, sent))
+        manifest = kuberay.rayjob(self, job, name)
+        if self.workdir:
+            self._api.create(manifest)
+            return name
+        self._api.send(kuberay.working_directory(name, packed(job.workdir), kuberay.labels(job.name)))
         try:
-            made = self._api.create(kuberay.rayjob(self, job, name))
+            made = self._api.create(manifest)
         except BaseException:
-            if not self.workdir:
-                with contextlib.suppress(LauncherError):
-                    self._api.ask(core.delete_namespaced_config_map, name, space)
+            self._api.take_back(name)
             raise
-        if not self.workdir:  # it goes when the RayJob goes
-            owner = {"apiVersion": kuberay.API, "kind": "RayJob", "name": name, "uid": made["metadata"]["uid"]}
-            with contextlib.suppress(LauncherError):  # the job runs; what stays is a small object
-                patch = partial(core.patch_namespaced_config_map, name, space)
-                self._api.ask(partial(patch, {"metadata": {"ownerReferences": [owner]}}))
+        self._api.give_to(name, made)
         return name
 
     def state(self, id: str) -> State:

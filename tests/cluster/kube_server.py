@@ -242,6 +242,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(201, body | {"status": {"allowed": allowed}})
         if self.refused("create", path):
             return None
+        if not self.cluster.has_kuberay and "ray.io" in path:
+            return self.refuse(404, "404 page not found")
         refusal = self.cluster.refusal if body.get("kind") == "RayJob" else ""
         if wrong := [*faults(body), *([refusal] if refusal else [])]:
             return self.refuse(400, "; ".join(wrong))

@@ -76,7 +76,7 @@ REASONS = {
     "no priority class 'low'": lambda c, k: {"priority": "low"},
     "no Secret 'hub': `kubectl create secret": lambda c, k: {"secrets": ("HF_TOKEN=hub/token",)},
     "has no key 'token'; it has word": lambda c, k: c.secret("hub", word="x") or {"secrets": ("HF_TOKEN=hub/token",)},
-    "1 nodes fits (pool=gpu)": lambda c, k: {"node_selector": ("pool=gpu",)},
+    "1 nodes has pool=gpu and lets": lambda c, k: {"node_selector": ("pool=gpu",)},
     "1.5.1": lambda c, k: setattr(c, "refusal", 'unknown field "spec.rayClusterSpec.authOptions"'),
     "quota": lambda c, k: setattr(c, "refusal", "exceeded quota: rayjobs"),
 }
@@ -114,12 +114,16 @@ def test_what_it_may_not_look_at_is_not_held_against_the_job(cluster, kubernetes
         ({}, {"gpus": 1}, None),
         ({}, {"gpus": 5}, "5 GPUs were asked for, and the cluster's largest node has 4"),
         ({"gpu_type": "gpu=a100"}, {"gpus": 1}, None),
-        ({"gpu_type": "gpu=h100"}, {"gpus": 1}, "None of the cluster's 3 nodes fits (gpu=h100)"),
+        ({"gpu_type": "gpu=h100"}, {"gpus": 1}, "None of the cluster's 3 nodes has gpu=h100"),
         ({"gpu_type": "gpu=h100"}, {}, None),
-        ({"node_selector": ("pool=spot",)}, {}, "None of the cluster's 3 nodes fits (pool=spot)"),
+        ({"node_selector": ("pool=spot",)}, {}, "None of the cluster's 3 nodes has pool=spot"),
         ({"node_selector": ("pool=spot",), "tolerations": ("spot=yes:NoSchedule",)}, {}, None),
         ({"node_selector": ("pool=spot",), "tolerations": ("spot",)}, {"cpus": 64}, None),
-        ({"node_selector": ("pool=spot",), "tolerations": ("spot=no",)}, {}, "None of the cluster's 3 nodes fits"),
+        (
+            {"node_selector": ("pool=spot",), "tolerations": ("spot=no",)},
+            {},
+            "None of the cluster's 3 nodes has pool=spot",
+        ),
         ({"autoscaled": True}, {"cpus": 1000}, None),
     ],
 )
@@ -182,6 +186,9 @@ def test_a_refused_job_leaves_nothing_behind(cluster, kubernetes, job):
     before = set(cluster.objects)
     cluster.refusal = "admission webhook denied the request"
     with pytest.raises(LauncherError, match="denied the request"):
+        kubernetes.submit(job)
+    cluster.has_kuberay = False
+    with pytest.raises(LauncherError, match="KubeRay is not installed"):
         kubernetes.submit(job)
     with pytest.raises(LauncherError, match="holds a secret"):
         kubernetes.submit(replace(job, env={"A_TOKEN": "s3cret"}))
