@@ -175,7 +175,7 @@ def start_line(cluster: Cluster, index: int) -> list[str]:
 def start_env(cluster: Cluster, index: int) -> dict[str, str]:
     """The variables that a node's processes get beside this process's own, of which `foreign` are left out."""
     share = cluster.nodes[index].devices
-    told = {MARK: cluster.id, "SPT_NOENV": "1"}  # else a process that renames itself overwrites the mark
+    told = {MARK: f"{cluster.id}.{index}", "SPT_NOENV": "1"}  # else a process that renames itself overwrites the mark
     told |= {"RAY_AUTH_MODE": "disabled"} if not cluster.token else {}
     return client_env(cluster) | told | ({} if share is None else {"CUDA_VISIBLE_DEVICES": share})
 

@@ -20,8 +20,10 @@ from cluster.ray_cluster import Cluster
 from cluster.ray_http import ask, bearer
 from cluster.supervisor import Identity, alive, identity
 
-PATIENCE = 120.0
+PATIENCE = 180.0
 """Seconds in which a cluster must be up: some 10 on an idle machine of two cores."""
+ATTEMPTS = 3
+"""Times that a node is started: Ray gives up one that needs more than 30 s, as on a machine that is very busy."""
 GRACE = 15.0
 """Seconds from SIGTERM to SIGKILL."""
 LISTENS = "0A"
@@ -39,11 +41,7 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
     deadline = time.monotonic() + patience
     try:
         for index in range(len(cluster.nodes)):
-            cluster = replace(cluster, processes=(*cluster.processes, _start(cluster, index)))
-            ray_record.save(cluster)
-            if index == 0:
-                _wait(cluster, 1, deadline)
-        _wait(cluster, len(cluster.nodes), deadline)
+            cluster = _bring(cluster, index, deadline)
     except BaseException as error:
         told = last_line(cluster)
         down(cluster)
@@ -74,13 +72,14 @@ def down(cluster: Cluster, grace: float = GRACE) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def marked(cluster: Cluster) -> list[Identity]:
-    """Every living process that has the cluster's mark in its environment; none where the system does not show it."""
-    mark = f"{ray_cluster.MARK}={cluster.id}".encode()
+def marked(cluster: Cluster, index: int | None = None) -> list[Identity]:
+    """Every living process with the mark of the cluster, or of one node; none where the system does not show it."""
+    whole = f"{ray_cluster.MARK}={cluster.id}."
+    mark = (whole if index is None else f"{whole}{index}\0").encode()
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if mark in (path / "environ").read_bytes().split(b"\0") and (who := identity(int(path.name))):
+            if b"\0" + mark in b"\0" + (path / "environ").read_bytes() and (who := identity(int(path.name))):
                 found.append(who)
     return [who for who in found if who["pid"] != os.getpid()]
 
@@ -132,15 +131,31 @@ def _start(cluster: Cluster, index: int) -> Identity:
     return who
 
 
-def _wait(cluster: Cluster, count: int, deadline: float) -> None:
-    """Until `count` nodes have joined."""
+def _bring(cluster: Cluster, index: int, deadline: float) -> Cluster:
+    """Starts a node, and waits until it has joined."""
+    for _ in range(ATTEMPTS):
+        started = replace(cluster, processes=(*cluster.processes, _start(cluster, index)))
+        ray_record.save(started)
+        if _joined(started, deadline):
+            return started
+        left = marked(cluster, index)
+        _signal(left, signal.SIGKILL)
+        _gone(left, GRACE)
+    raise LauncherError(f"Node {index} of the cluster {cluster.name} ended while it was started.")
+
+
+def _joined(cluster: Cluster, deadline: float) -> bool:
+    """Whether the newest node has joined, or has ended before it could.
+
+    Raises:
+        LauncherError: neither was seen in time.
+    """
     while time.monotonic() < deadline:
-        for index, who in enumerate(cluster.processes):
-            if not alive(who):
-                raise LauncherError(f"Node {index} of the cluster {cluster.name} ended while it was started.")
+        if not alive(cluster.processes[-1]):
+            return False
         with contextlib.suppress(LauncherError, KeyError, TypeError):
-            if len(nodes(cluster)) >= count:
-                return
+            if len(nodes(cluster)) >= len(cluster.processes):
+                return True
         time.sleep(0.2)
     raise LauncherError(f"The cluster {cluster.name} was not up in time: is the machine very busy?")
 

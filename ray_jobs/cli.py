@@ -70,8 +70,12 @@ def resume(argv: list[str]) -> int:
     from ray_jobs import spec, train
     from ray_jobs.progress import display
     from ray_jobs.run import Run
+    from ray_jobs.settings import Setting
 
-    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"]}, train.resume, words="RUN")
+    trust = Setting("trust", bool, False, "Load whatever its environments hold: give it for authors whom you trust.")
+    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"], "trust": trust}, train.resume, words="RUN")
+    if said.options.get("trust"):
+        os.environ["REPRISE_TRUST"] = "1"  # of this process and those it starts
     with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
         run = train.resume(said.words[0], report=report)
     spec.conclude(run)

@@ -75,7 +75,7 @@ def reproduce(
     cards = where.workers if accelerator == "gpu" or (accelerator == "auto" and fits) else 0
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     starter, places = on_machine(width, cards) if address == "local" else on_cluster(address, width, cards)
-    limit = places if jobs is None else jobs
+    limit = places if jobs is None else jobs if address == "local" else min(jobs, places)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = attempt.share()
@@ -169,7 +169,8 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
         raise UsageError(
             f"A run needs {width} CPUs and {cards} GPUs on one node; the widest node of {address} has {held} CPUs."
         )
-    task = ray.remote(num_cpus=width, num_gpus=cards, max_retries=0)(run_there)
+    # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
+    task = ray.remote(num_cpus=width, num_gpus=cards, max_retries=0, max_calls=1)(run_there)
 
     def start(seed: seeds.Unit, place: int) -> seeds.Process:
         return RayProcess(task.remote(build(seed), sys.executable, str(seed.log)), seed.log)

@@ -98,7 +98,7 @@ class MultiAgent:
 
     def load(self, state: bytes) -> None:
         self.close()
-        self.envs, self.obs = unpickled(state)
+        self.envs, self.obs = unpickled(state, *self.envs)
 
     def close(self) -> None:
         for env in self.envs:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -80,7 +79,7 @@ class Rows:
 
     def load(self, state: bytes) -> None:
         self.close()
-        self.envs, self.obs = unpickled(state)
+        self.envs, self.obs = unpickled(state, *self.envs)
 
     def close(self) -> None:
         for env in self.envs:
@@ -109,11 +108,11 @@ class CartPole:
         env.steps[rows] = 0
         return env.state.T.astype(np.float32)
 
-    def state(self) -> bytes:
-        return pickle.dumps(self.env)
+    def state(self) -> bytes | None:
+        return pickled(self.env)
 
     def load(self, state: bytes) -> None:
-        self.env = pickle.loads(state)
+        self.env = unpickled(state, self.env)
 
     def close(self) -> None:
         self.env.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.envs.failures import Watched
+from ray_jobs.envs.pickles import pickled, unpickled
 from ray_jobs.envs.steps import Moved, Vector
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.algorithm import Algorithm, Gradients
@@ -212,13 +212,13 @@ class EnvRunner:
     def state(self) -> dict[str, Any]:
         """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
         mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
-        return {"env": self.env.state(), "runner": pickle.dumps(mine), "life": self.casting.life}
+        return {"env": self.env.state(), "runner": pickled(mine), "life": self.casting.life}
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
         if state["runner"] is None:  # it had no place yet, and has not begun
             return True
-        obs, so_far, length, self.env.steps, rng = pickle.loads(state["runner"])
+        obs, so_far, length, self.env.steps, rng = unpickled(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
         self.begins = state["env"] is None or state.get("ahead", False)
         if state["env"] is None:

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def no_address(monkeypatch):
+def no_address(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))  # whatever clusters are up here
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,26 @@ def test_render_is_what_is_sent_and_names_what_is_not(tmp_path):
     }
     assert "1 files" in rest[end:]
     assert "left out: model.ckpt" in rest[end:]
+
+
+def test_packages_for_a_job_are_names_and_versions_alone(tmp_path):
+    good = ("einops", "torch[extra]>=2.8,<2.14", "a_b.c-d==1.0.*")
+    bad = ("--index-url=http://x", "x; touch y", "a\nb", "../x", "git+https://x", "")
+    assert ray_api.unsafe(good) == []
+    assert len(ray_api.unsafe(bad)) == len(bad)
+    job = Job("a", ("true",), workdir=tmp_path)
+    assert '"pip": [' in Ray("http://h:1", pip=good).render(job)
+    with pytest.raises(LauncherError, match="names no package"):
+        Ray("http://h:1", pip=("-r x",)).submit(job)
+
+
+def test_a_token_that_cannot_be_read_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    [reason] = Ray("http://127.0.0.1:1").check(Job("a", ("true",), workdir=tmp_path))
+    assert "cannot be read from" in reason
+    assert "RAY_AUTH_TOKEN_PATH" in reason
 
 
 def test_a_job_the_cluster_does_not_know_is_lost():

@@ -17,6 +17,7 @@ from cluster.ray_cluster import LOOPBACK, Cluster, Node, client_env, devices, ex
 from cluster.ray_http import ask, bearer
 from ray_jobs import cluster_cli
 from ray_jobs.recipe import UsageError
+from tests.cluster import tls
 
 ROOT = Path(__file__).parents[2]
 FIXED = Cluster(
@@ -56,7 +57,7 @@ def test_golden_lines():
 
 def test_nodes_are_marked_guarded_and_share_the_gpus():
     env = start_env(FIXED, 1)
-    assert env[ray_cluster.MARK] == "i"
+    assert env[ray_cluster.MARK] == "i.1"
     assert env["CUDA_VISIBLE_DEVICES"] == "1"
     assert (env["RAY_AUTH_MODE"], env["RAY_AUTH_TOKEN_PATH"]) == ("token", "/t")
     assert start_env(replace(FIXED, token=""), 0)["RAY_AUTH_MODE"] == "disabled"
@@ -156,6 +157,18 @@ def test_without_a_token_nobody_else_may_reach_it(apart, monkeypatch):
         cluster_cli.up("lab", host="192.0.2.77", token=False)
 
 
+def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monkeypatch):
+    """A stand-in for Ray ends at once, twice more than it may."""
+    monkeypatch.setattr(ray_cluster, "start_line", lambda cluster, index: [sys.executable, "-c", "print('gave up')"])
+    began: list[int] = []
+    start = ray_nodes._start
+    monkeypatch.setattr(ray_nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
+    with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. It said: gave up"):
+        ray_nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
+    assert began == [0] * ray_nodes.ATTEMPTS
+    assert ray_record.known() == []
+
+
 # ---- one that lives
 
 
@@ -222,6 +235,28 @@ def test_the_token_is_wanted(lab):
         Ray(lab.url.replace("127.0.0.1", "localhost")).nodes()  # another name: the token is not for it
 
 
+@pytest.mark.skipif(not tls.possible(), reason="openssl makes the certificate")
+def test_a_dashboard_behind_tls(lab, tmp_path, monkeypatch):
+    """A job is sent, followed and known through a proxy, whose authority must be named."""
+    cert, key = tls.certificate(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", lab.token)
+    (work := tmp_path / "work").mkdir()
+    job = Job("tls", (sys.executable, "-c", "print('through')"), Resources(cpus=0), workdir=work)
+    with tls.before(lab.nodes[0].ports["dashboard-port"], cert, key) as port:
+        url = f"https://127.0.0.1:{port}"
+        [reason] = Ray(url).check(job)
+        assert "not trusted" in reason
+        assert "REQUESTS_CA_BUNDLE" in reason
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))
+        assert Ray(url).check(job) == []
+        id = Ray(url).submit(job)
+        assert "through" in "".join(Ray(url).logs(id, True))
+        assert Ray(url).state(id) is State.succeeded
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(key))
+        assert "holds no certificates" in Ray(url).check(job)[0]
+
+
 def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
     program = (
         "import sys; from pathlib import Path; from cluster.job import Job, Resources; from cluster.ray_api import Ray\n"
@@ -237,28 +272,6 @@ def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
     assert "still here" in "".join(Ray().logs(id, False))
 
 
-def test_two_jobs_share_the_cluster(lab, tmp_path):
-    """Each asks for far more than there is, and waits in the middle until it sees that the other has got something."""
-    program = (
-        "import sys, time; from pathlib import Path; import ray\n"
-        "mine, other = map(Path, sys.argv[1:3])\n"
-        "ray.init(log_to_driver=False, logging_level='ERROR')\n"
-        "@ray.remote(num_cpus=1)\n"
-        "def work(i): mine.write_text(str(i)); time.sleep(0.2)\n"
-        "waiting, deadline = [work.remote(i) for i in range(20)], time.monotonic() + 60\n"
-        "while not (mine.exists() and other.exists()) and time.monotonic() < deadline:\n"
-        "    waiting += [work.remote(0)] * (len(waiting) < 1000); time.sleep(0.1)\n"
-        "raise SystemExit(not other.exists())"
-    )
-    a, b = tmp_path / "a", tmp_path / "b"
-    (work := tmp_path / "work").mkdir()
-    ids = []
-    for name, files in (("a", (a, b)), ("b", (b, a))):
-        command = (sys.executable, "-c", program, *map(str, files))
-        ids.append(Ray().submit(Job(name, command, Resources(cpus=0), workdir=work)))
-    assert [end(Ray(), id) for id in ids] == [State.succeeded] * 2
-
-
 def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
     id = Ray().submit(Job("sleeps", ("sleep", "600"), Resources(cpus=0), workdir=tmp_path))
     with pytest.raises(UsageError, match=f"still run on lab: {id}"):
@@ -272,13 +285,40 @@ def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
     Ray(grace=1).cancel(id)
 
 
-def test_a_second_cluster_needs_names_and_its_end_touches_nothing_else(lab, capsys):
+def turns_of_two(cluster: Cluster, tmp_path: Path) -> list[str]:
+    """Whose seeds begin, one after another, where two jobs ask for three each at once, and the cluster has one core."""
+    program = (
+        "import sys, time; from pathlib import Path; from types import SimpleNamespace\n"
+        "from ray_jobs.reproduce import on_cluster\n"
+        "folder, mine, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
+        'line = \'import sys; from time import time; open(sys.argv[1], "a").write(f"{sys.argv[2]} {time()}\\\\n")\'\n'
+        "build = lambda seed: [sys.executable, '-c', line, str(folder / 'begun'), mine]\n"
+        "start, places = on_cluster('auto', 1, build=build)\n"
+        "(folder / f'ready-{mine}').touch()\n"
+        "while not (folder / f'ready-{other}').exists(): time.sleep(0.05)\n"
+        "seeds = [start(SimpleNamespace(log=folder / f'{mine}{i}.log'), i) for i in range(3)]\n"
+        "while any([seed.poll() is None for seed in seeds]): time.sleep(0.05)"
+    )
+    (work := tmp_path / "work").mkdir()
+    launcher, ids = Ray(cluster.url), []
+    for pair in ("ab", "ba"):
+        command = (sys.executable, "-c", program, str(tmp_path), *pair)
+        job = Job(pair, command, Resources(cpus=0), env={"PYTHONPATH": str(ROOT)}, workdir=work)
+        ids.append(launcher.submit(job))
+    assert [end(launcher, id) for id in ids] == [State.succeeded] * 2, "".join(launcher.logs(ids[0], False))
+    return [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
+
+
+def test_a_second_cluster_is_apart_its_jobs_take_turns_and_its_end_touches_nothing_else(lab, tmp_path):
     bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
     try:
         assert cluster_cli.up("brief", cpus=1, gpus=0, object_store="80MB") == 0
         brief = ray_record.load("brief")
         with pytest.raises(ValueError, match=r"Several clusters are up here \(lab, brief\)"):
             address_of()
+        turns = turns_of_two(brief, tmp_path)
+        assert len(turns) == 6
+        assert set(turns[:3]) == {"a", "b"}, "one job waits for all of the other's"
         assert ray_nodes.marked(brief)
         assert cluster_cli.down("brief") == 0
         assert bystander.poll() is None
