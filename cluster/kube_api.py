@@ -88,12 +88,27 @@ class Api:
             return self._namespace
         if self._inside():
             return (INSIDE / "namespace").read_text().strip()
+        return self._chosen["context"].get("namespace") or "default"
+
+    @property
+    def file(self) -> str:
+        """The kubeconfig: as given, else KUBECONFIG, '' for the usual one."""
+        given = self.kubeconfig or os.environ.get("KUBECONFIG", "")
+        return os.pathsep.join(str(Path(one).expanduser().absolute()) for one in given.split(os.pathsep) if one)
+
+    @property
+    def current(self) -> str:
+        """The context's name; '' inside a pod."""
+        return "" if self._inside() else self._chosen["name"]
+
+    @cached_property
+    def _chosen(self) -> dict[str, Any]:
+        """The context as the kubeconfig has it."""
         self.client  # noqa: B018  says first, and clearly, what is wrong with the file
         from kubernetes import config
 
         contexts, active = config.list_kube_config_contexts(self.kubeconfig or None)
-        chosen = next((one for one in contexts if one["name"] == self.context), active)
-        return chosen["context"].get("namespace") or "default"
+        return next((one for one in contexts if one["name"] == self.context), active)
 
     def ask(self, call: Callable[..., T], *names: str) -> T:
         """One request.

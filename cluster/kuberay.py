@@ -14,6 +14,7 @@ import importlib.metadata
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cluster.job import Job, Resources, State, is_secret
@@ -201,3 +202,8 @@ def state_of(rayjob: Mapping[str, Any], submitter_ended: float | None = None) ->
     if driver in ("RUNNING", "PENDING") and submitter_ended is not None and submitter_ended > STUCK:
         return State.cancelled if asked else State.lost
     return State.running if driver in ("RUNNING", "FAILED") and deployed != "Retrying" else State.pending
+
+
+def seconds(text: str) -> float:
+    """Seconds since 1970 of a time as Kubernetes writes it; 0 for ''."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from cluster import kube_check, kube_rules, kuberay
-from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import JOB_VARIABLE, History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
 from cluster.kube_api import Api, Missing
 from cluster.kube_words import object_name
 from cluster.package import collect, write_zip
@@ -115,6 +115,7 @@ class Kubernetes:
         for reason in kube_rules.before(self, job):
             raise LauncherError(reason)
         name = object_name(new_id(job.name))
+        job = replace(job, env={JOB_VARIABLE: name, **job.env})
         manifest = kuberay.rayjob(self, job, name)
         if self.workdir:
             self._api.create(manifest)
@@ -174,6 +175,17 @@ class Kubernetes:
         self._api.patch(object_name(id), {"metadata": {"annotations": {kuberay.CANCELLED: f"{time.time():.0f}"}}})
         if not self._stop(found):
             self._api.patch(object_name(id), {"spec": {"suspend": True}})
+
+    def history(self, id: str) -> History:
+        """Starts and times by KubeRay's count, and what the cluster says of the job's state."""
+        status = self._api.rayjob(object_name(id)).get("status") or {}
+        begun, over = (kuberay.seconds(status.get(f"{when}Time") or "") for when in ("start", "end"))
+        failed = status.get("failed") or 0
+        return History(max(failed + (not over), 1), begun, over, self.message(id))
+
+    def pinned(self) -> dict[str, Any]:
+        """Which cluster this is, whatever becomes of KUBECONFIG and the current context."""
+        return {"kubeconfig": self._api.file, "context": self._api.current, "namespace": self._api.namespace}
 
     def message(self, id: str) -> str:
         """What the cluster says of the job's state, such as why its pods still wait."""

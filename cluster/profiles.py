@@ -24,7 +24,7 @@ import yaml
 from cluster.job import LauncherError, is_secret
 
 FILES = ("clusters.yaml", ".reprise/clusters.yaml")
-"""In the project: the nearest folder upwards that has one, not beyond a checkout."""
+"""In the project: the nearest folder upwards that has one, within its checkout; without one, the current folder alone."""
 BY_REFERENCE = ("secrets",)
 """Keys whose values say where a secret lies."""
 
@@ -90,11 +90,12 @@ def read(path: Path) -> dict[str, Profile]:
 
 
 def _of_project(folder: Path) -> list[Path]:
-    for level in (folder, *folder.parents):
+    """Only within one checkout: above it (/tmp, say) lies what others may have written."""
+    above = [folder, *folder.parents]
+    top = next((at for at, level in enumerate(above) if (level / ".git").exists()), 0)
+    for level in above[: top + 1]:
         if there := [level / name for name in FILES if (level / name).is_file()]:
             return there
-        if (level / ".git").exists():
-            break
     return []
 
 

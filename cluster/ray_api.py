@@ -121,6 +121,7 @@ class Ray:
     """A Ray cluster by the address of its dashboard; see `address_of` for what an address may be."""
 
     address: str = ""
+    """The dashboard, http://HOST:8265; else RAY_ADDRESS, else the cluster of this machine."""
     grace: float = 60.0
     """Seconds from SIGTERM to SIGKILL when a job is cancelled (Ray's own default of 3 saves no checkpoint)."""
     timeout: float = 4.0

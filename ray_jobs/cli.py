@@ -278,6 +278,34 @@ def check(argv: list[str]) -> None:
 
         for recipe in _read(verb, others, options.of(it.reproduce), it.reproduce, words="RECIPE...", most=99).words:
             it.claim_of(recipe)
+    if verb in FORMS:
+        _check_form(verb, others)
+
+
+FORMS = {
+    "demo": ("demo.demo", "", 0),
+    "list": ("catalogue.list_recipes", "", 0),
+    "resume": ("train.resume", "RUN", 1),
+    "sample": ("use.sample", "RUN", 1),
+    "evaluate": ("use.evaluate", "RUN", 1),
+    "report": ("report.report", "[RUN...]", 99),
+    "doctor": ("doctor.doctor", "", 0),
+}
+"""Verbs whose command line is their function's: where it is, which words it takes, and how many at most."""
+
+
+def _check_form(verb: str, argv: list[str]) -> None:
+    """Refuse words and options that the verb does not have, without running it."""
+    from importlib import import_module
+
+    from ray_jobs import options, spec
+
+    where, words, most = FORMS[verb]
+    file, _, name = where.partition(".")
+    function = getattr(import_module(f"ray_jobs.{file}"), name)
+    known = {"quiet": spec.COMMON["quiet"]} if verb == "resume" else options.of(function)
+    least = 1 if words and most == 1 else 0
+    _read(verb, argv, {k: s for k, s in known.items() if k != "runs"}, function, words=words, least=least, most=most)
 
 
 def _help() -> None:

@@ -144,6 +144,8 @@ def _refusals(looks: Sequence[Callable[[], object]]) -> list[str]:
             look()
         except UsageError as error:
             told.append(str(error))
+        except ValueError as error:
+            told.append(f"A folder of the command cannot be used: {error}.")
     return told
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import store
-from cluster.job import HIDDEN, JOB_VARIABLE
+from cluster.job import HIDDEN, JOB_VARIABLE, LauncherError
 from ray_jobs import preflight
 from ray_jobs.jobs_cli import find, state_of, usage
 from ray_jobs.orders import Order, options_of, read, variables
@@ -38,8 +38,17 @@ def resubmit(argv: list[str], check: Check | None = None) -> int:
             )
         if not Path(entry.workdir).is_dir():
             raise UsageError(f"{entry.id} was sent from {entry.workdir}, which is not here any more: submit it anew.")
+        _refuse_twice(entry)
     with contextlib.chdir(entry.workdir):
         return send(again(entry, order), check, follows=entry.id)
+
+
+def _refuse_twice(entry: store.Entry) -> None:
+    """Two jobs would be at work in one run folder."""
+    for later in (e for e in store.entries()[0] if e.follows == entry.id):
+        with contextlib.suppress(LauncherError):
+            if not state_of(later).ended:
+                raise UsageError(f"{later.id} goes on with {entry.id} already: wait for its end, or cancel it first.")
 
 
 def again(entry: store.Entry, order: Order) -> Order:

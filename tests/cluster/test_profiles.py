@@ -45,6 +45,10 @@ def test_a_project_is_found_from_below_and_ends_with_its_checkout(here, name, mo
     assert set(profiles.load(below)) == {"lab"}
     (below / ".git").mkdir()
     assert profiles.load(below) == {}
+    (below / ".git").rmdir()
+    (here / ".git").rmdir()  # no checkout: who knows who wrote what lies above
+    assert profiles.load(below) == {}
+    assert set(profiles.load(here)) == {"lab"}
 
 
 def test_both_files_of_a_project_count(here):

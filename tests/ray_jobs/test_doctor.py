@@ -122,3 +122,14 @@ def test_clusters(monkeypatch):
 def test_ray_that_does_not_start(monkeypatch, place):
     monkeypatch.setattr(it.sys, "executable", "/bin/false")
     assert verdicts(it.ray_starts) == {"ray starts": "fail"}
+
+
+def test_profiles_are_listed_and_a_broken_file_is_named(place, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
+    [row] = it.profiles()
+    assert (row.verdict, row.found) == ("ok", "none")
+    (place / "clusters.yaml").write_text("lab: {on: slurm}\nbig: {on: ray}")
+    assert [row.found for row in it.profiles()] == ["lab, big"]
+    (place / "clusters.yaml").write_text("lab: [")
+    [row] = it.profiles()
+    assert row.verdict == "fail" and "clusters.yaml" in row.found and row.mend

@@ -161,6 +161,14 @@ def test_a_record_that_fails_after_all_names_the_job(monkeypatch):
         (["nonsense"], "no verb 'nonsense'"),
         (["train", "ddpm_digit"], "Did you mean 'ddpm_digits'"),
         (["train", RECIPE, "--lrr", "1"], "Did you mean 'lr'"),
+        (["resume"], "is used as: reprise resume RUN"),
+        (["resume", "x", "--report", "y"], "no setting 'report'"),
+        (["evaluate", "--frobnicate", "3"], "no setting 'frobnicate'"),
+        (["sample", "a", "b"], "is used as: reprise sample RUN"),
+        (["doctor", "x"], "is used as: reprise doctor"),
+        (["reproduce", RECIPE, "--seeds", "x"], "--seeds .* takes int"),
+        (["train", RECIPE, "--out", "foo://x"], "foo://x cannot be used"),
+        (["train", RECIPE, "--out", "http://["], "cannot be used"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_leaves_nothing(words, sentence, state):
@@ -265,6 +273,8 @@ def test_again_is_the_same_command_resources_and_place(capsys):
     for part in ("command", "resources", "options", "on", "name", "workdir", "runs"):
         assert getattr(new, part) == getattr(old, part), part
     assert new.env == old.env | {"REPRISE_JOB": old.id}
+    with pytest.raises(UsageError, match=f"{new.id} goes on with {old.id} already"):
+        resubmit([old.id])
     shelf.move(new.id, State.failed)
     resubmit([new.id])
     assert store.entries()[0][0].env["REPRISE_JOB"] == old.id  # whose run it goes on with
@@ -301,6 +311,7 @@ def test_hidden_secrets_must_be_given_again(monkeypatch):
         resubmit([old.id])
     resubmit([old.id, "--env", "HF_TOKEN=other", "--labels", "PASSWORD=other"])
     job, _ = shelf.KEPT[store.entries()[0][0].id]
+    shelf.move(store.entries()[0][0].id, State.failed)
     assert job.env["HF_TOKEN"] == "other"
     monkeypatch.setenv("HF_TOKEN", "third")  # passed on by its name
     resubmit([old.id, "--labels", "x"])
