@@ -311,7 +311,7 @@ def descend_along(
     """
     if isinstance(net, Relus | Ensemble):
         with torch.no_grad():
-            out = net.pulled(*inputs, slope)
+            out = net.pulled(slope, *inputs)
         follow(optimizer, world, max_norm)
         return out
     out = net(*inputs)

@@ -47,7 +47,7 @@ class Ensemble(nn.Module):
         """What n members see, [n, N, sizes[0]]."""
         return torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(n, -1, -1)
 
-    def pulled(self, obs: Tensor, action: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+    def pulled(self, slope: Callable[[Tensor], Tensor], obs: Tensor, action: Tensor) -> Tensor:
         """`forward`; over the parameters' gradients go those of a loss whose gradient by it is its `slope`. Call it without autograd."""
         layers = [(every(w), every(b)) for w, b in zip(self.weights, self.biases, strict=True)]
         numbers = [x for w, b in layers for x in (in_a_row(w).mT, in_a_row(b).squeeze(1))]
@@ -56,7 +56,7 @@ class Ensemble(nn.Module):
         def shaped(out: Tensor) -> Tensor:
             return slope(out.squeeze(-1)).unsqueeze(-1) if self.single else slope(out)
 
-        out = pulled(self.inputs(obs, action, self.n), numbers, into, shaped)
+        out = pulled(shaped, self.inputs(obs, action, self.n), numbers, into)
         return out.squeeze(-1) if self.single else out
 
     def each(self, x: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:

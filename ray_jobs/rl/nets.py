@@ -59,13 +59,13 @@ class Relus(nn.Sequential):
             x = F.linear(x, layer.weight, layer.bias).relu_()
         return F.linear(x, last.weight, last.bias)
 
-    def pulled(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> Tensor:
+    def pulled(self, slope: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network says of x [N, in]; over its parameters' gradients go those of a loss whose gradient by that is its `slope`.
 
         Where several seeds train together it is done for each. Call it without autograd.
         """
         numbers = [every(p) for p in self.parameters()]
-        return pulled(x, numbers, [p.grad for p in numbers], slope)
+        return pulled(slope, x, numbers, [p.grad for p in numbers])
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
@@ -117,7 +117,7 @@ def through(x: Tensor, numbers: Sequence[Tensor], activate: Callable[[Tensor], T
     return [*seen, affine(seen[-1], *numbers[-2:])]
 
 
-def pulled(x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor], slope: Callable[[Tensor], Tensor]) -> Tensor:
+def pulled(slope: Callable[[Tensor], Tensor], x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor]) -> Tensor:
     """What a ReLU network says of x [N, in], or n of theirs [n, N, in]; for several seeds that train together, of each one's.
 
     Args:
