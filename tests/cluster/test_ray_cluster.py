@@ -15,7 +15,7 @@ from cluster.job import Job, LauncherError, Resources, State
 from cluster.ray_api import Ray, address_of
 from cluster.ray_cluster import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
 from cluster.ray_http import ask, bearer
-from ray_jobs import cluster_cli
+from ray_jobs import cli, cluster_cli
 from ray_jobs.recipe import UsageError
 from tests.cluster import tls
 
@@ -167,6 +167,14 @@ def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monke
         ray_nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
     assert began == [0] * ray_nodes.ATTEMPTS
     assert ray_record.known() == []
+
+
+@pytest.mark.parametrize(("words", "held"), [(["reproduce", "ppo_cartpole"], False), (["train", "ppo_cartpole"], True)])
+def test_who_waits_for_others_holds_no_core(words, held, apart, monkeypatch, capsys):
+    """Two reproductions that held the cluster's two cores would wait for each other for ever."""
+    monkeypatch.chdir(apart)
+    cli.main(["submit", "--on", "ray", "--address", "http://127.0.0.1:1", "--dry_run", *words])
+    assert ("entrypoint_num_cpus" in capsys.readouterr().out) == held
 
 
 # ---- one that lives
