@@ -12,19 +12,23 @@ import contextlib
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from cluster import kube_check, kube_rules, kuberay
 from cluster.job import Job, LauncherError, Resources, State, hide_command, hide_env, new_id
-from cluster.kube_api import Api, Missing
+from cluster.kube_api import Api, Missing, Silent
 from cluster.kube_words import object_name
 from cluster.package import collect, write_zip
+
+T = TypeVar("T")
+OUTAGE = 60.0
+"""Seconds that whoever follows a log waits for a silent cluster."""
 
 
 @dataclass(frozen=True)
@@ -140,23 +144,28 @@ class Kubernetes:
         return state
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
-        """Pieces of what the submitter's newest pod printed; following goes on over broken connections.
+        """Pieces of what the submitter's newest pod printed; following goes on over broken connections and short outages.
 
         Differs: where a submitter was replaced, Ray tells its successor the whole log again, under a line that says so.
         """
         seen, sent, decode = "", 0, codecs.getincrementaldecoder("utf-8")("replace").decode
         while True:
-            ended = not follow or self.state(id).ended
-            pod = self._submitter_pod(id)
+            ended = not follow or self._patiently(self.state, id).ended
+            pod = self._patiently(self._submitter_pod, id) if follow else self._submitter_pod(id)
             if pod and seen and pod != seen:
                 sent = 0
                 yield f"\n--- {pod} took over and tells all from the beginning ---\n"
             skipped = 0
-            for piece in self._api.words(pod, follow and not ended) if pod else ():
-                new = piece[max(sent - skipped, 0) :]
-                skipped += len(piece)
-                sent = max(sent, skipped)
-                yield decode(new)
+            try:
+                for piece in self._api.words(pod, follow and not ended) if pod else ():
+                    new = piece[max(sent - skipped, 0) :]
+                    skipped += len(piece)
+                    sent = max(sent, skipped)
+                    yield decode(new)
+            except (Missing, Silent):  # another pod takes over, or the connection broke
+                if not follow:
+                    raise
+                ended = False
             seen = pod or seen
             if ended:  # asked before the last read, so nothing is missed
                 return
@@ -186,6 +195,17 @@ class Kubernetes:
     @cached_property
     def _api(self) -> Api:
         return Api(self.kubeconfig, self.context, self.namespace, self.timeout)
+
+    def _patiently(self, question: Callable[[str], T], id: str) -> T:
+        """The answer, waited for while the cluster is silent, for a minute at most."""
+        deadline = time.monotonic() + OUTAGE
+        while True:
+            try:
+                return question(id)
+            except Silent:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _submitter_pod(self, id: str) -> str:
         """The newest pod of the submitter that has begun; '' before that."""
