@@ -96,7 +96,8 @@ class Kubernetes:
 
     def render(self, job: Job) -> str:
         """The RayJob's YAML, and what of the working directory would be sent or left out."""
-        manifest = kuberay.rayjob(self, _hidden(job), object_name(f"{job.name}-xxxxxxxx"))
+        hidden = replace(job, command=hide_command(job.command), env=hide_env(job.env))
+        manifest = kuberay.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
         lines = [f"# RayJob of the job {job.name}; xxxxxxxx is drawn when it is submitted", _yaml(manifest).rstrip()]
         if not self.workdir:
             package = collect(job.workdir)
@@ -225,10 +226,6 @@ class Kubernetes:
             heads = self._api.pods(f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=head")
             return any(self._api.execute(pod.metadata.name, "ray-head", stop) == 0 for pod in heads[-1:])
         return False
-
-
-def _hidden(job: Job) -> Job:
-    return replace(job, command=hide_command(job.command), env=hide_env(job.env))
 
 
 def _yaml(manifest: dict[str, Any]) -> str:
