@@ -34,6 +34,10 @@ class Forbidden(LauncherError):
     """The cluster does not let us."""
 
 
+class Silent(LauncherError):
+    """The cluster does not answer."""
+
+
 class Api:
     """One cluster. `timeout`: seconds in which it must answer."""
 
@@ -114,8 +118,8 @@ class Api:
         """One request.
 
         Raises:
-            Missing, Forbidden: see there.
-            LauncherError: the cluster does not answer in time, or refuses.
+            Missing, Forbidden, Silent: see there.
+            LauncherError: the cluster refuses for another reason.
         """
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
@@ -125,7 +129,7 @@ class Api:
         except ApiException as error:
             raise self._refused(error) from None
         except (HTTPError, OSError) as error:
-            raise LauncherError(f"No Kubernetes cluster answers at {self.address} ({_short(error)}): {_HINT}") from None
+            raise Silent(f"No Kubernetes cluster answers at {self.address} ({_short(error)}): {_HINT}") from None
 
     def create(self, manifest: dict[str, Any], dry_run: bool = False) -> dict[str, Any]:
         """Creates a RayJob, refused where the cluster does not know each of its fields; as the cluster has it."""
@@ -187,24 +191,16 @@ class Api:
         return None
 
     def words(self, pod: str, follow: bool) -> Iterator[bytes]:
-        """What a pod printed from its beginning, as long as the connection holds."""
+        """What a pod printed from its beginning; Silent where the connection breaks."""
         from urllib3.exceptions import HTTPError
 
         waits = (self.timeout, QUIET if follow else self.timeout)
         read = partial(self.core.read_namespaced_pod_log, follow=follow, _preload_content=False)
-        try:
-            answer = self.ask(
-                lambda *names, _request_timeout: read(*names, _request_timeout=waits), pod, self.namespace
-            )
-        except Missing:
-            if follow:  # another takes its place, or the job has ended
-                return
-            raise
+        answer = self.ask(lambda *names, _request_timeout: read(*names, _request_timeout=waits), pod, self.namespace)
         try:
             yield from answer.stream(65536)
         except (HTTPError, OSError):
-            if not follow:
-                raise LauncherError(f"The connection to {self.address} broke: ask for the logs again.") from None
+            raise Silent(f"The connection to {self.address} broke: ask for the logs again.") from None
         finally:
             answer.close()
 
@@ -232,7 +228,7 @@ class Api:
 
     @property
     def address(self) -> str:
-        """The API server's URL."""
+        """The server's URL."""
         return self.client.configuration.host
 
     def _inside(self) -> bool:

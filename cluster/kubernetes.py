@@ -12,19 +12,23 @@ import contextlib
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from cluster import kube_check, kube_rules, kuberay
 from cluster.job import JOB_VARIABLE, History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
-from cluster.kube_api import Api, Missing
+from cluster.kube_api import Api, Missing, Silent
 from cluster.kube_words import object_name
 from cluster.package import collect, write_zip
+
+T = TypeVar("T")
+OUTAGE = 60.0
+"""Seconds that whoever follows a log waits for a silent cluster."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class Kubernetes:
 
     def render(self, job: Job) -> str:
         """The RayJob's YAML, and what of the working directory would be sent or left out."""
-        manifest = kuberay.rayjob(self, _hidden(job), object_name(f"{job.name}-xxxxxxxx"))
+        hidden = replace(job, command=hide_command(job.command), env=hide_env(job.env))
+        manifest = kuberay.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
         lines = [f"# RayJob of the job {job.name}; xxxxxxxx is drawn when it is submitted", _yaml(manifest).rstrip()]
         if not self.workdir:
             package = collect(job.workdir)
@@ -141,23 +146,28 @@ class Kubernetes:
         return state
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
-        """Pieces of what the submitter's newest pod printed; following goes on over broken connections.
+        """Pieces of what the submitter's newest pod printed; following goes on over broken connections and short outages.
 
         Differs: where a submitter was replaced, Ray tells its successor the whole log again, under a line that says so.
         """
         seen, sent, decode = "", 0, codecs.getincrementaldecoder("utf-8")("replace").decode
         while True:
-            ended = not follow or self.state(id).ended
-            pod = self._submitter_pod(id)
+            ended = not follow or self._patiently(self.state, id).ended
+            pod = self._patiently(self._submitter_pod, id) if follow else self._submitter_pod(id)
             if pod and seen and pod != seen:
                 sent = 0
                 yield f"\n--- {pod} took over and tells all from the beginning ---\n"
             skipped = 0
-            for piece in self._api.words(pod, follow and not ended) if pod else ():
-                new = piece[max(sent - skipped, 0) :]
-                skipped += len(piece)
-                sent = max(sent, skipped)
-                yield decode(new)
+            try:
+                for piece in self._api.words(pod, follow and not ended) if pod else ():
+                    new = piece[max(sent - skipped, 0) :]
+                    skipped += len(piece)
+                    sent = max(sent, skipped)
+                    yield decode(new)
+            except (Missing, Silent):  # another pod takes over, or the connection broke
+                if not follow:
+                    raise
+                ended = False
             seen = pod or seen
             if ended:  # asked before the last read, so nothing is missed
                 return
@@ -199,6 +209,17 @@ class Kubernetes:
     def _api(self) -> Api:
         return Api(self.kubeconfig, self.context, self.namespace, self.timeout)
 
+    def _patiently(self, question: Callable[[str], T], id: str) -> T:
+        """The answer, waited for while the cluster is silent, for a minute at most."""
+        deadline = time.monotonic() + OUTAGE
+        while True:
+            try:
+                return question(id)
+            except Silent:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
     def _submitter_pod(self, id: str) -> str:
         """The newest pod of the submitter that has begun; '' before that."""
         pods = self._api.pods(f"job-name={object_name(id)}")
@@ -217,10 +238,6 @@ class Kubernetes:
             heads = self._api.pods(f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=head")
             return any(self._api.execute(pod.metadata.name, "ray-head", stop) == 0 for pod in heads[-1:])
         return False
-
-
-def _hidden(job: Job) -> Job:
-    return replace(job, command=hide_command(job.command), env=hide_env(job.env))
 
 
 def _yaml(manifest: dict[str, Any]) -> str:

@@ -40,6 +40,8 @@ class Cluster:
         self.requests: list[str] = []
         self.cut = 0
         """Bytes after which the next log that is followed breaks off; 0 for none."""
+        self.silent = False
+        """Whether it hangs up on everybody."""
         self.processes: dict[str, subprocess.Popen] = {}
         self.stopped: set[str] = set()
         self.lock = threading.RLock()
@@ -209,6 +211,10 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         path, query = self.read()
         if path.endswith("/log"):
@@ -281,6 +287,8 @@ class Handler(BaseHTTPRequestHandler):
     def read(self) -> tuple[str, dict[str, list[str]]]:
         self.body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
         parts = urlsplit(self.path)
+        if self.cluster.silent:
+            raise ConnectionResetError
         self.cluster.requests.append(f"{self.command} {parts.path}")
         return parts.path, parse_qs(parts.query)
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from cluster import kuberay
+from cluster import kubernetes as module
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.kubernetes import Kubernetes
 from tests.cluster.kube_reader import faults
@@ -247,6 +248,29 @@ def test_following_survives_broken_connections_in_the_middle_of_a_letter(cluster
     thread.join(30)
     assert "".join(pieces) == "größe\nlast\n"
     assert sum("/log" in line for line in cluster.requests) >= 2
+
+
+def test_following_outlives_a_short_outage_and_not_a_long_one(cluster, kubernetes, job, monkeypatch):
+    id = kubernetes.submit(job)
+    cluster.status(id, jobDeploymentStatus="Running", jobStatus="RUNNING")
+    log = cluster.pod("sub-1", {"job-name": id})
+    log.write_bytes(b"before\n")
+    cluster.cut = len(b"before\n")
+    pieces, thread = follow(kubernetes, id)
+    cluster.silent = True
+    with log.open("ab") as file:
+        file.write(b"after\n")
+    cluster.objects["/api/v1/namespaces/default/pods/sub-1"]["status"]["phase"] = "Succeeded"
+    cluster.status(id, jobStatus="SUCCEEDED")
+    with pytest.raises(LauncherError, match="No Kubernetes cluster answers"):
+        kubernetes.state(id)
+    cluster.silent = False
+    thread.join(60)
+    assert "".join(pieces) == "before\nafter\n"
+    cluster.silent = True
+    monkeypatch.setattr(module, "OUTAGE", 0.1)
+    with pytest.raises(LauncherError, match="No Kubernetes cluster answers"):
+        list(kubernetes.logs(id, True))
 
 
 def test_a_new_submitter_tells_all_again_under_a_line(cluster, kubernetes, job):
