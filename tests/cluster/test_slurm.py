@@ -1,5 +1,6 @@
 """Jobs on a real Slurm: stopped ones save, go back into the queue and go on; several nodes share a Ray; arrays gather."""
 
+import getpass
 import json
 import subprocess
 import sys
@@ -33,7 +34,7 @@ print('finished', flush=True)
 def slurm():
     slurms.open_slurm()
     yield
-    ask("scancel", "--user=root", "--quiet", check=False)
+    ask("scancel", f"--user={getpass.getuser()}", "--quiet", check=False)
 
 
 @pytest.fixture()

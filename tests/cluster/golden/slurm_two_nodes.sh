@@ -53,7 +53,7 @@ node_step() {  # NODE NAME ARGUMENT...: Ray on one node, as a step of the job
   ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
   run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task=4 --gpus-per-node=8 --input=none --output="$log-$name.txt" \
     "$python" -m ray.scripts.scripts start --block --node-ip-address="$ip" --num-cpus=4 --num-gpus=8 --disable-usage-stats \
-    --min-worker-port=0 --max-worker-port=0 "${@:3}" &
+    --min-worker-port=0 --max-worker-port=0 "${@:3}" 2>> "$log-steps.txt" &
   reprise_steps+=($!)
 }
 start_ray() {
@@ -64,7 +64,7 @@ start_ray() {
   node_step "${reprise_nodes[0]}" head --head --port=$base --ray-client-server-port=$((base + 1)) \
     --dashboard-agent-listen-port=$((base + 2)) --include-dashboard=false --temp-dir="$temp"
   until (exec 3<> "/dev/tcp/$head/$base") 2> /dev/null; do
-    kill -0 "${reprise_steps[0]}" 2> /dev/null || { tail -n 5 "$log-head.txt"; echo "Ray's head did not start."; return 1; }
+    kill -0 "${reprise_steps[0]}" 2> /dev/null || { tail -n 5 "$log"-*.txt; echo "Ray's head did not start."; return 1; }
     [ -z "$asked" ] || return 1
     sleep 0.2
   done
@@ -76,6 +76,7 @@ start_ray() {
     { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
 }
 end_ray() {
+  [ "${#reprise_steps[@]}" = 0 ] && return
   kill -TERM "${reprise_steps[@]}" 2> /dev/null
   (sleep 20; kill -KILL "${reprise_steps[@]}") 2> /dev/null &
   wait "${reprise_steps[@]}"
