@@ -14,10 +14,11 @@ import importlib.metadata
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cluster.job import Job, Resources, State, is_secret
+from cluster.job import JOB_VARIABLE, Job, Resources, State, is_secret
 from cluster.kube_words import label_word, literal, seconds_word, secret_word, toleration_word, volume_word
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def quantities(wanted: Resources) -> dict[str, str]:
 
 def rayjob(place: Kubernetes, job: Job, name: str) -> dict[str, Any]:
     """The RayJob of this name: a cluster of its own, started for the job and taken down after it."""
+    job = replace(job, env={JOB_VARIABLE: name, **job.env})
     spec: dict[str, Any] = {
         "entrypoint": entrypoint(job.command, place.workdir),
         "jobId": name,

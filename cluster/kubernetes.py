@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import yaml
 
 from cluster import kube_check, kube_rules, kuberay
-from cluster.job import JOB_VARIABLE, History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
 from cluster.kube_api import Api, Missing, Silent
 from cluster.kube_words import object_name
 from cluster.package import collect, write_zip
@@ -120,7 +120,6 @@ class Kubernetes:
         for reason in kube_rules.before(self, job):
             raise LauncherError(reason)
         name = object_name(new_id(job.name))
-        job = replace(job, env={JOB_VARIABLE: name, **job.env})
         manifest = kuberay.rayjob(self, job, name)
         if self.workdir:
             self._api.create(manifest)
