@@ -18,6 +18,21 @@ variants = {
     "clayton": Variant(
         "tabular, Clayton in 8 dimensions", Claim("excess_nats", at_most=1), {"density": "clayton", "size": 8}
     ),
+    "mog_ring": Variant(
+        "density2d, ring, by mixtures",
+        Claim("excess_nats", at_most=0.02),
+        {"components": 8, "depth": 1, "batch": 256, "lr": 0.004},
+    ),
+    "mog_grid": Variant(
+        "density2d, grid, by mixtures",
+        Claim("excess_nats", at_most=0.02),
+        {"density": "grid", "components": 16, "depth": 1, "lr": 0.004},
+    ),
+    "mog_moons": Variant(
+        "density2d, moons, by mixtures",
+        Claim("excess_nats", at_most=0.02),
+        {"density": "moons", "components": 8, "depth": 2, "batch": 256, "lr": 0.004},
+    ),
 }
 
 
