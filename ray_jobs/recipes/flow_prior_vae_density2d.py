@@ -29,6 +29,7 @@ def recipe(
     width: int = 96,
     depth: int = 2,
     hidden: int = 64,
+    kl_rise: int = 1000,
     ema: float = 0.998,
 ) -> Fit:
     """As vae_density2d, with a masked autoregressive flow as the latents' prior.
@@ -43,6 +44,7 @@ def recipe(
         width: units of each of two hidden layers, of encoder and decoder.
         depth: layers of the flow.
         hidden: units of the hidden layer of each of them.
+        kl_rise: steps over which the divergence's weight rises to 1.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -50,9 +52,9 @@ def recipe(
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Gaussian
 
-    points, each = vectors(density, size, batch=batch), Gaussian(each=True)
+    points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
     model = FlowPriorVAE(
-        encoder, decoder, each, points.shape, latents, depth=depth, hidden=(hidden,), lr=lr, warmup=100
+        encoder, decoder, each, points.shape, latents, depth=depth, hidden=(hidden,), kl_rise=kl_rise, lr=lr, warmup=100
     )
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)

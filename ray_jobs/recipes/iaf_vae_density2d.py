@@ -30,6 +30,7 @@ def recipe(
     depth: int = 2,
     hidden: int = 64,
     context: int = 16,
+    kl_rise: int = 1000,
     ema: float = 0.998,
 ) -> Fit:
     """As vae_density2d, with steps of inverse autoregressive flow behind the encoder.
@@ -45,6 +46,7 @@ def recipe(
         depth: steps of the flow.
         hidden: units of the hidden layer of each of them.
         context: numbers that the encoder tells them.
+        kl_rise: steps over which the divergence's weight rises to 1.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -52,9 +54,19 @@ def recipe(
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
 
-    points, each = vectors(density, size, batch=batch), Gaussian(each=True)
+    points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents + context, width=width), Plain(latents, 2 * size, width=width)
     model = IAFVAE(
-        encoder, decoder, each, points.shape, latents, context=context, depth=depth, hidden=(hidden,), lr=lr, warmup=100
+        encoder,
+        decoder,
+        each,
+        points.shape,
+        latents,
+        context=context,
+        depth=depth,
+        hidden=(hidden,),
+        kl_rise=kl_rise,
+        lr=lr,
+        warmup=100,
     )
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)

@@ -27,6 +27,7 @@ def recipe(
     lr: float = 2e-3,
     latents: int = 2,
     width: int = 96,
+    kl_rise: int = 1000,
     ema: float = 0.998,
 ) -> Fit:
     """VAE of two multilayer perceptrons, with a Gaussian for each number.
@@ -39,6 +40,7 @@ def recipe(
         lr: learning rate of Adam, after a warm-up of 100 steps.
         latents: numbers that describe an example.
         width: units of each of two hidden layers, of encoder and decoder.
+        kl_rise: steps over which the divergence's weight rises to 1.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -46,7 +48,7 @@ def recipe(
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import VAE
 
-    points, each = vectors(density, size, batch=batch), Gaussian(each=True)
+    points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
-    model = VAE(encoder, decoder, each, points.shape, latents, lr=lr, warmup=100)
+    model = VAE(encoder, decoder, each, points.shape, latents, kl_rise=kl_rise, lr=lr, warmup=100)
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)
