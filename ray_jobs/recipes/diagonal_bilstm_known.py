@@ -19,7 +19,7 @@ variants = {
 def recipe(
     *,
     images: str = "spins",
-    steps: int = 400,
+    steps: int = 200,
     batch: int = 64,
     lr: float = 4e-3,
     width: int = 16,

@@ -11,16 +11,16 @@ headline = Headline("Durkan et al. 2019", arxiv="1906.04032")
 claim = Claim("excess_nats", at_most=0.02)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
 variants = {
-    "moons": Variant("density2d, moons", Claim("excess_nats", at_most=1), {"density": "moons", "steps": 1500}),
+    "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.02), {"density": "moons", "steps": 1000}),
     "pinwheel8": Variant(
         "density2d, pinwheel in 8 dimensions",
         Claim("excess_nats", at_most=1),
-        {"density": "pinwheel", "size": 8, "steps": 1500, "bins": 8},
+        {"density": "pinwheel", "size": 8, "steps": 1000, "bins": 8},
     ),
     "clayton": Variant(
         "tabular, Clayton in 8 dimensions",
         Claim("excess_nats", at_most=1),
-        {"density": "clayton", "size": 8, "steps": 1500, "bins": 8},
+        {"density": "clayton", "size": 8, "steps": 1000, "bins": 8},
     ),
 }
 
