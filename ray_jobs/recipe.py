@@ -73,7 +73,7 @@ class Variant:
     """A recipe on other data: all is the recipe's own but what stands here."""
 
     data: str
-    claim: Claim
+    claim: Claim | None
     settings: Mapping[str, Any]
     """Those whose defaults differ."""
 

@@ -8,7 +8,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, Variant
 system = "MADE"
 data = "lattice, 8x8 spins"
 headline = Headline("Germain et al. 2015", arxiv="1502.03509")
-claim = Claim("excess_bits_per_dim", at_most=1)
+claim = Claim("excess_bits_per_dim", at_most=0.004)
 space = {"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,400)"}
 variants = {
     "prototypes": Variant("prototypes, 8x8", Claim("excess_bits_per_dim", at_most=0.01), {"images": "prototypes"}),
