@@ -1,20 +1,22 @@
 """A recipe: what to train, on what, for how long, and what it must reach.
 
 A recipe is a module with a docstring (its first line is the title), a `headline`, a `claim` (or None), optionally a
-search `space`, and one function `recipe(*, ...)` whose keyword arguments are its settings. The module imports nothing
-heavy at its top: its settings must be known, and a wrong one refused, before torch is imported. What is heavy is
-imported inside `recipe`.
+search `space`, and one function `recipe(*, ...)` whose keyword arguments are its settings. Optional `variants` are the
+same recipe on other data, each with its own claim: '<recipe>@<variant>' names one wherever a recipe is named. The module
+imports nothing heavy at its top: its settings must be known, and a wrong one refused, before torch is imported. What is
+heavy is imported inside `recipe`.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -64,6 +66,16 @@ class Claim:
     def __str__(self) -> str:
         bound = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
         return f"{self.metric} {bound}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe on other data: all is the recipe's own but what stands here."""
+
+    data: str
+    claim: Claim | None
+    settings: Mapping[str, Any]
+    """Those whose defaults differ."""
 
 
 @dataclass(frozen=True)
@@ -123,18 +135,49 @@ class Play:
 
 
 def names() -> list[str]:
-    """Every recipe's short name, found by looking into `ray_jobs/recipes`."""
+    """Every recipe's short name, found by looking into `ray_jobs/recipes`, each followed by its variants'."""
     from ray_jobs import recipes
 
-    return sorted(m.name for m in pkgutil.iter_modules(recipes.__path__))
+    own = sorted(m.name for m in pkgutil.iter_modules(recipes.__path__))
+    return [name for n in own for name in (n, *(f"{n}@{v}" for v in getattr(module(n), "variants", {})))]
 
 
 def module(name: str) -> ModuleType:
-    """The module of a recipe, by short name ('ddpm_digits') or import path ('mylab.recipes.mine').
+    """The module of a recipe, by short name ('ddpm_digits'), import path ('mylab.recipes.mine') or as either's variant ('...@moons').
 
     Raises:
         UsageError: there is no such recipe; the sentence names the nearest.
     """
+    base, _, which = name.partition("@")
+    found = _imported(base)
+    if not which:
+        return found
+    variants = getattr(found, "variants", {})
+    if which not in variants:
+        raise UsageError(unknown("recipe", name, [base, *(f"{base}@{v}" for v in variants)]))
+    return _varied(found, name, variants[which])
+
+
+def _varied(of: ModuleType, name: str, variant: Variant) -> ModuleType:
+    """A module as `of`, but for what the variant says."""
+    title, _, text = (of.__doc__ or "").partition("\n")
+    made = ModuleType(name, f"{title.rstrip('.')}; {variant.data}.\n{text}")
+    own = {"__doc__": made.__doc__, "__name__": name, "data": variant.data, "claim": variant.claim}
+    vars(made).update(vars(of) | own | {"recipe": _with_defaults(of.recipe, variant.settings)})
+    return made
+
+
+def _with_defaults(f: FunctionType, defaults: Mapping[str, Any]) -> FunctionType:
+    """The same function with other defaults of its keyword arguments."""
+    made = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    functools.update_wrapper(made, f)
+    del made.__wrapped__  # type: ignore[attr-defined]  # or its signature would be that of f
+    made.__kwdefaults__ = (f.__kwdefaults__ or {}) | dict(defaults)
+    return made
+
+
+def _imported(name: str) -> ModuleType:
+    """The module that a recipe is, without a variant."""
     path = name if "." in name else f"ray_jobs.recipes.{name}"
     try:
         found = importlib.import_module(path)

@@ -1,20 +1,30 @@
-"""NICE on a known density of the plane: the gap to the entropy."""
+"""NICE on vectors of a known density: the gap to the entropy."""
 
 from __future__ import annotations
 
 from ray_jobs.measures import gap_to_entropy
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, Variant
 
 system = "NICE"
-data = "density2d"
+data = "density2d, wave"
 headline = Headline("Dinh et al. 2015", arxiv="1410.8516")
 claim = Claim("excess_nats", at_most=0.12)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
+variants = {
+    "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
+    "pinwheel8": Variant(
+        "density2d, pinwheel in 8 dimensions", Claim("excess_nats", at_most=0.33), {"density": "pinwheel", "size": 8}
+    ),
+    "clayton": Variant(
+        "tabular, Clayton in 8 dimensions", Claim("excess_nats", at_most=0.15), {"density": "clayton", "size": 8}
+    ),
+}
 
 
 def recipe(
     *,
     density: str = "wave",
+    size: int = 2,
     steps: int = 1000,
     batch: int = 512,
     lr: float = 0.002,
@@ -23,10 +33,12 @@ def recipe(
     depth: int = 2,
     ema: float = 0.998,
 ) -> Fit:
-    """NICE on points of the plane, with normal noise.
+    """NICE on vectors, with normal noise.
 
     Args:
-        density: 'ring', 'grid', 'pinwheel', 'checkerboard', 'rings', 'spirals', 'moons', 'banana', 'wave' or 'funnel'.
+        density: 'ring', 'grid', 'pinwheel', 'checkerboard', 'rings', 'spirals', 'moons', 'banana', 'wave' or 'funnel', in more than two
+            dimensions beside normal numbers and turned; or a copula, 'gaussian' or 'clayton'.
+        size: dimensions; of a copula 6, 8, 21, 43 or 63.
         steps: optimiser steps.
         batch: global batch, over all workers.
         lr: learning rate of Adam, after a warm-up of 100 steps.
@@ -35,10 +47,10 @@ def recipe(
         depth: hidden layers of each network.
         ema: decay of the weights' average.
     """
-    from datamodules.density2d import Density2D
+    from datamodules.vectors import vectors
     from lightning_modules.flows.flow import NORMAL
     from lightning_modules.flows.nice import NICE
 
-    points = Density2D(batch, name=density)
+    points = vectors(density, size, batch=batch)
     model = NICE(points.shape, couplings=couplings, width=width, depth=depth, base=NORMAL, lr=lr, warmup=100)
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_modules import flows
-from lightning_modules.flows import autoregressive, bijection, coupling, elementwise, images, linear, spline
+from lightning_modules.flows import autoregressive, bijection, coupling, elementwise, images, linear, mixture, spline
 from lightning_modules.flows.bijection import Bijection
 from lightning_modules.nets.coupling import Pixels, Plain, Residual
 
@@ -43,6 +43,10 @@ def splined(flip: bool) -> Bijection:
 def masked_spline(order=None) -> Bijection:
     net = autoregressive.MaskedMLP(5, (16, 16), 11, cond=COND, order=order)
     return spline.SplineAutoregressive(net, bins=4, bound=1.5)
+
+
+def mixed(order=None) -> Bijection:
+    return mixture.MixtureAutoregressive(autoregressive.MaskedMLP(5, (16, 16), 9, cond=COND, order=order))
 
 
 def multiscale() -> Bijection:
@@ -78,6 +82,8 @@ CASES: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
     "SplineCoupling": (lambda: splined(True), VECTOR),
     "SplineAutoregressive": (lambda: masked_spline(), VECTOR),
     "SplineAutoregressive, another order": (lambda: masked_spline(torch.tensor([3, 0, 4, 1, 2])), VECTOR),
+    "MixtureAutoregressive": (mixed, VECTOR),
+    "MixtureAutoregressive, another order": (lambda: mixed(torch.tensor([3, 0, 4, 1, 2])), VECTOR),
     "Squeeze": (images.Squeeze, IMAGE),
     "Flatten": (lambda: images.Flatten(IMAGE), IMAGE),
     "MultiScale": (multiscale, IMAGE),

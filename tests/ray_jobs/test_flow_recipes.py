@@ -18,11 +18,15 @@ SMALL = {
     "realnvp_density2d": {"steps": 3, "batch": 32, "width": 8, "depth": 2, "density": "checkerboard"},
     "maf_density2d": {"steps": 3, "batch": 32, "width": 8, "depth": 2, "density": "funnel"},
     "iaf_density2d": {"steps": 3, "batch": 32, "width": 8, "depth": 2},
+    "iaf_density2d@pinwheel8": {"steps": 3, "batch": 32, "width": 8, "depth": 2},
+    "maf_density2d@mog_ring": {"steps": 3, "batch": 32, "width": 8},
+    "nsf_density2d@clayton": {"steps": 3, "batch": 32, "width": 8, "depth": 2, "bins": 4},
     "maf_rotated43": {"steps": 3, "batch": 32, "width": 50, "depth": 2, "size": 8},
     "maf_tabular": {"steps": 3, "batch": 32, "width": 16, "depth": 2, "like": "power"},
     "glow_digits": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "smear": 4},
     "realnvp_digits": {"steps": 3, "batch": 32, "width": 4, "smear": 4},
     "glow_gauss_image": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "size": 4},
+    "glow_gauss_image@textures": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "size": 4},
 }
 
 LARGE = {
@@ -45,8 +49,8 @@ def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
     metric = recipe.module(name).claim.metric
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
-    plane = name.endswith("density2d")
-    assert len(np.load(run.path / "samples.npy")) == (2048 if plane else 64)
+    drawn, plane = np.load(run.path / "samples.npy"), name.endswith(("density2d", "ring"))
+    assert len(drawn) == (2048 if plane else 64) and (drawn.shape[1:] == (2,)) == plane
     assert (run.path / "samples-density.png").exists() == plane
 
 

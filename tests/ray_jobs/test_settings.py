@@ -77,3 +77,26 @@ def test_every_recipe_says_what_it_is(name):
     assert all(s.help for s in known.values()), [s.name for s in known.values() if not s.help]
     assert "steps" in known and set(getattr(found, "space", {})) <= set(known)
     assert settings.check(name, {k: s.default for k, s in known.items() if s.default is not None}) is not None
+
+
+def test_a_variant_is_its_recipe_but_for_what_it_says():
+    own, other = module("maf_density2d"), module("maf_density2d@moons")
+    assert (other.system, other.headline, other.space) == (own.system, own.headline, own.space)
+    assert other.claim == own.variants["moons"].claim != own.claim and other.data != own.data
+    theirs, ours = settings.known("maf_density2d@moons"), settings.known("maf_density2d")
+    changed = {k: theirs[k].default for k in ours if theirs[k] != ours[k]}
+    assert changed == own.variants["moons"].settings
+    assert settings.known("maf_density2d")["density"].default != "moons", "the recipe itself was changed"
+
+
+@pytest.mark.parametrize("name", [n for n in names() if "@" in n])
+def test_a_variant_changes_settings_that_there_are(name):
+    base, _, which = name.partition("@")
+    changed = module(base).variants[which].settings
+    assert changed and set(changed) <= set(settings.known(base)) and settings.check(base, changed) == changed
+
+
+@pytest.mark.parametrize("name", ["maf_density2d@moon", "nothing@moons", "ppo_cartpole@moons"])
+def test_a_variant_that_is_not_there_is_refused(name):
+    with pytest.raises(UsageError, match=r"There is no recipe '"):
+        module(name)

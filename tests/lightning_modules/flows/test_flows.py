@@ -25,6 +25,7 @@ PLANE = {
     "realnvp": lambda **more: RealNVP((2,), depth=4, width=16, **more),
     "maf": lambda **more: MAF((2,), depth=3, hidden=(16, 16), **more),
     "maf, normed": lambda **more: MAF((2,), depth=3, hidden=(16,), norm=True, **more),
+    "maf, mixtures": lambda **more: MAF((2,), depth=2, hidden=(16,), components=3, **more),
     "spline": lambda **more: NSF((2,), depth=2, width=16, **more),
     "spline, autoregressive": lambda **more: NSF((2,), depth=2, width=16, autoregressive=True, **more),
     "iaf": lambda **more: IAF((2,), depth=3, hidden=(16,), **more),

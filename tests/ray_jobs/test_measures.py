@@ -1,0 +1,37 @@
+"""What recipes measure: nothing above the truth for the truth itself, and exactly as much as a model is made worse by."""
+
+import math
+
+import pytest
+
+from datamodules.density2d import Density2D
+from datamodules.lattice import Lattice
+from ray_jobs.measures import bits_above_truth, bound_above_entropy
+
+
+class Told:
+    """The truth, off by so many nats."""
+
+    device = "cpu"
+
+    def __init__(self, of, off: float) -> None:
+        self.of, self.off = of, off
+
+    def log_prob(self, x, *, k: int = 1, rng=None):
+        return self.of.log_prob(x) - self.off - float(k == 1)
+
+
+def test_bits_above_the_truth():
+    spins = Lattice(height=4, width=4)
+    found = bits_above_truth(Told(spins, 0.5), spins, n=2000)
+    assert found["excess_bits_per_dim"] == pytest.approx(1.5 / 16 / math.log(2), abs=1e-9)
+    assert found["excess_bits_per_dim_error"] == pytest.approx(0, abs=1e-9)
+    error = 5 * spins.log_prob(spins.test(2000)["x"]).std().item() / 2000**0.5 / 16 / math.log(2)
+    assert abs(found["exact_bits_per_dim"] - spins.entropy() / 16 / math.log(2)) < error  # one false alarm in a million
+
+
+def test_nats_above_the_entropy_by_a_bound_of_many_draws():
+    points = Density2D(name="wave")
+    found = bound_above_entropy(Told(points, 0.25), points, n=3000, k=5)
+    assert found["excess_nats"] == pytest.approx(0.25, abs=1e-9)
+    assert found["elbo_excess_nats"] == pytest.approx(1.25, abs=1e-9)
