@@ -248,7 +248,7 @@ class EMA(L.Callback):
         if not self.average:
             self.average = {k: p.detach().clone() for k, p in averaged(pl_module).items()}
         self._match(pl_module)
-        self._weights = list(averaged(pl_module).values())
+        self._weights: list[Tensor] = list(averaged(pl_module).values())
         self._seen = trainer.global_step
 
     def on_train_batch_end(
