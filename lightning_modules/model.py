@@ -111,6 +111,15 @@ class Generative(L.LightningModule):
         super().__init__()
         self.draws = Draws()
         self._terms: dict[str, Tensor] = {}
+        self._norm: float | None = None  # of the gradient of this step, where it was looked at
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (
+            name == "_current_fx_name"
+        ):  # Lightning sets it fifty times a step; that it is no weight need not be found out
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalars []; their sum is minimised."""
@@ -145,9 +154,10 @@ class Generative(L.LightningModule):
         trainer = self.trainer
         every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]  # its logger connector sets it
         due = (trainer.global_step + 1) % every == 0
+        self._norm = None
         if not due and self.device.type != "cpu":
             return
-        norm = total_norm(p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None)
+        self._norm = norm = total_norm(gradients(optimizer))
         # Gradients are the same on all workers, terms are not: only together may they meet to look at the terms.
         if due or not math.isfinite(norm):
             terms = {k: trainer.strategy.reduce(v, reduce_op="mean") for k, v in terms.items()}
@@ -158,6 +168,18 @@ class Generative(L.LightningModule):
             raise NotFinite(f"The gradient is not finite at step {trainer.global_step} although the loss is.")
         if due:
             self.tell(terms, norm)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning clips, by the norm, which is not computed again where `on_before_optimizer_step` looked at it."""
+        if self._norm is None or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif (factor := gradient_clip_val / (self._norm + 1e-6)) < 1:
+            torch._foreach_mul_(gradients(optimizer), factor)
 
     def tell(self, terms: dict[str, Tensor], norm: float) -> None:
         """Log the terms and the gradient's norm of one optimiser's step."""
@@ -181,6 +203,11 @@ def reseed(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Of all weights that it moves and that have one."""
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 @torch.no_grad()
@@ -221,6 +248,7 @@ class EMA(L.Callback):
         if not self.average:
             self.average = {k: p.detach().clone() for k, p in averaged(pl_module).items()}
         self._match(pl_module)
+        self._weights: list[Tensor] = list(averaged(pl_module).values())
         self._seen = trainer.global_step
 
     def on_train_batch_end(
@@ -228,14 +256,14 @@ class EMA(L.Callback):
     ) -> None:
         if trainer.global_step > self._seen:  # a micro-batch that only adds to the gradient moves nothing
             self._seen = trainer.global_step
-            self.update(pl_module)
+            self.update()
 
     @torch.no_grad()
-    def update(self, model: torch.nn.Module) -> None:
-        """Move the average towards the weights of `model`, once per optimiser step."""
+    def update(self) -> None:
+        """Move the average towards the weights that are trained, once per optimiser step."""
         self.steps += 1
         keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.average.values()), list(averaged(model).values()), 1 - keep)
+        torch._foreach_lerp_(list(self.average.values()), self._weights, 1 - keep)
 
     @contextmanager
     def swapped(self, model: torch.nn.Module) -> Iterator[None]:

@@ -230,3 +230,17 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(NotFinite, match="not saved"):
         trainer.save_checkpoint(tmp_path / "bad.ckpt")
     assert not (tmp_path / "bad.ckpt").exists()
+
+
+@pytest.mark.parametrize("limit", [0.01, 100.0])
+def test_gradients_are_clipped_by_the_norm_that_is_known(limit):
+    """One step of SGD at 0.1 moves the weights by 0.1 times the gradient, which is no longer than the limit; else as it was."""
+    moved = []
+    for clip in (None, limit):
+        model = Line()
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        fit(model, 1, gradient_clip_val=clip)
+        moved.append(torch.cat([p.detach().flatten() for p in model.parameters()]) - before)
+    free, clipped = moved
+    wanted = free * min(1.0, 0.1 * limit / free.norm().item())
+    torch.testing.assert_close(clipped, wanted, rtol=1e-4, atol=1e-7)

@@ -9,7 +9,6 @@ import time
 
 import torch
 
-from lightning_modules.model import EMA
 from ray_jobs.settings import build
 
 
@@ -25,8 +24,8 @@ def main() -> None:
     data.setup("fit")
     found = model.configure_optimizers()
     adam, schedule = found["optimizer"], found["lr_scheduler"]["scheduler"]
-    weights, average = list(model.parameters()), EMA(made.ema)
-    average.average = {k: p.detach().clone() for k, p in model.named_parameters()}
+    weights = list(model.parameters())
+    average = [p.detach().clone() for p in weights]
     if hasattr(model, "fit_norms"):
         model.fit_norms(data.source.rows(0, 0, data.batch, 0, data.batch))
 
@@ -43,7 +42,8 @@ def main() -> None:
         adam.step()
         schedule.step()
         if made.ema:
-            average.update(model)
+            with torch.no_grad():
+                torch._foreach_lerp_(average, weights, 1 - made.ema)
     rate = (args.steps - warm) / (time.perf_counter() - begun)
     print("\n" + json.dumps({"steps_per_s": rate, "loss": loss.item()}))
 
