@@ -248,7 +248,7 @@ def _processes() -> list[str]:
 
 def test_the_tasks_of_an_array_share_the_work_and_one_job_gathers(shared):
     program = (
-        "import os, pathlib; task = os.environ.get('REPRISE_TASK')\n"
+        "import os, pathlib, time; task = os.environ.get('REPRISE_TASK'); time.sleep(2 * bool(task))\n"
         "if task: pathlib.Path('made-' + task).touch(); print('task', task, 'of', os.environ['REPRISE_TASKS'])\n"
         "else: print('gathered', sorted(p.name for p in pathlib.Path().glob('made-*')))"
     )
