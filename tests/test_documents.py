@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs import catalogue, manual
+from ray_jobs import catalogue, manual, orders
 from ray_jobs.cli import VERBS, check
 
 ROOT = Path(__file__).parent.parent
@@ -44,11 +44,13 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", commands(), ids=lambda x: " ".join(x.split()[1:3]))
-def test_the_commands_of_the_readme_exist(line):
+def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clusters.yaml").write_text("lab: {on: slurm}")
     words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":
-        words = words[words.index("train") :]
+        words = list(orders.read("submit", words[1:]).argv)
     assert words[0] in VERBS
     check(words)
 
