@@ -161,6 +161,7 @@ elif [ -n "$asked" ] && [ "$code" != 0 ] || [ "$code" = @REQUEUE@ ]; then
 fi
 note "$why" "$code"
 if [ "$why" = again ] && ! scontrol requeue "$SLURM_JOB_ID"; then note done "$code"; fi
+if [ "$task" = - ] && [[ $why = done || $why = cancelled ]]; then rm -f -- "$folder"/{@PRIVATE@}; fi
 exit "$code"
 """
 
@@ -174,6 +175,7 @@ def _run(script: Script, job: Job) -> str:
 
 def _end(script: Script, job: Job) -> str:
     body = END.replace("@REQUEUE@", str(REQUEUE)).replace("@ATTEMPTS@", str(script.attempts))
+    body = body.replace("@PRIVATE@", ",".join((WORDS, SECRETS, TOKEN)))
     return "end_ray\n" + body if job.resources.nodes > 1 else body
 
 

@@ -206,4 +206,5 @@ def _help(verb: str, place: str, general: Mapping[str, Setting], own: Mapping[st
             "Send a job again; a run goes on in the same folder. Options replace the job's.",
         ),
     }[verb]
-    options.usage(f"reprise {form}", summary, {"options": general, f"options of --on {place}": own})
+    rest = {name: setting for name, setting in general.items() if name not in own}
+    options.usage(f"reprise {form}", summary, {"options": rest, f"options of --on {place}": own})

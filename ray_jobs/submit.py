@@ -19,7 +19,7 @@ from ray_jobs.orders import Order, read, variables
 from ray_jobs.recipe import UsageError
 
 Check = Callable[[list[str]], object]
-ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs")
+ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs", "cluster")
 MODULE = ("-m", "ray_jobs.cli")
 
 
@@ -58,7 +58,9 @@ def submit(argv: list[str], check: Check | None = None) -> int:
     if not order.argv:
         raise UsageError("There is nothing to submit: write the command behind it, as in `reprise submit train R`.")
     if order.argv[0] in ABOUT_JOBS:
-        raise UsageError(f"`{order.argv[0]}` cannot be submitted: it is about jobs, and no work of its own.")
+        raise UsageError(
+            f"`{order.argv[0]}` cannot be submitted: it is about jobs and clusters, and no work of its own."
+        )
     return send(order, check)
 
 
@@ -86,6 +88,10 @@ def prepare(order: Order, check: Check | None = None) -> Plan:
         if check is not None:
             check(argv)
         plan.reasons += preflight.against(argv, place)
+        if order.options.get("array") and argv[:1] not in (["reproduce"], ["tune"]):
+            plan.reasons.append(
+                f"`{argv[0]}` has no seeds or trials that an --array's tasks could share: leave it out."
+            )
         plan.doubts = preflight.doubts(argv, place, Path.cwd())
     resources, env = Resources(), dict(order.env)
     with plan.trying():
@@ -130,7 +136,10 @@ def _name(argv: Sequence[str]) -> str:
 def _python(place: places.Place, launcher: Launcher) -> str:
     """The place's own interpreter; else this one where the job sees these files, else the one that PATH finds there."""
     here = not place.copies or re.match(r"https?://(127\.|localhost|\[::1\])", getattr(launcher, "url", ""))
-    return getattr(launcher, "python", "") or (sys.executable if here else "python")
+    own = here and not getattr(
+        launcher, "pip", ()
+    )  # packages of the job lie beside the interpreter that PATH finds there
+    return getattr(launcher, "python", "") or (sys.executable if own else "python")
 
 
 def _refuse_unwritable(folder: Path) -> None:

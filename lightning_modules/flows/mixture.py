@@ -5,6 +5,8 @@ Source: Papamakarios et al. 2017, arXiv:1705.07057, sections 3.1 and 4 (MAF MoG:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -57,7 +59,8 @@ class MixtureAutoregressive(Bijection):
 
     Args:
         net: puts out 3 K numbers for each of K components.
-        spread: their means start evenly from -spread to spread.
+        spread: their means start evenly from -spread to spread, their deviations as far as from one to the next: broader ones, which
+            all reach the same points, now and then share a mode and leave another to none.
     """
 
     def __init__(self, net: MaskedMLP, *, spread: float = 2.0) -> None:
@@ -65,7 +68,9 @@ class MixtureAutoregressive(Bijection):
         self.net = net
         components = net.outputs // 3
         start = torch.zeros(3, components, 1)
-        start[1, :, 0] = torch.linspace(-spread, spread, components) if components > 1 else 0.0
+        if components > 1:
+            start[1, :, 0] = torch.linspace(-spread, spread, components)
+            start[2] = math.log(2 * spread / (components - 1))
         self.register_buffer("start", start.flatten(0, 1), persistent=False)
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:

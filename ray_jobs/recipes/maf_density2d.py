@@ -21,7 +21,7 @@ variants = {
     "mog_ring": Variant(
         "density2d, ring, by mixtures",
         Claim("excess_nats", at_most=0.02),
-        {"components": 8, "depth": 1, "batch": 256, "lr": 0.004},
+        {"components": 16, "depth": 1, "batch": 256, "lr": 0.004},
     ),
     "mog_grid": Variant(
         "density2d, grid, by mixtures",

@@ -176,14 +176,22 @@ def test_a_job_that_has_not_begun_is_cancelled(shared):
     assert printed(place(shared), second) == ""
 
 
-def test_secrets_are_in_private_files_alone(shared):
-    program = "import os, sys; print(len(sys.argv[1]), len(os.environ['A_TOKEN']))"
-    job = python(shared, program, "--hub.token=s3cret", env={"A_TOKEN": "s3cr3t"})
+def test_secrets_are_in_private_files_alone_until_the_end(shared):
+    program = (
+        "import os, sys, time\nprint(len(sys.argv[1]), len(os.environ['A_TOKEN']), flush=True)\n"
+        "while not os.path.exists(sys.argv[2]): time.sleep(0.05)"
+    )
+    job = python(shared, program, "--hub.token=s3cret", str(shared / "go"), env={"A_TOKEN": "s3cr3t"})
     id = place(shared).submit(job)
-    assert "18 6" in "".join(place(shared).logs(id, True))
-    holds = [p for p in (shared / id).iterdir() if "s3cret" in p.read_text() or "s3cr3t" in p.read_text()]
-    assert sorted(p.name for p in holds) == ["secrets", "words"]
-    assert all(p.stat().st_mode & 0o777 == 0o600 for p in holds)
+
+    def holding() -> list[Path]:
+        return [p for p in (shared / id).iterdir() if "s3cret" in p.read_text() or "s3cr3t" in p.read_text()]
+
+    until(lambda: "18 6" in printed(place(shared), id))
+    assert sorted(p.name for p in holding()) == ["secrets", "words"]
+    assert all(p.stat().st_mode & 0o777 == 0o600 for p in holding())
+    (shared / "go").touch()
+    until(lambda: holding() == [])
 
 
 @pytest.mark.parametrize("name", ["two words", 'it\'s "so"', "50%j $HOME `x` #;&", "ü"])
@@ -221,6 +229,7 @@ def test_several_nodes_share_a_ray(shared):
     program = (
         "import os, ray; ray.init(log_to_driver=False); n = ray.nodes()\n"
         "print('NODES', sum(x['Alive'] for x in n), ray.cluster_resources()['CPU'], os.environ['RAY_ADDRESS'] != '')\n"
+        "token = os.environ['RAY_AUTH_TOKEN_PATH']; print('TOKEN', oct(os.stat(token).st_mode), open(token).read())\n"
         "raise SystemExit(5)"
     )
     low = place(shared)
@@ -228,9 +237,9 @@ def test_several_nodes_share_a_ray(shared):
     text = "".join(low.logs(id, True))
     assert "NODES 2 4.0 True" in text
     assert low.exit_code(id) == 5
-    token = shared / id / "token"
-    assert token.stat().st_mode & 0o777 == 0o600
-    assert token.read_text() not in (shared / id / "script").read_text()
+    mode, token = text.partition("TOKEN ")[2].split()[:2]
+    assert mode == "0o100600"
+    assert token not in (shared / id / "script").read_text()
     until(lambda: "COMPLETING" not in queued(number(shared, id)))
     assert not Path(f"/tmp/reprise-{number(shared, id)}").exists()
     assert not [p for p in _processes() if f"/tmp/reprise-{number(shared, id)}" in p]

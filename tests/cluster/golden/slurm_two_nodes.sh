@@ -117,6 +117,7 @@ elif [ -n "$asked" ] && [ "$code" != 0 ] || [ "$code" = 75 ]; then
 fi
 note "$why" "$code"
 if [ "$why" = again ] && ! scontrol requeue "$SLURM_JOB_ID"; then note done "$code"; fi
+if [ "$task" = - ] && [[ $why = done || $why = cancelled ]]; then rm -f -- "$folder"/{words,secrets,token}; fi
 exit "$code"
 
 # sbatch --parsable --array=0-9 --output=/shared/jobs/ID/task-%a.txt --dependency=afterok:17 --kill-on-invalid-dep=yes script
