@@ -6,12 +6,15 @@ import io
 import os
 import pickle
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from ray_jobs.recipe import UsageError
 
 TRUST = "REPRISE_TRUST"
 """A variable that is 1 where whatever a checkpoint holds may be loaded."""
+PATHS = {"Path", "PosixPath", "PurePath", "PurePosixPath"}
 PLAIN = {
     "builtins": {
         "bool",
@@ -29,14 +32,30 @@ PLAIN = {
     | {"set", "slice", "str", "tuple"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
     "copyreg": {"_reconstructor"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
     "numpy": {"dtype", "ndarray"},
     "numpy.random._pickle": {"__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"},
     "numpy.random.bit_generator": {"SeedSequence", "__pyx_unpickle_SeedSequence"},
+    "pathlib": PATHS,
+    "pathlib._local": PATHS,
     "random": {"Random"},
 }
 """What holds values alone, by module; numpy's own reconstructors and bit generators are in `_numpys`."""
 LIBRARIES = {"gymnasium", "pettingzoo"}
 """Packages whose classes (and no functions) environments are made of."""
+
+
+_OURS: ContextVar[bool] = ContextVar("ours", default=False)
+
+
+@contextmanager
+def ours(yes: bool) -> Iterator[None]:
+    """Within it, where `yes`, what is unpickled was pickled by this very training, and may be anything."""
+    before = _OURS.set(yes)
+    try:
+        yield
+    finally:
+        _OURS.reset(before)
 
 
 class Untrusted(UsageError, ValueError):
@@ -95,9 +114,9 @@ def unpickled(state: bytes, *like: Any) -> Any:
         like: environments of this run, made by its recipe.
 
     Raises:
-        Untrusted: it holds something else, and REPRISE_TRUST is not 1.
+        Untrusted: it holds something else, is not `ours`, and REPRISE_TRUST is not 1.
     """
-    if os.environ.get(TRUST) == "1":
+    if _OURS.get() or os.environ.get(TRUST) == "1":
         return pickle.loads(state)
     return Careful(state, {type(part).__module__.partition(".")[0] for env in like for part in layers(env)}).load()
 

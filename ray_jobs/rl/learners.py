@@ -111,7 +111,8 @@ def worker(config: dict[str, Any]) -> None:
             sender.should_stop,
             str(device),
         )
-        result = training.go(kept["save"] and kept["save"][1])
+        step, state = kept["save"] or (0, None)
+        result = training.go(state, ours=step > config["begun"])
     except (FloatingPointError, UsageError, EnvironmentFailed, Lost) as error:
         tell(error)
         raise
@@ -143,7 +144,7 @@ def group(
     folder = str(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
     trainer = TorchTrainer(
         worker,
-        train_loop_config=config | {"mailbox": mail},
+        train_loop_config=config | {"mailbox": mail, "begun": resume["step"] if resume else 0},
         scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
         run_config=RunConfig(
             name="learners",

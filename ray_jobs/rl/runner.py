@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.envs.failures import Watched
-from ray_jobs.envs.pickles import pickled, unpickled
+from ray_jobs.envs.pickles import ours, pickled, unpickled
 from ray_jobs.envs.steps import Moved, Vector
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.algorithm import Algorithm, Gradients
@@ -218,6 +218,11 @@ class EnvRunner:
         """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
         if state["runner"] is None:  # it had no place yet, and has not begun
             return True
+        with ours(state.get("ours", False)):
+            return self.restore(state)
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """`load`, of a runner that had begun."""
         obs, so_far, length, self.env.steps, rng = unpickled(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
         self.begins = state["env"] is None or state.get("ahead", False)

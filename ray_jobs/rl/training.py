@@ -74,11 +74,16 @@ class Training:
         self.logged = self.saved = 0
         self.told = (time.monotonic(), 0)
 
-    def go(self, resume: Mapping[str, Any] | None = None) -> dict[str, float]:
-        """Train to the last step, to `stop_return` or until told to stop; then evaluate."""
+    def go(self, resume: Mapping[str, Any] | None = None, *, ours: bool = False) -> dict[str, float]:
+        """Train to the last step, to `stop_return` or until told to stop; then evaluate.
+
+        Args:
+            resume: a checkpoint to go on from.
+            ours: whether this very training has written it, and not whoever made a run folder.
+        """
         try:
             if resume:
-                self.load(resume)
+                self.load(resume, ours=ours)
             stopped = self.loop()
             return self.summary() if stopped else self.summary() | self.evaluate()
         finally:
@@ -192,8 +197,8 @@ class Training:
         mine["logged"] = self.logged
         return {"step": self.ledger.steps, "learners": self.world.gather(mine)}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+    def load(self, state: Mapping[str, Any], *, ours: bool = False) -> None:
+        """Go on from a checkpoint; see `go`.
 
         Raises:
             UsageError: it is of another number of learners or runners.
@@ -208,7 +213,8 @@ class Training:
         self.ledger = Ledger(**mine["ledger"])
         self.logged, self.saved = mine.get("logged", self.ledger.steps), self.ledger.steps
         self.told = (time.monotonic(), self.ledger.steps)
-        if not self.pool.load(thawed(mine["runners"])):
+        runners = [{**s, "ours": ours} for s in thawed(mine["runners"])]
+        if not self.pool.load(runners):
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
 
 

@@ -1,8 +1,10 @@
 """What a checkpoint may hold of environments: what a run of ours saves comes back, what a stranger adds does not run."""
 
 import collections
+import datetime
 import operator
 import os
+import pathlib
 import pickle
 import subprocess
 
@@ -93,3 +95,19 @@ def test_trust_is_said_aloud(monkeypatch):
     monkeypatch.setenv(pickles.TRUST, "0")
     with pytest.raises(Untrusted):
         unpickled(state)
+
+
+def test_what_this_training_wrote_may_be_anything(tmp_path):
+    state = pickled(Evil(os.mkdir, str(tmp_path / "made")))
+    with pickles.ours(False), pytest.raises(Untrusted):
+        unpickled(state)
+    with pickles.ours(True):
+        unpickled(state)
+    assert (tmp_path / "made").is_dir()
+    with pytest.raises(Untrusted):
+        unpickled(state)
+
+
+def test_paths_and_dates_are_plain():
+    mine = (pathlib.Path("a/b"), datetime.timedelta(3))
+    assert unpickled(pickled(mine)) == mine

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import io
 import math
+import pickle
 import threading
 
 import pytest
 import torch
 
+from ray_jobs.envs.pickles import Untrusted
 from ray_jobs.recipe import Play, UsageError
 from ray_jobs.rl import learner, pools, runtime
 from ray_jobs.rl.algorithm import Alone, Replay, descend
@@ -76,6 +78,27 @@ def same(a, b) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     return a == b or (a != a and b != b)
+
+
+class Stranger:
+    """Pickles as a call."""
+
+    def __reduce__(self):
+        return print, ("pwned",)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_only_the_training_says_whose_a_checkpoint_is(ours, capsys):
+    """What the checkpoint says of itself does not count."""
+    run, plan = Memory(), recipe(ALGORITHMS["dqn"])
+    training(plan, run, stop_at=256).go()
+    _, state = run.states[-1]
+    (runner,) = state["learners"][0]["runners"]
+    runner |= {"env": pickle.dumps(Stranger()), "ours": True}
+    with pytest.raises((Untrusted, TypeError, AttributeError)) as refused:
+        training(plan, Memory()).go(state, ours=ours)
+    assert refused.type is Untrusted or ours
+    assert ("pwned" in capsys.readouterr().out) is ours
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
