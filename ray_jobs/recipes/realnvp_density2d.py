@@ -13,7 +13,9 @@ space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
 variants = {
     "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.025), {"density": "moons"}),
     "pinwheel8": Variant(
-        "density2d, pinwheel in 8 dimensions", Claim("excess_nats", at_most=0.12), {"density": "pinwheel", "size": 8}
+        "density2d, pinwheel in 8 dimensions",
+        Claim("excess_nats", at_most=0.12),
+        {"density": "pinwheel", "size": 8, "depth": 16},
     ),
     "clayton": Variant(
         "tabular, Clayton in 8 dimensions", Claim("excess_nats", at_most=0.025), {"density": "clayton", "size": 8}
