@@ -50,16 +50,14 @@ def td_lambda(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tenso
 
     Source: Sutton and Barto 2018, eq. 12.20.
     """
-    one_step = reward + discount * next_value
-    tail = torch.cat([torch.zeros_like(carry[:-1]), torch.ones_like(carry[-1:])])  # the last row has nothing after it
-    mixed = torch.where((carry == 0) | (tail == 1), one_step, reward + discount * (1 - lam) * next_value)
+    follows = torch.cat([carry[:-1], torch.zeros_like(carry[-1:])])  # the last row has nothing after it
+    mixed = torch.addcmul(reward, discount * (1 - lam * follows), next_value)
     return accumulate(mixed, discount * carry * lam)
 
 
 def discounted(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tensor) -> Tensor:
     """Sums of discounted rewards up to the boundary or the end, plus the discounted value there; all [T, *B]."""
-    ends = torch.cat([1 - carry[:-1], torch.ones_like(carry[-1:])])
-    return accumulate(torch.addcmul(reward, discount * ends, next_value), discount * carry)
+    return td_lambda(reward, next_value, discount, carry, 1.0)
 
 
 def n_step(reward: Tensor, next_value: Tensor, discount: Tensor, carry: Tensor, n: int) -> Tensor:
