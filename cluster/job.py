@@ -7,6 +7,7 @@ time limit, grace period) is a field of the launcher, so a new place needs no ch
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import signal
@@ -146,6 +147,25 @@ def parse_memory(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a size in memory: write bytes or a unit, such as 500M or 4GiB.")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_time(text: str) -> float:
+    """Seconds meant by M, M:S, H:M:S, D-H, D-H:M or D-H:M:S, or infinity by UNLIMITED.
+
+    Source: Slurm, sbatch --time, whose words serve for every place.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
+    if text.lower() in ("unlimited", "infinite"):
+        return math.inf
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{text!r} is no time limit: write HH:MM:SS, D-HH:MM:SS or minutes.")
+    days, *parts = match.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    unit = 3600 if days is not None or len(numbers) == 3 else 60
+    return int(days or 0) * 86400 + sum(n * unit / 60**i for i, n in enumerate(numbers))
 
 
 def is_secret(name: str) -> bool:

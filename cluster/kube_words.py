@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import re
+
+from cluster.job import parse_time
 
 LONGEST = 47
 """Letters of a RayJob's name; KubeRay derives longer ones from it."""
@@ -70,20 +71,14 @@ def toleration_word(word: str) -> dict[str, str]:
 
 
 def seconds_word(word: str) -> int:
-    """Seconds meant by MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]].
-
-    Source: Slurm, sbatch --time, so that one word serves both places.
+    """Whole seconds of a time limit, as `parse_time` reads it.
 
     Raises:
-        ValueError: it is not written so, or is no time at all.
+        ValueError: it is not written so, or longer or shorter than Kubernetes takes.
     """
-    pattern = r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?"
-    days, *clock = _parts(pattern, word, "time limit", "HOURS:MINUTES:SECONDS or DAYS-HOURS, as in 04:00:00")
-    numbers = [int(part) for part in clock if part]
-    units = (3600, 60, 1) if days or len(numbers) == 3 else (60, 1)
-    if not 0 < (total := int(days or 0) * 86400 + sum(map(operator.mul, numbers, units))) < 2**31:
+    if not 0 < (total := parse_time(word)) < 2**31:
         raise ValueError(f"{word!r} is no time limit: it must be from one second to 68 years.")
-    return total
+    return round(total)
 
 
 def _parts(pattern: str, word: str, what: str, form: str) -> tuple:

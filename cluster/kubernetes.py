@@ -100,10 +100,7 @@ class Kubernetes:
         manifest = kuberay.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
         lines = [f"# RayJob of the job {job.name}; xxxxxxxx is drawn when it is submitted", _yaml(manifest).rstrip()]
         if not self.workdir:
-            package = collect(job.workdir)
-            size = f"{package.size / 2**20:.1f} MiB"
-            lines.append(f"# working directory {package.root.absolute()}: {len(package.files)} files, {size}")
-            lines += [f"#   left out: {path}" for path in package.excluded]
+            lines += [f"# {line}" for line in collect(job.workdir).listing()]
         return "\n".join(lines) + "\n"
 
     def render_cluster(self, name: str, resources: Resources) -> str:

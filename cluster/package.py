@@ -36,6 +36,11 @@ ALWAYS = (
 """Left out whatever .gitignore says: history, results, caches, and files that hold secrets."""
 
 
+def mib(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / 2**20:.1f} MiB"
+
+
 @dataclass(frozen=True)
 class Package:
     """The files that would be sent, and what stays behind; all paths are relative to `root`, sorted."""
@@ -51,10 +56,15 @@ class Package:
         """Bytes before compression."""
         return sum(size for _, size in self.files)
 
+    def listing(self) -> list[str]:
+        """Lines that tell what would be sent, and what not."""
+        told = f"working directory {self.root.absolute()}: {len(self.files)} files, {mib(self.size)}"
+        return [told, *(f"  left out: {path}" for path in self.excluded)]
+
     def largest(self, n: int = 3) -> str:
         """The n largest files with their sizes, as text."""
         top = sorted(self.files, key=lambda item: -item[1])[:n]
-        return ", ".join(f"{path} ({size / 2**20:.1f} MiB)" for path, size in top)
+        return ", ".join(f"{path} ({mib(size)})" for path, size in top)
 
 
 @dataclass(frozen=True)

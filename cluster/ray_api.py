@@ -36,7 +36,7 @@ from cluster.job import (
     hide_env,
     new_id,
 )
-from cluster.package import LIMIT, Package, collect, write_zip
+from cluster.package import LIMIT, Package, collect, mib, write_zip
 from cluster.ray_cluster import bracket
 from cluster.ray_http import ask, authorities, bearer, unreachable, wants_token
 from cluster.ray_record import known, running, token_for
@@ -149,13 +149,10 @@ class Ray:
 
     def render(self, job: Job) -> str:
         """The entrypoint, what it needs, and what of the working directory would be uploaded or left out."""
-        package = collect(job.workdir)
         request = _request(job, self.grace, self.pip) | {"entrypoint": shlex.join(hide_command(job.command))}
         request["runtime_env"]["env_vars"] = hide_env(request["runtime_env"]["env_vars"])
         lines = [f"# Ray job {job.name}, to {self.url}", json.dumps(request, indent=2, ensure_ascii=False)]
-        lines.append(f"working directory {package.root.absolute()}: {len(package.files)} files, {_mib(package.size)}")
-        lines += [f"  left out: {path}" for path in package.excluded]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *collect(job.workdir).listing()]) + "\n"
 
     def submit(self, job: Job) -> str:
         """Packs and uploads the working directory, unless the cluster has it, and submits the job."""
@@ -290,7 +287,7 @@ def unsafe(packages: Sequence[str]) -> list[str]:
 
 def _too_big(package: Package, size: int) -> str:
     return (
-        f"The working directory {package.root} packs to {_mib(size)}, and a Ray cluster takes {_mib(LIMIT)}: list what "
+        f"The working directory {package.root} packs to {mib(size)}, and a Ray cluster takes {mib(LIMIT)}: list what "
         f"the job does not need in .rayignore; the largest files are {package.largest()}."
     )
 
@@ -342,7 +339,3 @@ def _translated(error: Exception, url: str) -> LauncherError:
     if isinstance(error, ConnectionError | OSError):
         return LauncherError(unreachable(url, text[:120]))
     return LauncherError(f"The Ray cluster at {url} refused: {text[:400]}")
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster import slurm_folder, slurm_place, slurm_script
-from cluster.job import History, Job, LauncherError, State, new_id
+from cluster.job import History, Job, LauncherError, State, new_id, parse_time
 from cluster.slurm_log import Log
 from cluster.slurm_script import Script
 from cluster.supervisor import write_json
@@ -65,7 +65,7 @@ class Slurm:
             if not WORD.fullmatch(getattr(self, name)):
                 raise LauncherError(f"{getattr(self, name)!r} can be no {name} of Slurm's: it has a space or a quote.")
         if self.time:
-            slurm_place.seconds(self.time)
+            parse_time(self.time)
         for name, least, most in (("grace", 0, 65535), ("attempts", 0, 10**6), ("array", 0, 10**6)):
             if not least <= getattr(self, name) <= most:
                 raise LauncherError(f"--{name} must be from {least} to {most}, not {getattr(self, name)}.")
@@ -234,7 +234,7 @@ class Slurm:
 
     def _unmeasured(self, job: Job) -> list[str]:
         reasons = []
-        if self.time and slurm_place.seconds(self.time) <= self.grace:
+        if self.time and parse_time(self.time) <= self.grace:
             reasons.append(f"--time {self.time} leaves nothing before the {self.grace:g} s of --grace: make it longer.")
         if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
             reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.job import LauncherError, Resources, State
+from cluster.job import LauncherError, Resources, State, parse_time
 
 PATIENCE = 60.0
 """Seconds in which a program of Slurm must answer."""
@@ -65,30 +65,13 @@ def said(stderr: str) -> str:
     return re.sub(r"^(\w+: )?((error|fatal): )?", "", lines[-1]).strip().rstrip(".") if lines else ""
 
 
-def seconds(text: str) -> float:
-    """Seconds meant by Slurm's M, M:S, H:M:S, D-H, D-H:M, D-H:M:S, or infinity by UNLIMITED.
-
-    Raises:
-        ValueError: the text is no such time.
-    """
-    if text.lower() in ("unlimited", "infinite"):
-        return math.inf
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text, re.ASCII)
-    if match is None:
-        raise ValueError(f"{text!r} is no time limit of Slurm's: write HH:MM:SS, D-HH:MM:SS or minutes.")
-    days, *parts = match.groups()
-    numbers = [int(part) for part in parts if part is not None]
-    unit = 3600 if days is not None or len(numbers) == 3 else 60
-    return int(days or 0) * 86400 + sum(n * unit / 60**i for i, n in enumerate(numbers))
-
-
 def nodes_of(sinfo: str) -> list[Nodes]:
     """The nodes that `sinfo --exact --format` lists; what is down counts too, for it may come back."""
     found = []
     for line in sinfo.splitlines():
         name, limit, count, cpus, memory, gres = line.strip().split("|", 5)
         sizes = int(count), int(cpus), int(memory) * 2**20, gpus_in(gres)
-        time = math.inf if limit == "n/a" else seconds(limit)
+        time = math.inf if limit == "n/a" else parse_time(limit)
         found.append(Nodes(name.rstrip("*"), name.endswith("*"), time, *sizes))
     return found
 
@@ -136,7 +119,7 @@ def _too_much(wanted: Resources, here: Sequence[Nodes]) -> list[str]:
 
 def _too_long(time: str, here: Sequence[Nodes]) -> list[str]:
     limit = max(n.limit for n in here)
-    if not time or seconds(time) <= limit:
+    if not time or parse_time(time) <= limit:
         return []
     return [f"--time {time} is above the {limit / 3600:g} hours that the partition {here[0].partition} allows."]
 

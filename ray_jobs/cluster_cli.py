@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from cluster import ray_cluster, ray_nodes, ray_record
 from cluster.job import parse_memory
 from cluster.ray_cluster import Cluster
+from ray_jobs.jobs_cli import usage
 from ray_jobs.recipe import UsageError, unknown
 
 Provider = Literal["local", "aws", "gcp"]
@@ -52,7 +52,7 @@ def up(
     """
     from cluster.local import cores
 
-    with _usage():
+    with usage():
         each = cpus if cpus is not None else max(1, cores() // max(1, nodes))
         cards = gpus if gpus is not None else (None if nodes == 1 else 0)
         room = parse_memory(memory) if memory else 0
@@ -74,7 +74,7 @@ def status(name: str = "") -> int:
     Returns:
         1 where a cluster does not live.
     """
-    with _usage():
+    with usage():
         found = [ray_record.load(name)] if name else ray_record.known()
     if not found:
         print("No cluster was started here: `reprise cluster up` starts one.")
@@ -91,7 +91,7 @@ def down(name: str = "", *, force: bool = False) -> int:
     Raises:
         UsageError: there is no such cluster, it was started on another machine, or jobs still run there.
     """
-    with _usage():
+    with usage():
         cluster = _only(name, ray_record.known())
         busy = [] if force or not cluster.lives else _busy(cluster)
         if busy:
@@ -105,7 +105,7 @@ def down(name: str = "", *, force: bool = False) -> int:
 
 def env(name: str = "") -> int:
     """Print the variables by which any program reaches a cluster: eval "$(reprise cluster env)"."""
-    with _usage():
+    with usage():
         print(ray_cluster.exports(_only(name, ray_record.running())), end="")
     return 0
 
@@ -164,7 +164,7 @@ def yaml(
         idle_minutes,
         (setup,) * bool(setup),
     )
-    with _usage():
+    with usage():
         print(ray_yaml.render(wanted), end="")
     return 0
 
@@ -187,15 +187,6 @@ def verb(argv: list[str]) -> tuple[str, Callable[..., int]]:
     if name not in VERBS:
         raise UsageError(unknown("verb of cluster", name, list(VERBS)))
     return name, VERBS[name]
-
-
-@contextlib.contextmanager
-def _usage() -> Iterator[None]:
-    """A cluster's refusal is the user's to mend."""
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _only(name: str, there: list[Cluster]) -> Cluster:

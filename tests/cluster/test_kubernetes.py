@@ -18,6 +18,7 @@ from cluster.job import Job, LauncherError, Resources, State
 from cluster.kubernetes import Kubernetes
 from tests.cluster.kube_reader import faults
 from tests.cluster.kube_server import Cluster
+from tests.cluster.waiting import until
 
 ROOT = Path(__file__).parents[2]
 IMAGE = f"registry/reprise:{kuberay.version('reprise')}"
@@ -49,14 +50,6 @@ def follow(kubernetes: Kubernetes, id: str) -> tuple[list[str], threading.Thread
     thread = threading.Thread(target=lambda: [pieces.append(piece) for piece in kubernetes.logs(id, True)], daemon=True)
     thread.start()
     return pieces, thread
-
-
-def until(question, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
-    return answer
 
 
 def test_check_leaves_nothing_behind(cluster, kubernetes, job):

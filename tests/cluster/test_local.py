@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cluster import supervisor
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.local import Local
+from tests.cluster.waiting import until
 
 ROOT = Path(__file__).parents[2]
 WAIT = "import time\nwhile True: time.sleep(0.05)"
@@ -25,14 +25,6 @@ def local(tmp_path):
 
 def python(program: str, *arguments: str, **more) -> Job:
     return Job("job", (sys.executable, "-c", program, *arguments), workdir=ROOT, **more)
-
-
-def until(question, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.02)
-    return answer
 
 
 def record(local: Local, id: str) -> dict:

@@ -4,14 +4,14 @@ import getpass
 import json
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.slurm import Slurm
-from tests.cluster import slurms
+from tests.cluster import slurms, waiting
 
 ROOT = Path(__file__).parents[2]
 SAVES = """
@@ -56,12 +56,7 @@ def ask(*line: str, check: bool = True) -> str:
     return subprocess.run(line, check=check, capture_output=True, text=True, timeout=60).stdout
 
 
-def until(question, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.1)
-    return answer
+until = partial(waiting.until, seconds=60)
 
 
 def printed(place: Slurm, id: str) -> str:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.job import Job, LauncherError, Resources
+from cluster.job import Job, LauncherError, Resources, parse_time
 from cluster.slurm import Slurm
-from cluster.slurm_place import Nodes, gpus_in, nodes_of, seconds, unfit
+from cluster.slurm_place import Nodes, gpus_in, nodes_of, unfit
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
@@ -105,7 +105,7 @@ def test_a_working_directory_that_is_gone_fails(tmp_path):
     ],
 )  # fmt: skip
 def test_times(written, meant):
-    assert seconds(written) == meant
+    assert parse_time(written) == meant
 
 
 @pytest.mark.parametrize(
