@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from ray_jobs.measures import bits_above_truth
-from ray_jobs.recipe import Fit, Headline, Variant
+from ray_jobs.recipe import Claim, Fit, Headline, Variant
 
 system = "Diagonal BiLSTM"
 data = "lattice, 8x8 spins"
 headline = Headline("van den Oord et al. 2016", arxiv="1601.06759")
-claim = None
+claim = Claim("excess_bits_per_dim", at_most=0.004)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(12,16,24)"}
 variants = {
-    "greys": Variant("lattice, 8x4 pixels of 4 greys", None, {"images": "greys"}),
-    "prototypes": Variant("prototypes, 8x8", None, {"images": "prototypes"}),
+    "greys": Variant("lattice, 8x4 pixels of 4 greys", Claim("excess_bits_per_dim", at_most=0.01), {"images": "greys"}),
+    "prototypes": Variant("prototypes, 8x8", Claim("excess_bits_per_dim", at_most=0.06), {"images": "prototypes"}),
 }
 
 

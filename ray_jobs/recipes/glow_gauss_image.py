@@ -14,7 +14,9 @@ claim = Claim("excess_bits_per_dim", at_most=0.012)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"}
 variants = {
     "textures": Variant("textures", Claim("excess_bits_per_dim", at_most=0.23), {"images": "textures", "steps": 400}),
-    "peaked": Variant("gauss_image, peaked", None, {"images": "peaked", "steps": 400}),
+    "peaked": Variant(
+        "gauss_image, peaked", Claim("excess_bits_per_dim", at_most=0.14), {"images": "peaked", "steps": 400}
+    ),
 }
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ray_jobs.measures import bound_above_entropy
-from ray_jobs.recipe import Fit, Headline, Variant
+from ray_jobs.recipe import Claim, Fit, Headline, Variant
 
 system = "VAE with IAF posterior"
 data = "density2d, ring"
 headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = None
+claim = Claim("excess_nats", at_most=0.35)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"}
 variants = {
-    "moons": Variant("density2d, moons", None, {"density": "moons"}),
+    "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
     "pinwheel8": Variant("density2d, pinwheel in 8 dimensions", None, {"density": "pinwheel", "size": 8}),
 }
 
@@ -29,6 +29,7 @@ def recipe(
     hidden: int = 64,
     context: int = 16,
     kl_rise: int = 1000,
+    free: float = 0.5,
     ema: float = 0.998,
 ) -> Fit:
     """As vae_density2d, with steps of inverse autoregressive flow behind the encoder.
@@ -45,6 +46,7 @@ def recipe(
         hidden: units of the hidden layer of each of them.
         context: numbers that the encoder tells them.
         kl_rise: steps over which the divergence's weight rises to 1.
+        free: nats that each latent's divergence costs at least, so that none is given up.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -64,6 +66,7 @@ def recipe(
         depth=depth,
         hidden=(hidden,),
         kl_rise=kl_rise,
+        free=free,
         lr=lr,
         warmup=100,
     )

@@ -8,7 +8,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, Variant
 system = "Row LSTM"
 data = "lattice, 8x8 spins"
 headline = Headline("van den Oord et al. 2016", arxiv="1601.06759")
-claim = None
+claim = Claim("excess_bits_per_dim", at_most=0.003)
 space = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(12,16,24)"}
 variants = {
     "greys": Variant(

@@ -26,6 +26,7 @@ def recipe(
     latents: int = 2,
     width: int = 96,
     kl_rise: int = 1000,
+    free: float = 0.5,
     ema: float = 0.998,
 ) -> Fit:
     """VAE of two multilayer perceptrons, with a Gaussian for each number.
@@ -39,6 +40,7 @@ def recipe(
         latents: numbers that describe an example.
         width: units of each of two hidden layers, of encoder and decoder.
         kl_rise: steps over which the divergence's weight rises to 1.
+        free: nats that each latent's divergence costs at least, so that none is given up.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -48,5 +50,5 @@ def recipe(
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
-    model = VAE(encoder, decoder, each, points.shape, latents, kl_rise=kl_rise, lr=lr, warmup=100)
+    model = VAE(encoder, decoder, each, points.shape, latents, kl_rise=kl_rise, free=free, lr=lr, warmup=100)
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)

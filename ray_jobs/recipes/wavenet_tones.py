@@ -15,7 +15,7 @@ headline = Headline("van den Oord et al. 2016", arxiv="1609.03499")
 claim = Claim("excess_bits", at_most=0.03)
 space = {"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"}
 variants = {
-    "switching": Variant("switching tones", None, {"waves": "switching", "steps": 400}),
+    "switching": Variant("switching tones", Claim("excess_bits", at_most=0.08), {"waves": "switching", "steps": 400}),
     "echoes": Variant("echoes", Claim("excess_bits", at_most=0.85), {"waves": "echoes", "steps": 400}),
 }
 
