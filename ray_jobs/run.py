@@ -59,6 +59,8 @@ class Where:
     """A Ray cluster ('auto', 'host:6379'); without one, and without RAY_ADDRESS, this machine alone."""
     max_failures: int = 3
     """How often a died group of workers is restarted from its last checkpoint."""
+    min_workers: int = 0
+    """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Run:
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
+        self.mark: str | None = None
         self._lock: io.TextIOWrapper | None = None
         self._tensorboard: Any = None
         self._metrics: io.TextIOWrapper | None = None
@@ -211,7 +214,7 @@ class Run:
         return mirror.exists(self.uri, "run.json") if self.uri else (self.path / "run.json").exists()
 
     def lock(self) -> Run:
-        """Hold the folder until this process ends, however it ends.
+        """Hold the folder until this process ends, however it ends; a remote one, until another process takes it.
 
         Raises:
             UsageError: another process is at work in it.
@@ -221,6 +224,10 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        if self.uri:
+            from ray_jobs import fence
+
+            self.mark = fence.claim(self.uri)
         return self
 
     def release(self) -> None:
@@ -370,10 +377,16 @@ class Run:
     # ---- the mirror
 
     def push(self) -> None:
-        """Send the folder to its remote address, new and changed files only, checkpoints before what names them."""
-        if self.uri:
-            from ray_jobs import mirror
+        """Send the folder to its remote address, new and changed files only, checkpoints before what names them.
 
+        Raises:
+            fence.Superseded: another process has taken it.
+        """
+        if self.uri:
+            from ray_jobs import fence, mirror
+
+            if self.mark:
+                fence.check(self.uri, self.mark)
             mirror.push(self.path, self.uri)
 
     def pull(self) -> None:

@@ -9,16 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import attempt
+from ray_jobs import attempt, elastic
 from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.fence import Fenced, Superseded
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
-from ray_jobs.on_ray import cluster_address, connect, mailbox, oversee
+from ray_jobs.on_ray import Group, casualties, cluster_address, connect, outlive, placeless, who_died
 from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec, now, place
-from ray_jobs.settings import check
+from ray_jobs.settings import check, known
 
 
 class Stopped(Exception):
@@ -93,7 +94,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         return run
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
-    except (FloatingPointError, OSError) as error:
+    except (FloatingPointError, OSError, Superseded) as error:
         raise Failed(str(error)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
@@ -110,7 +111,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
 def leave(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, Superseded):
         run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
         run.push()
 
@@ -190,54 +191,68 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
 
 
 def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    """Through Ray Train: a group that restarts from the run's last checkpoint when a worker or its node dies."""
+    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    need_gpu = spec.where.accelerator == "gpu" or (
-        spec.where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0
+    where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
+    need_gpu = where.accelerator == "gpu" or (
+        where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0
     )
-    _check_resources(ray, spec, need_gpu)
-    mail = mailbox(ray)
-    config = {"run": str(run) if run.uri else str(run.path.resolve()), "spec": asdict(spec), "mailbox": mail}
-    run.push()
-    trainer = TorchTrainer(
-        _cluster_worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=spec.where.workers, use_gpu=need_gpu, resources_per_worker=None if need_gpu else {"CPU": 1}
-        ),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=f"{run.uri}/ray_train" if run.uri else str((run.path / "ray_train").resolve()),
-            failure_config=FailureConfig(max_failures=spec.where.max_failures),
-        ),
-    )
+    unit = "GPU" if need_gpu else "CPU"
+    allowed = elastic.sizes(where.workers, where.min_workers, _parts(spec))
+    _check_resources(ray, spec, unit, allowed[-1])
     said: dict[str, Any] = {}
 
     def hear(event: dict[str, Any]) -> None:
         said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
         report(event)
 
-    ended = oversee(trainer, mail, hear, report, should_stop)
-    if run.uri:
-        run.pull()
+    def life() -> Exception | None:
+        while True:
+            n = allowed[0]
+            if len(allowed) > 1:
+                n = elastic.found(allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop)
+            ended = group.live(n, config, patient=len(allowed) == 1)
+            if said.keys() & {"usage", "error"}:
+                return None
+            if not placeless(ended):  # what was free was taken, or is on a node that is about to be missed
+                return ended
+
+    def died(causes: Mapping[int, str], deaths: int) -> None:
+        said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
+        if deaths <= where.max_failures:
+            count = f"death {deaths} of {where.max_failures} allowed"
+            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
+
+    config = {"run": address, "spec": asdict(spec), "mark": run.mark}
+    group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
+    run.push()
+    try:
+        ended = outlive(life, died, where.max_failures)
+    finally:
+        if run.uri:  # or what is pushed from here would be older than what the workers left there
+            run.pull()
     if "usage" in said:
         raise UsageError(said["usage"])
-    if "error" in said or ended:
-        raise Failed(said.get("error") or f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
+    if "error" in said:
+        raise Failed(said["error"])
+    if casualties(ended):
+        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
+    if ended:
+        raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
     return said.get("outcome") == "finished"
 
 
-def _check_resources(ray: Any, spec: Spec, need_gpu: bool) -> None:
-    kind_of, there = (
-        ("GPU", ray.cluster_resources().get("GPU", 0)) if need_gpu else ("CPU", ray.cluster_resources().get("CPU", 0))
-    )
-    if there < spec.where.workers:
-        raise UsageError(
-            f"The cluster has {there:g} {kind_of}s in all, but --workers {spec.where.workers} need one each: take fewer workers."
-        )
+def _parts(spec: Spec) -> int | None:
+    """Rows of a micro-batch, which workers share evenly; None where only the recipe, once it is built, could tell."""
+    full = {k: s.default for k, s in known(spec.recipe).items()} | dict(spec.settings)
+    return full["batch"] // (full["accumulate"] or 1) if isinstance(full.get("batch"), int) else None
+
+
+def _check_resources(ray: Any, spec: Spec, unit: str, least: int) -> None:
+    there = ray.cluster_resources().get(unit, 0)
+    if there < least:
+        asked = f"--workers {spec.where.workers}" if least == spec.where.workers else f"{least} workers at least"
+        raise UsageError(f"The cluster has {there:g} {unit}s in all, but {asked} need one each: take fewer workers.")
 
 
 def _cluster_worker(config: dict[str, Any]) -> None:
@@ -255,16 +270,23 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         if first:
             ray.get(mail.put.remote(event))
 
-    run = Run.open(config["run"])
+    def told_to_stop() -> bool:
+        return ray.get(mail.told_to_stop.remote())
+
+    run = Fenced.open(config["run"])
+    run.mark, run.ask = config["mark"], told_to_stop
     placement = {
         "devices": "auto",
         "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
         "plugins": [RayLightningEnvironment()],
     }
     try:
-        done = fit(run, spec, report=tell, placement=placement, should_stop=lambda: ray.get(mail.told_to_stop.remote()))
+        done = fit(run, spec, report=tell, placement=placement, should_stop=told_to_stop)
         tell({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         tell({"usage": str(error)})
     except FloatingPointError as error:
         tell({"error": str(error)})
+    except Superseded as error:
+        tell({"error": str(error)})
+        raise  # which ends the others, too
