@@ -58,8 +58,11 @@ def begun(spec: Spec) -> Run | None:
     return run if (run.read("run.json") or {}).get("job") == attempt.job() else None
 
 
-def resume(location: str, *, report: Report = silent) -> Run:
+def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
     """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        address: another Ray cluster than the one where it began; 'local' is this machine alone.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -67,8 +70,11 @@ def resume(location: str, *, report: Report = silent) -> Run:
     """
     run = Run.open(location)
     if run.result:
+        run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
-    return see_through(run.lock(), run.spec, report)
+    spec = run.spec
+    where = replace(spec.where, address=address) if address else spec.where
+    return see_through(run.lock(), replace(spec, where=where), report)
 
 
 def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
@@ -82,8 +88,9 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     state = "failed"
     run.status("running", at, steps)
     try:
+        run.report = noting(report, run.path / "log.txt")
         with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, noting(report, run.path / "log.txt"), lambda: stop.is_set() or told_to_stop())
+            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -94,7 +101,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
     except (FloatingPointError, OSError) as error:
-        raise Failed(str(error)) from error
+        raise Failed(spoken(error, run)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
@@ -102,7 +109,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
-        if state != "finished":
+        if state != "finished" and not run.result:
             leave(run, state, steps)
         run.release()
 
@@ -110,9 +117,16 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
 def leave(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
-    with contextlib.suppress(OSError):
-        run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-        run.push()
+    run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+    with contextlib.suppress(UsageError):  # another process has gone on with it
+        run.mirror.send()
+
+
+def spoken(error: Exception, run: Run) -> str:
+    """An error as one sentence; of a disk that is full, with its file, and what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
 
 
 def noting(report: Report, log: Path) -> Report:
