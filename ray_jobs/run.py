@@ -153,7 +153,9 @@ class Run:
         self.report: Report = silent
         self._lock: io.TextIOWrapper | None = None
         self._journal = Journal(path)
-        self.mirror = Mirror(path, uri, lambda note: self.report({"note": note})) if uri else Unmirrored()
+        self.mirror: Mirror | Unmirrored = Unmirrored()
+        if uri:
+            self.mirror = Mirror(path, uri, lambda note: self.report({"note": note}))
         self._before, self._start = 0.0, time.monotonic()
 
     # ---- making and finding
@@ -172,7 +174,7 @@ class Run:
             )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            run.lock().mirror.claim()
+            run.lock()
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
             record |= {"job": attempt.job()} if attempt.job() else {}
             record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
@@ -209,19 +211,20 @@ class Run:
 
     def exists(self) -> bool:
         """Whether the folder, or the remote one that it mirrors, holds a run already."""
-        return self.mirror.exists("run.json") if self.uri else (self.path / "run.json").exists()
+        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
 
     def lock(self) -> Run:
-        """Hold the folder until this process ends, however it ends.
+        """Hold the folder until this process ends, however it ends; a remote one, until another process takes it.
 
         Raises:
-            UsageError: another process is at work in it.
+            UsageError: another process is at work in it, or its address cannot be used now.
         """
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        self.mirror.claim()
         return self
 
     def release(self) -> None:
@@ -356,8 +359,7 @@ class Run:
         return None
 
     def rewind(self, step: int) -> None:
-        """Drop the metrics logged after `step`: they will be logged again. From here on this process writes."""
-        self.mirror.claim()
+        """Drop the metrics logged after `step`: they will be logged again."""
         self._journal.close()
         kept = [m for m in self.metrics() if m["step"] <= step]
         self._before = max((m["time"] for m in kept), default=0.0)

@@ -165,9 +165,9 @@ def test_who_was_taken_for_dead_writes_no_more(store, tmp_path, monkeypatch):
     first = Run.create(spec("a generative model", store), kind="Fit")
     saved(first, 10)
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "there"))
-    second = Run.open(store)
+    second = Run.open(store).lock()
     second.rewind(10)
-    with pytest.raises(Superseded, match=r"Another process has gone on with .*: this one writes there no more\."):
+    with pytest.raises(Superseded, match=r"Another process has gone on with .* \(process \d+ on .*\): this one writes there no more\."):
         saved(first, 20)
     saved(second, 15)
     with pytest.raises(Superseded):
