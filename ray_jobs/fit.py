@@ -146,6 +146,7 @@ def fit(
         UsageError: the data or a setting cannot be used.
         OSError: the last checkpoint could not be written.
     """
+    run.report = report
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0

@@ -11,10 +11,11 @@ from typing import Any
 
 from ray_jobs import attempt, elastic
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.fence import Fenced, Superseded
+from ray_jobs.fence import Fenced
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
+from ray_jobs.mirror import Superseded
 from ray_jobs.on_ray import Group, casualties, cluster_address, connect, outlive, placeless, who_died
 from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
@@ -59,8 +60,11 @@ def begun(spec: Spec) -> Run | None:
     return run if (run.read("run.json") or {}).get("job") == attempt.job() else None
 
 
-def resume(location: str, *, report: Report = silent) -> Run:
+def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
     """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        address: another Ray cluster than the one where it began; 'local' is this machine alone.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -68,8 +72,11 @@ def resume(location: str, *, report: Report = silent) -> Run:
     """
     run = Run.open(location)
     if run.result:
+        run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
-    return see_through(run.lock(), run.spec, report)
+    spec = run.spec
+    where = replace(spec.where, address=address) if address else spec.where
+    return see_through(run.lock(), replace(spec, where=where), report)
 
 
 def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
@@ -83,8 +90,9 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     state = "failed"
     run.status("running", at, steps)
     try:
+        run.report = noting(report, run.path / "log.txt")
         with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, noting(report, run.path / "log.txt"), lambda: stop.is_set() or told_to_stop())
+            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -94,8 +102,8 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         return run
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
-    except (FloatingPointError, OSError, Superseded) as error:
-        raise Failed(str(error)) from error
+    except (FloatingPointError, OSError) as error:
+        raise Failed(spoken(error, run)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
@@ -103,7 +111,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
-        if state != "finished":
+        if state != "finished" and not run.result:
             leave(run, state, steps)
         run.release()
 
@@ -111,9 +119,16 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
 def leave(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
-    with contextlib.suppress(OSError, Superseded):
-        run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-        run.push()
+    run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+    with contextlib.suppress(UsageError):  # another process has gone on with it
+        run.mirror.send()
+
+
+def spoken(error: Exception, run: Run) -> str:
+    """An error as one sentence; of a disk that is full, with its file, and what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
 
 
 def noting(report: Report, log: Path) -> Report:
@@ -223,13 +238,13 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
             count = f"death {deaths} of {where.max_failures} allowed"
             report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
 
-    config = {"run": address, "spec": asdict(spec), "mark": run.mark}
+    config = {"run": address, "spec": asdict(spec)}
     group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
     run.push()
     try:
         ended = outlive(life, died, where.max_failures)
     finally:
-        if run.uri:  # or what is pushed from here would be older than what the workers left there
+        if "usage" not in said:  # or what is sent from here would be older than what the workers left there
             run.pull()
     if "usage" in said:
         raise UsageError(said["usage"])
@@ -274,7 +289,7 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         return ray.get(mail.told_to_stop.remote())
 
     run = Fenced.open(config["run"])
-    run.mark, run.ask = config["mark"], told_to_stop
+    run.ask = told_to_stop
     placement = {
         "devices": "auto",
         "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
@@ -285,8 +300,7 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         tell({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         tell({"usage": str(error)})
+        if isinstance(error, Superseded):
+            raise  # which ends the others, too
     except FloatingPointError as error:
         tell({"error": str(error)})
-    except Superseded as error:
-        tell({"error": str(error)})
-        raise  # which ends the others, too
