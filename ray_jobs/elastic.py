@@ -45,6 +45,6 @@ def found(allowed: Sequence[int], room: Callable[[], int], report: Report, shoul
             raise Lost(f"{allowed[-1]} workers found no place on the cluster within {START_LIMIT:.0f} s: make room, and resume.")
         if now - told >= PATIENCE:
             told = now
-            report({"note": f"{places} workers would find place, and at least {allowed[-1]} must: waiting for room"})
+            report({"note": f"the cluster has room for {places} workers, and {allowed[-1]} must begin at least: waiting"})
         time.sleep(0.5)
     return allowed[-1]
