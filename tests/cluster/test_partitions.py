@@ -41,22 +41,33 @@ def address(hosts: list[Host]) -> str:
     return f"{hosts[0].address}:6379"
 
 
-@pytest.fixture()
-def cut(lab) -> Iterator:
-    """Cuts off the first node on which a process of that name runs; afterwards the node is one of the cluster again."""
-    done: list[Host] = []
+class Cables:
+    """Pulls nodes' cables; in the end every node is one of the cluster again."""
 
-    def at(word: str) -> Host:
-        host = next(h for h in lab[1:] if h.pids(word))
+    def __init__(self, hosts: list[Host]) -> None:
+        self.hosts, self.cut_off = hosts, []
+
+    def cut(self, word: str) -> Host:
+        """Cut off the first node on which a process of that name runs."""
+        host = next(h for h in self.hosts[1:] if h.pids(word))
         host.link(up=False)
-        done.append(host)
+        self.cut_off.append(host)
         return host
 
-    yield at
-    for host in done:
-        host.link(up=True)
-        wait_for(lambda host=host: not host.pids("raylet"), seconds=120)
-        host.ray(2, address(lab))
+    def mend(self) -> None:
+        """Plug in what was pulled: Ray ends on a node that was taken for dead, and is begun there anew."""
+        for host in self.cut_off:
+            host.link(up=True)
+            wait_for(lambda host=host: not host.pids("raylet"), seconds=120)
+            host.ray(2, address(self.hosts))
+        self.cut_off = []
+
+
+@pytest.fixture()
+def cables(lab) -> Iterator[Cables]:
+    made = Cables(lab)
+    yield made
+    made.mend()
 
 
 def saved(run: Path) -> list[int]:
@@ -68,13 +79,13 @@ def begun_from(said: str) -> list[int]:
 
 
 @pytest.mark.fault("node", "the node that trains a generative model is cut off, and comes back while others train it")
-def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cut, tmp_path, fault):
+def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables, tmp_path, fault):
     """Both workers are on that node: they could go on without us, and the folder is within their reach."""
     whole, run, out = tmp_path / "whole", tmp_path / "run", tmp_path / "out.txt"
     reprise(*POINTS, "--address", "local", "--out", whole, "-q")
     driver = lab[0].reprise(*POINTS, "--address", address(lab), "--out", run, out=out)
     wait_for(lambda: saved(run), driver)
-    host = cut("RayTrainWorker")
+    host = cables.cut("RayTrainWorker")
     reached = lines(run)[-1]["step"]
     wait_for(lambda: begun_from(out.read_text()), driver)
     assert host.pids("RayTrainWorker"), "they should live, on their side"
@@ -91,11 +102,11 @@ def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cut, tm
 
 
 @pytest.mark.fault("node", "the node of an agent's runners is cut off, and comes back")
-def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cut, tmp_path, fault):
+def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tmp_path, fault):
     run, out = tmp_path / "run", tmp_path / "out.txt"
     driver = lab[0].reprise(*CARTPOLE, "--runners", 2, "--address", address(lab), "--out", run, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
-    host = cut("RemoteRunner")
+    host = cables.cut("RemoteRunner")
     wait_for(lambda: "a new one plays in its place" in out.read_text(), driver)
     host.link(up=True)
     assert driver.wait(300) == 0, out.read_text()
@@ -108,7 +119,7 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cut, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.fault("node", "the node of a reproduction's seed is cut off")
-def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cut, tmp_path, fault):
+def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp_path, fault):
     """Its process holds the folder's lock: whoever reproduces again neither starts a second one nor begins afresh."""
     settings = json.dumps({"steps": 81920, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4})
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
@@ -117,7 +128,7 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cut, tmp_pa
     run = cluster / "ppo_cartpole/seed-0"
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
-    cut("run_there")
+    cables.cut("run_there")
     assert driver.wait(120) == 1, out.read_text()
     fault.saw(out.read_text(), r"its Ray task died: its node is gone")
     again = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
@@ -147,3 +158,26 @@ def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_pa
     fault.saw(out.read_text(), "its node is gone")
     fault.lost(0, 1, "writes")
     fault.unequal("nothing is trained")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("node", "a node of a group that may be smaller is cut off, and is back when a worker dies")
+def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, tmp_path, fault):
+    run, out = tmp_path / "run", tmp_path / "out.txt"
+    words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 6000]
+    driver = lab[0].reprise(*words, "--address", address(lab), "--out", run, out=out)
+    wait_for(lambda: saved(run), driver)
+    host = cables.cut("RayTrainWorker")
+    reached = lines(run)[-1]["step"]
+    wait_for(lambda: begun_from(out.read_text()), driver)
+    fault.lost(max(0, reached - begun_from(out.read_text())[0]), SAVE)
+    cables.mend()
+    [left] = [h for h in lab[1:] if h is not host]
+    os.kill(left.pids("RayTrainWorker")[0], signal.SIGKILL)
+    assert driver.wait(400) == 0, out.read_text()
+    said = out.read_text()
+    fault.saw(said, "2 of 4 workers found place; training with 2")
+    fault.saw(said, r"worker \d died \(its process ended\); .* \(death 2 of 3 allowed\)")
+    assert said.count("found place") == 1 and len(begun_from(said)) == 2
+    assert [line["step"] for line in lines(run)] == list(range(20, 6001, 20))
+    fault.unequal("the same up to the order of sums")
