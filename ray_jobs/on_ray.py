@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ BROKEN = "its connection is broken"
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+HEAD_LIMIT = 30.0
+"""Seconds without the head of a cluster after which it is given up; Ray itself would end this process after 60, without a word."""
 
 
 class Lost(ConnectionError):
@@ -107,6 +110,48 @@ def _knock(address: str) -> None:
             raise UsageError(
                 f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?"
             ) from None
+
+
+@contextlib.contextmanager
+def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile, call `lost` with a sentence, from another thread, when the head of the cluster that we are connected to is gone.
+
+    Whatever waits for Ray then may wait for ever, so that all that is left for `lost` to do is to say so and to end the process.
+    """
+    over = threading.Event()
+    threading.Thread(target=_watch_head, args=(over, lost), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
+    seen = time.monotonic()
+    while not over.wait(2.0):
+        address, now = _head(), time.monotonic()
+        if not address or _answers(address):
+            seen = now
+        elif now - seen > HEAD_LIMIT:
+            lost(f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here.")
+            return
+
+
+def _head() -> str:
+    """The address of the head, where this process is connected to one without Ray's own client between."""
+    ray = sys.modules.get("ray")
+    with contextlib.suppress(Exception):  # Ray may be on its way up or down
+        return ray.get_runtime_context().gcs_address if ray and ray.is_initialized() else ""
+    return ""
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _packages() -> dict[str, Any]:

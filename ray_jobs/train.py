@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
 from ray_jobs.mirror import Superseded
-from ray_jobs.on_ray import Group, casualties, cluster_address, connect, outlive, placeless, who_died
+from ray_jobs.on_ray import Group, casualties, cluster_address, connect, head_watched, outlive, placeless, who_died
 from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec, now, place
@@ -91,7 +92,11 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     run.status("running", at, steps)
     try:
         run.report = noting(report, run.path / "log.txt")
-        with stopping() as stop, noise_to(run.path / "log.txt"):
+        with (
+            stopping() as stop,
+            noise_to(run.path / "log.txt") as stderr,
+            head_watched(lambda why: end(run, why, stderr)),
+        ):
             done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
@@ -122,6 +127,13 @@ def leave(run: Run, state: str, steps: int = 0) -> None:
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
     with contextlib.suppress(UsageError):  # another process has gone on with it
         run.mirror.send()
+
+
+def end(run: Run, why: str, stderr: int) -> None:
+    """End this process, whatever it waits for."""
+    leave(run, "failed")
+    os.write(stderr, f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode())
+    os._exit(1)
 
 
 def spoken(error: Exception, run: Run) -> str:
