@@ -42,9 +42,13 @@ def found(allowed: Sequence[int], room: Callable[[], int], report: Report, shoul
             report({"note": f"{fits} of {allowed[0]} workers found place; training with {fits}"})
             return fits
         if now - begun > START_LIMIT:
-            raise Lost(f"{allowed[-1]} workers found no place on the cluster within {START_LIMIT:.0f} s: make room, and resume.")
+            raise Lost(
+                f"{allowed[-1]} workers found no place on the cluster within {START_LIMIT:.0f} s: make room, and resume."
+            )
         if now - told >= PATIENCE:
             told = now
-            report({"note": f"the cluster has room for {places} workers, and {allowed[-1]} must begin at least: waiting"})
+            report(
+                {"note": f"the cluster has room for {places} workers, and {allowed[-1]} must begin at least: waiting"}
+            )
         time.sleep(0.5)
     return allowed[-1]

@@ -132,7 +132,10 @@ def leave(run: Run, state: str, steps: int = 0) -> None:
 def end(run: Run, why: str, stderr: int) -> None:
     """End this process, whatever it waits for."""
     leave(run, "failed")
-    os.write(stderr, f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode())
+    os.write(
+        stderr,
+        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+    )
     os._exit(1)
 
 
@@ -221,9 +224,7 @@ def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], 
     """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
     where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
-    need_gpu = where.accelerator == "gpu" or (
-        where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0
-    )
+    need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
     unit = "GPU" if need_gpu else "CPU"
     allowed = elastic.sizes(where.workers, where.min_workers, _parts(spec))
     _check_resources(ray, spec, unit, allowed[-1])

@@ -24,7 +24,12 @@ READY = "Ray runtime started."
 SOON = {"initial_delay_ms": 0, "period_ms": 300, "timeout_ms": 1000, "failure_threshold": 5}
 """How soon Ray misses a node: within some 7 s."""
 ENV = {f"RAY_health_check_{name}": str(value) for name, value in SOON.items()}
-ENV |= {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "", "OMP_NUM_THREADS": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+ENV |= {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ADDRESS": "",
+    "OMP_NUM_THREADS": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
 
 
 @functools.cache
@@ -81,7 +86,13 @@ class Host:
     def ray(self, cpus: int, head: str = "") -> None:
         """Begin a Ray cluster, or join that of `head`; returns when it has."""
         place = [f"--address={head}"] if head else ["--head", "--port=6379", "--include-dashboard=false"]
-        fixed = ["--block", f"--num-cpus={cpus}", "--num-gpus=0", "--object-store-memory=80000000", "--disable-usage-stats"]
+        fixed = [
+            "--block",
+            f"--num-cpus={cpus}",
+            "--num-gpus=0",
+            "--object-store-memory=80000000",
+            "--disable-usage-stats",
+        ]
         begun = self.log.read_text().count(READY) if self.log.exists() else 0
         command = [Path(sys.executable).with_name("ray"), "start", *place, *fixed]
         with open(self.log, "a") as out:

@@ -121,7 +121,9 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tm
 @pytest.mark.fault("node", "the node of a reproduction's seed is cut off")
 def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp_path, fault):
     """Its process holds the folder's lock: whoever reproduces again neither starts a second one nor begins afresh."""
-    settings = json.dumps({"steps": 81920, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4})
+    settings = json.dumps(
+        {"steps": 81920, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4}
+    )
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
     whole, cluster, out = tmp_path / "whole", tmp_path / "cluster", tmp_path / "out.txt"
     reprise(*words, "--address", "local", "--out", whole)
@@ -142,7 +144,9 @@ def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_pa
     """Nobody ends these workers: Ray's own process on their node, which would, is stopped."""
     out = tmp_path / "out.txt"
     with open(out, "w") as said:
-        driver = lab[0].start(sys.executable, "-m", "tests.cluster.zombies", address(lab), tmp_path, stdout=said, stderr=said)
+        driver = lab[0].start(
+            sys.executable, "-m", "tests.cluster.zombies", address(lab), tmp_path, stdout=said, stderr=said
+        )
     wait_for(lambda: all((tmp_path / f"life-1-rank-{rank}").exists() for rank in (0, 1)), driver)
     host = next(h for h in lab[1:] if h.pids("RayTrainWorker"))
     [raylet] = host.pids("ray/raylet/raylet")

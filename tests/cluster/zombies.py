@@ -1,8 +1,8 @@
 """python -m tests.cluster.zombies ADDRESS FOLDER: a group that writes until it is told otherwise; a second one when it has died.
 
-    FOLDER/life-1-rank-0    grows while that worker of the first group writes
-    FOLDER/refused-0        there when it was refused
-    FOLDER/over             there when the second group has done its work
+FOLDER/life-1-rank-0    grows while that worker of the first group writes
+FOLDER/refused-0        there when it was refused
+FOLDER/over             there when the second group has done its work
 """
 
 import itertools

@@ -90,13 +90,19 @@ def points(ray, out, workers: int, least: int, **settings) -> tuple[list[dict], 
 
 
 @pytest.mark.parametrize(
-    ("free", "batch", "begin"), [(3, 64, 2), pytest.param(3, 96, 3, marks=pytest.mark.slow)], ids=["shared by two", "by three"]
+    ("free", "batch", "begin"),
+    [(3, 64, 2), pytest.param(3, 96, 3, marks=pytest.mark.slow)],
+    ids=["shared by two", "by three"],
 )
-def test_a_job_asked_for_four_begins_with_fewer_and_takes_the_same_steps(free, batch, begin, ray_cluster, tmp_path, monkeypatch):
+def test_a_job_asked_for_four_begins_with_fewer_and_takes_the_same_steps(
+    free, batch, begin, ray_cluster, tmp_path, monkeypatch
+):
     monkeypatch.setattr(elastic, "WAIT", 1.0)
     with taken(ray_cluster, 4 - free):
         fewer, notes = points(ray_cluster, tmp_path / "fewer", 4, 2, batch=batch)
-    alone = launch(Spec("ddpm_mixture2d", POINTS | {"batch": batch}, 1, Where(address="local"), str(tmp_path / "alone")))
+    alone = launch(
+        Spec("ddpm_mixture2d", POINTS | {"batch": batch}, 1, Where(address="local"), str(tmp_path / "alone"))
+    )
     assert f"{begin} of 4 workers found place; training with {begin}" in notes
     for a, b in zip(lines(alone.path), fewer, strict=True):
         assert a["step"] == b["step"] and a["loss"] == pytest.approx(b["loss"], rel=1e-4)

@@ -33,6 +33,20 @@ def test_a_group_asks_before_it_writes(name, tmp_path):
 
 def test_every_way_to_write_is_fenced():
     """A method of a run that writes to its folder, and is new, must be here, or in what those call."""
-    reading = {"create", "at", "open", "exists", "lock", "release", "read", "metrics", "elapsed", "checkpoints", "load", "latest", "pull"}
+    reading = {
+        "create",
+        "at",
+        "open",
+        "exists",
+        "lock",
+        "release",
+        "read",
+        "metrics",
+        "elapsed",
+        "checkpoints",
+        "load",
+        "latest",
+        "pull",
+    }
     public = {name for name, thing in vars(Run).items() if callable(getattr(Run, name)) and not name.startswith("_")}
     assert public - reading == set(WRITES) == {name for name in vars(Fenced) if not name.startswith("_")}

@@ -93,7 +93,9 @@ NODE, PROCESS = "The actor died because its node has died.", "The actor is dead 
 UNHEARD = "Connection closed by peer"
 
 
-def lived(*lives: tuple[tuple[dict, ...], Exception | None], allowed: int = 1) -> tuple[Exception | None, list[str], Record]:
+def lived(
+    *lives: tuple[tuple[dict, ...], Exception | None], allowed: int = 1
+) -> tuple[Exception | None, list[str], Record]:
     """A group that leaves these events and ends so, each time that it begins; each life has a mailbox of its own."""
     notes: list[dict] = []
     record, coming = Record(Memory(), notes.append, allowed, None), iter(lives)
