@@ -19,8 +19,8 @@ from tests.ray_jobs.test_train import STATE
 
 pytestmark = pytest.mark.skipif(bool(partitions.impossible()), reason=partitions.impossible() or "possible")
 POINTS = ["train", "ddpm_mixture2d", "--width", 16, "--levels", 25, "--batch", 64, "--workers", 2]
-SAVE = 200
-POINTS += ["--steps", 3000, "--save_every", SAVE, "--log_every", 20]
+SAVE = 100
+POINTS += ["--steps", 1000, "--save_every", SAVE, "--log_every", 20]
 CARTPOLE = ["train", "ppo_cartpole", "--steps", 81920, "--save_every", 8192, "--log_every", 2048]
 CARTPOLE += ["--stop_return", 1000, "--eval_episodes", 4]
 
@@ -96,7 +96,7 @@ def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables,
     fault.saw(said, r"worker \d died \(its node is gone\); the group goes on from its last checkpoint \(death 1 of 3")
     [again] = begun_from(said)
     fault.lost(max(0, reached - again), SAVE)
-    assert [line["step"] for line in lines(run)] == list(range(20, 3001, 20))
+    assert [line["step"] for line in lines(run)] == list(range(20, 1001, 20))
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     fault.equal(lines(run) == lines(whole) and all(equal(newest(run)[k], newest(whole)[k]) for k in STATE))
 
@@ -168,7 +168,7 @@ def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_pa
 @pytest.mark.fault("node", "a node of a group that may be smaller is cut off, and is back when a worker dies")
 def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, tmp_path, fault):
     run, out = tmp_path / "run", tmp_path / "out.txt"
-    words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 6000]
+    words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 2000]
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", run, out=out)
     wait_for(lambda: saved(run), driver)
     host = cables.cut("RayTrainWorker")
@@ -183,5 +183,5 @@ def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, 
     fault.saw(said, "2 of 4 workers found place; training with 2")
     fault.saw(said, r"worker \d died \(its process ended\); .* \(death 2 of 3 allowed\)")
     assert said.count("found place") == 1 and len(begun_from(said)) == 2
-    assert [line["step"] for line in lines(run)] == list(range(20, 6001, 20))
+    assert [line["step"] for line in lines(run)] == list(range(20, 2001, 20))
     fault.unequal("the same up to the order of sums")
