@@ -229,6 +229,7 @@ def test_options_of_training(tmp_path, settings, plain):
         assert lines(changed.path) != lines(plain.path)
 
 
+@pytest.mark.slow  # a group with fewer workers than were asked for stands for it: test_elastic.py
 def test_on_a_ray_cluster_the_same_code_takes_the_same_steps(ray_cluster, plain, tmp_path):
     said = []
     address = ray_cluster.get_runtime_context().gcs_address
