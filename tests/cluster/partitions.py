@@ -27,6 +27,7 @@ ENV = {f"RAY_health_check_{name}": str(value) for name, value in SOON.items()}
 ENV |= {
     "RAY_AUTH_MODE": "disabled",
     "RAY_ADDRESS": "",
+    "GLOO_SOCKET_IFNAME": "eth0",  # all have the name of this machine, by which gloo would look for them
     "OMP_NUM_THREADS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
