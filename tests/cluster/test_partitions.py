@@ -123,7 +123,7 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tm
 def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp_path, fault):
     """Its process holds the folder's lock: whoever reproduces again neither starts a second one nor begins afresh."""
     settings = json.dumps(
-        {"steps": 81920, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4}
+        {"steps": 409600, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4}
     )
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
     whole, cluster, out, second = (tmp_path / name for name in ("whole", "cluster", "out.txt", "again.txt"))
