@@ -132,7 +132,9 @@ def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
         if not address or _answers(address):
             seen = now
         elif now - seen > HEAD_LIMIT:
-            lost(f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here.")
+            lost(
+                f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here."
+            )
             return
 
 

@@ -130,7 +130,10 @@ def leave(run: Run, state: str, steps: int = 0) -> None:
 def end(run: Run, why: str, stderr: int) -> None:
     """End this process, whatever it waits for."""
     leave(run, "failed")
-    os.write(stderr, f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode())
+    os.write(
+        stderr,
+        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+    )
     os._exit(1)
 
 

@@ -85,7 +85,9 @@ def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
 
 
 @pytest.mark.slow
-@pytest.mark.fault("node", "the head of the cluster dies under the training of a {kind}, which is resumed on this machine")
+@pytest.mark.fault(
+    "node", "the head of the cluster dies under the training of a {kind}, which is resumed on this machine"
+)
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, fault):
     run, whole = tmp_path / "run", tmp_path / "whole"

@@ -1,4 +1,4 @@
-"""Storage at a remote address that fails for a while, and writers that were taken for dead: nothing is lost, and nothing is written twice."""
+"""Storage at a remote address that fails for a while, and writers that were taken for dead: nothing is lost or written twice."""
 
 import fsspec
 import pytest
@@ -167,7 +167,9 @@ def test_who_was_taken_for_dead_writes_no_more(store, tmp_path, monkeypatch):
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "there"))
     second = Run.open(store).lock()
     second.rewind(10)
-    with pytest.raises(Superseded, match=r"Another process has gone on with .* \(process \d+ on .*\): this one writes there no more\."):
+    with pytest.raises(
+        Superseded, match=r"Another process has gone on with .* \(process \d+ on .*\): this one writes there no more\."
+    ):
         saved(first, 20)
     saved(second, 15)
     with pytest.raises(Superseded):
