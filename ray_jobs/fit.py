@@ -168,7 +168,7 @@ def fit(
         return False
     if trainer.is_global_zero:
         if files.failed:
-            raise OSError(files.failed)
+            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
 

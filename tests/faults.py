@@ -95,7 +95,9 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path) -> Fault:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", action="store_true", help="write what the tests of faults measured into docs/faults.md")
+    parser.addoption(
+        "--faults", action="store_true", help="write what the tests of faults measured into docs/faults.md"
+    )
 
 
 @pytest.hookimpl(wrapper=True)

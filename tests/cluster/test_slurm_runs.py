@@ -30,7 +30,6 @@ def reprise(folder: Path, *words: str, **more) -> Job:
     return Job("job", (sys.executable, "-m", "ray_jobs.cli", *words), env=env, workdir=folder, **more)
 
 
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The training that nobody disturbs."""

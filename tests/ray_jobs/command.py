@@ -18,7 +18,9 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""}
 def start(*words: object, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """`reprise words...`, begun, with more variables in its environment; it ends with the block at the latest."""
     command = [sys.executable, "-m", "ray_jobs.cli", *map(str, words)]
-    process = subprocess.Popen(command, env=ENV | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=ENV | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         yield process
     finally:
