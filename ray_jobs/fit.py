@@ -146,6 +146,7 @@ def fit(
         UsageError: the data or a setting cannot be used.
         OSError: the last checkpoint could not be written.
     """
+    run.report = report
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
@@ -167,7 +168,7 @@ def fit(
         return False
     if trainer.is_global_zero:
         if files.failed:
-            raise OSError(files.failed)
+            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
 

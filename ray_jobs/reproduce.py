@@ -14,6 +14,7 @@ from typing import Any
 from ray_jobs import attempt, record, results, seeds
 from ray_jobs.attempt import own
 from ray_jobs.interrupts import heard, interrupt
+from ray_jobs.on_ray import cause
 from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
@@ -206,7 +207,7 @@ class RayProcess:
         try:
             code, self._said = ray.get(self._reference)
         except ray.exceptions.RayError as error:
-            code, self._said = 1, [f"its Ray task died: {str(error).strip().splitlines()[0]}"]
+            code, self._said = 1, [f"its Ray task died: {cause(error)}"]
         return code
 
     def tail(self) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ray_jobs.recipe import UsageError
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.spec import as_flags
 
@@ -284,8 +285,11 @@ def execute(
 
 def failure(seed: Seed, code: int, tail: Sequence[str]) -> str:
     """Why there is no result, or '' where there is one."""
-    if fetch(seed).result is not None:
-        return ""
+    try:
+        if fetch(seed).result is not None:
+            return ""
+    except UsageError as error:  # its address
+        return str(error)
     return "\n".join([f"exit code {code} and no result.json", *tail])
 
 
