@@ -12,9 +12,7 @@ DRIVER = {"memory": float(1 << 20)}
 """What a process holds that only waits for a group of workers: a bundle must not be empty, and it needs no core."""
 
 
-def placed(
-    where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]
-) -> tuple[Where, tuple[dict[str, float], ...]]:
+def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tuple[Where, tuple[dict[str, float], ...]]:
     """The place of a trial's training, and the bundles of its placement group, that of its own process first.
 
     A generative model trains within one bundle, so on one node, without Ray, where a node has room for all its workers;
