@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("kind", choices=list(WORK))
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--at_once", type=int, default=2)
-    parser.add_argument("--alone", type=int, default=20)
+    parser.add_argument("--alone", type=int, default=8)
     parser.add_argument("--scheduler", default="none")
     parser.add_argument("--folder", type=Path)
     args = parser.parse_args()
