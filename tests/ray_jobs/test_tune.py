@@ -46,10 +46,10 @@ def formula(given, report, told_to_stop, pause=0.0):
         run.release()
 
 
-def made(space=None, scheduler="asha", trials=8, how="random", recipe="ddpm_digits", metric="score"):
+def made(space=None, scheduler="asha", trials=8, how="random", recipe="ddpm_digits", metric="score", seed=0):
     return search.make(
         recipe, space=space or SPACE, settings={}, trials=trials, scheduler=scheduler, search=how,
-        metric=metric, mode="max", seed=0, where=Where(),
+        metric=metric, mode="max", seed=seed, where=Where(),
     )  # fmt: skip
 
 
@@ -258,14 +258,16 @@ def test_optuna_proposes_what_was_unfinished_first_and_then_something_new(tmp_pa
 
 
 def test_optuna_goes_on_with_what_the_trials_had_taught_it(tmp_path):
-    """Off from the best lr by decades: fresh proposals on average 1 (uniform over four), learned ones by less."""
+    """Decades off the best lr: of uniform proposals 1 on average, and the mean of eight below 0.5 about once in 150."""
     lrs = [10.0 ** -(1 + 4 * i / 19) for i in range(20)]
     ended = [Trial(i, {"lr": lr}, "finished", score=score(lr)) for i, lr in enumerate(lrs)]
     ended[0] = Trial(0, {"lr": lrs[0]}, "stopped", ((12, 1.0),))
     ended[1] = Trial(1, {"lr": lrs[1]}, "failed", reason="nan")
-    searcher = _searcher(made(how="optuna", scheduler="none"), tmp_path, ended)
-    off = [abs(math.log10(searcher.suggest(str(i))["trial"]["settings"]["lr"]) + 3) for i in range(20)]
-    assert sum(off) / len(off) < 0.6
+    off = []
+    for seed in range(8):
+        searcher = _searcher(made(how="optuna", scheduler="none", seed=seed), tmp_path / str(seed), ended)
+        off.append(abs(math.log10(searcher.suggest("next")["trial"]["settings"]["lr"]) + 3))
+    assert sum(off) / len(off) < 0.5
 
 
 def test_asha_goes_on_with_what_the_trials_had_reached():

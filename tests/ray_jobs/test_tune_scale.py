@@ -77,7 +77,7 @@ def test_the_last_table_shows_the_best_and_says_where_all_are(tmp_path, capsys):
     found = hundreds()
     assert outcome.conclude(board_of(found, tmp_path), tmp_path, interrupted=False, quiet=False) == 0
     said = capsys.readouterr().out
-    assert sum(line.startswith("0") for line in said.splitlines()) == outcome.SHOWN
+    assert sum(line.strip().startswith("0") for line in said.splitlines()) == outcome.SHOWN
     assert "and 280 more" in said
     assert "300 trials: 120 finished, 120 stopped early, 30 failed, 30 unfinished." in said
     assert (tmp_path / "trials.csv").read_text().count("\n") == 301
