@@ -11,7 +11,6 @@ from ray_jobs import trials
 from ray_jobs.leaderboard import Leaderboard, ends, reached
 from ray_jobs.trials import Trial
 
-
 SHOWN = 20
 """Rows of the last table; trials.csv has all."""
 
