@@ -53,12 +53,13 @@ def exists(uri: str, name: str) -> bool:
     return bool(fs.exists(f"{root}/{name}"))
 
 
-def pull(uri: str, folder: Path) -> None:
-    """Download every file that is not here with the same size or is not a checkpoint (those never change)."""
+def pull(uri: str, folder: Path, *, checkpoints: bool = True) -> None:
+    """Download every file that is not here with the same size or is not a checkpoint (those never change, and may be left out)."""
     fs, root = filesystem(uri)
     for remote in fs.find(root):
         file = folder / os.path.relpath(remote, root)
-        if file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote):
+        kept = file.parent.name == "checkpoints"
+        if kept and (not checkpoints or (file.exists() and file.stat().st_size == fs.size(remote))):
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
         fs.get_file(remote, str(file))

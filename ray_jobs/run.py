@@ -376,8 +376,8 @@ class Run:
 
             mirror.push(self.path, self.uri)
 
-    def pull(self) -> None:
-        """Fetch the remote folder into the local copy."""
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """Fetch the remote folder into the local copy; whoever only looks needs no checkpoints."""
         from ray_jobs import mirror
 
-        mirror.pull(str(self.uri), self.path)
+        mirror.pull(str(self.uri), self.path, checkpoints=checkpoints)
