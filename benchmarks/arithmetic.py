@@ -107,7 +107,15 @@ def largest_first(rows: Mapping[str, Row], key: str) -> list[tuple[str, Row]]:
 
 
 def checkpoints(fits: Mapping[str, Row]) -> str:
-    heads = ["recipe", "weights", "checkpoint", "a step", "between two", f"{GPUS:,} seeds at once, 10 GB/s", "their mean load"]
+    heads = [
+        "recipe",
+        "weights",
+        "checkpoint",
+        "a step",
+        "between two",
+        f"{GPUS:,} seeds at once, 10 GB/s",
+        "their mean load",
+    ]
     rows = []
     for name, r in largest_first(fits, "checkpoint_bytes"):
         between = r["save_every"] * step_seconds(r)
@@ -118,7 +126,15 @@ def checkpoints(fits: Mapping[str, Row]) -> str:
 
 
 def failures(fits: Mapping[str, Row]) -> str:
-    heads = ["recipe", "write, 1 GB/s", "best interval", "ours", "lost at best", "lost with ours", f"best, one job on {GPUS:,} GPUs"]
+    heads = [
+        "recipe",
+        "write, 1 GB/s",
+        "best interval",
+        "ours",
+        "lost at best",
+        "lost with ours",
+        f"best, one job on {GPUS:,} GPUs",
+    ]
     rows = []
     for name, r in largest_first(fits, "checkpoint_bytes"):
         write, ours = r["checkpoint_bytes"] / STORES[0], r["save_every"] * step_seconds(r)
@@ -129,7 +145,14 @@ def failures(fits: Mapping[str, Row]) -> str:
 
 
 def sums(fits: Mapping[str, Row]) -> str:
-    heads = ["recipe", "gradient", "a step, 1 GPU", "8 GPUs, NVLink", *[f"16 GPUs, {k}" for k in LINKS], "half lost at, 100 Gb/s"]
+    heads = [
+        "recipe",
+        "gradient",
+        "a step, 1 GPU",
+        "8 GPUs, NVLink",
+        *[f"16 GPUs, {k}" for k in LINKS],
+        "half lost at, 100 Gb/s",
+    ]
     rows = []
     for name, r in largest_first(fits, "parameters"):
         shares = [share(efficiency(r, 8, INSIDE)), *[share(efficiency(r, 16, link)) for link in LINKS.values()]]
@@ -151,13 +174,16 @@ def replays(agents: Mapping[str, Row]) -> str:
 
 
 def runners(agents: Mapping[str, Row]) -> str:
-    heads = ["recipe", "fragment", "weights", "a runner's steps/s", "sends and gets", *[f"fill {k}" for k in LINKS], "learner's steps/s", "runners it feeds on"]  # fmt: skip
+    fills = [f"fill {k}" for k in LINKS]
+    heads = ["recipe", "fragment", "weights", "a runner's steps/s", "moves", *fills, "learner's steps/s", "takes"]
     rows = []
     for name, r in largest_first(agents, "fragment_bytes"):
         steps = r["envs"] * r["horizon"]
         traffic = (r["fragment_bytes"] + r["weight_bytes"]) / r["play_s"]
-        fill = [f"{link * r['play_s'] / max(r['fragment_bytes'], r['weight_bytes']):.0f} runners" for link in LINKS.values()]
-        rates = [f"{steps / r['learn_s']:,.0f}", f"{r['play_s'] / r['learn_s']:.2g}"]
+        fill = [
+            f"{link * r['play_s'] / max(r['fragment_bytes'], r['weight_bytes']):.0f} runners" for link in LINKS.values()
+        ]
+        rates = [f"{steps / r['learn_s']:,.0f}", f"{r['play_s'] / r['learn_s']:.2g} runners"]
         pace = [f"{steps / r['play_s']:,.0f}", f"{size(traffic)}/s"]
         rows.append([f"`{name}`", size(r["fragment_bytes"]), size(r["weight_bytes"]), *pace, *fill, *rates])
     return table(heads, rows)

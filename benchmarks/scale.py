@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import statistics
 import sys
@@ -74,7 +75,12 @@ def cost() -> Iterator[dict[str, float]]:
     yield found
     took = time.monotonic() - begun
     used = time.process_time() - cpu
-    found |= {"wall_s": took, "driver_cpu_s": used, "driver_core_share": used / took, "opens_per_s": (opened - before) / took}
+    found |= {
+        "wall_s": took,
+        "driver_cpu_s": used,
+        "driver_core_share": used / took,
+        "opens_per_s": (opened - before) / took,
+    }
 
 
 def bound(recipe: str) -> float:
@@ -131,7 +137,7 @@ def screen(terminal: bool) -> Iterator[None]:
     import rich.console
 
     made = rich.console.Console(file=io.StringIO(), force_terminal=terminal, highlight=False, **SCREEN)
-    with mock.patch.object(rich.console, "Console", lambda **_: made):
+    with mock.patch.object(rich.console, "Console", return_value=made):
         yield
 
 
@@ -175,7 +181,9 @@ def available() -> int:
     return int(line.split()[1]) * 1024
 
 
-def reproduction(nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs: int | None, recipes: Sequence[str]) -> Row:
+def reproduction(
+    nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs: int | None, recipes: Sequence[str]
+) -> Row:
     """A reproduction of recipes with `count` seeds each, on a simulated cluster."""
     with tempfile.TemporaryDirectory(prefix="sc") as folder, simulated.cluster(nodes, cpus=cpus, gpus=gpus) as row:
         import ray
@@ -194,7 +202,9 @@ def reproduction(nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs
 
         sampler, Watched.looks = Sampler(ray), 0
         with cost() as found, contextlib.redirect_stdout(io.StringIO()), screen(terminal=True):
-            measured = reproduce.measure(plans, watched, min(jobs or places, places), lambda r: Path(folder) / "results")
+            measured = reproduce.measure(
+                plans, watched, min(jobs or places, places), lambda r: Path(folder) / "results"
+            )
         sampler.over.set()
         sampler.join()
         done = [seed for plan in plans.values() for seed in plan if seed.run.result]
@@ -233,7 +243,7 @@ def clashes(places: Sequence[Mapping[str, Any]]) -> int:
     at: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for p in places:
         at.setdefault((p["node"], p["cards"]), []).append((p["begun"], p["ended"]))
-    return sum(b[0] < a[1] for spans in map(sorted, at.values()) for a, b in zip(spans, spans[1:], strict=False))
+    return sum(b[0] < a[1] for spans in map(sorted, at.values()) for a, b in itertools.pairwise(spans))
 
 
 def claiming() -> list[str]:

@@ -28,8 +28,12 @@ LIGHT = {
 }
 STORE = 80 * 2**20
 """Bytes of a node's object store, about Ray's least; memory that is not used is not taken."""
-SLEEP = ["/bin/sh", "-c", "exec sleep 1000000"]
 AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+"""Files by which a raylet's agents say where they listen; it waits for them."""
+SLEEP = (
+    "for a do case $a in --node-id=*) n=${a#*=};; --session-dir=*) s=${a#*=};; esac; done; "
+    f"for p in {' '.join(AGENTS)}; do echo 20001 > $s/${{p}}_$n; done; exec sleep 1000000"
+)
 
 
 @contextlib.contextmanager
@@ -62,10 +66,9 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
 
 
 def common(temp: Path | None) -> dict[str, Any]:
-    """What all nodes have in common. The agents' ports are named, or the raylet would wait for them to be; nobody listens there."""
-    ports = {name: 20001 + i for i, name in enumerate(AGENTS)}
+    """What all nodes have in common."""
     where = {"temp_dir": str(temp)} if temp else {}
-    return {"object_store_memory": STORE, "node_ip_address": "127.0.0.1", **ports, **where}
+    return {"object_store_memory": STORE, "node_ip_address": "127.0.0.1", **where}
 
 
 @contextlib.contextmanager
@@ -77,7 +80,7 @@ def sleeping_agents() -> Iterator[None]:
     agents = (ray_constants.PROCESS_TYPE_DASHBOARD_AGENT, ray_constants.PROCESS_TYPE_RUNTIME_ENV_AGENT)
 
     def built(component: str, *args: Any, **options: Any) -> list[str]:
-        return SLEEP if component in agents else ours(component, *args, **options)
+        return ["/bin/sh", "-c", SLEEP] if component in agents else ours(component, *args, **options)
 
     services._build_python_executable_command_memory_profileable = built
     try:

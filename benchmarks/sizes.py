@@ -118,7 +118,14 @@ def played(name: str) -> Row:
         made = replace(made, algorithm=replace(made.algorithm, capacity=REPLAYED, warmup=0))
     actor, horizon = untrained(made, 0), steps_each(plan, made.envs)
     runner = EnvRunner(cast(made, 0, 0, 1, 1)[0])
-    learner = Learner(made.algorithm, actor, Alone(generator(0, 0)), envs=made.envs, normalize_reward=False, device=torch.device("cpu"))
+    learner = Learner(
+        made.algorithm,
+        actor,
+        Alone(generator(0, 0)),
+        envs=made.envs,
+        normalize_reward=False,
+        device=torch.device("cpu"),
+    )
     weights = actor.pack()
     play = lambda: runner.play(weights, 0, horizon)  # noqa: E731
     first, (fragment, play_s) = play(), timed(play)

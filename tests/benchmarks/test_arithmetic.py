@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_page_is_what_the_numbers_make_it():
     page = ROOT / "docs" / "scale.md"
-    assert page.read_text() == arithmetic.with_tables(page.read_text()), "run: python -m benchmarks.arithmetic docs/scale.md"
+    assert page.read_text() == arithmetic.with_tables(page.read_text()), (
+        "run: python -m benchmarks.arithmetic docs/scale.md"
+    )
     assert page.read_text().count("<!-- table: ") == 7
 
 

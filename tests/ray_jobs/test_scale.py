@@ -53,7 +53,9 @@ def test_thousands_of_seeds_cost_each_as_much_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "held", lambda seed: asked.update(["held"]))
     monkeypatch.setattr(seeds, "fetch", lambda seed: asked.update(["fetch"]) or SimpleNamespace(result={}))
     Works.polls, told = 0, Counter()
-    why = seeds.execute(plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: told.update([state]), 0)
+    why = seeds.execute(
+        plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: told.update([state]), 0
+    )
     assert (Works.polls, why) == (3 * 2000, {})
     assert told == {"running": 2 * 2000, "finished": 2000}
     assert asked == {"held": 2000, "fetch": 2000}
@@ -242,7 +244,17 @@ def test_the_driver_fetches_no_checkpoints(tmp_path, monkeypatch):
 def test_all_recipes_and_ten_seeds_on_sixty_four_simulated_nodes(tmp_path):
     """Minutes: every seed is a process of Ray's and one of its own."""
     pytest.importorskip("ray")
-    command = [sys.executable, "-m", "benchmarks.scale", "--nodes", "64", "--seconds", "0", "--out", str(tmp_path / "r.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scale",
+        "--nodes",
+        "64",
+        "--seconds",
+        "0",
+        "--out",
+        str(tmp_path / "r.json"),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, timeout=3000, env=os.environ | {"PYTHONPATH": str(ROOT)})
     (row,) = json.loads((tmp_path / "r.json").read_text())["parts"]["cluster"]["64 nodes"]
     assert row["finished"] == row["units"] >= 1000
