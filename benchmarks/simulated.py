@@ -28,6 +28,8 @@ LIGHT = {
 }
 STORE = 80 * 2**20
 """Bytes of a node's object store, about Ray's least; memory that is not used is not taken."""
+PATIENCE = 300.0
+"""Seconds for a node to join."""
 AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 """Files by which a raylet's agents say where they listen; it waits for them."""
 SLEEP = (
@@ -56,13 +58,24 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
             head = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
             made.add_node(num_cpus=0, **head, **common(temp))
             for i in range(nodes):
-                made.add_node(wait=False, num_cpus=cpus, num_gpus=gpus, env_vars={NODE: str(i)}, **common(temp))
-            made.wait_for_nodes(timeout=60 + 2 * nodes)
+                join(made, i + 2, num_cpus=cpus, num_gpus=gpus, env_vars={NODE: str(i)}, **common(temp))
             ray.init(address=made.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
             yield {"start_s": time.monotonic() - begun} | memory()
         finally:
             ray.shutdown()
             made.shutdown()
+
+
+def join(made: Any, number: int, **node: Any) -> None:
+    """Add a node, as the `number`-th of all; where Ray's patience of 30 s ends first, as on a busy machine, wait on for it."""
+    try:
+        made.add_node(wait=False, **node)
+    except Exception:  # Ray has no name for it
+        deadline = time.monotonic() + PATIENCE
+        while len(made.global_state._live_node_ids()) < number:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def common(temp: Path | None) -> dict[str, Any]:

@@ -79,7 +79,12 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
+
+    class Calm(Progress):
+        def refresh(self) -> None:
+            """Nothing: by itself it would draw all rows anew whenever one comes; they are drawn four times a second."""
+
+    with Calm(*columns, console=console, refresh_per_second=4) as bar:
         room = max(1, console.height - MARGIN)
         yield _rows(bar, seeds, wanted) if len(seeds) <= room else _window(bar, len(seeds), wanted, room)
 
@@ -112,8 +117,6 @@ def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
             ended[state] += 1
             told = "  ".join(f"{n} {_coloured(which)}" for which, n in ended.items())
             bar.update(whole, completed=ended.total(), state=told)
-            if state == "failed":
-                bar.console.print(f"{seed}: failed", markup=False, highlight=False)
             if seed in rows:
                 bar.remove_task(rows.pop(seed))
         elif seed not in rows and len(rows) < room:
