@@ -17,6 +17,8 @@ GPUS, EACH = 1000, 8
 """GPUs, and of one node."""
 SUSTAINED = 20e12
 """Floating-point operations a second that a GPU is assumed to do, in small images' convolutions: a tenth of what an A100 could in TF32."""
+LEAST = 2e-3
+"""Seconds that a step is assumed to take at least: Lightning's own, 0.4 to 1.1 ms where it was measured, and starting kernels."""
 STORES = (1e9, 1e10, 1e11)
 """Bytes a second of shared storage."""
 LINKS = {"25 Gb/s": 25e9 / 8, "100 Gb/s": 100e9 / 8}
@@ -57,18 +59,18 @@ def ring(size: float, workers: int) -> float:
 
 def step_seconds(row: Row) -> float:
     """Of one step on one GPU, as assumed."""
-    return row["flop_per_step"] / SUSTAINED
+    return max(LEAST, row["flop_per_step"] / SUSTAINED)
 
 
 def efficiency(row: Row, workers: int, link: float) -> float:
     """Speed-up over `workers` for the same global batch, where nothing sums while it computes."""
-    compute = step_seconds(row) / workers
-    return compute / (compute + ring(4 * row["parameters"], workers) / link)
+    alone, compute = step_seconds(row), max(LEAST, row["flop_per_step"] / SUSTAINED / workers)
+    return alone / workers / (compute + ring(4 * row["parameters"], workers) / link)
 
 
 def break_even(row: Row, link: float) -> float:
     """Workers at which the sums take as long as the computing."""
-    return step_seconds(row) / (2 * 4 * row["parameters"] / link)
+    return row["flop_per_step"] / SUSTAINED / (2 * 4 * row["parameters"] / link)
 
 
 # ---- words

@@ -145,17 +145,18 @@ def screen(terminal: bool) -> Iterator[None]:
 
 
 class Watched:
-    """A seed's process, whose looks are counted."""
+    """A seed's process, whose looks are counted, and which is given up after a time."""
 
     looks = 0
 
-    def __init__(self, process: seeds.Process) -> None:
-        self.tail, self.terminate, self.kill = process.tail, process.terminate, process.kill
+    def __init__(self, process: seeds.Process, until: float) -> None:
+        self.until, self.tail, self.terminate, self.kill = until, process.tail, process.terminate, process.kill
         self._process = process
 
     def poll(self) -> int | None:
         Watched.looks += 1
-        return self._process.poll()
+        code = self._process.poll()
+        return 1 if code is None and time.monotonic() > self.until else code
 
 
 class Sampler(threading.Thread):
@@ -182,7 +183,7 @@ def available() -> int:
 
 
 def reproduction(
-    nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs: int | None, recipes: Sequence[str]
+    nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs: int | None, limit: float, recipes: Sequence[str]
 ) -> Row:
     """A reproduction of recipes with `count` seeds each, on a simulated cluster."""
     with tempfile.TemporaryDirectory(prefix="sc") as folder, simulated.cluster(nodes, cpus=cpus, gpus=gpus) as row:
@@ -195,10 +196,11 @@ def reproduction(
         start, places = reproduce.on_cluster("auto", 1, build=lambda unit: ready(unit, hold), of=each)
         row |= {"units": sum(map(len, plans.values())), "places": places}
         sent: dict[Any, float] = {}
+        until = time.monotonic() + limit
 
         def watched(unit: seeds.Unit, place: int) -> seeds.Process:
             sent[unit] = time.time()
-            return Watched(start(unit, place))
+            return Watched(start(unit, place), until)
 
         sampler, Watched.looks = Sampler(ray), 0
         with cost() as found, contextlib.redirect_stdout(io.StringIO()), screen(terminal=True):
@@ -259,6 +261,9 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=claiming(), help="by default all that make a claim")
     parser.add_argument("--hold", type=float, default=0.0, help="seconds that each seed keeps its place (default 0)")
     parser.add_argument("--jobs", type=int, help="seeds at a time, by default as many as there are places")
+    parser.add_argument(
+        "--limit", type=float, default=3600.0, help="seconds after which seeds are given up (default 3600)"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="looks of a driver alone (default %(default)s)")
     args = parser.parse_args()
     count_opens()
@@ -269,7 +274,7 @@ def main() -> None:
     sizes = {f"{n} nodes": n for n in args.nodes}
 
     def once(name: str, _: int) -> Row:
-        given = (args.cpus, args.gpus, args.seeds, args.hold, args.jobs, args.recipes)
+        given = (args.cpus, args.gpus, args.seeds, args.hold, args.jobs, args.limit, args.recipes)
         return reproduction(sizes[name], *given)
 
     report.part("cluster", list(sizes), args.rounds, once)

@@ -31,10 +31,10 @@ STORE = 80 * 2**20
 PATIENCE = 300.0
 """Seconds for a node to join."""
 AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-"""Files by which a raylet's agents say where they listen; it waits for them."""
+"""Files by which a raylet's agents say where they listen: it waits for them, and ends where it reads one half written."""
 SLEEP = (
     "for a do case $a in --node-id=*) n=${a#*=};; --session-dir=*) s=${a#*=};; esac; done; "
-    f"for p in {' '.join(AGENTS)}; do echo 20001 > $s/${{p}}_$n; done; exec sleep 1000000"
+    f"for p in {' '.join(AGENTS)}; do echo 20001 > $s/$$.$p; mv $s/$$.$p $s/${{p}}_$n; done; exec sleep 1000000"
 )
 
 

@@ -237,6 +237,31 @@ def test_the_driver_fetches_no_checkpoints(tmp_path, monkeypatch):
     assert len(Run.open(uri).checkpoints()) == 1
 
 
+@pytest.mark.parametrize(("write", "saved"), [(0.5, [2, 4, 6, 8, 9]), (1.5, [2, 6, 9])])
+def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, monkeypatch):
+    """A step is 10 s of a clock that only the test moves: 1.5 s of writing forbid another for 30 s, and the last is written in any case."""
+    from ray_jobs import fit
+    from ray_jobs.recipe import Fit
+
+    clock, written = [100.0], []
+    monkeypatch.setattr(fit.time, "monotonic", lambda: clock[0])
+
+    def save(path):
+        clock[0] += write
+        written.append(trainer.global_step)
+
+    run = SimpleNamespace(log=lambda *_: None, status=lambda *_, **__: None)
+    trainer = SimpleNamespace(
+        global_step=0, world_size=1, is_global_zero=True, callback_metrics={}, should_stop=False, save_checkpoint=save
+    )
+    recorder = fit.Recorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
+    recorder.began, recorder.began_at = clock[0], 0
+    for trainer.global_step in range(1, 10):
+        clock[0] += 10.0
+        recorder.on_train_batch_end(trainer, None)
+    assert written == saved
+
+
 # ---- all of it
 
 
