@@ -6,6 +6,7 @@ is what scheduling costs; on this machine most of that is the start of a worker'
 share out. `python -m benchmarks.sizes` computes what cannot be run here.
 
     python -m benchmarks.scale --nodes 64 --seeds 10
+    python -m benchmarks.scale --nodes               the driver alone
 """
 
 from __future__ import annotations
@@ -183,7 +184,15 @@ def available() -> int:
 
 
 def reproduction(
-    nodes: int, cpus: int, gpus: int, count: int, hold: float, jobs: int | None, limit: float, recipes: Sequence[str]
+    nodes: int,
+    cpus: int,
+    gpus: int,
+    count: int,
+    hold: float,
+    jobs: int | None,
+    limit: float,
+    again: bool,
+    recipes: Sequence[str],
 ) -> Row:
     """A reproduction of recipes with `count` seeds each, on a simulated cluster."""
     with tempfile.TemporaryDirectory(prefix="sc") as folder, simulated.cluster(nodes, cpus=cpus, gpus=gpus) as row:
@@ -193,7 +202,8 @@ def reproduction(
         planned = lambda: {name: reproduce.plan(name, count, {}, out, where) for name in recipes}  # noqa: E731
         plans, row["plan_s"] = timed(planned)
         each = {name: reproduce.needs(name, where) for name in recipes}
-        start, places = reproduce.on_cluster("auto", 1, build=lambda unit: ready(unit, hold), of=each)
+        with serving_again() if again else contextlib.nullcontext():
+            start, places = reproduce.on_cluster("auto", 1, build=lambda unit: ready(unit, hold), of=each)
         row |= {"units": sum(map(len, plans.values())), "places": places}
         sent: dict[Any, float] = {}
         until = time.monotonic() + limit
@@ -214,6 +224,18 @@ def reproduction(
         row["plan_again_s"] = timed(planned)[1]
         row |= {"finished": len(done), "claims": sum(r.holds for r in measured), "polls": Watched.looks}
         return row | found | dict(sampler.most) | placed(done, sent, each) | per_seed(found, len(done))
+
+
+@contextlib.contextmanager
+def serving_again() -> Iterator[None]:
+    """Inside, tasks are made whose processes serve again: to start one for each seed is what costs most, and real nodes share that out."""
+    from unittest import mock
+
+    import ray
+
+    ours = ray.remote
+    with mock.patch.object(ray, "remote", lambda **how: ours(**how | {"max_calls": 0})):
+        yield
 
 
 def timed(do: Callable[[], Any]) -> tuple[Any, float]:
@@ -248,6 +270,11 @@ def clashes(places: Sequence[Mapping[str, Any]]) -> int:
     return sum(b[0] < a[1] for spans in map(sorted, at.values()) for a, b in itertools.pairwise(spans))
 
 
+def kept(path: Path) -> dict[str, Any]:
+    """The parts of an earlier record: one may be measured again without the other."""
+    return json.loads(path.read_text())["parts"] if path.is_file() else {}
+
+
 def claiming() -> list[str]:
     return [name for name in names() if module(name).claim is not None]
 
@@ -264,20 +291,25 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=3600.0, help="seconds after which seeds are given up (default 3600)"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="let Ray's processes serve several seeds, which ours never do"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="looks of a driver alone (default %(default)s)")
     args = parser.parse_args()
     count_opens()
     report = Report("scale", args.out)
+    report.parts = kept(report.path)
     kinds = {f"{n} seeds, {'terminal' if t else 'file'}": (n, t) for n in DRIVEN for t in (True, False)}
     if args.seconds:
         report.part("driver", list(kinds), args.rounds, lambda name, _: driver(*kinds[name], args.seconds))
     sizes = {f"{n} nodes": n for n in args.nodes}
 
     def once(name: str, _: int) -> Row:
-        given = (args.cpus, args.gpus, args.seeds, args.hold, args.jobs, args.limit, args.recipes)
+        given = (args.cpus, args.gpus, args.seeds, args.hold, args.jobs, args.limit, args.again, args.recipes)
         return reproduction(sizes[name], *given)
 
-    report.part("cluster", list(sizes), args.rounds, once)
+    if sizes:
+        report.part("cluster", list(sizes), args.rounds, once)
 
 
 if __name__ == "__main__":

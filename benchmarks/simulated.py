@@ -22,6 +22,12 @@ LIGHT = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "RAY_worker_maximum_startup_concurrency": "1",  # of each node: all nodes share this machine's cores
+    "RAY_raylet_report_resources_period_milliseconds": "1000",  # a tenth of what they tell each other by themselves
+    "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are begun again and again
+    "RAY_health_check_period_ms": "30000",
+    "RAY_health_check_timeout_ms": "120000",
+    "RAY_gcs_server_request_timeout_seconds": "600",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
     "RAY_AUTH_MODE": "disabled",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
