@@ -198,8 +198,11 @@ class Mirror:
         with asked(self.uri):
             return bool(fs.exists(f"{root}/{name}"))
 
-    def pull(self) -> None:
+    def pull(self, *, checkpoints: bool = True) -> None:
         """Make the local copy that of the address; not where it has what the address could not take, and nobody has written there since.
+
+        Args:
+            checkpoints: whether to fetch them; whoever only looks needs none.
 
         Raises:
             Unreachable: the storage cannot be used now.
@@ -214,7 +217,8 @@ class Mirror:
             if not found:
                 return
             for remote, file in found:
-                self._download(fs, remote, file)
+                if checkpoints or file.parent.name != "checkpoints":
+                    self._download(fs, remote, file)
             here = {file for _, file in found}
             ours = [*(self.folder / "checkpoints").glob("*.ckpt"), self.folder / "result.json"]
             for stale in (f for f in ours if f not in here):
@@ -246,7 +250,10 @@ class Unmirrored:
     def nothing(self) -> None:
         """There is nobody to tell."""
 
-    claim = push = send = deliver = pull = nothing
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """There is nothing to fetch."""
+
+    claim = push = send = deliver = nothing
 
 
 def _record(data: bytes) -> dict[str, Any]:

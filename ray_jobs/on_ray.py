@@ -36,11 +36,11 @@ class Lost(ConnectionError):
 def cause(error: BaseException) -> str:
     """Why Ray says that a process died, without its pages."""
     said = " ".join(str(error).split())
-    if "node has died" in said or "node was terminated" in said:
+    if any(sign in said for sign in ("node has died", "node was terminated", "node it was running on is dead")):
         return "its node is gone"
     if "running low on memory" in said:
         return "its node ran out of memory"
-    if "worker process has died" in said or "Worker exit" in said:
+    if any(sign in said for sign in ("worker process has died", "Worker exit", "worker died unexpectedly")):
         return "its process ended"
     if any(sign in said for sign in ("is unavailable", "Connection closed by peer", "Connection reset by peer")):
         return BROKEN

@@ -24,13 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ray_jobs import attempt
 from ray_jobs.journal import Journal
@@ -88,8 +88,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write(path: Path, data: bytes | memoryview) -> None:
+def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
     """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
+
+    Args:
+        path: of the file.
+        data: what it will hold, or what writes that into an open file.
 
     Raises:
         OSError: the disk is full or not writable; nothing is left beside the old file.
@@ -98,11 +102,11 @@ def write(path: Path, data: bytes | memoryview) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as f:
-            f.write(data)
+            data(f) if callable(data) else f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(aside, path)
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise
 
@@ -314,9 +318,13 @@ class Run:
 
         self._journal.flush()  # no checkpoint is ahead of its metrics
         path = self.path / "checkpoints" / f"step-{step:010d}.ckpt"
-        buffer = io.BytesIO()
-        torch.save({**state, "reprise": {"recipe": self.spec.recipe, "step": step}}, buffer)
-        write(path, buffer.getbuffer())
+        whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
+        try:
+            write(path, lambda file: torch.save(whole, file))  # never twice in memory, of which a replay may take half
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # of which torch says another thing
+                raise error.__context__ from None
+            raise
         for old in self.checkpoints()[KEPT:]:
             old.unlink(missing_ok=True)
         self.mirror.send()
@@ -374,6 +382,6 @@ class Run:
         """Send what is new or changed to the remote address, if there is one; see `Mirror.push`."""
         self.mirror.push()
 
-    def pull(self) -> None:
+    def pull(self, *, checkpoints: bool = True) -> None:
         """Fetch the remote folder into the local copy; see `Mirror.pull`."""
-        self.mirror.pull()
+        self.mirror.pull(checkpoints=checkpoints)
