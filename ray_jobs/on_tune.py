@@ -44,7 +44,7 @@ TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the score comes only at the end
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also hears SIGTERM
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "20",  # a stopped trial saves first; then its process serves the next
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "90",  # a stopped trial saves first (trial.PATIENCE); then its process serves the next
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody restores from its snapshots, which grow with the trials
     "MALLOC_ARENA_MAX": "1",  # each trial is a thread of its own: by thread, the C library kept 3 MB more of each
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
