@@ -24,6 +24,8 @@ BROKEN = "its connection is broken"
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+HEAD_PAUSE = 2.0
+"""Seconds between two looks at whether the head of a cluster is there."""
 HEAD_LIMIT = 30.0
 """Seconds without the head of a cluster after which it is given up; Ray itself would end this process after 60, without a word."""
 
@@ -127,7 +129,7 @@ def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
 
 def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
     seen = time.monotonic()
-    while not over.wait(2.0):
+    while not over.wait(HEAD_PAUSE):
         address, now = _head(), time.monotonic()
         if not address or _answers(address):
             seen = now
