@@ -21,6 +21,10 @@ PATIENCE = 60.0
 START_LIMIT = 600.0
 """Seconds that workers may take to start: a cluster may have to find a node for them."""
 BROKEN = "its connection is broken"
+GONE = (
+    "The cluster's head is gone, or what of Ray runs on this machine ({}): "
+    "on a cluster that is up, 'reprise resume' goes on from the last checkpoint."
+)
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
@@ -227,7 +231,7 @@ def oversee(
     """Run a Ray Train trainer to its end, hearing every event that its workers leave; the error that ended it, if one did.
 
     Nobody waits for ever for a group that finds no place, when it begins or when it begins again: it is given up as Lost, and,
-    where it is to stop, left.
+    where it is to stop, left. A cluster that is gone is Lost, too.
     """
     import ray
 
@@ -238,7 +242,10 @@ def oversee(
     while running:
         thread.join(timeout=0.2)
         running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
-        events = ray.get(mail.take.remote(should_stop()))
+        try:
+            events = ray.get(mail.take.remote(should_stop()))
+        except ray.exceptions.RayError as error:  # the mailbox is on this node
+            return Lost(GONE.format(cause(error)))
         now = time.monotonic()
         if events:
             silent_since, placeless_since = now, now if "died" in events[-1] else float("inf")

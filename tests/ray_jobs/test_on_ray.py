@@ -158,3 +158,18 @@ def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monk
     assert told == [
         f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."
     ]
+
+
+def test_a_cluster_that_is_gone_is_one_sentence(here):
+    ray = pytest.importorskip("ray")
+
+    class Unheard(Handle):
+        def __getattr__(self, name):
+            def remote(*_):
+                raise ray.exceptions.ActorUnavailableError("The actor is unavailable: RpcError: 14", None)
+
+            return type("Method", (), {"remote": staticmethod(remote)})
+
+    ended, _, _ = seen_through(Trainer(mail=Unheard()))
+    assert isinstance(ended, Lost)
+    assert str(ended) == on_ray.GONE.format(on_ray.BROKEN)
