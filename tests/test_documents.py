@@ -44,7 +44,7 @@ def test_the_page_of_faults_is_made_from_what_was_measured():
     assert faults.PAGE.read_text() == faults.page(rows, tests), "run: python -m tests.faults"
     for row in rows:
         kind, name = tests[row["test"]]  # a row is of a test that there is
-        assert row["kind"] == kind and re.fullmatch(re.sub(r"\\\{\w+\\\}", ".+", re.escape(name)), row["fault"])
+        assert row["kind"] == kind and re.fullmatch(re.sub(r"\\\{.+?\\\}", ".+", re.escape(name)), row["fault"])
 
 
 def commands() -> list[str]:
