@@ -22,9 +22,15 @@ PATIENCE = 60.0
 START_LIMIT = 600.0
 """Seconds that workers may take to start: a cluster may have to find a node for them."""
 BROKEN = "its connection is broken"
+GONE = (
+    "The cluster's head is gone, or what of Ray runs on this machine ({}): "
+    "on a cluster that is up, 'reprise resume' goes on from the last checkpoint."
+)
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+HEAD_PAUSE = 2.0
+"""Seconds between two looks at whether the head of a cluster is there."""
 HEAD_LIMIT = 30.0
 """Seconds without the head of a cluster after which it is given up; Ray itself would end this process after 60, without a word."""
 
@@ -128,7 +134,7 @@ def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
 
 def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
     seen = time.monotonic()
-    while not over.wait(2.0):
+    while not over.wait(HEAD_PAUSE):
         address, now = _head(), time.monotonic()
         if not address or _answers(address):
             seen = now
@@ -282,7 +288,8 @@ def oversee(
 ) -> Exception | None:
     """Run a Ray Train trainer to its end, hearing every event that its workers leave; the error that ended it, if one did.
 
-    Nobody waits for ever for a group that finds no place: it is given up as Lost, and, where it is to stop, left.
+    Nobody waits for ever for a group that finds no place: it is given up as Lost, and, where it is to stop, left. A cluster that is gone is
+    Lost, too.
     """
     import ray
 
@@ -293,7 +300,10 @@ def oversee(
     while running:
         thread.join(timeout=0.2)
         running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
-        events = ray.get(mail.take.remote(should_stop()))
+        try:
+            events = ray.get(mail.take.remote(should_stop()))
+        except ray.exceptions.RayError as error:  # the mailbox is on this node
+            return Lost(GONE.format(cause(error)))
         now = time.monotonic()
         if events:
             silent_since, placeless_since = now, float("inf")

@@ -144,13 +144,15 @@ def merged(old: Iterable[Row], new: Iterable[Row], tests: Mapping[str, Any]) -> 
     return sorted(rows.values(), key=lambda r: (kinds.index(r["kind"]), places.index(r["test"]), r["fault"]))
 
 
-def page(rows: Iterable[Row]) -> str:
-    """docs/faults.md."""
+def page(rows: Iterable[Row], tests: Mapping[str, tuple[str, str]]) -> str:
+    """docs/faults.md; tests that have not said anything yet are named at its end."""
     rows, text = list(rows), HEAD
     for kind, title in KINDS.items():
         of_kind = [f"| {' | '.join(cells(row))} |\n" for row in rows if row["kind"] == kind]
         text += f"\n## {title}\n{COLUMNS}{''.join(of_kind)}" if of_kind else ""
-    return text
+    measured = {row["test"] for row in rows}
+    waiting = [f"- {name} ({test.partition('::')[0]})\n" for test, (_, name) in tests.items() if test not in measured]
+    return text + ("\n## Not measured yet\n\n" + "".join(waiting) if waiting else "")
 
 
 def cells(row: Row) -> list[str]:
@@ -163,9 +165,10 @@ def cells(row: Row) -> list[str]:
 
 def write(new: Iterable[Row]) -> None:
     """The rows and their page, with what was measured anew."""
-    rows = merged(recorded(), new, declared())
+    tests = declared()
+    rows = merged(recorded(), new, tests)
     PAGE.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
-    PAGE.write_text(page(rows))
+    PAGE.write_text(page(rows, tests))
 
 
 if __name__ == "__main__":

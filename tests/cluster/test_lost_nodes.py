@@ -103,7 +103,7 @@ def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, 
         out, err = process.communicate(timeout=240)
     assert process.returncode == 1, (out, err)
     assert "Traceback" not in err
-    fault.saw(err, "^reprise: .*head")
+    fault.saw(err, r"^reprise: .*The (cluster's head is gone|head of the Ray cluster)")
     at = lines(run)[-1]["step"]
     fault.lost(at - went_on(reprise("resume", run, "--address", "local")), EVERY[kind])
     reprise(*COMMANDS[kind], "--out", whole, "-q")

@@ -14,7 +14,7 @@ from ray_jobs.train import launch, resume
 from tests.ray_jobs.command import equal, lines, newest
 
 POINTS = {"steps": 60, "batch": 64, "width": 16, "levels": 25, "log_every": 1, "save_every": 10}
-BALANCE = {"steps": 32768, "log_every": 2048, "save_every": 4096, "stop_return": 1000, "eval_episodes": 2}
+BALANCE = {"steps": 16384, "envs": 4, "log_every": 256, "save_every": 2048, "stop_return": 1000, "eval_episodes": 2}
 SPECS = {"a generative model": ("ddpm_mixture2d", POINTS), "an agent": ("ppo_cartpole", BALANCE)}
 
 

@@ -1,5 +1,7 @@
 """A group of workers seen through to its end, whatever becomes of it; what Ray says of deaths, in few words."""
 
+import socket
+import sys
 import threading
 
 import pytest
@@ -170,3 +172,41 @@ def test_causes_in_few_words(said, brief):
 def test_survivors_do_not_stand_for_the_dead():
     assert who_died({0: on_ray.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
     assert who_died({0: on_ray.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
+
+
+def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monkeypatch):
+    """A socket stands for the head, which closes, and opens again before anybody gives it up; then it closes for good."""
+    monkeypatch.setattr(on_ray, "HEAD_PAUSE", 0.02)
+    monkeypatch.setattr(on_ray, "HEAD_LIMIT", 3.0)
+    head = socket.create_server(("127.0.0.1", 0))
+    port = head.getsockname()[1]
+    context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
+    fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    told, over = [], threading.Event()
+    with on_ray.head_watched(lambda why: (told.append(why), over.set())):
+        head.close()
+        head = socket.create_server(("127.0.0.1", port))
+        head.settimeout(60)
+        head.accept()[0].close()  # it was looked for, and is there
+        assert told == []
+        head.close()
+        assert over.wait(60)
+    assert told == [
+        f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."
+    ]
+
+
+def test_a_cluster_that_is_gone_is_one_sentence(here):
+    ray = pytest.importorskip("ray")
+
+    class Unheard(Handle):
+        def __getattr__(self, name):
+            def remote(*_):
+                raise ray.exceptions.ActorUnavailableError("The actor is unavailable: RpcError: 14", None)
+
+            return type("Method", (), {"remote": staticmethod(remote)})
+
+    ended, _, _ = seen_through(Trainer(mail=Unheard()))
+    assert isinstance(ended, Lost)
+    assert str(ended) == on_ray.GONE.format(on_ray.BROKEN)
