@@ -127,7 +127,7 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp
     )
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
     whole, cluster, out, second = (tmp_path / name for name in ("whole", "cluster", "out.txt", "again.txt"))
-    reprise(*words, "--address", "local", "--out", whole, code=1)  # so short, it reaches no claim
+    reprise(*words, "--address", "local", "--out", whole)
     run = cluster / "ppo_cartpole/seed-0"
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
@@ -135,7 +135,7 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp
     assert driver.wait(120) == 1, out.read_text()
     fault.saw(out.read_text(), r"its Ray task died: its node is gone")
     again = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=second)
-    assert again.wait(300) == 1 and "failed" not in second.read_text(), second.read_text()
+    assert again.wait(300) == 0, second.read_text()
     fault.lost(0, 8192)
     fault.equal(lines(run) == lines(whole / "ppo_cartpole/seed-0"))
 
@@ -169,7 +169,7 @@ def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_pa
 @pytest.mark.fault("node", "a node of a group that may be smaller is cut off, and is back when a worker dies")
 def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, tmp_path, fault):
     run, out = tmp_path / "run", tmp_path / "out.txt"
-    words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 2000]
+    words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 1000]
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", run, out=out)
     wait_for(lambda: saved(run), driver)
     host = cables.cut("RayTrainWorker")
@@ -184,5 +184,5 @@ def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, 
     fault.saw(said, "2 of 4 workers found place; training with 2")
     fault.saw(said, r"worker \d died \(its process ended\); .* \(death 2 of 3 allowed\)")
     assert said.count("found place") == 1 and len(begun_from(said)) == 2
-    assert [line["step"] for line in lines(run)] == list(range(20, 2001, 20))
+    assert [line["step"] for line in lines(run)] == list(range(20, 1001, 20))
     fault.unequal("the same up to the order of sums")
