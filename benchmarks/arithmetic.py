@@ -179,7 +179,7 @@ def runners(agents: Mapping[str, Row]) -> str:
     fills = [f"fill {k}" for k in LINKS]
     heads = ["recipe", "fragment", "weights", "a runner's steps/s", "moves", *fills, "learner's steps/s", "takes"]
     rows = []
-    for name, r in largest_first(agents, "fragment_bytes"):
+    for name, r in largest_first({n: r for n, r in agents.items() if not r["replay_bytes"]}, "fragment_bytes"):
         steps = r["envs"] * r["horizon"]
         traffic = (r["fragment_bytes"] + r["weight_bytes"]) / r["play_s"]
         fill = [
