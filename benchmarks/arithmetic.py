@@ -179,7 +179,7 @@ def runners(agents: Mapping[str, Row]) -> str:
     fills = [f"fill {k}" for k in LINKS]
     heads = ["recipe", "fragment", "weights", "a runner's steps/s", "moves", *fills, "learner's steps/s", "takes"]
     rows = []
-    for name, r in largest_first(agents, "fragment_bytes"):
+    for name, r in largest_first({n: r for n, r in agents.items() if not r["replay_bytes"]}, "fragment_bytes"):
         steps = r["envs"] * r["horizon"]
         traffic = (r["fragment_bytes"] + r["weight_bytes"]) / r["play_s"]
         fill = [
@@ -212,11 +212,10 @@ def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
         "last seed begun after": lambda r: span(r["all_begun_s"]),
         "driver's time on a core": lambda r: f"{span(r['driver_cpu_s'])}, {span(r['driver_cpu_ms_per_seed'] / 1000)} a seed",
         "files opened by the driver": lambda r: f"{r['opens_per_s']:,.0f}/s",
-        "most at a time": lambda r: f"{r['peak_cpus']:.0f} CPUs, {r['peak_gpus']:.0f} GPUs given out",
+        "most at a time": lambda r: f"{r.get('peak_cpus', 0):.0f} CPUs, {r.get('peak_gpus', 0):.0f} GPUs given out",
         "seeds of a node": lambda r: f"{r['fewest_on_a_node']:.0f} to {r['most_on_a_node']:.0f} on {r['nodes_used']:.0f} nodes",
         "GPUs with two seeds at a time": lambda r: f"{r['gpus_shared']:.0f}",
         "seeds that held a GPU without need": lambda r: f"{r['gpus_held_without_need']:.0f}",
-        "memory": lambda r: f"{r['peak_memory_mib'] / 1024:.1f} GiB",
     }  # fmt: skip
     return table(heads, [[what, *(say(r) for r, *_ in parts.values())] for what, say in told.items()])
 

@@ -21,6 +21,7 @@ LIGHT = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
+    "RAY_scheduler_spread_threshold": "0.0",  # a few seeds go to many nodes, as when all places are taken
     "RAY_worker_maximum_startup_concurrency": "1",  # of each node: all nodes share this machine's cores
     "RAY_raylet_report_resources_period_milliseconds": "1000",  # a tenth of what they tell each other by themselves
     "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are begun again and again
