@@ -1,10 +1,11 @@
-"""The live table of `reprise reproduce`: one row for each seed, read from the run folders."""
+"""The live table of `reprise reproduce`: a row for each seed, or for as many at work as can be seen, read from the run folders."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from ray_jobs.seeds import Seed, last_lines
 
 LOOK = 0.5
 """Seconds between two looks into a seed's folder."""
+MARGIN = 4
+"""Lines of the terminal that the table leaves to others."""
 Tell = Callable[[Seed, str], None]
 
 
@@ -38,7 +41,9 @@ def glance(run: Run, wanted: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def board(seeds: Sequence[Seed], wanted: dict[str, str]) -> Iterator[Tell]:
-    """A table with a row for each seed; it gives what to call with a seed and its state.
+    """A table with a row for each seed, or for those at work where the terminal is too low for all.
+
+    It gives what to call with a seed and its state.
 
     Where the output is no terminal, one plain line for each change of state.
 
@@ -74,28 +79,67 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
-        rows = {s: bar.add_task(str(s), total=None, start=False, state="waiting", note="") for s in seeds}
-        looked: dict[Seed, float] = {}
 
-        def tell(seed: Seed, state: str) -> None:
-            if state == "running" and time.monotonic() - looked.get(seed, -LOOK) < LOOK:
-                return
-            if seed not in looked:
-                bar.start_task(rows[seed])
-            looked[seed] = time.monotonic()
-            seen = glance(seed.run, wanted[seed.recipe])
-            bar.update(
-                rows[seed],
-                completed=seen.get("step"),
-                total=seen.get("steps"),
-                state=_coloured(state),
-                note=seen.get("note", ""),
-            )
-            if state != "running":
-                bar.stop_task(rows[seed])
+    class Calm(Progress):
+        def refresh(self) -> None:
+            """Nothing: by itself it would draw all rows anew whenever one comes; they are drawn four times a second."""
 
-        yield tell
+    with Calm(*columns, console=console, refresh_per_second=4) as bar:
+        room = max(1, console.height - MARGIN)
+        yield _rows(bar, seeds, wanted) if len(seeds) <= room else _window(bar, len(seeds), wanted, room)
+
+
+def _rows(bar: Any, seeds: Sequence[Seed], wanted: dict[str, str]) -> Tell:
+    """A row for each seed, from the beginning to the end."""
+    rows = {s: bar.add_task(str(s), total=None, start=False, state="waiting", note="") for s in seeds}
+    looked: dict[Seed, float] = {}
+
+    def tell(seed: Seed, state: str) -> None:
+        if seed not in looked:
+            bar.start_task(rows[seed])
+        if state != "running" or due(looked, seed):
+            _show(bar, rows[seed], seed, state, wanted)
+        if state != "running":
+            bar.stop_task(rows[seed])
+
+    return tell
+
+
+def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
+    """A row for all seeds together, and one for each of those at work as far as the terminal has room; no folder is read unseen."""
+    whole = bar.add_task(f"{count} seeds", total=count, state="", note="")
+    rows: dict[Seed, Any] = {}
+    looked: dict[Seed, float] = {}
+    ended: Counter[str] = Counter()
+
+    def tell(seed: Seed, state: str) -> None:
+        if state != "running":
+            ended[state] += 1
+            told = "  ".join(f"{n} {_coloured(which)}" for which, n in ended.items())
+            bar.update(whole, completed=ended.total(), state=told)
+            if seed in rows:
+                bar.remove_task(rows.pop(seed))
+        elif seed not in rows and len(rows) < room:
+            rows[seed] = bar.add_task(str(seed), total=None, state="", note="")
+        if seed in rows and due(looked, seed):
+            _show(bar, rows[seed], seed, state, wanted)
+
+    return tell
+
+
+def due(looked: dict[Seed, float], seed: Seed) -> bool:
+    """Whether to look into a seed's folder again, and then notes that it was done."""
+    now = time.monotonic()
+    if now - looked.get(seed, -LOOK) < LOOK:
+        return False
+    looked[seed] = now
+    return True
+
+
+def _show(bar: Any, row: Any, seed: Seed, state: str, wanted: dict[str, str]) -> None:
+    seen = glance(seed.run, wanted[seed.recipe])
+    completed, total, note = seen.get("step"), seen.get("steps"), seen.get("note", "")
+    bar.update(row, completed=completed, total=total, state=_coloured(state), note=note)
 
 
 def _coloured(state: str) -> str:

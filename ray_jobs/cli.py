@@ -70,16 +70,24 @@ def resume(argv: list[str]) -> int:
     from ray_jobs import spec, train
     from ray_jobs.progress import display
     from ray_jobs.run import Run
-    from ray_jobs.settings import Setting
 
-    trust = Setting("trust", bool, False, "Load whatever its environments hold: give it for authors whom you trust.")
-    said = _read("resume", argv, {"quiet": spec.COMMON["quiet"], "trust": trust}, train.resume, words="RUN")
+    said = _read("resume", argv, _of_resume(), train.resume, words="RUN")
     if said.options.get("trust"):
         os.environ["REPRISE_TRUST"] = "1"  # of this process and those it starts
     with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
-        run = train.resume(said.words[0], report=report)
+        run = train.resume(said.words[0], report=report, address=said.options.get("address"))
     spec.conclude(run)
     return 0
+
+
+def _of_resume() -> dict[str, Any]:
+    """The options of `resume`."""
+    from ray_jobs import spec
+    from ray_jobs.settings import Setting
+
+    about = "Another Ray cluster than the one where it began; 'local' is this machine alone."
+    trust = Setting("trust", bool, False, "Load whatever its environments hold: give it for authors whom you trust.")
+    return {"quiet": spec.COMMON["quiet"], "address": Setting("address", str, None, about), "trust": trust}
 
 
 def sample(argv: list[str]) -> int:
@@ -298,12 +306,12 @@ def _check_form(verb: str, argv: list[str]) -> None:
     """Refuse words and options that the verb does not have, without running it."""
     from importlib import import_module
 
-    from ray_jobs import options, spec
+    from ray_jobs import options
 
     where, words, most = FORMS[verb]
     file, _, name = where.partition(".")
     function = getattr(import_module(f"ray_jobs.{file}"), name)
-    known = {"quiet": spec.COMMON["quiet"]} if verb == "resume" else options.of(function)
+    known = _of_resume() if verb == "resume" else options.of(function)
     least = 1 if words and most == 1 else 0
     _read(verb, argv, {k: s for k, s in known.items() if k != "runs"}, function, words=words, least=least, most=most)
 

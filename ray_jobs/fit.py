@@ -22,6 +22,9 @@ from ray_jobs.settings import build
 
 AGREE_EVERY = 10
 """Steps between two questions to all workers whether one of them was told to stop."""
+LONG, REST = 5.0, 20
+"""Seconds that make the writing of a checkpoint long, and how many times as long no other is written after it: however many runs crowd the
+storage, each waits for it a twentieth of its time at most."""
 
 
 class RunCheckpoints(TorchCheckpointIO):
@@ -50,7 +53,7 @@ class Recorder(L.Callback):
 
     def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
         self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
-        self.step, self.told, self.saved, self.stopped = 0, 0.0, -1, False
+        self.step, self.told, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -70,7 +73,7 @@ class Recorder(L.Callback):
         if trainer.is_global_zero:
             self._tell(trainer, step, first, last)
         self.stopped = not last and self._told_to_stop(trainer, step)
-        if last or self.stopped or step % self.made.save_every == 0:
+        if last or self.stopped or (step % self.made.save_every == 0 and not self._rests(trainer)):
             self.save(trainer)
         trainer.should_stop = trainer.should_stop or self.stopped
 
@@ -80,6 +83,11 @@ class Recorder(L.Callback):
         if step % AGREE_EVERY:
             return False
         return bool(trainer.strategy.reduce_boolean_decision(self.should_stop(), all=False))
+
+    def _rests(self, trainer: L.Trainer) -> bool:
+        """Whether a checkpoint took so long that this one is left out; the same on all workers."""
+        rests = time.monotonic() < self.rested
+        return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
 
     def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
         metrics = (
@@ -100,7 +108,10 @@ class Recorder(L.Callback):
         """Checkpoint this step, once."""
         if self.saved != self.step:
             self.saved = self.step
+            begun = time.monotonic()
             trainer.save_checkpoint("unused")
+            ended = time.monotonic()
+            self.rested = ended + REST * (ended - begun) if ended - begun > LONG else 0.0
             if trainer.is_global_zero and not self.stopped:
                 self.run.status("running", self.step, self.made.steps)
 
@@ -146,6 +157,7 @@ def fit(
         UsageError: the data or a setting cannot be used.
         OSError: the last checkpoint could not be written.
     """
+    run.report = report
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
@@ -167,7 +179,7 @@ def fit(
         return False
     if trainer.is_global_zero:
         if files.failed:
-            raise OSError(files.failed)
+            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
 

@@ -90,7 +90,7 @@ def _started(run: Run, spec: Spec) -> Iterator[list[subprocess.Popen]]:
         "NODE_RANK": "0",
         "WORLD_SIZE": str(spec.where.workers),
     }
-    command = [sys.executable, "-m", "ray_jobs.worker", str(run.path)]
+    command = [sys.executable, "-m", "ray_jobs.worker", str(run.path), run.uri or ""]
     workers = []
     with open(run.path / "log.txt", "a") as log:
         for rank in range(spec.where.workers):

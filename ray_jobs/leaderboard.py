@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Leaderboard:
         """How many are done, the best, and the time that the rest will take."""
         done, total = self._done(), self.search.trials
         top, passed = self.best(), time.monotonic() - self.began
-        parts = [f"{done}/{total} trials"]
+        parts = [f"{done}/{total} trials{_in_brackets(ends(self.trials.values()))}"]
         if top:
             parts.append(f"best: trial {top.name}, {reached(top, self.search)}")
         if done - self.done_before > 0 and done < total:
@@ -51,9 +51,25 @@ class Leaderboard:
         return "  ·  ".join(parts)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        rows = sorted(self.ranked()[:SHOWN], key=lambda t: t.state != "running") if self.trials else []
-        yield table(rows, self.search.metric, self.search.progress)
+        yield table(rows(self.ranked()), self.search.metric, self.search.progress)
         yield f"\n{self.summary()}  ·  {time.monotonic() - self.began:.0f} s"
+
+
+def ends(trials: Iterable[Trial]) -> str:
+    """How many trials ended otherwise than at their end, in words; empty where none did."""
+    states = [t.state for t in trials]
+    words = {"stopped": "stopped early", "failed": "failed"}
+    return ", ".join(f"{states.count(state)} {said}" for state, said in words.items() if state in states)
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def rows(ranked: Sequence[Trial]) -> list[Trial]:
+    """What the live table shows: who trains, however bad, and then the best of the others."""
+    running = [t for t in ranked if t.state == "running"][: SHOWN // 2]
+    return [*running, *(t for t in ranked if t.state != "running")][:SHOWN]
 
 
 def reached(trial: Trial, search: Search) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,17 @@ PATIENCE = 60.0
 START_LIMIT = 600.0
 """Seconds that workers may take to start: a cluster may have to find a node for them."""
 BROKEN = "its connection is broken"
+GONE = (
+    "The cluster's head is gone, or what of Ray runs on this machine ({}): "
+    "on a cluster that is up, 'reprise resume' goes on from the last checkpoint."
+)
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+HEAD_PAUSE = 2.0
+"""Seconds between two looks at whether the head of a cluster is there."""
+HEAD_LIMIT = 30.0
+"""Seconds without the head of a cluster after which it is given up; Ray itself would end this process after 60, without a word."""
 
 
 class Lost(ConnectionError):
@@ -32,11 +42,11 @@ class Lost(ConnectionError):
 def cause(error: BaseException) -> str:
     """Why Ray says that a process died, without its pages."""
     said = " ".join(str(error).split())
-    if "node has died" in said or "node was terminated" in said:
+    if any(sign in said for sign in ("node has died", "node was terminated", "node it was running on is dead")):
         return "its node is gone"
     if "running low on memory" in said:
         return "its node ran out of memory"
-    if "worker process has died" in said or "Worker exit" in said:
+    if any(sign in said for sign in ("worker process has died", "Worker exit", "worker died unexpectedly")):
         return "its process ended"
     if any(sign in said for sign in ("is unavailable", "Connection closed by peer", "Connection reset by peer")):
         return BROKEN
@@ -108,6 +118,50 @@ def _knock(address: str) -> None:
             ) from None
 
 
+@contextlib.contextmanager
+def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
+    """Meanwhile, call `lost` with a sentence, from another thread, when the head of the cluster that we are connected to is gone.
+
+    Whatever waits for Ray then may wait for ever, so that all that is left for `lost` to do is to say so and to end the process.
+    """
+    over = threading.Event()
+    threading.Thread(target=_watch_head, args=(over, lost), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
+    seen = time.monotonic()
+    while not over.wait(HEAD_PAUSE):
+        address, now = _head(), time.monotonic()
+        if not address or _answers(address):
+            seen = now
+        elif now - seen > HEAD_LIMIT:
+            lost(
+                f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here."
+            )
+            return
+
+
+def _head() -> str:
+    """The address of the head, where this process is connected to one without Ray's own client between."""
+    ray = sys.modules.get("ray")
+    with contextlib.suppress(Exception):  # Ray may be on its way up or down
+        return ray.get_runtime_context().gcs_address if ray and ray.is_initialized() else ""
+    return ""
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def _packages() -> dict[str, Any]:
     """The runtime environment that ships our packages; nothing inside a Ray job, whose working directory has them already."""
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
@@ -116,16 +170,15 @@ def _packages() -> dict[str, Any]:
 
 
 class Mailbox:
-    """A Ray actor between the first worker of a group and the driver: events one way, the wish to stop the other way."""
+    """A Ray actor between the workers of a group and the driver: events one way, the wish to stop the other way."""
 
-    def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
+    def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.kept, self.stop = dict(kept or {}), False
+        self.stop = False
 
     def put(self, event: Mapping[str, Any]) -> bool:
-        """Leave an event; what it says under a name that is kept replaces what is kept. Whether the driver wants to stop."""
+        """Leave an event. Whether the driver wants to stop."""
         self.events.append(dict(event))
-        self.kept |= {k: event[k] for k in self.kept if k in event}
         return self.stop
 
     def take(self, stop: bool) -> list[dict[str, Any]]:
@@ -134,31 +187,28 @@ class Mailbox:
         events, self.events = self.events, []
         return events
 
-    def latest(self) -> dict[str, Any]:
-        """What is kept, for a group that starts again."""
-        return self.kept
-
     def told_to_stop(self) -> bool:
         return self.stop
 
 
-def mailbox(ray: Any, kept: Mapping[str, Any] | None = None) -> Any:
+def mailbox(ray: Any) -> Any:
     """A mailbox that takes no core from the workers, on the driver's own node: it must not die with another one."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote(kept)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
 
 
-def deaths_to(mail: Any) -> Any:
-    """What tells Ray Train to leave {"died": {rank: cause}} in a mailbox whenever workers die."""
-    from ray.train import UserCallback
+def casualties(ended: Exception | None) -> dict[int, str]:
+    """Who of a group died, by rank, and why; nobody where it ended otherwise."""
+    preempted = getattr(getattr(ended, "preemption_info", None), "preempted_ranks", ())
+    failures: Mapping[int, Exception] = getattr(ended, "worker_failures", {})
+    return dict.fromkeys(preempted, "its node was taken back") | {rank: cause(e) for rank, e in failures.items()}
 
-    class Deaths(UserCallback):
-        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-            mail.put.remote({"died": {rank: cause(error) for rank, error in worker_exceptions.items()}})
 
-    return Deaths()
+def placeless(ended: Exception | None) -> bool:
+    """Whether a group ended before it began: its workers found no place within Ray's minute, or lost it at once."""
+    return type(getattr(ended, "controller_failure", None)).__name__.startswith("WorkerGroupStartup")
 
 
 def who_died(died: Mapping[int, str], name: str) -> str:
@@ -166,6 +216,67 @@ def who_died(died: Mapping[int, str], name: str) -> str:
     whole = {rank: why for rank, why in died.items() if why != BROKEN}
     rank, why = next(iter((whole or died).items()))
     return f"{name} {rank} died ({why})" if whole else f"a {name} died ({name} {rank} lost its connection)"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Workers that are to do the same at once, through Ray Train."""
+
+    work: Callable[[dict[str, Any]], None]
+    """What each does with its configuration, in which 'mailbox' is how it speaks with the driver."""
+    folder: str
+    """For Ray Train's own books."""
+    use_gpu: bool
+    """Whether each takes a GPU, or else a CPU core."""
+    hear: Callable[[dict[str, Any]], None]
+    """Gets each event that they leave."""
+    report: Report
+    should_stop: Callable[[], bool]
+
+    def live(self, workers: int, config: Mapping[str, Any], *, patient: bool = True) -> Exception | None:
+        """One life, from its beginning to its end; the error that ended it, if one did.
+
+        It has a mailbox of its own, which ends with it. Who still works for it then, on a node that the cluster has lost sight of,
+        is heard no more, and whoever asks before each write finds nobody to ask.
+
+        Args:
+            patient: whether to wait for places as long as `oversee` does, or to end as `placeless` after Ray's minute.
+        """
+        import ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        once = FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=-1 if patient else 0)
+        each = None if self.use_gpu else {"CPU": 1}
+        mail = mailbox(ray)
+        trainer = TorchTrainer(
+            self.work,
+            train_loop_config={**config, "mailbox": mail},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=self.use_gpu, resources_per_worker=each),
+            run_config=RunConfig(name="ray", storage_path=self.folder, failure_config=once),
+        )
+        try:
+            return oversee(trainer, mail, self.hear, self.report, self.should_stop)
+        finally:
+            ray.kill(mail)
+
+
+def outlive(
+    life: Callable[[], Exception | None], died: Callable[[Mapping[int, str], int], None], allowed: int
+) -> Exception | None:
+    """Let a group begin anew as often as workers of it die, `allowed` times; the error that ended the last one, if one did.
+
+    Args:
+        life: the group from its beginning to its end.
+        died: told of each death: why, by rank, and how many there were. A node that is taken back counts as none.
+    """
+    deaths = 0
+    while causes := casualties(ended := life()):
+        deaths += not hasattr(ended, "preemption_info")
+        died(causes, deaths)
+        if deaths > allowed:
+            break
+    return ended
 
 
 def oversee(
@@ -177,8 +288,8 @@ def oversee(
 ) -> Exception | None:
     """Run a Ray Train trainer to its end, hearing every event that its workers leave; the error that ended it, if one did.
 
-    Nobody waits for ever for a group that finds no place, when it begins or when it begins again: it is given up as Lost, and,
-    where it is to stop, left.
+    Nobody waits for ever for a group that finds no place: it is given up as Lost, and, where it is to stop, left. A cluster that is gone is
+    Lost, too.
     """
     import ray
 
@@ -189,10 +300,13 @@ def oversee(
     while running:
         thread.join(timeout=0.2)
         running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
-        events = ray.get(mail.take.remote(should_stop()))
+        try:
+            events = ray.get(mail.take.remote(should_stop()))
+        except ray.exceptions.RayError as error:  # the mailbox is on this node
+            return Lost(GONE.format(cause(error)))
         now = time.monotonic()
         if events:
-            silent_since, placeless_since = now, now if "died" in events[-1] else float("inf")
+            silent_since, placeless_since = now, float("inf")
         elif now - silent_since > PATIENCE:
             silent_since = now
             report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})

@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ray_jobs import trials
-from ray_jobs.leaderboard import Leaderboard, reached
+from ray_jobs.leaderboard import Leaderboard, ends, reached
 from ray_jobs.trials import Trial
+
+SHOWN = 20
+"""Rows of the last table; trials.csv has all."""
 
 
 def shown_path(out: Path) -> str:
@@ -41,14 +44,25 @@ def _print(
 
     search, place = board.search, shlex.quote(shown_path(out))
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked]
+    rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked[:SHOWN]]
     console.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
+    if len(ranked) > SHOWN:
+        console.print(f"and {len(ranked) - SHOWN} more: {place}/trials.csv has all")
+    console.print(f"\n{_counted(ranked, search.trials)}")
     if top:
-        console.print(f"\nBest: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
+        console.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
         console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")
     else:
-        console.print("\nNo trial finished; the table says why, and each trial's log.txt says more.")
+        console.print("No trial finished; the table says why, and each trial's log.txt says more.")
     if picture:
         console.print(f"Plot: {place}/{picture.name}")
     if interrupted:
         console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
+
+
+def _counted(found: list[Trial], total: int) -> str:
+    """How the trials ended, in one sentence."""
+    finished = sum(t.state == "finished" for t in found)
+    left = total - sum(t.done for t in found)
+    parts = [f"{finished} finished", ends(found), f"{left} unfinished" if left else ""]
+    return f"{total} trials: {', '.join(filter(None, parts))}."

@@ -33,7 +33,7 @@ def refuse(search: Search) -> None:
         UsageError: a setting cannot change during a run; or the recipe cannot be built with one of its values.
     """
     if search.trials < 2:
-        raise UsageError("--scheduler pbt needs a population: --trials 4 or more.")
+        raise UsageError("--scheduler pbt needs a population: --trials 2, or better 4 and more.")
     base = {n: d.ends()[0] for n, d in search.dimensions.items()}
     first = anatomy(search, base)
     for name, dimension in search.dimensions.items():

@@ -98,8 +98,11 @@ def _plain(title: str, out: TextIO) -> Report:
 
 
 @contextlib.contextmanager
-def noise_to(log: Path) -> Iterator[None]:
-    """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` begun before stays."""
+def noise_to(log: Path) -> Iterator[int]:
+    """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` begun before stays.
+
+    It gives the file descriptor of stderr as it was before.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
     with open(log, "a", buffering=1) as sink:
@@ -110,7 +113,7 @@ def noise_to(log: Path) -> Iterator[None]:
         for logger in loggers:
             logger.handlers, logger.propagate = [logging.StreamHandler(sink)], False
         try:
-            yield
+            yield keep[1][1]
         finally:
             _flush()
             for logger in loggers:

@@ -7,17 +7,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray_jobs import attempt, record, results, seeds
 from ray_jobs.attempt import own
 from ray_jobs.interrupts import heard, interrupt
+from ray_jobs.on_ray import cause
 from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
-from ray_jobs.seeds import Seed, on_machine
+from ray_jobs.seeds import Seed, held, members, on_machine
 
 WIDE = 96
 """Columns of a terminal that has room for the interquartile mean."""
@@ -70,12 +71,12 @@ def reproduce(
     """
     where = Where(workers, runners, learners, accelerator, threads)
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
-    width = max((processes(name, where) for name in recipes), default=1)
-    fits = any(kind(name) is Fit for name in recipes)
-    cards = where.workers if accelerator == "gpu" or (accelerator == "auto" and fits) else 0
+    each = {name: needs(name, where) for name in recipes}
+    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    starter, places = on_machine(width, cards) if address == "local" else on_cluster(address, width, cards)
-    limit = places if jobs is None else jobs if address == "local" else min(jobs, places)
+    local = address == "local"
+    starter, places = on_machine(*widest) if local else on_cluster(address, *widest, of=each, lives=where.max_failures)
+    limit = places if jobs is None else jobs if local else min(jobs, places)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = attempt.share()
@@ -143,17 +144,41 @@ def refuse_others(seed: Seed) -> None:
         raise UsageError(f"{run} holds a run of {what}: choose another --out.")
 
 
-def processes(recipe: str, where: Where) -> int:
-    """CPU threads that one run keeps busy."""
-    many = where.workers if kind(recipe) is Fit else where.learners * (1 + where.runners)
-    return many * where.threads
+class Needs(NamedTuple):
+    """What one run holds of a node."""
+
+    cpus: int
+    gpus: int = 0
+
+
+def needs(recipe: str, where: Where) -> Needs:
+    """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
+    fits = kind(recipe) is Fit
+    threads = (where.workers if fits else where.learners * (1 + where.runners)) * where.threads
+    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and fits)
+    return Needs(threads, (where.workers if fits else where.learners) if wanted else 0)
 
 
 # ---- where the seeds run
 
 
-def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = seeds.command) -> tuple[seeds.Start, int]:
-    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`.
+def on_cluster(
+    address: str,
+    width: int,
+    each: int = 0,
+    build: seeds.Build = seeds.command,
+    of: Mapping[str, Needs] | None = None,
+    lives: int = 0,
+) -> tuple[seeds.Start, int]:
+    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`: how to start one, and how many find room at a time.
+
+    Args:
+        address: of the cluster.
+        width: CPUs of a seed whose recipe is not in `of`.
+        each: its GPUs, if there are any.
+        build: the command of a seed.
+        of: what a recipe's seeds need.
+        lives: how often a seed whose worker or node dies is begun again.
 
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
@@ -162,20 +187,38 @@ def on_cluster(address: str, width: int, each: int = 0, build: seeds.Build = see
 
     ray = connect(address)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    cards = each if any(n.get("GPU") for n in nodes) else 0
-    places = sum(int(min(n.get("CPU", 0) // width, n.get("GPU", 0) // cards if cards else math.inf)) for n in nodes)
-    if not places:
-        held = max((int(n.get("CPU", 0)) for n in nodes), default=0)
-        raise UsageError(
-            f"A run needs {width} CPUs and {cards} GPUs on one node; the widest node of {address} has {held} CPUs."
-        )
+    cards = any(n.get("GPU") for n in nodes)
+    sizes = {name: n if cards else Needs(n.cpus) for name, n in ({"": Needs(width, each)} | dict(of or {})).items()}
+    kinds = {sizes[name] for name in of or [""]}
+    for size in kinds:
+        refuse_narrow(address, size, nodes)
     # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
-    task = ray.remote(num_cpus=width, num_gpus=cards, max_retries=0, max_calls=1)(run_there)
+    task = ray.remote(max_retries=0, max_calls=1)(run_there)
 
-    def start(seed: seeds.Unit, place: int) -> seeds.Process:
-        return RayProcess(task.remote(build(seed), sys.executable, str(seed.log)), seed.log)
+    def start(unit: seeds.Unit, place: int) -> seeds.Process:
+        need = sizes[members(unit)[0].recipe if of else ""]
+        sized = task.options(num_cpus=need.cpus, num_gpus=need.gpus)
+        return RayProcess(lambda: sized.remote(build(unit), sys.executable, str(unit.log)), unit, lives)
 
-    return start, places
+    return start, sum(room(node, kinds) for node in nodes)
+
+
+def room(node: Mapping[str, float], kinds: Collection[Needs]) -> int:
+    """How many runs of these kinds fill a node: first as many as it holds of those that need most GPUs, the others in what is left."""
+    cpus, gpus, runs = node.get("CPU", 0), node.get("GPU", 0), 0
+    for need in sorted(kinds, key=lambda n: (n.gpus, n.cpus), reverse=True):
+        many = int(min(cpus // need.cpus, gpus // need.gpus if need.gpus else math.inf))
+        cpus, gpus, runs = cpus - many * need.cpus, gpus - many * need.gpus, runs + many
+    return runs
+
+
+def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse what no node could hold."""
+    if not any(room(node, [need]) for node in nodes):
+        most = max((int(n.get("CPU", 0)) for n in nodes), default=0)
+        raise UsageError(
+            f"A run needs {need.cpus} CPUs and {need.gpus} GPUs on one node; the widest node of {address} has {most} CPUs."
+        )
 
 
 def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
@@ -183,7 +226,8 @@ def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
         signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
-    child = seeds.LocalProcess([sys.executable if word == python else word for word in argv], Path(log), ours)
+    command = seeds.bound([sys.executable if word == python else word for word in argv])
+    child = seeds.LocalProcess(command, Path(log), ours)
     try:
         while child.poll() is None:  # in steps: ray.cancel interrupts Python, not a blocking wait
             time.sleep(0.2)
@@ -193,34 +237,56 @@ def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
 
 
 class RayProcess:
-    """A seed as a Ray task."""
+    """A seed as a Ray task. Where its worker or node dies it is begun again, and goes on from its newest checkpoint.
 
-    def __init__(self, reference: Any, log: Path) -> None:
-        self._reference, self._log, self._said = reference, log, []
+    Args:
+        begin: starts the task.
+        unit: what it trains.
+        lives: how often it is begun again.
+    """
+
+    def __init__(self, begin: Callable[[], Any], unit: seeds.Unit, lives: int = 0) -> None:
+        self._begin, self._unit, self._lives, self._said = begin, unit, lives, []
+        self._begin_task()
+
+    def _begin_task(self) -> None:
+        self._reference = self._begin()
+        self._answer = self._reference.future()  # completed by Ray itself: to look at it costs no call
+        self._died = False
 
     def poll(self) -> int | None:
         import ray
 
-        if not ray.wait([self._reference], timeout=0)[0]:
+        if self._died and not any(map(held, members(self._unit))):  # whoever has the folder yet may be saving
+            for seed in members(self._unit):
+                seeds.fetch(seed)
+            self._begin_task()
+        if self._died or not self._answer.done():
             return None
         try:
-            code, self._said = ray.get(self._reference)
+            code, self._said = self._answer.result()
         except ray.exceptions.RayError as error:
-            code, self._said = 1, [f"its Ray task died: {str(error).strip().splitlines()[0]}"]
+            if self._lives and not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError):
+                self._lives, self._died = self._lives - 1, True
+                say(f"{members(self._unit)[0]}: {cause(error)}; it is begun again.")
+                return None
+            code, self._said = 1, [f"its Ray task died: {cause(error)}"]
         return code
 
     def tail(self) -> list[str]:
-        return self._said or seeds.last_lines(self._log)
+        return self._said or seeds.last_lines(self._unit.log)
 
     def terminate(self) -> None:
-        import ray
-
-        ray.cancel(self._reference)
+        self._cancel(force=False)
 
     def kill(self) -> None:
+        self._cancel(force=True)
+
+    def _cancel(self, *, force: bool) -> None:
         import ray
 
-        ray.cancel(self._reference, force=True)
+        self._lives, self._died = 0, False
+        ray.cancel(self._reference, force=force)
 
 
 # ---- running, and writing down

@@ -24,15 +24,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ray_jobs import attempt
+from ray_jobs.journal import Journal
+from ray_jobs.mirror import Mirror, Unmirrored
+from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import UsageError
 
 KEPT = 2
@@ -59,6 +62,8 @@ class Where:
     """A Ray cluster ('auto', 'host:6379'); without one, and without RAY_ADDRESS, this machine alone."""
     max_failures: int = 3
     """How often a died group of workers is restarted from its last checkpoint."""
+    min_workers: int = 0
+    """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write(path: Path, data: bytes | memoryview) -> None:
+def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
     """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
+
+    Args:
+        path: of the file.
+        data: what it will hold, or what writes that into an open file.
 
     Raises:
         OSError: the disk is full or not writable; nothing is left beside the old file.
@@ -93,11 +102,11 @@ def write(path: Path, data: bytes | memoryview) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as f:
-            f.write(data)
+            data(f) if callable(data) else f.write(data)
             f.flush()
             os.fsync(f.fileno())
         os.replace(aside, path)
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise
 
@@ -147,9 +156,12 @@ class Run:
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
+        self.report: Report = silent
         self._lock: io.TextIOWrapper | None = None
-        self._tensorboard: Any = None
-        self._metrics: io.TextIOWrapper | None = None
+        self._journal = Journal(path)
+        self.mirror: Mirror | Unmirrored = Unmirrored()
+        if uri:
+            self.mirror = Mirror(path, uri, lambda note: self.report({"note": note}))
         self._before, self._start = 0.0, time.monotonic()
 
     # ---- making and finding
@@ -197,8 +209,7 @@ class Run:
             UsageError: there is no run at `location`.
         """
         run = cls.at(location)
-        if run.uri:
-            run.pull()
+        run.pull()
         if not (run.path / "run.json").is_file():
             raise UsageError(f"{location} is not a run folder: it holds no run.json. 'reprise train' makes one.")
         run._before = max((m["time"] for m in run.metrics()), default=0.0)
@@ -206,35 +217,28 @@ class Run:
 
     def exists(self) -> bool:
         """Whether the folder, or the remote one that it mirrors, holds a run already."""
-        from ray_jobs import mirror
-
-        return mirror.exists(self.uri, "run.json") if self.uri else (self.path / "run.json").exists()
+        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
 
     def lock(self) -> Run:
-        """Hold the folder until this process ends, however it ends.
+        """Hold the folder until this process ends, however it ends; a remote one, until another process takes it.
 
         Raises:
-            UsageError: another process is at work in it.
+            UsageError: another process is at work in it, or its address cannot be used now.
         """
         self._lock = open(self.path / ".lock", "w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        self.mirror.claim()
         return self
 
     def release(self) -> None:
         """Let go of the folder and of open files."""
-        self._close()
+        self._journal.close()
         if self._lock is not None:
             self._lock.close()
         self._lock = None
-
-    def _close(self) -> None:
-        for held in (self._metrics, self._tensorboard):
-            if held is not None:
-                held.close()
-        self._metrics = self._tensorboard = None
 
     def __str__(self) -> str:
         return self.uri or str(self.path)
@@ -271,23 +275,22 @@ class Run:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line of metrics, for people, TensorBoard and `tail -f` alike."""
-        if self._metrics is None:
-            from tensorboardX import SummaryWriter
-
-            self._metrics = open(self.path / "metrics.jsonl", "a", buffering=1)
-            self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step, flush_secs=10)
-        values = {k: float(v) for k, v in metrics.items()}
-        self._metrics.write(json.dumps({"step": step, "time": round(self.elapsed(), 3), **values}) + "\n")
-        for k, v in values.items():
-            self._tensorboard.add_scalar(k, v, step)
+        self._journal.log(step, self.elapsed(), {k: float(v) for k, v in metrics.items()})
 
     def status(self, state: str, step: int, steps: int, **more: Any) -> None:
-        """Say how far the run is; `state` is running, stopped, finished or failed."""
+        """Say how far the run is, if it can be said; `state` is running, stopped, finished or failed."""
         head = {"state": state, "step": step, "steps": steps, "pid": os.getpid(), "host": socket.gethostname()}
-        write_json(self.path / "status.json", head | {"updated": now()} | more)
+        with contextlib.suppress(OSError):
+            write_json(self.path / "status.json", head | {"updated": now()} | more)
 
     def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
-        """Record the final metrics and declare the run finished."""
+        """Record the final metrics and declare the run finished.
+
+        Raises:
+            OSError: the disk is full.
+            UsageError: the run's address could not be used for ten minutes; the local copy is whole.
+        """
+        self._journal.flush()
         record = {
             "metrics": {k: float(v) for k, v in metrics.items()},
             "step": step,
@@ -296,7 +299,7 @@ class Run:
         record |= {"finished": now(), "device": device, "cores": os.cpu_count()}
         write_json(self.path / "result.json", record)
         self.status("finished", step, step)
-        self.push()
+        self.mirror.deliver()
 
     # ---- checkpoints
 
@@ -309,16 +312,22 @@ class Run:
 
         Raises:
             OSError: the disk is full; earlier checkpoints are untouched.
+            UsageError: another process has gone on with the run at its address.
         """
         import torch
 
+        self._journal.flush()  # no checkpoint is ahead of its metrics
         path = self.path / "checkpoints" / f"step-{step:010d}.ckpt"
-        buffer = io.BytesIO()
-        torch.save({**state, "reprise": {"recipe": self.spec.recipe, "step": step}}, buffer)
-        write(path, buffer.getbuffer())
+        whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
+        try:
+            write(path, lambda file: torch.save(whole, file))  # never twice in memory, of which a replay may take half
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # of which torch says another thing
+                raise error.__context__ from None
+            raise
         for old in self.checkpoints()[KEPT:]:
             old.unlink(missing_ok=True)
-        self.push()
+        self.mirror.send()
         return path
 
     def load(self, path: Path) -> dict[str, Any]:
@@ -361,7 +370,7 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
-        self._close()
+        self._journal.close()
         kept = [m for m in self.metrics() if m["step"] <= step]
         self._before = max((m["time"] for m in kept), default=0.0)
         self._start = time.monotonic()
@@ -370,14 +379,9 @@ class Run:
     # ---- the mirror
 
     def push(self) -> None:
-        """Send the folder to its remote address, new and changed files only, checkpoints before what names them."""
-        if self.uri:
-            from ray_jobs import mirror
+        """Send what is new or changed to the remote address, if there is one; see `Mirror.push`."""
+        self.mirror.push()
 
-            mirror.push(self.path, self.uri)
-
-    def pull(self) -> None:
-        """Fetch the remote folder into the local copy."""
-        from ray_jobs import mirror
-
-        mirror.pull(str(self.uri), self.path)
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """Fetch the remote folder into the local copy; see `Mirror.pull`."""
+        self.mirror.pull(checkpoints=checkpoints)

@@ -25,6 +25,9 @@ from ray_jobs.trials import Mode
 SCHEDULERS = ("asha", "pbt", "none")
 SEARCHES = ("random", "optuna")
 FILE = "tune.json"
+FIRST_RUNG, SURVIVORS = 12, 3
+RUNGS = (FIRST_RUNG, FIRST_RUNG * SURVIVORS)
+"""Percents of a trial's training at which ASHA compares it, and one of how many goes on."""
 LOGGED: dict[str, Mode] = {"loss": "min", "episode_return": "max"}
 """The directions of the metrics that every training of a kind logs."""
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ray_jobs.recipe import UsageError
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.spec import as_flags
 
@@ -76,7 +77,7 @@ def grouped(seeds: Iterable[Seed]) -> list[Unit]:
         if seed.together == 1 or held(seed):
             units.append(seed)
         else:
-            newest = [path.name for path in fetch(seed).checkpoints()[:1]]
+            newest = [path.name for path in fetch(seed, checkpoints=True).checkpoints()[:1]]
             alike.setdefault((seed.recipe, "".join(newest)), []).append(seed)
     for same in alike.values():
         n = same[0].together
@@ -85,11 +86,11 @@ def grouped(seeds: Iterable[Seed]) -> list[Unit]:
     return units
 
 
-def fetch(seed: Seed) -> Run:
-    """The seed's run; what a remote address holds of it is fetched first."""
+def fetch(seed: Seed, *, checkpoints: bool = False) -> Run:
+    """The seed's run; what a remote address holds of it is fetched first, checkpoints only where they are asked for."""
     run = seed.run
     if run.uri:
-        run.pull()
+        run.pull(checkpoints=checkpoints)
     return run
 
 
@@ -153,6 +154,20 @@ class LocalProcess:
 
     def tail(self) -> list[str]:
         return last_lines(self.log)
+
+
+BOUND = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""A program that becomes another one, to which Linux sends SIGTERM when its parent is gone (PR_SET_PDEATHSIG)."""
+
+
+def bound(argv: Sequence[str]) -> list[str]:
+    """The same command, told to save and stop when this process ends, however it does; on Linux, and unchanged elsewhere."""
+    return [sys.executable, "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
 
 
 class Elsewhere:
@@ -284,8 +299,11 @@ def execute(
 
 def failure(seed: Seed, code: int, tail: Sequence[str]) -> str:
     """Why there is no result, or '' where there is one."""
-    if fetch(seed).result is not None:
-        return ""
+    try:
+        if fetch(seed).result is not None:
+            return ""
+    except UsageError as error:  # its address
+        return str(error)
     return "\n".join([f"exit code {code} and no result.json", *tail])
 
 

@@ -140,13 +140,18 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
 def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
     if where.accelerator not in ("auto", "cpu", "gpu"):
         raise UsageError(unknown("accelerator", where.accelerator, ["auto", "cpu", "gpu"]))
-    for key, least in (("workers", 1), ("runners", 0), ("learners", 1), ("threads", 1), ("max_failures", 0)):
+    lowest = {"workers": 1, "runners": 0, "learners": 1, "threads": 1, "max_failures": 0, "min_workers": 0}
+    for key, least in lowest.items():
         if getattr(where, key) < least:
             raise UsageError(f"--{key} must be at least {least}, not {getattr(where, key)}.")
     if kind(name) is Fit:
         if where.runners or where.learners > 1:
             raise UsageError(
                 f"{name} trains a generative model: --runners and --learners are for agents, use --workers."
+            )
+        if where.min_workers > where.workers:
+            raise UsageError(
+                f"--min_workers {where.min_workers} are more than --workers {where.workers}: it is the fewest to begin with."
             )
         parts = where.workers * (full["accumulate"] or 1)
         if isinstance(full.get("batch"), int) and full["batch"] % parts:
@@ -156,9 +161,9 @@ def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
         if full["precision"] == "16-mixed" and where.accelerator == "cpu":
             raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
     else:
-        if where.workers > 1:
+        if where.workers > 1 or where.min_workers:
             raise UsageError(
-                f"{name} trains an agent: --workers is for generative models, use --runners and --learners."
+                f"{name} trains an agent: --workers and --min_workers are for generative models, use --runners and --learners."
             )
         if where.runners % where.learners:
             raise UsageError(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import attempt
+from ray_jobs import attempt, elastic
 from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.fence import Fenced
 from ray_jobs.group import Failed
 from ray_jobs.group import train as on_this_machine
 from ray_jobs.interrupts import stopping
-from ray_jobs.on_ray import cluster_address, connect, mailbox, oversee
+from ray_jobs.mirror import Superseded
+from ray_jobs.on_ray import Group, casualties, cluster_address, connect, head_watched, outlive, placeless, who_died
 from ray_jobs.progress import Event, Report, noise_to, silent
 from ray_jobs.recipe import Fit, UsageError, kind
 from ray_jobs.run import Run, Spec, now, place
-from ray_jobs.settings import check
+from ray_jobs.settings import check, known
 
 
 class Stopped(Exception):
@@ -58,8 +61,11 @@ def begun(spec: Spec) -> Run | None:
     return run if (run.read("run.json") or {}).get("job") == attempt.job() else None
 
 
-def resume(location: str, *, report: Report = silent) -> Run:
+def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
     """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        address: another Ray cluster than the one where it began; 'local' is this machine alone.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -67,8 +73,11 @@ def resume(location: str, *, report: Report = silent) -> Run:
     """
     run = Run.open(location)
     if run.result:
+        run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
-    return see_through(run.lock(), run.spec, report)
+    spec = run.spec
+    where = replace(spec.where, address=address) if address else spec.where
+    return see_through(run.lock(), replace(spec, where=where), report)
 
 
 def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
@@ -82,8 +91,13 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     state = "failed"
     run.status("running", at, steps)
     try:
-        with stopping() as stop, noise_to(run.path / "log.txt"):
-            done = _train(run, spec, noting(report, run.path / "log.txt"), lambda: stop.is_set() or told_to_stop())
+        run.report = noting(report, run.path / "log.txt")
+        with (
+            stopping() as stop,
+            noise_to(run.path / "log.txt") as stderr,
+            head_watched(lambda why: end(run, why, stderr)),
+        ):
+            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -94,7 +108,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
     except (FloatingPointError, OSError) as error:
-        raise Failed(str(error)) from error
+        raise Failed(spoken(error, run)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
@@ -102,7 +116,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
-        if state != "finished":
+        if state != "finished" and not run.result:
             leave(run, state, steps)
         run.release()
 
@@ -110,9 +124,26 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
 def leave(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
-    with contextlib.suppress(OSError):
-        run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-        run.push()
+    run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+    with contextlib.suppress(UsageError):  # another process has gone on with it
+        run.mirror.send()
+
+
+def end(run: Run, why: str, stderr: int) -> None:
+    """End this process, whatever it waits for."""
+    leave(run, "failed")
+    os.write(
+        stderr,
+        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+    )
+    os._exit(1)
+
+
+def spoken(error: Exception, run: Run) -> str:
+    """An error as one sentence; of a disk that is full, with its file, and what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
 
 
 def noting(report: Report, log: Path) -> Report:
@@ -190,54 +221,66 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
 
 
 def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    """Through Ray Train: a group that restarts from the run's last checkpoint when a worker or its node dies."""
+    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    need_gpu = spec.where.accelerator == "gpu" or (
-        spec.where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0
-    )
-    _check_resources(ray, spec, need_gpu)
-    mail = mailbox(ray)
-    config = {"run": str(run) if run.uri else str(run.path.resolve()), "spec": asdict(spec), "mailbox": mail}
-    run.push()
-    trainer = TorchTrainer(
-        _cluster_worker,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=spec.where.workers, use_gpu=need_gpu, resources_per_worker=None if need_gpu else {"CPU": 1}
-        ),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=f"{run.uri}/ray_train" if run.uri else str((run.path / "ray_train").resolve()),
-            failure_config=FailureConfig(max_failures=spec.where.max_failures),
-        ),
-    )
+    where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
+    need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+    unit = "GPU" if need_gpu else "CPU"
+    allowed = elastic.sizes(where.workers, where.min_workers, _parts(spec))
+    _check_resources(ray, spec, unit, allowed[-1])
     said: dict[str, Any] = {}
 
     def hear(event: dict[str, Any]) -> None:
         said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
         report(event)
 
-    ended = oversee(trainer, mail, hear, report, should_stop)
-    if run.uri:
-        run.pull()
+    def life() -> Exception | None:
+        while True:
+            n = allowed[0]
+            if len(allowed) > 1:
+                n = elastic.found(allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop)
+            ended = group.live(n, config, patient=len(allowed) == 1)
+            if said.keys() & {"usage", "error"}:
+                return None
+            if not placeless(ended):  # what was free was taken, or is on a node that is about to be missed
+                return ended
+
+    def died(causes: Mapping[int, str], deaths: int) -> None:
+        said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
+        if deaths <= where.max_failures:
+            count = f"death {deaths} of {where.max_failures} allowed"
+            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
+
+    config = {"run": address, "spec": asdict(spec)}
+    group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
+    run.push()
+    try:
+        ended = outlive(life, died, where.max_failures)
+    finally:
+        if "usage" not in said:  # or what is sent from here would be older than what the workers left there
+            run.pull()
     if "usage" in said:
         raise UsageError(said["usage"])
-    if "error" in said or ended:
-        raise Failed(said.get("error") or f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
+    if "error" in said:
+        raise Failed(said["error"])
+    if casualties(ended):
+        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
+    if ended:
+        raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
     return said.get("outcome") == "finished"
 
 
-def _check_resources(ray: Any, spec: Spec, need_gpu: bool) -> None:
-    kind_of, there = (
-        ("GPU", ray.cluster_resources().get("GPU", 0)) if need_gpu else ("CPU", ray.cluster_resources().get("CPU", 0))
-    )
-    if there < spec.where.workers:
-        raise UsageError(
-            f"The cluster has {there:g} {kind_of}s in all, but --workers {spec.where.workers} need one each: take fewer workers."
-        )
+def _parts(spec: Spec) -> int | None:
+    """Rows of a micro-batch, which workers share evenly; None where only the recipe, once it is built, could tell."""
+    full = {k: s.default for k, s in known(spec.recipe).items()} | dict(spec.settings)
+    return full["batch"] // (full["accumulate"] or 1) if isinstance(full.get("batch"), int) else None
+
+
+def _check_resources(ray: Any, spec: Spec, unit: str, least: int) -> None:
+    there = ray.cluster_resources().get(unit, 0)
+    if there < least:
+        asked = f"--workers {spec.where.workers}" if least == spec.where.workers else f"{least} workers at least"
+        raise UsageError(f"The cluster has {there:g} {unit}s in all, but {asked} need one each: take fewer workers.")
 
 
 def _cluster_worker(config: dict[str, Any]) -> None:
@@ -255,16 +298,22 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         if first:
             ray.get(mail.put.remote(event))
 
-    run = Run.open(config["run"])
+    def told_to_stop() -> bool:
+        return ray.get(mail.told_to_stop.remote())
+
+    run = Fenced.open(config["run"])
+    run.ask = told_to_stop
     placement = {
         "devices": "auto",
         "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
         "plugins": [RayLightningEnvironment()],
     }
     try:
-        done = fit(run, spec, report=tell, placement=placement, should_stop=lambda: ray.get(mail.told_to_stop.remote()))
+        done = fit(run, spec, report=tell, placement=placement, should_stop=told_to_stop)
         tell({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         tell({"usage": str(error)})
+        if isinstance(error, Superseded):
+            raise  # which ends the others, too
     except FloatingPointError as error:
         tell({"error": str(error)})

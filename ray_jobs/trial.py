@@ -1,7 +1,7 @@
 """One trial of a search, as its actor runs it: training in a run folder, reported as it goes, cut short on demand.
 
 It is told how to speak to the scheduler (`Tell`) and does not know Ray. A trial begun before says again what it had
-reported, and then goes on from its last checkpoint; a finished one is not trained again.
+reported, and then goes on from its last checkpoint; one that has ended is not trained again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ WINDOW = 10.0
 """Percent of the training over which the progress metric is averaged: one mini-batch's loss says little."""
 LAST = 99.9
 """What a trial reports at most before its final evaluation."""
+SELDOM = 1.0
+"""Seconds between two reports that nothing is decided by: each waits for the driver, and a short trial has no time for a hundred."""
 PATIENCE = 60.0
 """Seconds to wait for a trial that was told to stop, and for a folder whose last owner is just ending."""
 
@@ -122,13 +124,18 @@ def _wait_for(at: Path) -> None:
 
 
 class Reporter:
-    """Turns what a run logs into at most one report for each percent, and keeps the trial's record."""
+    """Turns what a run logs into at most one report for each percent, and keeps the trial's record.
+
+    What a scheduler decides by is reported in any case, the first of each rung and the last before the evaluation; the rest is there
+    for people, and is reported seldom.
+    """
 
     def __init__(self, task: Task, trial: Trial, at: Path, tell: Tell) -> None:
         self.task, self.trial, self.at, self.tell = task, trial, at, tell
         self.values: deque[tuple[float, float]] = deque()
         self.read = 0
         self.before, self.began = trial.seconds, time.monotonic()
+        self.told = self.began
         self.checkpoint = self._newest()
 
     def __call__(self, event: Event) -> None:
@@ -160,14 +167,18 @@ class Reporter:
         last = self.trial.reports[-1][0] if self.trial.reports else -1.0
         if self.task.search.scheduler == "pbt":  # what a population exchanges are checkpoints
             return last < percent < LAST and self._newest() != self.checkpoint
-        return math.floor(percent) > math.floor(last)
+        if math.floor(percent) <= math.floor(last):
+            return False
+        decides = percent >= LAST or any(last < rung <= percent for rung in searches.RUNGS)
+        return decides or time.monotonic() - self.told >= SELDOM
 
     def _newest(self) -> Path | None:
         return next(iter(Run(self.at).checkpoints()), None)
 
     def _report(self, percent: float) -> None:
         value = sum(v for _, v in self.values) / len(self.values)
-        seconds = round(self.before + time.monotonic() - self.began, 2)
+        self.told = time.monotonic()
+        seconds = round(self.before + self.told - self.began, 2)
         self.trial = replace(self.trial, reports=(*self.trial.reports, (percent, value)), seconds=seconds)
         save(self.at, self.trial)
         self.checkpoint = self._newest()
@@ -239,7 +250,7 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     else:
         run = Run.create(spec, kind=kind(spec.recipe).__name__, command=as_command(spec))
     with contextlib.suppress(Stopped):
-        see_through(run, run.spec, report, told_to_stop)
+        see_through(run, replace(run.spec, where=spec.where), report, told_to_stop)
 
 
 def as_command(spec: Spec) -> list[str]:

@@ -1,4 +1,4 @@
-"""python -m ray_jobs.worker RUN: one of a group's processes; `ray_jobs.group` starts it with its rank in the environment."""
+"""python -m ray_jobs.worker FOLDER ADDRESS: one of a group's processes; `ray_jobs.group` starts it with its rank in the environment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.recipe import UsageError
@@ -36,7 +37,7 @@ def main() -> None:
 
     from ray_jobs.fit import NotFinite, fit
 
-    run = Run.open(sys.argv[1])
+    run = Run(Path(sys.argv[1]), sys.argv[2] or None)
     placement = {
         "devices": run.spec.where.workers,
         "plugins": [LightningEnvironment()],

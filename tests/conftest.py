@@ -13,6 +13,8 @@ os.environ.setdefault("RAY_health_check_period_ms", "300")  # a node that is gon
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_terminal_summary  # noqa: E402, F401
+
 torch.set_num_threads(1)
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -11,6 +11,7 @@ import pytest
 
 from ray_jobs import catalogue, manual, orders
 from ray_jobs.cli import VERBS, check
+from tests import faults
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -36,6 +37,14 @@ def test_the_pages_of_algorithms_are_made_from_them():
     assert {p.name for p in manual.PAGES.glob("*.md")} == set(pages)
     for name, text in pages.items():
         assert (manual.PAGES / name).read_text() == text, f"{name}: run python -m ray_jobs.manual"
+
+
+def test_the_page_of_faults_is_made_from_what_was_measured():
+    rows, tests = faults.recorded(), faults.declared()
+    assert faults.PAGE.read_text() == faults.page(rows, tests), "run: python -m tests.faults"
+    for row in rows:
+        kind, name = tests[row["test"]]  # a row is of a test that there is
+        assert row["kind"] == kind and re.fullmatch(re.sub(r"\\\{.+?\\\}", ".+", re.escape(name)), row["fault"])
 
 
 def commands() -> list[str]:

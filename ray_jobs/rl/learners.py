@@ -1,4 +1,4 @@
-"""Several learners that share gradients: one Ray Train group, which starts again from its newest checkpoint when one of them dies."""
+"""Several learners that share gradients: one Ray Train group, which begins anew from its newest checkpoint when one of them dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.on_ray import Lost, connect, deaths_to, mailbox, oversee, who_died
+from ray_jobs.on_ray import Group, Lost, connect, outlive, who_died
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.training import Recorder, Report, save
 
@@ -84,12 +84,10 @@ def worker(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     mail = config["mailbox"]
-    kept = ray.get(mail.latest.remote())
-    if kept["failed"]:  # it would fail again: Ray starts a group anew whatever the reason
-        return
+    step, state = ray.get(config["from"])
     rank, device = dist.get_rank(), torch.device(config["device"])
     sender = Sender(mail, rank)
-    sender.send("begins", kept["save"][0] if kept["save"] else 0)
+    sender.send("begins", step)
     world = Grouped(generator(config["seed"], rank), device)
 
     def tell(error: Exception) -> None:
@@ -111,7 +109,6 @@ def worker(config: dict[str, Any]) -> None:
             sender.should_stop,
             str(device),
         )
-        step, state = kept["save"] or (0, None)
         result = training.go(state, ours=step > config["begun"])
     except (FloatingPointError, UsageError, EnvironmentFailed, Lost) as error:
         tell(error)
@@ -136,25 +133,17 @@ def group(
         FloatingPointError, UsageError, EnvironmentFailed: as `runtime.play`, on any of the learners.
         Lost: learners died more often than is `allowed`, or found no place.
     """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
     ray = connect(None)
-    mail = mailbox(ray, {"save": resume and (resume["step"], resume), "failed": None})
-    folder = str(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
-    trainer = TorchTrainer(
-        worker,
-        train_loop_config=config | {"mailbox": mail, "begun": resume["step"] if resume else 0},
-        scaling_config=ScalingConfig(num_workers=learners, use_gpu=config["device"] != "cpu"),
-        run_config=RunConfig(
-            name="learners",
-            storage_path=os.path.abspath(folder),
-            failure_config=FailureConfig(max_failures=allowed),
-            callbacks=[deaths_to(mail)],
-        ),
-    )
-    record = Record(run, report, allowed, resume["step"] if resume else 0)
-    ended = oversee(trainer, mail, record.hear, report, should_stop)
+    folder = os.path.abspath(getattr(run, "path", None) or tempfile.mkdtemp(prefix="reprise-"))
+    record = Record(run, report, allowed, resume)
+    learning = Group(worker, f"{folder}/learners", config["device"] != "cpu", record.hear, report, should_stop)
+    begun = record.saved
+
+    def life() -> Exception | None:
+        ended = learning.live(learners, config | {"begun": begun, "from": ray.put((record.saved, record.state))})
+        return None if record.failed else ended
+
+    ended = outlive(life, record.died, allowed)
     if record.failed:
         kind, why = record.failed
         raise kind(why)
@@ -166,9 +155,10 @@ def group(
 class Record:
     """What the driver hears of its learners, and writes down."""
 
-    def __init__(self, run: Recorder, report: Report, allowed: int, saved: int) -> None:
-        self.run, self.report, self.allowed, self.saved = run, report, allowed, saved
-        self.deaths: list[str] = []
+    def __init__(self, run: Recorder, report: Report, allowed: int, resume: Mapping[str, Any] | None) -> None:
+        self.run, self.report, self.allowed = run, report, allowed
+        self.saved, self.state = (resume["step"], resume) if resume else (0, None)
+        self.deaths, self.how = 0, ""
         self.failed: tuple[type[Exception], str] | None = None
         self.result: dict[str, float] | None = None
 
@@ -181,7 +171,7 @@ class Record:
 
     def on_save(self, content: Any) -> None:
         """A learner saw no disk: one that is full is met here."""
-        self.saved = content[0]
+        self.saved, self.state = content
         save(self.run, *content, self.report)
 
     def on_report(self, content: Any) -> None:
@@ -192,16 +182,8 @@ class Record:
 
     def on_begins(self, content: Any) -> None:
         """What was logged after the checkpoint will be logged again."""
-        if self.deaths:
+        if self.how:
             self.run.rewind(content[0])
-
-    def on_died(self, content: Mapping[int, str]) -> None:
-        if self.failed:
-            return
-        self.deaths.append(who_died(content, "learner"))
-        if len(self.deaths) <= self.allowed:
-            count = f"death {len(self.deaths)} of {self.allowed} allowed"
-            self.report({"note": f"{self.deaths[-1]}; all learners go on from step {self.saved} ({count})"})
 
     def on_failed(self, content: tuple[type[Exception], str]) -> None:
         self.failed = self.failed or content
@@ -209,11 +191,16 @@ class Record:
     def on_result(self, content: dict[str, float]) -> None:
         self.result = content
 
+    def died(self, causes: Mapping[int, str], deaths: int) -> None:
+        """Say of whom, and from where all go on."""
+        self.deaths, self.how = deaths, who_died(causes, "learner")
+        if deaths <= self.allowed:
+            count = f"death {deaths} of {self.allowed} allowed"
+            self.report({"note": f"{self.how}; all learners go on from step {self.saved} ({count})"})
+
     def last(self, ended: Exception) -> Exception:
         """What to raise for what ended Ray Train."""
-        if len(self.deaths) <= self.allowed:
+        if self.deaths <= self.allowed:
             return ended
-        often = f"{len(self.deaths)} times, more often than --max_failures allows"
-        return Lost(
-            f"Learners died {often}; at last {self.deaths[-1]}: 'reprise resume' goes on from step {self.saved}."
-        )
+        often = f"{self.deaths} times, more often than --max_failures allows"
+        return Lost(f"Learners died {often}; at last {self.how}: 'reprise resume' goes on from step {self.saved}.")

@@ -100,8 +100,9 @@ def test_a_job_waits_for_another(shared):
     assert low.state(second) is State.succeeded
 
 
+@pytest.mark.fault("job", "Slurm preempts a job (partition {partition})")
 @pytest.mark.parametrize("partition", ["low", "gentle"])
-def test_a_job_that_is_told_to_make_room_goes_on_later(shared, partition):
+def test_a_job_that_is_told_to_make_room_goes_on_later(shared, partition, fault):
     low, high, node = place(shared, partition=partition), place(shared, partition="high"), Resources(cpus=2)
     first = low.submit(python(shared, SAVES, str(shared.parent / "saved"), resources=node))
     until(lambda: "attempt 1 from 0" in printed(low, first))
@@ -111,18 +112,26 @@ def test_a_job_that_is_told_to_make_room_goes_on_later(shared, partition):
     for id in everything:
         high.cancel(id)
     hurry(number(shared, first))
-    assert "attempt 2 from 1\nfinished" in "".join(low.logs(first, True))
-    assert low.state(first) is State.succeeded
+    went_on(low, first, fault)
 
 
-def test_a_job_saves_before_its_time_limit_and_goes_on(shared):
+def went_on(place: Slurm, id: str, fault) -> None:
+    """The second attempt began where the first had saved, and finished."""
+    text = "".join(place.logs(id, True))
+    fault.saw(text, "saved 1")
+    fault.lost(1 - int(fault.saw(text, "attempt 2").rpartition(" ")[2]), 0, "saved steps")
+    assert text.endswith("finished\n")
+    fault.equal(place.state(id) is State.succeeded, "succeeded, in one more attempt")
+
+
+@pytest.mark.fault("job", "a Slurm job comes to its time limit")
+def test_a_job_saves_before_its_time_limit_and_goes_on(shared, fault):
     short = place(shared, time="1", grace=58)
     id = short.submit(python(shared, SAVES, str(shared.parent / "saved")))
     until(lambda: "saved 1" in printed(short, id))
     hurry(number(shared, id))
-    assert "attempt 2 from 1\nfinished" in "".join(short.logs(id, True))
+    went_on(short, id, fault)
     assert short.history(id).attempts == 2
-    assert short.state(id) is State.succeeded
 
 
 def test_it_is_not_put_back_more_often_than_was_asked_for(shared):

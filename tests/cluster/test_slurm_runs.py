@@ -12,7 +12,7 @@ from cluster.slurm import Slurm
 from ray_jobs.run import Spec, Where
 from ray_jobs.train import launch
 from tests.cluster import slurms
-from tests.cluster.test_slurm import hurry, number, until
+from tests.cluster.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest
 
 ROOT = Path(__file__).parents[2]
@@ -30,20 +30,54 @@ def reprise(folder: Path, *words: str, **more) -> Job:
     return Job("job", (sys.executable, "-m", "ray_jobs.cli", *words), env=env, workdir=folder, **more)
 
 
-def test_a_training_that_made_room_ends_with_the_same_bits(tmp_path):
-    place = Slurm(shared=str(tmp_path), grace=20)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The training that nobody disturbs."""
+    out = str(tmp_path_factory.mktemp("points") / "whole")
+    return launch(Spec("ddpm_mixture2d", POINTS, 1, Where(address="local"), out)).path
+
+
+def begun(place: Slurm, folder: Path) -> tuple[str, Path]:
+    """A training as a job that has logged its twentieth step: the job and the run."""
     settings = [word for name, value in POINTS.items() for word in (f"--{name}", str(value))]
-    id = place.submit(reprise(tmp_path, "train", "ddpm_mixture2d", "--seed", "1", *settings))
-    run = tmp_path / f"runs/ddpm_mixture2d-seed1-{id}"
-    until(lambda: len(lines(run)) >= 4)
+    id = place.submit(reprise(folder, "train", "ddpm_mixture2d", "--seed", "1", *settings))
+    run = folder / f"runs/ddpm_mixture2d-seed1-{id}"
+    until(lambda: len(lines(run)) >= 5)
+    return id, run
+
+
+def went_on(place: Slurm, id: str, run: Path, whole: Path, fault) -> int:
+    """From which step the next attempt went on; it ended like the training that nobody disturbed."""
+    said = fault.saw("".join(place.logs(id, True)), "going on from step")
+    assert place.state(id) is State.succeeded
+    same = lines(run) == lines(whole) and equal(newest(run)["state_dict"], newest(whole)["state_dict"])
+    fault.equal(same)
+    return int(said.split()[-1])
+
+
+@pytest.mark.fault("job", "Slurm warns a training of its time limit")
+def test_a_training_that_made_room_ends_with_the_same_bits(tmp_path, whole, fault):
+    place = Slurm(shared=str(tmp_path), grace=20)
+    id, run = begun(place, tmp_path)
     subprocess.run(["scancel", "--batch", "--signal=USR1", number(tmp_path, id)], check=True)  # as before a time limit
     hurry(number(tmp_path, id))
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
-    assert "going on from step" in "".join(place.logs(id, True))
-    assert place.state(id) is State.succeeded
-    whole = launch(Spec("ddpm_mixture2d", POINTS, 1, Where(address="local"), str(tmp_path / "whole")))
-    assert lines(run) == lines(whole.path)
-    assert equal(newest(run)["state_dict"], newest(whole.path)["state_dict"])
+    at = lines(run)[-1]["step"]
+    fault.lost(max(0, at - went_on(place, id, run, whole, fault)), 0)
+
+
+@pytest.mark.fault("node", "Slurm loses the node of a training")
+def test_a_training_whose_node_is_lost_ends_with_the_same_bits(tmp_path, whole, fault):
+    place = Slurm(shared=str(tmp_path), grace=20)
+    id, run = begun(place, tmp_path)
+    node = ask("squeue", "--noheader", f"--jobs={number(tmp_path, id)}", "--format=%N").strip()
+    slurms.crash(node, number(tmp_path, id))
+    try:
+        at = lines(run)[-1]["step"]
+        hurry(number(tmp_path, id))
+        fault.lost(at - went_on(place, id, run, whole, fault), POINTS["save_every"])
+    finally:
+        slurms.repair(node)
 
 
 def test_a_reproduction_on_two_nodes_runs_its_seeds_on_both(tmp_path):

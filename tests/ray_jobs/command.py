@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -15,10 +15,12 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""}
 
 
 @contextlib.contextmanager
-def start(*words: object) -> Iterator[subprocess.Popen]:
-    """`reprise words...`, begun; it ends with the block at the latest."""
+def start(*words: object, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen]:
+    """`reprise words...`, begun, with more variables in its environment; it ends with the block at the latest."""
     command = [sys.executable, "-m", "ray_jobs.cli", *map(str, words)]
-    process = subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=ENV | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         yield process
     finally:

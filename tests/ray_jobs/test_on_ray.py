@@ -1,11 +1,13 @@
 """A group of workers seen through to its end, whatever becomes of it; what Ray says of deaths, in few words."""
 
+import socket
+import sys
 import threading
 
 import pytest
 
 from ray_jobs import on_ray
-from ray_jobs.on_ray import Lost, Mailbox, cause, oversee, who_died
+from ray_jobs.on_ray import Lost, Mailbox, casualties, cause, outlive, oversee, placeless, who_died
 from ray_jobs.rl.learners import Record
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -13,8 +15,8 @@ from tests.ray_jobs.rl.scripted import Memory
 class Handle:
     """A mailbox as Ray's actors are called: `mail.put.remote(...)`, in this process."""
 
-    def __init__(self, kept=None) -> None:
-        self.box = Mailbox(kept)
+    def __init__(self) -> None:
+        self.box = Mailbox()
 
     def __getattr__(self, name):
         return type("Method", (), {"remote": staticmethod(getattr(self.box, name))})
@@ -43,7 +45,7 @@ def here(monkeypatch):
 
 def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception | None, list[str], Record]:
     notes: list[dict] = []
-    record = Record(Memory(), notes.append, 1, 0)
+    record = Record(Memory(), notes.append, 1, None)
     try:
         ended = oversee(trainer, trainer.mail, record.hear, notes.append, should_stop)
     finally:
@@ -51,12 +53,9 @@ def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception
     return ended, [n["note"] for n in notes], record
 
 
-@pytest.mark.parametrize(
-    "events", [(), ({"begins": (0,)}, {"died": {1: "its node is gone"}})], ids=["begin", "begin again"]
-)
-def test_a_group_without_a_place_is_told_of_and_given_up(events, here, monkeypatch):
+def test_a_group_without_a_place_is_told_of_and_given_up(here, monkeypatch):
     monkeypatch.setattr(on_ray, "START_LIMIT", 0.7)
-    trainer = Trainer(*events, mail=Handle())
+    trainer = Trainer(mail=Handle())
     ended, notes, _ = seen_through(trainer)
     assert isinstance(ended, Lost)
     assert str(ended) == "The workers found no place on the cluster within 1 s: make room, and resume."
@@ -85,22 +84,62 @@ def test_who_is_told_to_stop_does_not_wait_for_a_place(here):
     assert ended is None and record.result is None
 
 
+class Died(Exception):
+    """As Ray Train says that workers have died."""
+
+    def __init__(self, **failures: str) -> None:
+        self.worker_failures = {int(rank[1:]): RuntimeError(said) for rank, said in failures.items()}
+
+
+NODE, PROCESS = "The actor died because its node has died.", "The actor is dead because its worker process has died."
+UNHEARD = "Connection closed by peer"
+
+
+def lived(
+    *lives: tuple[tuple[dict, ...], Exception | None], allowed: int = 1
+) -> tuple[Exception | None, list[str], Record]:
+    """A group that leaves these events and ends so, each time that it begins; each life has a mailbox of its own."""
+    notes: list[dict] = []
+    record, coming = Record(Memory(), notes.append, allowed, None), iter(lives)
+
+    def life() -> Exception | None:
+        events, ended = next(coming)
+        mail = Handle()
+        oversee(Trainer(*events, mail=mail, ends=True), mail, record.hear, notes.append, lambda: False)
+        return ended
+
+    return outlive(life, record.died, allowed), [n["note"] for n in notes], record
+
+
 def test_every_death_is_a_note_and_metrics_that_come_again_are_there_once(here):
-    events = (
-        {"begins": (0,)}, {"log": (8, {"x": 1})}, {"save": (8, {})}, {"log": (16, {"x": 2})},
-        {"died": {0: on_ray.BROKEN, 1: "its process ended"}}, {"begins": (8,)}, {"log": (16, {"x": 3})},
-    )  # fmt: skip
-    _, notes, record = seen_through(Trainer(*events, mail=Handle(), ends=True))
+    first = ({"begins": (0,)}, {"log": (8, {"x": 1})}, {"save": (8, {"y": 1})}, {"log": (16, {"x": 2})})
+    again = ({"begins": (8,)}, {"log": (16, {"x": 3})})
+    ended, notes, record = lived((first, Died(r0=UNHEARD, r1=PROCESS)), (again, None))
+    assert ended is None
     assert notes == ["learner 1 died (its process ended); all learners go on from step 8 (death 1 of 1 allowed)"]
     assert record.run.lines == [(8, {"x": 1}), (16, {"x": 3})]
+    assert (record.saved, record.state) == (8, {"y": 1}), "from which whoever begins again goes on"
 
 
 def test_deaths_beyond_what_is_allowed_end_it_with_one_sentence(here):
-    died = {"died": {0: "its node is gone"}}
-    _, notes, record = seen_through(Trainer({"save": (8, {})}, died, died, mail=Handle(), ends=True))
+    ended, notes, record = lived((({"save": (8, {})},), Died(r0=NODE)), ((), Died(r0=NODE)))
     assert len(notes) == 1
     said = "Learners died 2 times, more often than --max_failures allows; at last learner 0 died (its node is gone): "
-    assert str(record.last(RuntimeError())) == said + "'reprise resume' goes on from step 8."
+    assert str(record.last(ended)) == said + "'reprise resume' goes on from step 8."
+
+
+def test_a_node_that_is_taken_back_is_no_death(here):
+    taken = Died()
+    taken.preemption_info = type("Info", (), {"preempted_ranks": [1]})
+    ended, notes, _ = lived(((), taken), ((), taken), ((), Died(r0=NODE)), ((), None))
+    assert ended is None
+    assert notes[0].startswith("learner 1 died (its node was taken back)") and "death 0 of 1" in notes[0]
+    assert "death 1 of 1" in notes[2]
+
+
+def test_what_is_no_death_ends_a_group_at_once(here):
+    ended, notes, _ = lived(((), ValueError("no")))
+    assert isinstance(ended, ValueError) and not notes and not casualties(ended) and not placeless(ended)
 
 
 def test_a_full_disk_ends_no_group(here):
@@ -109,7 +148,7 @@ def test_a_full_disk_ends_no_group(here):
             raise OSError(28, "No space left on device")
 
     notes: list[dict] = []
-    record = Record(Full(), notes.append, 3, 0)
+    record = Record(Full(), notes.append, 3, None)
     record.hear({"save": (8, {})})
     assert "checkpoint of step 8 could not be written (No space left" in notes[0]["note"]
     assert record.saved == 8, "the group itself goes on from it all the same"
@@ -133,3 +172,41 @@ def test_causes_in_few_words(said, brief):
 def test_survivors_do_not_stand_for_the_dead():
     assert who_died({0: on_ray.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
     assert who_died({0: on_ray.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
+
+
+def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monkeypatch):
+    """A socket stands for the head, which closes, and opens again before anybody gives it up; then it closes for good."""
+    monkeypatch.setattr(on_ray, "HEAD_PAUSE", 0.02)
+    monkeypatch.setattr(on_ray, "HEAD_LIMIT", 3.0)
+    head = socket.create_server(("127.0.0.1", 0))
+    port = head.getsockname()[1]
+    context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
+    fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    told, over = [], threading.Event()
+    with on_ray.head_watched(lambda why: (told.append(why), over.set())):
+        head.close()
+        head = socket.create_server(("127.0.0.1", port))
+        head.settimeout(60)
+        head.accept()[0].close()  # it was looked for, and is there
+        assert told == []
+        head.close()
+        assert over.wait(60)
+    assert told == [
+        f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."
+    ]
+
+
+def test_a_cluster_that_is_gone_is_one_sentence(here):
+    ray = pytest.importorskip("ray")
+
+    class Unheard(Handle):
+        def __getattr__(self, name):
+            def remote(*_):
+                raise ray.exceptions.ActorUnavailableError("The actor is unavailable: RpcError: 14", None)
+
+            return type("Method", (), {"remote": staticmethod(remote)})
+
+    ended, _, _ = seen_through(Trainer(mail=Unheard()))
+    assert isinstance(ended, Lost)
+    assert str(ended) == on_ray.GONE.format(on_ray.BROKEN)

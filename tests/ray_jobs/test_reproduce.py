@@ -18,6 +18,7 @@ from ray_jobs.results import Result
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.seeds import Seed
 from ray_jobs.statistics import summarize
+from tests.faults import Fault
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lab import ROOT, Lab, write_recipe
@@ -136,8 +137,11 @@ def status(lab: Lab, recipe: str, seed: int) -> str:
     return (Run.at(lab.folder / "out" / recipe / f"seed-{seed}").read("status.json") or {}).get("state", "")
 
 
+@pytest.mark.fault("process", "a reproduction gets {number.name}, and is started again")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(aim: str, tmp_path: Path, number: int) -> None:
+def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(
+    aim: str, tmp_path: Path, number: int, fault: Fault
+) -> None:
     lab = Lab(tmp_path, {0: "495", 1: "hold"})
     driver = drive(aim, lab)
     wait_for(lambda: status(lab, aim, 0) == "finished" and status(lab, aim, 1) == "running")
@@ -147,18 +151,19 @@ def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(aim: str, tmp
         driver.send_signal(number)
     said, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130
-    assert "Stopped with 1 of 2 seeds finished" in said
-    assert f"reprise reproduce {aim} --seeds 2 --out {tmp_path / 'out'}" in said
+    fault.saw(said, "Stopped with 1 of 2 seeds finished")
+    fault.saw(said, f"reprise reproduce {aim} --seeds 2 --out {tmp_path / 'out'}")
     assert (tmp_path / "out" / aim / "seed-1" / "saved").exists()
     assert not (tmp_path / "out" / aim / "seed-1" / "interrupted").exists()  # it was told once, by us
 
     lab.go()
     (result,) = measure(aim, lab, count=2)
-    assert result.values == [495.0, 481.0]
-    assert lab.started().count(0) == 1
+    fault.equal(result.values == [495.0, 481.0], "the same values")
+    fault.lost(lab.started().count(0) - 1, 0, "finished seeds")
 
 
-def test_a_killed_driver_leaves_seeds_that_the_next_one_waits_for(aim: str, tmp_path: Path) -> None:
+@pytest.mark.fault("process", "a reproduction is killed, and started again while its seeds still run")
+def test_a_killed_driver_leaves_seeds_that_the_next_one_waits_for(aim: str, tmp_path: Path, fault: Fault) -> None:
     lab = Lab(tmp_path, {0: "hold", 1: "hold"})
     driver = drive(aim, lab)
     wait_for(lambda: status(lab, aim, 0) == status(lab, aim, 1) == "running")
@@ -166,11 +171,15 @@ def test_a_killed_driver_leaves_seeds_that_the_next_one_waits_for(aim: str, tmp_
     driver.communicate(timeout=30)
 
     second = drive(aim, lab)
-    wait_for(lambda: "running" in second.stdout.readline())
+    said: list[str] = []
+    wait_for(lambda: said.append(second.stdout.readline()) or "running" in said[-1])
+    fault.saw(said, "running")
     lab.go()
     second.communicate(timeout=30)
     assert second.returncode == 0
-    assert sorted(lab.started()) == [0, 1]
+    fault.lost(len(lab.started()) - len(set(lab.started())), 0, "seeds")
+    kept = json.loads((tmp_path / "results" / f"{aim}.json").read_text())
+    fault.equal(kept["values"] == [480.0, 481.0], "the same values")
 
 
 # ---- what is refused, before anything starts

@@ -42,24 +42,44 @@ def notes(events: list[dict]) -> list[str]:
     return [e["note"] for e in events if "note" in e]
 
 
+class Heard(list):
+    """The events of a training, each with the last step that was logged when it came."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def add(self, event: dict) -> None:
+        self.append({**event, "at": self.memory.lines[-1][0] if self.memory.lines else 0})
+
+    def died(self, fault) -> None:
+        """Keep the line that told of a learner's death, and what it cost."""
+        said = fault.saw(notes(self), "died")
+        at = next(e["at"] for e in self if e.get("note") == said)
+        fault.lost(max(0, at - int(re.search(r"from step (\d+)", said)[1])), 8)
+
+
 def unharmed(plan: Play, memory: Memory) -> bool:
     """Whether the weights are, bit for bit, those of two learners that nobody killed."""
     mine, theirs = memory.states[-1][1]["learners"][0]["learner"]["actor"], run_learners(plan, 2)[0].learner.actor
     return all(torch.equal(mine[k], x) for k, x in theirs.state_dict().items())
 
 
+@pytest.mark.fault("process", "one of two learners is killed (experience: {kind})")
 @pytest.mark.parametrize("kind", ["fresh", *(pytest.param(k, marks=pytest.mark.slow) for k in ("stream", "gradients"))])
-def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch):
+def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch, fault):
     """Steps and metrics are each there once. Replay: below. Two kinds are left to `-m slow`: a group starts twice in each."""
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     plan = recipe(kind, "Deadly", env_options={"mark": str(tmp_path / "died"), "how": "kill"})
-    memory, events = Memory(), []
-    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.append)
+    memory = Memory()
+    events = Heard(memory)
+    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.add)
     [said] = notes(events)
     assert DIED.fullmatch(said) and re.search(r"step (8|16) ", said), said
     assert result["env_steps"] == 64
     assert [step for step, _ in memory.lines] == list(range(8, 65, 8))
-    assert unharmed(plan, memory)
+    events.died(fault)
+    fault.equal(unharmed(plan, memory))
 
 
 class Nodes:
@@ -125,8 +145,9 @@ def doomed(nodes: Nodes, folder: Path, until: int) -> dict:
     return {"node": nodes.node.node_id, "mark": str(folder / "mark"), "births": str(births), "until": until}
 
 
+@pytest.mark.fault("node", "a runner's node is lost (experience: {kind})")
 @pytest.mark.parametrize("kind", [*KINDS, "hasty replay"])
-def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, monkeypatch):
+def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, monkeypatch, fault):
     """Who waits for nobody goes on without it: the other runner plays 40 steps before there is room for a second one again."""
     monkeypatch.setattr(pools, "PATIENCE", 0.3)
     memory, events = Memory(), []
@@ -143,22 +164,28 @@ def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, m
     result = runtime.play(plan, seed=0, run=memory, runners=2, report=events.append)
     storm.join()
     assert sum(bool(LOST.fullmatch(n)) for n in notes(events)) == 1
-    assert result["env_steps"] == 160
+    for said in (LOST, WAITED):
+        fault.saw(notes(events), said.pattern)
+    fault.lost(160 - int(result["env_steps"]), 0)
+    fault.unequal("another: a new runner's environments draw other numbers")
     assert result["runner_deaths"] == 1
     assert len(memory.states) == len(memory.lines) == 20
 
 
-def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch):
+@pytest.mark.fault("node", "the node of one of two learners is lost")
+def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     monkeypatch.setattr(on_ray, "PATIENCE", 0.5)
-    memory, events = Memory(), []
+    memory = Memory()
+    events = Heard(memory)
     plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))
     storm = Storm(nodes, tmp_path / "mark", lambda: any("nothing heard of the workers" in n for n in notes(events)[1:]))
     storm.start()
-    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.append)
+    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.add)
     storm.join()
     [died] = [n for n in notes(events) if DIED.fullmatch(n)]
     assert "go on from step 16" in died
     assert result["env_steps"] == 64
     assert [step for step, _ in memory.lines] == list(range(8, 65, 8))
-    assert unharmed(plan, memory)
+    events.died(fault)
+    fault.equal(unharmed(plan, memory))

@@ -1,0 +1,110 @@
+"""Nodes and heads of a real cluster, killed with all that runs on them while `reprise train --address` works there."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import ray_nodes, ray_record
+from cluster.ray_cluster import LOOPBACK, Cluster, client_env, plan
+from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
+
+ROOT = Path(__file__).parents[2]
+POINTS = ["--steps", 400, "--batch", 64, "--width", 16, "--levels", 25, "--log_every", 5, "--save_every", 20]
+BALANCE = ["--steps", 131072, "--save_every", 8192, "--log_every", 2048, "--stop_return", 1000, "--eval_episodes", 4]
+COMMANDS = {
+    "generative model": ["train", "ddpm_mixture2d", *POINTS, "--workers", 2],
+    "agent": ["train", "ppo_cartpole", *BALANCE, "--runners", 2],
+}
+EVERY = {"generative model": 20, "agent": 8192}
+
+
+@pytest.fixture()
+def lab(tmp_path, monkeypatch) -> Iterator[Cluster]:
+    """A cluster that is to lose something: a head with one core, and two nodes with another one each."""
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    made = replace(plan("lab", 3, 1, 0, 0, {}, LOOPBACK), object_store=80_000_000)
+    try:
+        yield ray_nodes.up(made, token=False)
+    finally:
+        for left in ray_record.known():
+            ray_nodes.down(left)
+
+
+def lose(cluster: Cluster, index: int) -> None:
+    """As if a machine had lost its power: its Ray, and every process that Ray had started there."""
+    for who in ray_nodes.marked(cluster, index):
+        os.kill(who["pid"], signal.SIGKILL)
+
+
+def hosts(cluster: Cluster, what: str) -> set[int]:
+    """The nodes on which a Ray process of this title runs."""
+    return {
+        index
+        for index in range(len(cluster.nodes))
+        for who in ray_nodes.marked(cluster, index)
+        if what in Path(f"/proc/{who['pid']}/cmdline").read_text(errors="replace")
+    }
+
+
+def alike(a: Path, b: Path, kind: str) -> bool:
+    """Whether two runs logged the same, and learned the same weights."""
+    if kind == "generative model":
+        return lines(a) == lines(b) and equal(newest(a)["state_dict"], newest(b)["state_dict"])
+    first, second = (newest(run)["learners"][0]["learner"]["actor"] for run in (a, b))
+    return lines(a) == lines(b) and equal(first, second)
+
+
+def went_on(said: str) -> int:
+    return int(re.search(r"from step (\d+)", said)[1])
+
+
+@pytest.mark.slow
+@pytest.mark.fault("node", "one of two workers of a generative model loses its node")
+def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    with start(
+        *COMMANDS["generative model"],
+        "--address",
+        lab.address,
+        "--out",
+        run,
+        env=client_env(lab) | {"RAY_AUTH_MODE": "disabled"},
+    ) as process:
+        wait_for(lambda: len(lines(run)) >= 6, process)
+        lose(lab, (hosts(lab, "RayTrainWorker") - hosts(lab, "Mailbox")).pop())
+        at = lines(run)[-1]["step"]
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, (out, err)
+    fault.lost(max(0, at - went_on(fault.saw(out, "going on from step"))), EVERY["generative model"])
+    reprise(*COMMANDS["generative model"], "--out", whole, "-q")
+    fault.equal(alike(run, whole, "generative model"))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "node", "the head of the cluster dies under the training of a {kind}, which is resumed on this machine"
+)
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, fault):
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    with start(
+        *COMMANDS[kind], "--address", lab.address, "--out", run, env=client_env(lab) | {"RAY_AUTH_MODE": "disabled"}
+    ) as process:
+        wait_for(lambda: len(lines(run)) >= 6, process)
+        lose(lab, 0)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 1, (out, err)
+    assert "Traceback" not in err
+    fault.saw(err, r"^reprise: .*The (cluster's head is gone|head of the Ray cluster)")
+    at = lines(run)[-1]["step"]
+    fault.lost(at - went_on(reprise("resume", run, "--address", "local")), EVERY[kind])
+    reprise(*COMMANDS[kind], "--out", whole, "-q")
+    fault.equal(alike(run, whole, kind))
