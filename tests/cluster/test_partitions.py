@@ -79,6 +79,7 @@ def begun_from(said: str) -> list[int]:
     return [int(step) for step in re.findall(r"going on from step (\d+)", said)]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("node", "the node that trains a generative model is cut off, and comes back while others train it")
 def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables, tmp_path, fault):
     """Both workers are on that node: they could go on without us, and the folder is within their reach."""
@@ -140,6 +141,7 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp
     fault.equal(lines(run) == lines(whole / "ppo_cartpole/seed-0"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("node", "a node's Ray hangs while the workers on it go on, in touch with all others")
 def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_path, fault):
     """Nobody ends these workers: Ray's own process on their node, which would, is stopped."""

@@ -134,7 +134,7 @@ def test_a_task_that_is_stopped_goes_on_with_its_trial(tmp_path, monkeypatch):
             if event["step"] == 20:
                 os.kill(os.getpid(), 15)
 
-        formula(spec, stopping, told_to_stop, pause=0.01)
+        formula(spec, stopping, told_to_stop, pause=0.06)  # it is heard at the next report, within a second
 
     monkeypatch.setenv("REPRISE_TASK", "0")
     monkeypatch.setenv("REPRISE_TASKS", "2")
