@@ -175,7 +175,7 @@ def _idle(env: dict[str, str]) -> int:
 
 
 def _until(question, complaint: str, state: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not question():
         if time.monotonic() > deadline:
             logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in state.glob("*.log"))
