@@ -29,6 +29,7 @@ ENV |= {
     "RAY_ADDRESS": "",
     "GLOO_SOCKET_IFNAME": "eth0",  # all have the name of this machine, by which gloo would look for them
     "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parents[2]),  # a host has no working directory of ours
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 
