@@ -108,14 +108,20 @@ def connect(address: str | None, cpus: int = 1) -> Any:
 
 def _knock(address: str) -> None:
     """Refuse an address where nothing listens: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    error = _unanswered(address.removeprefix("ray://"), 5)
+    if error:
+        raise UsageError(f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?")
+
+
+def _unanswered(address: str, seconds: float) -> OSError | None:
+    """Why nothing answers at 'host:port'; None where something does, and of an address of another form, of which only Ray can tell."""
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, int(port)), timeout=seconds).close()
         except OSError as error:
-            raise UsageError(
-                f"No Ray cluster answers at {address} ({error}): is it up, and is the port 6379's?"
-            ) from None
+            return error
+    return None
 
 
 @contextlib.contextmanager
@@ -136,7 +142,7 @@ def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
     seen = time.monotonic()
     while not over.wait(HEAD_PAUSE):
         address, now = _head(), time.monotonic()
-        if not address or _answers(address):
+        if not _unanswered(address, 2):
             seen = now
         elif now - seen > HEAD_LIMIT:
             lost(
@@ -151,15 +157,6 @@ def _head() -> str:
     with contextlib.suppress(Exception):  # Ray may be on its way up or down
         return ray.get_runtime_context().gcs_address if ray and ray.is_initialized() else ""
     return ""
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def _packages() -> dict[str, Any]:
