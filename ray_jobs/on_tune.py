@@ -120,12 +120,13 @@ def _tuner(task: Task, out: Path, at_once: int, bundles: Sequence[dict[str, floa
 
     search, known = task.search, trials.load_all(out)
     over = {t.number for t in known if t.done}
-    left = [s for s in starts(search, out) if s["number"] not in over]
     by_optuna, pbt = search.search == "optuna", search.scheduler == "pbt"
     scheduler = _scheduler(search, known, at_once)
     return rt.Tuner(
         rt.with_resources(partial(_trainable, task=task), rt.PlacementGroupFactory(list(bundles))),
-        param_space={} if by_optuna else {"trial": rt.grid_search(left)},
+        param_space={}
+        if by_optuna
+        else {"trial": rt.grid_search([s for s in starts(search, known) if s["number"] not in over])},
         tune_config=rt.TuneConfig(
             num_samples=search.trials - len(over) if by_optuna else 1,
             scheduler=scheduler,
@@ -150,12 +151,10 @@ def _name_of(ray_trial: Any) -> str:
     return f"{ray_trial.config['trial']['number']:04d}"
 
 
-def starts(search: Search, out: Path) -> list[dict[str, Any]]:
-    """What each trial begins with: its recorded settings, or those that its number stands for (none yet for Optuna)."""
+def starts(search: Search, known: Sequence[Trial]) -> list[dict[str, Any]]:
+    """What each trial of a random search begins with: its recorded settings, or those that its number stands for."""
     dimensions = search.dimensions
-    recorded = {t.number: dict(t.settings) for t in trials.load_all(out)}
-    if search.search == "optuna":
-        return [{"number": n, "settings": recorded[n]} for n in sorted(recorded)]
+    recorded = {t.number: dict(t.settings) for t in known}
     numbers = range(search.trials)
     return [{"number": n, "settings": recorded.get(n) or sample(dimensions, search.seed, n)} for n in numbers]
 

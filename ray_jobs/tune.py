@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs import attempt, leaderboard, on_tune, population, trial, trials, tune_share
+from ray_jobs import attempt, leaderboard, on_tune, population, trial, tune_share
 from ray_jobs import search as searches
 from ray_jobs.leaderboard import Leaderboard
 from ray_jobs.outcome import conclude, shown_path
@@ -20,6 +20,7 @@ from ray_jobs.recipe import UsageError
 from ray_jobs.run import Run, Spec
 from ray_jobs.search import Search
 from ray_jobs.trial import Task, Train
+from ray_jobs.trials import load_all
 
 
 def tune(
@@ -71,7 +72,7 @@ def tune(
         tune_share.refuse(wanted)
     wanted = searches.enter(out, wanted)
     if part is not None:
-        return tune_share.run(Task(wanted, str(out), train), part, on_tune.starts(wanted, out))
+        return tune_share.run(Task(wanted, str(out), train), part, on_tune.starts(wanted, load_all(out)))
     lock = Run(out).lock()
     try:
         return _run(Task(wanted, str(out), train), out, concurrent, quiet)
@@ -133,5 +134,5 @@ def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
             )
         with leaderboard.shown(board, quiet) as hear, noise_to(out / "log.txt"):
             interrupted = on_tune.run(task, out, concurrent, hear)
-    board.trials = {t.number: t for t in trials.load_all(out)}
+    board.trials = {t.number: t for t in load_all(out)}
     return conclude(board, out, interrupted, quiet)
