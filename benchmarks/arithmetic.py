@@ -165,14 +165,13 @@ def sums(fits: Mapping[str, Row]) -> str:
 
 def replays(agents: Mapping[str, Row]) -> str:
     heads = ["recipe", "full replay buffer", "of it on the disk", "write, 1 GB/s", f"{GPUS:,} seeds, 10 GB/s"]
-    held = [(n, r) for n, r in largest_first(agents, "replay_bytes") if r["replay_bytes"]]
-    return table(
-        heads,
-        [
-            [f"`{n}`", size(b), size(COPIES * b), span(b / STORES[0]), span(GPUS * b / STORES[1])]
-            for n, b in ((n, r["replay_bytes"]) for n, r in held)
-        ],
-    )
+    rows = []
+    for name, r in largest_first({n: r for n, r in agents.items() if r["replay_bytes"]}, "replay_bytes"):
+        held = r["replay_bytes"]
+        rows.append(
+            [f"`{name}`", size(held), size(COPIES * held), span(held / STORES[0]), span(GPUS * held / STORES[1])]
+        )
+    return table(heads, rows)
 
 
 def runners(agents: Mapping[str, Row]) -> str:

@@ -23,8 +23,8 @@ from ray_jobs.settings import build
 AGREE_EVERY = 10
 """Steps between two questions to all workers whether one of them was told to stop."""
 LONG, REST = 5.0, 20
-"""Seconds that make the writing of a checkpoint long, and how many times as long no other is written after it: however many runs crowd the
-storage, each waits for it a twentieth of its time at most."""
+"""Seconds that make the writing of a checkpoint long, and how many times as long no other is written after it: the more runs crowd the
+storage, the less often each asks it."""
 
 
 class RunCheckpoints(TorchCheckpointIO):

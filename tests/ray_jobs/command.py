@@ -67,3 +67,12 @@ def equal(a, b) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
     return a == b or (a != a and b != b)
+
+
+def alike(a: Path, b: Path) -> bool:
+    """Whether two runs logged the same, and learned the same weights."""
+    return lines(a) == lines(b) and equal(_weights(newest(a)), _weights(newest(b)))
+
+
+def _weights(state: dict) -> dict:
+    return state["state_dict"] if "state_dict" in state else state["learners"][0]["learner"]["actor"]

@@ -11,7 +11,7 @@ from ray_jobs.group import Failed
 from ray_jobs.journal import Growing
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.train import launch, resume
-from tests.ray_jobs.command import equal, lines, newest
+from tests.ray_jobs.command import alike, lines, newest
 
 POINTS = {"steps": 60, "batch": 64, "width": 16, "levels": 25, "log_every": 1, "save_every": 10}
 BALANCE = {"steps": 16384, "envs": 4, "log_every": 256, "save_every": 2048, "stop_return": 1000, "eval_episodes": 2}
@@ -62,14 +62,6 @@ def spec(kind: str, out) -> Spec:
     return Spec(recipe, settings, 1, Where(address="local"), str(out))
 
 
-def alike(kind: str, a, b) -> bool:
-    """Whether two runs logged the same, and learned the same weights."""
-    if kind == "a generative model":
-        return lines(a) == lines(b) and equal(newest(a)["state_dict"], newest(b)["state_dict"])
-    first, second = (newest(run)["learners"][0]["learner"]["actor"] for run in (a, b))
-    return lines(a) == lines(b) and equal(first, second)
-
-
 @pytest.mark.fault("storage", "the disk is full for a while ({kind})")
 @pytest.mark.parametrize("kind", SPECS)
 def test_a_disk_that_is_full_for_a_while_ends_no_training(kind, disk, tmp_path, monkeypatch, fault):
@@ -82,7 +74,7 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(kind, disk, tmp_path, 
     monkeypatch.undo()
     whole = launch(spec(kind, tmp_path / "whole"))
     fault.lost(lines(whole.path)[-1]["step"] - lines(run.path)[-1]["step"], 0)
-    fault.equal(alike(kind, run.path, whole.path))
+    fault.equal(alike(run.path, whole.path))
     assert run.read("status.json")["state"] == "finished"
 
 
@@ -100,7 +92,7 @@ def test_a_disk_that_stays_full_is_told_and_the_run_can_go_on(kind, disk, tmp_pa
     fault.lost(steps - saved, steps - steps // 2 + SPECS[kind][1]["save_every"])
     resume(str(disk / "run"))
     whole = launch(spec(kind, tmp_path / "whole"))
-    fault.equal(alike(kind, disk / "run", whole.path))
+    fault.equal(alike(disk / "run", whole.path))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")

@@ -10,7 +10,7 @@ from ray_jobs.mirror import Superseded, Unreachable
 from ray_jobs.recipe import UsageError
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.train import launch, resume
-from tests.ray_jobs.command import equal, lines, newest
+from tests.ray_jobs.command import alike, equal, lines, newest
 
 POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 10}
 BALANCE = {"steps": 32768, "log_every": 2048, "save_every": 4096, "stop_return": 1000, "eval_episodes": 2}
@@ -68,14 +68,6 @@ def spec(kind: str, out: object) -> Spec:
     return Spec(recipe, settings, 1, Where(address="local"), str(out))
 
 
-def alike(kind: str, a, b) -> bool:
-    """Whether two runs logged the same, and learned the same weights."""
-    if kind == "a generative model":
-        return lines(a) == lines(b) and equal(newest(a)["state_dict"], newest(b)["state_dict"])
-    first, second = (newest(run)["learners"][0]["learner"]["actor"] for run in (a, b))
-    return lines(a) == lines(b) and equal(first, second)
-
-
 class Weather:
     """The storage fails from one step of a training to another; what the user is told meanwhile is kept."""
 
@@ -105,7 +97,7 @@ def test_storage_that_fails_for_a_while_ends_nothing(kind, store, tmp_path, monk
     monkeypatch.undo()
     whole = launch(spec(kind, tmp_path / "whole"))
     there = tmp_path / "store/run"
-    fault.equal(alike(kind, there, whole.path))
+    fault.equal(alike(there, whole.path))
     fault.lost(lines(whole.path)[-1]["step"] - lines(there)[-1]["step"], 0)
     assert sorted(p.name for p in (there / "checkpoints").iterdir()) == sorted(p.name for p in run.checkpoints())
 
@@ -124,7 +116,7 @@ def test_a_finished_run_that_its_address_cannot_take_is_sent_later(store, tmp_pa
         resume(store)
     whole = launch(spec("a generative model", tmp_path / "whole"))
     fault.lost(lines(whole.path)[-1]["step"] - lines(there)[-1]["step"], 0)
-    fault.equal(alike("a generative model", there, whole.path) and (there / "result.json").exists())
+    fault.equal(alike(there, whole.path) and (there / "result.json").exists())
 
 
 @pytest.mark.fault("storage", "the storage of a run's address does not answer when a training begins, or is to go on")
