@@ -92,7 +92,7 @@ def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables,
     wait_for(lambda: begun_from(out.read_text()), driver)
     assert host.pids("RayTrainWorker"), "they should live, on their side"
     host.link(up=True)
-    assert driver.wait(300) == 0, out.read_text()
+    assert driver.wait(500) == 0, out.read_text()
     wait_for(lambda: not host.pids("RayTrainWorker"), seconds=60)
     said = out.read_text()
     fault.saw(said, r"worker \d died \(its node is gone\); the group goes on from its last checkpoint \(death 1 of 3")
@@ -111,7 +111,7 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tm
     host = cables.cut("RemoteRunner")
     wait_for(lambda: "a new one plays in its place" in out.read_text(), driver)
     host.link(up=True)
-    assert driver.wait(300) == 0, out.read_text()
+    assert driver.wait(500) == 0, out.read_text()
     fault.saw(out.read_text(), r"Runner \d died \((its node is gone|its connection is broken)\); a new one plays")
     assert [line["step"] for line in lines(run)] == list(range(ROUND, LAST + 1, ROUND))
     assert json.loads((run / "result.json").read_text())["metrics"]["env_steps"] == LAST
@@ -122,21 +122,19 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tm
 @pytest.mark.slow
 @pytest.mark.fault("node", "the node of a reproduction's seed is cut off")
 def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp_path, fault):
-    """Its process holds the folder's lock: whoever reproduces again neither starts a second one nor begins afresh."""
+    """Its process holds the folder's lock: the driver, which takes it for dead, neither starts a second one nor begins afresh."""
     settings = json.dumps(
         {"steps": 409600, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4}
     )
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
-    whole, cluster, out, second = (tmp_path / name for name in ("whole", "cluster", "out.txt", "again.txt"))
+    whole, cluster, out = (tmp_path / name for name in ("whole", "cluster", "out.txt"))
     reprise(*words, "--address", "local", "--out", whole)
     run = cluster / "ppo_cartpole/seed-0"
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
     cables.cut("run_there")
-    assert driver.wait(120) == 1, out.read_text()
-    fault.saw(out.read_text(), r"its Ray task died: its node is gone")
-    again = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=second)
-    assert again.wait(300) == 0, second.read_text()
+    assert driver.wait(500) == 0, out.read_text()
+    fault.saw(out.read_text(), r"seed 0: its node is gone; it is begun again")
     fault.lost(0, 8192)
     fault.equal(lines(run) == lines(whole / "ppo_cartpole/seed-0"))
 
