@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -29,6 +30,8 @@ GONE = (
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
+NODES_PAUSE = 2.0
+"""Seconds between two looks at which nodes the cluster has lost."""
 HEAD_PAUSE = 2.0
 """Seconds between two looks at whether the head of a cluster is there."""
 HEAD_LIMIT = 30.0
@@ -194,6 +197,35 @@ def mailbox(ray: Any) -> Any:
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
+
+
+class Whereabouts:
+    """On which node each of our tasks runs, by its own word, and whether the cluster has lost that node.
+
+    The owner of a task hears of it from Ray when its connection breaks: of a node from which no packet comes back, minutes later.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        self.mail = mailbox(ray)
+        self._ray, self._looked = ray, -math.inf
+        self._nodes: dict[str, str] = {}
+        self._gone: set[str] = set()
+
+    def lost(self, task: str) -> bool:
+        """Whether the task of that name has said where it runs, and its node is gone."""
+        now = time.monotonic()
+        if now - self._looked > NODES_PAUSE:
+            self._looked = now
+            self._nodes |= {e["task"]: e["node"] for e in self._ray.get(self.mail.take.remote(False))}
+            self._gone = {n["NodeID"] for n in self._ray.nodes() if not n["Alive"]}
+        return self._nodes.get(task) in self._gone
+
+
+def tell_where(mail: Any, task: str) -> None:
+    """In a task: let its owner's `Whereabouts` know."""
+    import ray
+
+    mail.put.remote({"task": task, "node": ray.get_runtime_context().get_node_id()})
 
 
 def casualties(ended: Exception | None) -> dict[int, str]:

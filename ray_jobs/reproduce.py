@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from ray_jobs import attempt, record, results, seeds
 from ray_jobs.attempt import own
 from ray_jobs.interrupts import heard, interrupt
-from ray_jobs.on_ray import cause
+from ray_jobs.on_ray import Whereabouts, cause, connect, head_watched, tell_where
 from ray_jobs.recipe import Claim, Fit, UsageError, kind, module
 from ray_jobs.results import Result
 from ray_jobs.run import Where
@@ -183,8 +184,6 @@ def on_cluster(
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
     """
-    from ray_jobs.on_ray import connect
-
     ray = connect(address)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     cards = any(n.get("GPU") for n in nodes)
@@ -194,11 +193,16 @@ def on_cluster(
         refuse_narrow(address, size, nodes)
     # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
     task = ray.remote(max_retries=0, max_calls=1)(run_there)
+    where = Whereabouts(ray)
 
     def start(unit: seeds.Unit, place: int) -> seeds.Process:
         need = sizes[members(unit)[0].recipe if of else ""]
         sized = task.options(num_cpus=need.cpus, num_gpus=need.gpus)
-        return RayProcess(lambda: sized.remote(build(unit), sys.executable, str(unit.log)), unit, lives)
+
+        def begin(name: str) -> Any:
+            return sized.remote(build(unit), sys.executable, str(unit.log), where.mail, name)
+
+        return RayProcess(begin, unit, lives, where.lost)
 
     return start, sum(room(node, kinds) for node in nodes)
 
@@ -221,8 +225,9 @@ def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]
         )
 
 
-def run_there(argv: list[str], python: str, log: str) -> tuple[int, list[str]]:
+def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> tuple[int, list[str]]:
     """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
+    tell_where(mail, name)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
         signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
@@ -240,17 +245,25 @@ class RayProcess:
     """A seed as a Ray task. Where its worker or node dies it is begun again, and goes on from its newest checkpoint.
 
     Args:
-        begin: starts the task.
+        begin: starts the task, under a name of its own.
         unit: what it trains.
         lives: how often it is begun again.
+        lost: whether the node on which the task of a name runs is gone.
     """
 
-    def __init__(self, begin: Callable[[], Any], unit: seeds.Unit, lives: int = 0) -> None:
-        self._begin, self._unit, self._lives, self._said = begin, unit, lives, []
+    def __init__(
+        self,
+        begin: Callable[[str], Any],
+        unit: seeds.Unit,
+        lives: int = 0,
+        lost: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self._begin, self._unit, self._lives, self._lost, self._said = begin, unit, lives, lost, []
         self._begin_task()
 
     def _begin_task(self) -> None:
-        self._reference = self._begin()
+        self._name = uuid.uuid4().hex
+        self._reference = self._begin(self._name)
         self._answer = self._reference.future()  # completed by Ray itself: to look at it costs no call
         self._died = False
 
@@ -261,17 +274,25 @@ class RayProcess:
             for seed in members(self._unit):
                 seeds.fetch(seed)
             self._begin_task()
-        if self._died or not self._answer.done():
+        if self._died:
             return None
+        if not self._answer.done():
+            return self._after("its node is gone") if self._lost(self._name) else None
         try:
             code, self._said = self._answer.result()
         except ray.exceptions.RayError as error:
-            if self._lives and not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError):
-                self._lives, self._died = self._lives - 1, True
-                say(f"{members(self._unit)[0]}: {cause(error)}; it is begun again.")
-                return None
-            code, self._said = 1, [f"its Ray task died: {cause(error)}"]
+            mendable = not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError)
+            return self._after(cause(error), mendable=mendable)
         return code
+
+    def _after(self, why: str, *, mendable: bool = True) -> int | None:
+        """What becomes of a seed whose task is dead: None where it is to be begun again, else its exit code."""
+        if not (self._lives and mendable):
+            self._said = [f"its Ray task died: {why}"]
+            return 1
+        self._lives, self._died = self._lives - 1, True
+        say(f"{members(self._unit)[0]}: {why}; it is begun again.")
+        return None
 
     def tail(self) -> list[str]:
         return self._said or seeds.last_lines(self._unit.log)
@@ -321,12 +342,23 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
         earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
         say(f"{earlier}; another --out measures afresh.")
     try:
-        with heard(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
+        lost = head_watched(lambda why: give_up(why, planned))
+        with lost, heard(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
             return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
         say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
         return None
+
+
+def give_up(why: str, planned: Sequence[Seed]) -> None:
+    """End this process, whatever it waits for: the cluster is gone. Seeds that were at work have saved, or go on from a checkpoint."""
+    from rich.console import Console
+
+    Console().show_cursor()  # the table has hidden it
+    done = sum(seed.run.result is not None for seed in planned)
+    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command goes on.")
+    os._exit(1)
 
 
 def work(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> int:

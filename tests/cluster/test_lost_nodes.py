@@ -1,5 +1,6 @@
 """Nodes and heads of a real cluster, killed with all that runs on them while `reprise train --address` works there."""
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ import pytest
 
 from cluster import ray_nodes, ray_record
 from cluster.ray_cluster import LOOPBACK, Cluster, client_env, plan
+from ray_jobs import seeds
+from ray_jobs.seeds import Seed
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -108,3 +111,25 @@ def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, 
     fault.lost(at - went_on(reprise("resume", run, "--address", "local")), EVERY[kind])
     reprise(*COMMANDS[kind], "--out", whole, "-q")
     fault.equal(alike(run, whole, kind))
+
+
+@pytest.mark.slow
+@pytest.mark.fault("node", "the head of the cluster dies under a reproduction, which goes on on this machine")
+def test_a_reproduction_whose_head_dies_says_so_and_goes_on_elsewhere(lab, tmp_path, fault):
+    settings = json.dumps({"steps": 131072, "save_every": 8192, "log_every": 2048, "stop_return": 1000})
+    words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
+    run, whole = (tmp_path / name / "ppo_cartpole/seed-0" for name in ("out", "whole"))
+    here = client_env(lab) | {"RAY_AUTH_MODE": "disabled"}
+    with start(*words, "--address", lab.address, "--out", tmp_path / "out", env=here) as process:
+        wait_for(lambda: len(lines(run)) >= 6, process)
+        lose(lab, 0)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 1, (out, err)
+    assert "Traceback" not in err
+    fault.saw(out, r"The head of the Ray cluster .* 0 of 1 seeds have finished")
+    wait_for(lambda: not seeds.held(Seed("ppo_cartpole", 0, str(run))), seconds=120)
+    at = lines(run)[-1]["step"]
+    reprise(*words, "--address", "local", "--out", tmp_path / "out")
+    fault.lost(at - went_on((run / "log.txt").read_text()), EVERY["agent"])
+    reprise(*words, "--address", "local", "--out", tmp_path / "whole")
+    fault.equal(alike(run, whole, "agent"))

@@ -133,6 +133,7 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
     cables.cut("run_there")
+    wait_for(lambda: "begun again" in out.read_text(), driver, seconds=60)
     assert driver.wait(500) == 0, out.read_text()
     fault.saw(out.read_text(), r"seed 0: its node is gone; it is begun again")
     fault.lost(0, 8192)

@@ -210,7 +210,7 @@ def test_a_task_that_is_stopped_is_not_begun_again():
     ray = pytest.importorskip("ray")
     begun, answer = [], Future()
     reference = SimpleNamespace(future=lambda: answer)
-    process = RayProcess(lambda: begun.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
+    process = RayProcess(lambda name: begun.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
     cancelled = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "cancel", lambda ref, force: cancelled.append(force))
