@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.critics import Ensemble, polyak
-from ray_jobs.rl.nets import ConvNet, TanhMLP, image, mlp
+from ray_jobs.rl.nets import ConvNet, TanhMLP, Taped, image, mlp
 from ray_jobs.rl.policies import Squash, noisy, policy_for
 
 
@@ -69,6 +69,19 @@ class ActorCritic(nn.Module):
             return both[..., :-1], both[..., -1]
         return self.actor(obs), self.critic(obs).squeeze(-1)
 
+    def taped(self, obs: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
+        """`forward`, and what is to be called when a loss of it was differentiated, as `descend` does: see `TanhMLP.taped`."""
+        if self.shared or not isinstance(self.actor, TanhMLP):
+            return *self(obs), lambda: None
+        obs = self.flat(obs)
+        (out, to_actor), (value, to_critic) = self.actor.taped(obs), self.critic.taped(obs)
+
+        def back() -> None:
+            to_actor()
+            to_critic()
+
+        return out, value.squeeze(-1), back
+
     def flat(self, obs: Tensor) -> Tensor:
         """[*, *O] -> [*, n]; images stay as they are."""
         return obs if self.image else rows(obs, self.event)
@@ -109,6 +122,11 @@ class Deterministic(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.squash(self.net(rows(obs, self.event)))
+
+    def taped(self, obs: Tensor) -> Taped:
+        """`forward`, and what is to be called when a loss of it was differentiated: see `TanhMLP.taped`."""
+        out, back = self.net.taped(rows(obs, self.event))
+        return self.squash(out), back
 
     def act(self, obs: Tensor, noise: float, *, explore: bool, rng: torch.Generator) -> Tensor:
         """The action, or one to explore by: with normal noise of so many half ranges; from all of the Box until `begun` is 1."""

@@ -261,12 +261,23 @@ def rmsprop(module: nn.Module, lr: float, alpha: float = 0.99, eps: float = 1e-8
     return RMSProp(rebind(list(module.parameters())), lr, alpha, eps)
 
 
-def descend(loss: Tensor, optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
-    """One gradient step of an optimiser made by `adam` or `rmsprop`: averaged over the learners, clipped by its norm, taken."""
+def descend(
+    loss: Tensor,
+    optimizer: Optimizer,
+    world: World,
+    max_norm: float = float("inf"),
+    back: Callable[[], None] = lambda: None,
+) -> None:
+    """One gradient step of an optimiser made by `adam` or `rmsprop`: averaged over the learners, clipped by its norm, taken.
+
+    Args:
+        back: takes the gradient on from where autograd's graph began: see `ActorCritic.taped`.
+    """
     if isinstance(optimizer, StackedOptimizer):
         return optimizer.descend(loss, max_norm)
     optimizer.param_groups[0]["params"][0].grad.zero_()
     loss.backward()
+    back()
     return follow(optimizer, world, max_norm)
 
 

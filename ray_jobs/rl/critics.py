@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.chains import chain, relu_backward
+from ray_jobs.rl.chains import chain, relu_backward, sums
 from ray_jobs.rl.nets import in_a_row, pulled
 from ray_jobs.rl.stacked import every, stacked
 
@@ -71,7 +71,7 @@ class Ensemble(nn.Module):
         *hidden, last = numbers
         for bias, weight in hidden:
             x = torch.baddbmm(bias, x, weight).relu_()
-        return torch.baddbmm(last[0], x, last[1])
+        return sums(last[0], x, last[1])
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -14,10 +14,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from ray_jobs.rl.chains import chain, relu_backward, tanh_backward
+from ray_jobs.rl.chains import NARROW, chain, product, relu_backward, sums, tanh_backward
 from ray_jobs.rl.stacked import apart, every, stacked
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+Slope = Callable[[Tensor, Tensor], Tensor]
+"""An activation's backward pass."""
 
 
 def orthogonal(layer: Layer, gain: float) -> Layer:
@@ -51,20 +53,28 @@ def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
 class Relus(nn.Sequential):
     """Linear layers with ReLU between them, all seeds' in one product each where several train together; layers cannot be hooked."""
 
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.numbers = list(self.parameters())  # to ask the layers, or to call them, takes as long as a small product
+
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = list(self._modules.values())[::2]
+        *hidden, last = zip(self.numbers[::2], self.numbers[1::2], strict=True)
         if stacked(x) and x.dim() == 2:
-            return chain(Tensor.relu_, relu_backward, x, [(layer.bias, layer.weight) for layer in (*hidden, last)])
-        for layer in hidden:  # without calling them, which takes as long as a small product
-            x = F.linear(x, layer.weight, layer.bias).relu_()
-        return F.linear(x, last.weight, last.bias)
+            return chain(Tensor.relu_, relu_backward, x, [(bias, weight) for weight, bias in (*hidden, last)])
+        for weight, bias in hidden:
+            x = F.linear(x, weight, bias).relu_()
+        return F.linear(x, *last)
+
+    def taped(self, x: Tensor) -> Taped:
+        """As `TanhMLP.taped`."""
+        return taped(x, self, Tensor.relu_, relu_backward)
 
     def pulled(self, slope: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network says of x [N, in]; over its parameters' gradients go those of a loss whose gradient by that is its `slope`.
 
         Where several seeds train together it is done for each. Call it without autograd.
         """
-        numbers = [every(p) for p in self.parameters()]
+        numbers = [every(p) for p in self.numbers]
         return pulled(slope, x, numbers, [p.grad for p in numbers])
 
 
@@ -91,16 +101,42 @@ class TanhMLP(nn.Module):
     def __init__(self, sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> None:
         super().__init__()
         self.layers = nn.ModuleList(orthogonals(sizes, last))
+        self.numbers = list(self.parameters())  # for to ask the layers takes as long as a small product
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
-        numbers = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        rows = x.flatten(0, -2) if x.dim() > 2 else x
+        rows, numbers = x.flatten(0, -2) if x.dim() > 2 else x, self.numbers
         if stacked(x):
-            out = chain(tanh_, tanh_backward, rows, [(layer.bias, layer.weight) for layer in self.layers])
+            out = chain(tanh_, tanh_backward, rows, list(zip(numbers[1::2], numbers[::2], strict=True)))
         else:
             out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else through(rows, numbers, tanh_)[-1]
         return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
+
+    def taped(self, x: Tensor) -> Taped:
+        """What the network says of x [*, in], as the beginning of autograd's graph, and what takes its gradient on from there.
+
+        That is to be called when the graph was differentiated; it writes over the parameters' gradients. The layers' records, and adding
+        to gradients that are 0, take as long as the products where batches are small.
+        """
+        return taped(x, self, tanh_, tanh_backward)
+
+
+Taped = tuple[Tensor, Callable[[], None]]
+
+
+def taped(x: Tensor, net: Relus | TanhMLP, activate: Callable[[Tensor], Tensor], slope: Slope) -> Taped:
+    """`TanhMLP.taped`, of a network with another activation; see `pull_back` for its slope."""
+    if stacked(x):
+        return net(x), lambda: None
+    with torch.no_grad():
+        *seen, out = through(x.flatten(0, -2), net.numbers, activate)
+    out.requires_grad_()
+
+    def back() -> None:
+        with torch.no_grad():
+            pull_back(out.grad, seen, net.numbers[::2], slope, [p.grad for p in net.numbers])
+
+    return out.unflatten(0, x.shape[:-1]), back
 
 
 def through(x: Tensor, numbers: Sequence[Tensor], activate: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -122,6 +158,8 @@ def of_weight(grad: Tensor, seen: Tensor, into: Tensor | None) -> Tensor:
     if into is None:
         thin = seen.shape[-1] < 16  # then the other order takes a third of the time
         return (seen.mT @ grad).mT if thin else grad.mT @ seen
+    if grad.dim() == 3 and seen.shape[-1] <= NARROW:
+        return into.copy_(product(grad.mT, seen))
     if into.is_contiguous():
         return torch.matmul(grad.mT, seen, out=into)
     return torch.matmul(seen.mT, grad, out=into.mT).mT  # else bfloat16's product takes a second
@@ -155,14 +193,14 @@ def in_a_row(x: Tensor) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What a linear layer says of x [N, in], or S layers of theirs [S, N, in]."""
-    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else sums(bias.unsqueeze(1), x, weight.mT)
 
 
 def pull_back(
     grad: Tensor,
     seen: Sequence[Tensor],
     weights: Sequence[Tensor],
-    slope: Callable[[Tensor, Tensor], Tensor],
+    slope: Slope,
     into: Sequence[Tensor | None] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
     """From the gradient of what the last layer put out: those of weight, bias, weight, bias ..., and of the first layer's sums.
@@ -184,7 +222,8 @@ def tanh_(x: Tensor) -> Tensor:
     """In place. By numpy on the CPU, where torch's tanh takes up to four times as long; they differ by 2e-7 at most."""
     if x.device.type != "cpu":
         return x.tanh_()
-    np.tanh(x.numpy(), out=x.numpy())
+    numbers = x.numpy()
+    np.tanh(numbers, out=numbers)
     return x
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,9 @@ class Actor(nn.Module):
         super().__init__()
         self.agent, self.norm = agent, norm
         self.kept: list[Tensor] = []
+        self.runs: list[Tensor] = []
+        self.places: list[int] = []
+        """Where in memory `kept` are: `runs` are views of them there."""
         self.vector: np.ndarray | None = None
 
     def tensors(self) -> list[Tensor]:
@@ -74,7 +77,11 @@ class Actor(nn.Module):
 
     def pack(self) -> np.ndarray:
         """Its numbers as one vector [P] float32."""
-        return torch.cat([x.flatten() for x in self.tensors()]).cpu().numpy()
+        places = [x.data_ptr() for x in self.kept]
+        if not places or places != self.places:
+            self.runs = runs(self.tensors())
+            self.places = [x.data_ptr() for x in self.kept]
+        return torch.cat([x.flatten() for x in self.runs]).cpu().numpy()
 
     def unpack(self, flat: np.ndarray) -> None:
         """Take over another's numbers."""
@@ -89,6 +96,24 @@ class Actor(nn.Module):
         for x, part in zip(self.kept, whole.split([x.numel() for x in self.kept]), strict=True):
             x.data = part.view_as(x)
         return whole.numpy()
+
+
+def runs(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors, but those that lie one after the other in memory as one vector, as an optimiser's do (`algorithm.rebind`)."""
+    found: list[Tensor] = []
+    for x in tensors:
+        if found and follows(x, found[-1]):
+            found[-1] = found[-1].as_strided((found[-1].numel() + x.numel(),), (1,))
+        else:
+            found.append(x)
+    return found
+
+
+def follows(x: Tensor, before: Tensor) -> bool:
+    """Whether x begins where another tensor ends, in the same storage."""
+    there = x.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+    plain = x.is_contiguous() and before.is_contiguous()
+    return there and plain and x.data_ptr() == before.data_ptr() + before.nbytes
 
 
 def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> Actor:
@@ -169,11 +194,11 @@ class EnvRunner:
                 extras.append(extra)
                 if moved.truncated.any():
                     last.append(moved.obs[moved.truncated])
-        obs, *columns = (np.stack(x) for x in zip(*rows, strict=True))
+        obs, *columns = (np.array(x) for x in zip(*rows, strict=True))
         obs, cut = np.concatenate([obs, self.obs[None]]), np.concatenate(last) if last else self.obs[:0]
         self.check(obs, *columns[:2])
         columns[1] = columns[1].astype(np.float32)
-        beside = {k: np.stack([e[k] for e in extras]) for k in extras[0]}
+        beside = {k: np.array([e[k] for e in extras]) for k in extras[0]}
         stepping = time.perf_counter() - start - acting
         begins, self.begins = self.begins, False
         return Fragment(

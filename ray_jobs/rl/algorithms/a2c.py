@@ -66,12 +66,12 @@ class A2C:
         self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
     ) -> dict[str, Tensor]:
         optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
-        out, v = agent(data.obs)
+        out, v, back = agent.taped(data.obs)
         out, value, returns = out[:-1], v[:-1], self.returns(agent, data, v.detach())
         policy = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
         error, entropy = squared(value, returns).mean(), self.entropy(agent, out)
         loss = policy + self.value_weight * error - self.entropy_weight * entropy
-        descend(loss, optimizers["all"], world, self.max_norm)
+        descend(loss, optimizers["all"], world, self.max_norm, back)
         return {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach()}
 
     def entropy(self, agent: ActorCritic, out: Tensor) -> Tensor:

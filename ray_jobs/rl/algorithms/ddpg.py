@@ -67,8 +67,9 @@ class DDPG:
         target, (q,) = self.target(agent, data), agent.critics(data.obs, data.action)
         loss = squared(q, target).mean()
         descend(loss, optimizers["critic"], world)
-        (found,) = agent.critics(data.obs, agent.actor(data.obs), frozen=True)
-        descend(deterministic(found).mean(), optimizers["actor"], world)
+        action, back = agent.actor.taped(data.obs)
+        (found,) = agent.critics(data.obs, action, frozen=True)
+        descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
         agent.follow(self.tau)
         return {"td_loss": loss.detach(), "q": q.detach().mean()}
 

@@ -142,10 +142,11 @@ class SAC:
         target = self.target(agent, data, after, alpha, world.rng)
         q = self.value(agent, optimizers["critics"], obs, data.action, target, world)
         error = 0.5 * squared(q, target.expand_as(q)).sum(0).mean()
-        now = self.consider(agent, agent.critics, obs, world.rng)
+        out, back = agent.actor.net.taped(obs)
+        now = self.consider(agent, agent.critics, obs, out, world.rng)
         policy, logp = now.expected(soft(now.logp, now.q, alpha)).mean(), now.expected(now.logp).mean()
         loss = policy + temperature(agent.actor.log_alpha, logp, self.goal(agent)) if self.automatic else policy
-        descend(loss, optimizers["actor"], world)
+        descend(loss, optimizers["actor"], world, back=back)
         polyak(agent.target.parameters(), agent.critics.parameters(), self.tau)
         log = {"critic_loss": error, "policy_loss": policy, "entropy": -logp, "alpha": alpha, "q": q.mean()}
         return {k: x.detach() for k, x in log.items()}
@@ -153,7 +154,7 @@ class SAC:
     @torch.no_grad()
     def target(self, agent: SoftAgent, data: Transitions, after: Tensor, alpha: Tensor, rng: torch.Generator) -> Tensor:
         """r + discount * the soft value of what comes after [N]: equation 5's target."""
-        then = self.consider(agent, agent.target, after, rng)
+        then = self.consider(agent, agent.target, after, agent.actor.net(after), rng)
         return torch.addcmul(data.reward, data.discount, then.expected(then.q - alpha * then.logp))
 
     def value(
@@ -170,9 +171,10 @@ class SAC:
         inputs = obs, obs[:, :0] if agent.discrete else action
         return at(descend_along(agent.critics, inputs, slope, optimizer, world), taken)
 
-    def consider(self, agent: SoftAgent, critics: Ensemble, obs: Tensor, rng: torch.Generator) -> Considered:
-        """What today's policy might do, and what the critics say of it; gradients reach the actor alone."""
-        out = agent.actor.net(obs)
+    def consider(
+        self, agent: SoftAgent, critics: Ensemble, obs: Tensor, out: Tensor, rng: torch.Generator
+    ) -> Considered:
+        """What today's policy, of which the actor says `out`, might do, and what the critics say of it; gradients reach `out` alone."""
         if agent.discrete:
             with torch.no_grad():
                 q = critics(obs, obs[:, :0]).amin(0)

@@ -76,8 +76,9 @@ class TD3:
 
         q = descend_along(agent.critics, (data.obs, data.action), slope, optimizers["critics"], world)
         if optimizers["critics"].steps % self.delay == 0:
-            found = agent.critics(data.obs, agent.actor(data.obs), frozen=True, first=1)
-            descend(deterministic(found).mean(), optimizers["actor"], world)
+            action, back = agent.actor.taped(data.obs)
+            found = agent.critics(data.obs, action, frozen=True, first=1)
+            descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
             agent.follow(self.tau)
         return {"td_loss": squared(q, target.expand_as(q)).mean(1).sum(), "q": q.mean()}
 

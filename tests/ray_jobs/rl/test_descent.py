@@ -8,7 +8,7 @@ from torch import nn
 
 from ray_jobs.rl.algorithm import Alone, adam, clip, descend, descend_along
 from ray_jobs.rl.critics import Ensemble
-from ray_jobs.rl.nets import ConvNet, mlp
+from ray_jobs.rl.nets import ConvNet, TanhMLP, mlp
 
 NETS = {
     "relu": (lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),
@@ -34,6 +34,27 @@ def test_a_step_along_a_gradient_is_a_step_down_its_loss(kind, max_norm, seeded)
         descend((out - target).square().mean(), theirs, world, max_norm)
         said = descend_along(net, inputs, lambda q, t=target: 2 * (q - t) / t.numel(), ours, world, max_norm)
         torch.testing.assert_close(said, out.detach(), rtol=1e-5, atol=1e-6)
+        for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20, 5), (4, 5, 5)])
+@pytest.mark.parametrize("make", [lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: TanhMLP([5, 16, 8, 3])])
+def test_a_step_on_a_tape_is_a_step_down_its_loss(make, shape, seeded):
+    """Twice, as above; the parameter beside the network gets its gradient from autograd itself."""
+    net = nn.ModuleDict({"net": make()})
+    net.beside = nn.Parameter(torch.ones(3))
+    world, twin = Alone(torch.Generator()), copy.deepcopy(net)
+    ours, theirs = adam(net, 0.01), adam(twin, 0.01)
+
+    def loss(out, beside):
+        return (out * beside).cos().sum()
+
+    for _ in range(2):
+        x = torch.randn(shape)
+        descend(loss(twin["net"](x), twin.beside), theirs, world)
+        out, back = net["net"].taped(x)
+        descend(loss(out, net.beside), ours, world, back=back)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 
