@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks import simulated
 from benchmarks.harness import Report, Row, arguments
-from ray_jobs import reproduce, seeds
+from ray_jobs import reproduce, seeds, seeds_on_ray
 from ray_jobs.board import board
 from ray_jobs.recipe import module, names
 from ray_jobs.run import Where
@@ -203,7 +203,7 @@ def reproduction(
         plans, row["plan_s"] = timed(planned)
         each = {name: reproduce.needs(name, where) for name in recipes}
         with serving_again() if again else contextlib.nullcontext():
-            start, places = reproduce.on_cluster("auto", 1, build=lambda unit: ready(unit, hold), of=each)
+            start, places = seeds_on_ray.on_cluster("auto", 1, build=lambda unit: ready(unit, hold), of=each)
         row |= {"units": sum(map(len, plans.values())), "places": places}
         sent: dict[Any, float] = {}
         until = time.monotonic() + limit
@@ -247,7 +247,7 @@ def per_seed(found: Mapping[str, float], n: int) -> dict[str, float]:
     return {"wall_s_per_seed": found["wall_s"] / n, "driver_cpu_ms_per_seed": 1000 * found["driver_cpu_s"] / n}
 
 
-def placed(done: Sequence[Seed], sent: Mapping[Any, float], each: Mapping[str, reproduce.Needs]) -> dict[str, float]:
+def placed(done: Sequence[Seed], sent: Mapping[Any, float], each: Mapping[str, seeds_on_ray.Needs]) -> dict[str, float]:
     """How seeds were spread over nodes, how long each waited for its process, and how often a GPU had two at a time (never, one hopes)."""
     said = {seed: json.loads((Path(seed.folder) / "place.json").read_text()) for seed in done}
     shares = Counter(p["node"] for p in said.values())

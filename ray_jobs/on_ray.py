@@ -145,13 +145,18 @@ def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
     seen = time.monotonic()
     while not over.wait(HEAD_PAUSE):
         address, now = _head(), time.monotonic()
-        if not _unanswered(address, 2):
+        if not head_is_gone():
             seen = now
         elif now - seen > HEAD_LIMIT:
             lost(
                 f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here."
             )
             return
+
+
+def head_is_gone() -> bool:
+    """Whether the head of the cluster that we are connected to does not answer now."""
+    return _unanswered(_head(), 2) is not None
 
 
 def _head() -> str:
@@ -216,8 +221,9 @@ class Whereabouts:
         now = time.monotonic()
         if now - self._looked > NODES_PAUSE:
             self._looked = now
-            self._nodes |= {e["task"]: e["node"] for e in self._ray.get(self.mail.take.remote(False))}
-            self._gone = {n["NodeID"] for n in self._ray.nodes() if not n["Alive"]}
+            with contextlib.suppress(self._ray.exceptions.RayError):  # on a cluster that is going down
+                self._nodes |= {e["task"]: e["node"] for e in self._ray.get(self.mail.take.remote(False))}
+                self._gone = {n["NodeID"] for n in self._ray.nodes() if not n["Alive"]}
         return self._nodes.get(task) in self._gone
 
 

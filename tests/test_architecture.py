@@ -22,7 +22,7 @@ PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}
 ALGORITHMS_MAY = {"algorithm", "adam", "agents", "critics", "draws", "kfac", "nets", "policies"} | PURE
 SEEDS = {"ray_jobs.rl.draws", "ray_jobs.rl.stacked.apart", "ray_jobs.rl.stacked.stacked"}
 """With which a function serves several seeds at once; they import torch alone, too."""
-RAY = {"on_ray", "on_tune", "train", "reproduce", "cli", "doctor", "rl/pools", "rl/learners"}
+RAY = {"on_ray", "on_tune", "train", "seeds_on_ray", "cli", "doctor", "rl/pools", "rl/learners"}
 
 
 def files():

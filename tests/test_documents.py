@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import page
 from ray_jobs import catalogue, manual, orders
 from ray_jobs.cli import VERBS, check
 from tests import faults
@@ -37,6 +38,10 @@ def test_the_pages_of_algorithms_are_made_from_them():
     assert {p.name for p in manual.PAGES.glob("*.md")} == set(pages)
     for name, text in pages.items():
         assert (manual.PAGES / name).read_text() == text, f"{name}: run python -m ray_jobs.manual"
+
+
+def test_the_page_of_speed_is_made_from_what_was_recorded():
+    assert page.PAGE.read_text() == page.page(), "run: python -m benchmarks.page"
 
 
 def test_the_page_of_faults_is_made_from_what_was_measured():

@@ -33,15 +33,6 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(b.mT, a.mT).mT if b.shape[-1] <= NARROW else torch.bmm(a, b)
 
 
-def sums(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """What linear layers say of x [S, N, in], with bias [S, 1, out] and weight [S, in, out]: [S, N, out]."""
-    if weight.shape[-1] <= NARROW:
-        turned = weight.reshape(-1, 1, weight.shape[1]) if weight.shape[-1] == 1 else weight.mT
-        if turned.is_contiguous():
-            return torch.baddbmm(bias.mT, turned, x.mT).mT
-    return torch.baddbmm(bias, x, weight)
-
-
 class _Chain(torch.autograd.Function):
     """First derivatives only. Written out, for autograd's own pass has half as many operations again, each over all seeds' numbers."""
 
@@ -50,7 +41,7 @@ class _Chain(torch.autograd.Function):
         seen, last, linear = [x if x.dim() == 3 else x.flatten(0, 1)], len(numbers) // 2 - 1, x.dim() == 3
         weights = [w.mT if linear else w.flatten(0, 1) for w in numbers[1::2]]
         for i, (bias, weight) in enumerate(zip(numbers[::2], weights, strict=True)):
-            out = sums(bias.unsqueeze(1) if linear else bias.flatten(0, 1), seen[-1], weight)
+            out = torch.baddbmm(bias.unsqueeze(1) if linear else bias.flatten(0, 1), seen[-1], weight)
             seen.append(out if i == last else activate(out))
         ctx.slope, ctx.shape = slope, x.shape
         ctx.save_for_backward(*seen[:-1], *weights)

@@ -74,7 +74,7 @@ class ReplayBuffer:
         parts = spans(int(self.seen[first]), n, self.rows)
         for k, x in columns(data).items():
             for row, begin, count in parts:
-                self.write(k, slice(row, row + count), first, last, x[begin : begin + count])
+                self.write(k, slice(row, row + count), first, last, x if count == n else x[begin : begin + count])
         self.seen[first:last] += n
         if self.priorities:
             row = torch.cat([torch.arange(row, row + count) for row, _, count in parts])
@@ -84,7 +84,8 @@ class ReplayBuffer:
         """Keep x [T, B, ...] in these rows, in the columns first .. last-1."""
         if name not in self.data:
             self.data[name] = self.room(x)
-        self.data[name][row, first:last] = x
+        kept = self.data[name][row]
+        (kept if last - first == self.width else kept[:, first:last]).copy_(x)
 
     def room(self, like: Tensor) -> Tensor:
         """Zeros [rows, envs, ...] for what is kept of one kind.
@@ -143,13 +144,16 @@ class ReplayBuffer:
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         """Where in the flattened storage the steps of an age are."""
+        if self.width == 1:
+            return (age + max(0, int(self.seen) - self.rows)) % self.rows
         oldest = (self.seen - self.filled)[column]
         return (oldest + age) % self.rows * self.width + column
 
     def take(self, name: str, at: Tensor) -> Tensor:
         """One tensor's entries [*at, ...]."""
         x = self.data[name]
-        return x.flatten(0, 1).index_select(0, at.flatten().to(x.device)).unflatten(0, at.shape)
+        found = x.flatten(0, 1).index_select(0, at.flatten().to(x.device))
+        return found if at.dim() == 1 else found.unflatten(0, at.shape)
 
     def extras(self, at: Tensor) -> dict[str, Tensor]:
         return {k.removeprefix("extras."): self.take(k, at) for k in self.data if k.startswith("extras.")}

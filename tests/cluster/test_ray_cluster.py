@@ -297,7 +297,7 @@ def turns_of_two(cluster: Cluster, tmp_path: Path) -> list[str]:
     """Whose seeds begin, one after another, where two jobs ask for three each at once, and the cluster has one core."""
     program = (
         "import sys, time; from pathlib import Path; from types import SimpleNamespace\n"
-        "from ray_jobs.reproduce import on_cluster\n"
+        "from ray_jobs.seeds_on_ray import on_cluster\n"
         "folder, mine, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
         'line = \'import sys; from time import time; open(sys.argv[1], "a").write(f"{sys.argv[2]} {time()}\\\\n")\'\n'
         "build = lambda seed: [sys.executable, '-c', line, str(folder / 'begun'), mine]\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs import record, reproduce, results, seeds
+from ray_jobs import record, reproduce, results, seeds, seeds_on_ray
 from ray_jobs.board import glance
 from ray_jobs.recipe import Claim, UsageError
 from ray_jobs.results import Result
@@ -324,7 +324,7 @@ def test_one_that_does_not_stop_is_killed(tmp_path: Path) -> None:
 
 def test_seeds_run_as_ray_tasks_and_a_cancelled_one_saves(ray_cluster, aim: str, tmp_path: Path) -> None:
     lab = Lab(tmp_path, {0: "495", 1: "hold", 2: "fail"})
-    start, places = reproduce.on_cluster("auto", 1, build=lab.build)
+    start, places = seeds_on_ray.on_cluster("auto", 1, build=lab.build)
     assert places == 4
     plan = reproduce.plan(aim, 3, {}, str(tmp_path / "out"), NOWHERE)
     quick, held, bad = (start(seed, 0) for seed in plan)
@@ -334,7 +334,7 @@ def test_seeds_run_as_ray_tasks_and_a_cancelled_one_saves(ray_cluster, aim: str,
     seeds.stop([held], grace=30)
     wait_for(lambda: (tmp_path / "out" / aim / "seed-1" / "saved").exists())
     with pytest.raises(UsageError, match="A run needs 64 CPUs"):
-        reproduce.on_cluster("auto", 64)
+        seeds_on_ray.on_cluster("auto", 64)
 
 
 def test_a_finished_row_shows_the_result_and_a_running_one_the_newest_line(tmp_path: Path) -> None:

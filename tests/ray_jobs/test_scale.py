@@ -15,11 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ray_jobs import board, reproduce, seeds
+from ray_jobs import board, seeds, seeds_on_ray
 from ray_jobs.recipe import UsageError
-from ray_jobs.reproduce import Needs, RayProcess, needs, room
+from ray_jobs.reproduce import needs
 from ray_jobs.run import Run, Spec, Where
 from ray_jobs.seeds import Seed
+from ray_jobs.seeds_on_ray import Needs, RayProcess, room
 from tests.cluster.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -146,16 +147,17 @@ class Cluster:
 def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     cluster = Cluster({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0}, {"memory": 1.0})
     monkeypatch.setattr("ray_jobs.on_ray.connect", lambda address: cluster)
+    monkeypatch.setattr("ray_jobs.on_ray.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False))
     of = {"ddpm_digits": Needs(1, 1), "ppo_cartpole": Needs(2)}
-    start, places = reproduce.on_cluster("auto", 2, 1, of=of)
+    start, places = seeds_on_ray.on_cluster("auto", 2, 1, of=of)
     assert places == 2 + 7 + 2
     for name in of:
         start(Seed(name, 0, str(tmp_path / name)), 0)
     assert cluster.held == [{"num_cpus": 1, "num_gpus": 1}, {"num_cpus": 2, "num_gpus": 0}]
     with pytest.raises(UsageError, match="A run needs 1 CPUs and 4 GPUs on one node"):
-        reproduce.on_cluster("auto", 1, of={"ddpm_digits": Needs(1, 4), "ppo_cartpole": Needs(1)})
+        seeds_on_ray.on_cluster("auto", 1, of={"ddpm_digits": Needs(1, 4), "ppo_cartpole": Needs(1)})
     monkeypatch.setattr("ray_jobs.on_ray.connect", lambda address: Cluster({"CPU": 4.0}))
-    assert reproduce.on_cluster("auto", 2, 1, of=of)[1] == 2, "where there are no GPUs nobody waits for one"
+    assert seeds_on_ray.on_cluster("auto", 2, 1, of=of)[1] == 2, "where there are no GPUs nobody waits for one"
 
 
 # ---- tasks
@@ -166,7 +168,7 @@ def test_to_look_at_a_task_asks_ray_nothing(monkeypatch):
     for name in ("wait", "get"):
         monkeypatch.setattr(ray, name, lambda *_, **__: pytest.fail("a call for each look"))
     answer = Future()
-    process = RayProcess(lambda: SimpleNamespace(future=lambda: answer), Seed("aim", 0, "nowhere"))
+    process = RayProcess(lambda name: SimpleNamespace(future=lambda: answer), Seed("aim", 0, "nowhere"))
     assert process.poll() is None
     answer.set_result((3, ["out of luck"]))
     assert (process.poll(), process.tail()) == (3, ["out of luck"])
@@ -192,7 +194,7 @@ def kill_worker(folder: str) -> None:
 def test_a_seed_whose_worker_dies_saves_and_is_begun_again(ray_cluster, lab, lives, capsys):
     recipe = write_recipe(lab.folder, "aim")
     seed = Seed(recipe, 0, str(lab.folder / "out" / recipe / "seed-0"))
-    start, _ = reproduce.on_cluster("auto", 1, build=lab.build, lives=lives)
+    start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, lives=lives)
     process = start(seed, 0)
     kill_worker(seed.folder)
     until(lambda: (Path(seed.folder) / "saved").exists())  # nobody is left behind on the node

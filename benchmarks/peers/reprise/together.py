@@ -22,8 +22,9 @@ PLANS = {
     "td3": lambda w: Play(TD3(width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=3_000, envs=8),
     "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=8_000, envs=16),
     "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=8_192, envs=8),
+    "ppo_table3": lambda w: Play(PPO(2048, 10, 32, 3e-4, width=w), "Pendulum-v1", steps=4_096, envs=1),
 }
-UPDATES = {"dqn": 1_000, "sac": 500, "td3": 1_000, "a2c": 100, "ppo": 128}
+UPDATES = {"dqn": 1_000, "sac": 500, "td3": 1_000, "a2c": 100, "ppo": 128, "ppo_table3": 640}
 """About how many updates a seed does; a ratio does not hang on it."""
 
 
