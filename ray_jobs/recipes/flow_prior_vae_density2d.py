@@ -6,19 +6,23 @@ from ray_jobs.measures import bound_above_entropy
 from ray_jobs.recipe import Claim, Fit, Headline, Variant
 
 system = "VAE with flow prior"
-data = "density2d, ring"
+data = "density2d, wave"
 headline = Headline("Chen et al. 2017", arxiv="1611.02731")
-claim = None
+claim = Claim("excess_nats", at_most=0.15)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"}
 variants = {
     "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
-    "pinwheel8": Variant("density2d, pinwheel in 8 dimensions", None, {"density": "pinwheel", "size": 8}),
+    "clayton": Variant(
+        "tabular, Clayton in 8 dimensions",
+        Claim("excess_nats", at_most=0.45),
+        {"density": "clayton", "size": 8, "latents": 8},
+    ),
 }
 
 
 def recipe(
     *,
-    density: str = "ring",
+    density: str = "wave",
     size: int = 2,
     steps: int = 3000,
     batch: int = 256,

@@ -12,7 +12,7 @@ claim = Claim("excess_nats", at_most=0.35)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"}
 variants = {
     "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
-    "pinwheel8": Variant("density2d, pinwheel in 8 dimensions", None, {"density": "pinwheel", "size": 8}),
+    "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.2), {"density": "wave"}),
 }
 
 
@@ -20,9 +20,9 @@ def recipe(
     *,
     density: str = "ring",
     size: int = 2,
-    steps: int = 3000,
+    steps: int = 6000,
     batch: int = 256,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     latents: int = 2,
     width: int = 96,
     depth: int = 2,
