@@ -26,7 +26,7 @@ def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tup
         nodes: the resources of each node in all.
 
     Raises:
-        UsageError: no node has room for a process that cannot be divided.
+        UsageError: no node has room for a process that cannot be divided, or all together have none for a group.
     """
     wide = where.workers if fit else where.learners
     gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and fit and any(n.get("GPU", 0) for n in nodes))
@@ -35,6 +35,10 @@ def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tup
     if fit and room:
         return replace(where, address="local"), (first,)
     if wide > 1:
+        every = first["CPU"] + (0 if fit else where.runners)
+        most = sum(node.get("CPU", 0) for node in nodes)
+        if every > most:
+            raise UsageError(f"A trial needs {every:g} CPUs, and all nodes of the cluster have {most:g}: take fewer.")
         return (replace(where, address="auto") if fit else where), (dict(DRIVER),)
     if not room:
         asked = " and ".join(f"{much:g} {name}s" for name, much in first.items())

@@ -144,9 +144,8 @@ def refuse_others(seed: Seed) -> None:
 def needs(recipe: str, where: Where) -> Needs:
     """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
     fits = kind(recipe) is Fit
-    threads = (where.workers if fits else where.learners * (1 + where.runners)) * where.threads
     wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and fits)
-    return Needs(threads, (where.workers if fits else where.learners) if wanted else 0)
+    return Needs(where.cpus(fits), (where.workers if fits else where.learners) if wanted else 0)
 
 
 # ---- running, and writing down

@@ -51,7 +51,7 @@ class Where:
     workers: int = 1
     """Data-parallel processes that train a generative model."""
     runners: int = 0
-    """Ray actors that play the environments; 0 plays them in the learner's own process."""
+    """Ray actors that play the environments, over all learners together; 0 plays them in the learners' own processes."""
     learners: int = 1
     """Processes that share the updates of an agent, each with runners of its own."""
     accelerator: str = "auto"
@@ -64,6 +64,10 @@ class Where:
     """How often a died group of workers is restarted from its last checkpoint."""
     min_workers: int = 0
     """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
+
+    def cpus(self, fits: bool) -> int:
+        """Of all processes of one run together: of a generative model (`fits`), or of an agent, each of whose runners takes one."""
+        return self.workers * self.threads if fits else self.learners * self.threads + self.runners
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,4 @@ def saving(search: Search) -> dict[str, Any]:
 
 def cpus(search: Search) -> int:
     """CPUs of one trial, all its processes together."""
-    where = search.where
-    if recipes.kind(search.recipe) is Play:
-        return where.learners * where.threads + where.runners
-    return where.workers * where.threads
+    return search.where.cpus(recipes.kind(search.recipe) is not Play)

@@ -104,6 +104,9 @@ class Remote:
 
     Whoever dies, hangs or has an environment that fails is replaced, and `report` gets a note of it.
 
+    Args:
+        outside: whether they find places outside of the placement group that this process is in, which has none for them.
+
     Raises:
         UsageError: environment, options or spaces do not fit.
         Lost: runners keep dying in one place, or find no room on the cluster.
@@ -111,12 +114,18 @@ class Remote:
     """
 
     def __init__(
-        self, castings: Sequence[Casting], report: Callable[[dict[str, Any]], None] = lambda event: None
+        self,
+        castings: Sequence[Casting],
+        report: Callable[[dict[str, Any]], None] = lambda event: None,
+        *,
+        outside: bool = False,
     ) -> None:
         import ray
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self.ray, self.castings, self.report = ray, list(castings), report
-        self.actor = ray.remote(num_cpus=1, max_restarts=0)(RemoteRunner)
+        place = {"scheduling_strategy": PlacementGroupSchedulingStrategy(None)} if outside else {}
+        self.actor = ray.remote(num_cpus=1, max_restarts=0, **place)(RemoteRunner)
         self.runners, self.born, self.asked, self.reminded = {}, {}, {}, {}
         for i in range(len(self.castings)):
             self.bear(i)

@@ -251,5 +251,5 @@ def prepare(
         matmul=recipe.matmul,
     )
     castings = cast(recipe, seed, world.rank, world.size, runners)
-    pool = Remote(castings, report) if runners else Local(castings)
+    pool = Remote(castings, report, outside=world.size > 1) if runners else Local(castings)
     return Training(recipe, seed, learner, pool, run, report, should_stop)

@@ -115,7 +115,7 @@ def test_agents_hold_no_gpu_unless_they_are_told_to():
     assert needs("ddpm_digits", Where()) == Needs(1, 1)
     assert needs("ddpm_digits", Where(workers=4, threads=2)) == Needs(8, 4)
     assert needs("ddpm_digits", Where(accelerator="cpu")) == Needs(1)
-    assert needs("ppo_cartpole", Where(runners=3, learners=2, accelerator="gpu")) == Needs(8, 2)
+    assert needs("ppo_cartpole", Where(runners=4, learners=2, threads=3, accelerator="gpu")) == Needs(10, 2)
 
 
 def test_a_node_is_filled_with_who_needs_gpus_and_then_with_the_others():

@@ -106,6 +106,8 @@ def test_a_trial_is_placed_by_what_it_is_made_of(where, fit, nodes, address, bun
 def test_what_no_node_has_room_for_is_refused():
     with pytest.raises(UsageError, match="needs 3 CPUs on one node"):
         placed(Where(threads=3), True, [TWO, TWO])
+    with pytest.raises(UsageError, match="needs 6 CPUs, and all nodes of the cluster have 4"):
+        placed(Where(learners=2, runners=4), False, [TWO, TWO])
 
 
 def in_its_place(given, report, told_to_stop):
