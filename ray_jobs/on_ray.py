@@ -144,12 +144,12 @@ def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
 def _watch_head(over: threading.Event, lost: Callable[[str], None]) -> None:
     seen = time.monotonic()
     while not over.wait(HEAD_PAUSE):
-        address, now = _head(), time.monotonic()
+        now = time.monotonic()
         if not head_is_gone():
             seen = now
         elif now - seen > HEAD_LIMIT:
             lost(
-                f"The head of the Ray cluster at {address} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here."
+                f"The head of the Ray cluster at {_head()} has not answered for {HEAD_LIMIT:.0f} s: it died, or is cut off from here."
             )
             return
 

@@ -35,10 +35,10 @@ def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tup
     if fit and room:
         return replace(where, address="local"), (first,)
     if wide > 1:
-        every = first["CPU"] + (0 if fit else where.runners)
+        every = where.cpus(fit)
         most = sum(node.get("CPU", 0) for node in nodes)
         if every > most:
-            raise UsageError(f"A trial needs {every:g} CPUs, and all nodes of the cluster have {most:g}: take fewer.")
+            raise UsageError(f"A trial needs {every} CPUs, and all nodes of the cluster have {most:g}: take fewer.")
         return (replace(where, address="auto") if fit else where), (dict(DRIVER),)
     if not room:
         asked = " and ".join(f"{much:g} {name}s" for name, much in first.items())

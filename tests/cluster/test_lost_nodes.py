@@ -14,7 +14,7 @@ from cluster import ray_nodes, ray_record
 from cluster.ray_cluster import LOOPBACK, Cluster, client_env, plan
 from ray_jobs import seeds
 from ray_jobs.seeds import Seed
-from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
+from tests.ray_jobs.command import alike, lines, reprise, start, wait_for
 
 ROOT = Path(__file__).parents[2]
 POINTS = ["--steps", 400, "--batch", 64, "--width", 16, "--levels", 25, "--log_every", 5, "--save_every", 20]
@@ -57,12 +57,16 @@ def hosts(cluster: Cluster, what: str) -> set[int]:
     }
 
 
-def alike(a: Path, b: Path, kind: str) -> bool:
-    """Whether two runs logged the same, and learned the same weights."""
-    if kind == "generative model":
-        return lines(a) == lines(b) and equal(newest(a)["state_dict"], newest(b)["state_dict"])
-    first, second = (newest(run)["learners"][0]["learner"]["actor"] for run in (a, b))
-    return lines(a) == lines(b) and equal(first, second)
+def behead(cluster: Cluster, words: list, run: Path) -> tuple[str, str]:
+    """What a command says on both streams whose cluster loses its head while it trains in a run folder."""
+    here = client_env(cluster) | {"RAY_AUTH_MODE": "disabled"}
+    with start(*words, "--address", cluster.address, env=here) as process:
+        wait_for(lambda: len(lines(run)) >= 6, process)
+        lose(cluster, 0)
+        out, err = process.communicate(timeout=240)
+    assert process.returncode == 1, (out, err)
+    assert "Traceback" not in err
+    return out, err
 
 
 def went_on(said: str) -> int:
@@ -88,7 +92,7 @@ def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
     assert process.returncode == 0, (out, err)
     fault.lost(max(0, at - went_on(fault.saw(out, "going on from step"))), EVERY["generative model"])
     reprise(*COMMANDS["generative model"], "--out", whole, "-q")
-    fault.equal(alike(run, whole, "generative model"))
+    fault.equal(alike(run, whole))
 
 
 @pytest.mark.slow
@@ -98,19 +102,12 @@ def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
 @pytest.mark.parametrize("kind", COMMANDS)
 def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, fault):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    with start(
-        *COMMANDS[kind], "--address", lab.address, "--out", run, env=client_env(lab) | {"RAY_AUTH_MODE": "disabled"}
-    ) as process:
-        wait_for(lambda: len(lines(run)) >= 6, process)
-        lose(lab, 0)
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 1, (out, err)
-    assert "Traceback" not in err
+    _, err = behead(lab, [*COMMANDS[kind], "--out", run], run)
     fault.saw(err, r"^reprise: .*The (cluster's head is gone|head of the Ray cluster)")
     at = lines(run)[-1]["step"]
     fault.lost(at - went_on(reprise("resume", run, "--address", "local")), EVERY[kind])
     reprise(*COMMANDS[kind], "--out", whole, "-q")
-    fault.equal(alike(run, whole, kind))
+    fault.equal(alike(run, whole))
 
 
 @pytest.mark.slow
@@ -119,17 +116,11 @@ def test_a_reproduction_whose_head_dies_says_so_and_goes_on_elsewhere(lab, tmp_p
     settings = json.dumps({"steps": 131072, "save_every": 8192, "log_every": 2048, "stop_return": 1000})
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
     run, whole = (tmp_path / name / "ppo_cartpole/seed-0" for name in ("out", "whole"))
-    here = client_env(lab) | {"RAY_AUTH_MODE": "disabled"}
-    with start(*words, "--address", lab.address, "--out", tmp_path / "out", env=here) as process:
-        wait_for(lambda: len(lines(run)) >= 6, process)
-        lose(lab, 0)
-        out, err = process.communicate(timeout=240)
-    assert process.returncode == 1, (out, err)
-    assert "Traceback" not in err
+    out, _ = behead(lab, [*words, "--out", tmp_path / "out"], run)
     fault.saw(out, r"The head of the Ray cluster .* 0 of 1 seeds have finished")
     wait_for(lambda: not seeds.held(Seed("ppo_cartpole", 0, str(run))), seconds=120)
     at = lines(run)[-1]["step"]
     reprise(*words, "--address", "local", "--out", tmp_path / "out")
     fault.lost(at - went_on((run / "log.txt").read_text()), EVERY["agent"])
     reprise(*words, "--address", "local", "--out", tmp_path / "whole")
-    fault.equal(alike(run, whole, "agent"))
+    fault.equal(alike(run, whole))

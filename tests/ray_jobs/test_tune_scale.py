@@ -276,9 +276,8 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
     whole = list(range(2, MODEL["steps"] + 1, 2))
     for t in (t for t in found if t.state == "finished"):
         logged = [m["step"] for m in Run(folder(tmp_path, t.number)).metrics()]
-        mine = (
-            [step for step in whole if step in logged] if t.history else whole
-        )  # who takes over one that is ahead has a gap
+        # who takes over the weights of one that is ahead has a gap
+        mine = [step for step in whole if step in logged] if t.history else whole
         assert logged == mine and logged[-1] == MODEL["steps"]
 
 
