@@ -200,6 +200,7 @@ def driver(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
+    parts = dict(sorted(parts.items(), key=lambda part: part[1][0]["raylets"]))
     heads = ["", *parts]
     told = {
         "raylets that ran": lambda r: f"{r['raylets']:.0f}, {r['raylet_mib']:.0f} MiB each; GCS {r['gcs_mib']:.0f} MiB",

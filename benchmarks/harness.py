@@ -240,10 +240,17 @@ class Report:
         self.quiet = warn_if_busy(self.where)
         self.parts: dict[str, dict[str, list[Row]]] = {}
 
-    def part(self, title: str, names: Sequence[str], rounds: int, once: Callable[[str, int], Row]) -> None:
-        """Measure one part, alternating; every row is on disk before the next is measured."""
+    def part(
+        self,
+        title: str,
+        names: Sequence[str],
+        rounds: int,
+        once: Callable[[str, int], Row],
+        beside: Mapping[str, list[Row]] | None = None,
+    ) -> None:
+        """Measure one part, alternating, beside rows of an earlier record; every row is on disk before the next is measured."""
         console.print(f"[bold]{title}[/bold]")
-        rows = self.parts[title] = {name: [] for name in names}
+        rows = self.parts[title] = {**(beside or {}), **{name: [] for name in names}}
         for name, i in alternate(names, rounds):
             row = once(name, i)
             rows[name].append(row)

@@ -15,6 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.gan.game import Game
 from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
+from ray_jobs.memory import keep_freed
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -158,6 +159,7 @@ def fit(
         OSError: the last checkpoint could not be written.
     """
     run.report = report
+    keep_freed()
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_jobs.memory import keep_freed
 from ray_jobs.recipe import Matmul, UsageError
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
 from ray_jobs.rl.fragments import Fragment, tensors
-from ray_jobs.rl.memory import keep_freed
 from ray_jobs.rl.normalise import RewardScale, moments
 from ray_jobs.rl.replay import ReplayBuffer
 from ray_jobs.rl.runner import Actor

@@ -4,6 +4,7 @@ import torch
 from flow_work import GLOW, MAF, REALNVP, ROWS, SIZE, arguments, batch, emit, trainer
 
 from lightning_modules.flows import glow, maf, realnvp
+from ray_jobs.memory import keep_freed
 
 
 def model(work: str):
@@ -17,6 +18,7 @@ def model(work: str):
 
 def main() -> None:
     args = arguments()
+    keep_freed()  # as `reprise train` does
     made = model(args.work)
     if args.work == "maf_sample":
         rng = torch.Generator().manual_seed(args.seed)

@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import resource
 import torch
-from ray_jobs.rl.memory import keep_freed
+from ray_jobs.memory import keep_freed
 if {keep}:
     assert keep_freed()
 def faults():
