@@ -33,6 +33,20 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(b.mT, a.mT).mT if b.shape[-1] <= NARROW else torch.bmm(a, b)
 
 
+SMALL = 4
+"""Networks of one output up to which products and their sums take half of a batched product's time."""
+
+
+def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What S linear layers say of x [S, N, in]: by weight [S, in, out] and bias [S, 1, out], [S, N, out].
+
+    The bias is added after the product, which takes a twentieth less than to begin with it.
+    """
+    alone = weight.shape[-1] == 1 and 1 < len(weight) <= SMALL
+    out = (x * weight.mT).sum(-1, keepdim=True) if alone else torch.bmm(x, weight)
+    return out.add_(bias)
+
+
 class _Chain(torch.autograd.Function):
     """First derivatives only. Written out, for autograd's own pass has half as many operations again, each over all seeds' numbers."""
 
@@ -41,7 +55,7 @@ class _Chain(torch.autograd.Function):
         seen, last, linear = [x if x.dim() == 3 else x.flatten(0, 1)], len(numbers) // 2 - 1, x.dim() == 3
         weights = [w.mT if linear else w.flatten(0, 1) for w in numbers[1::2]]
         for i, (bias, weight) in enumerate(zip(numbers[::2], weights, strict=True)):
-            out = torch.baddbmm(bias.unsqueeze(1) if linear else bias.flatten(0, 1), seen[-1], weight)
+            out = affines(seen[-1], weight, bias.unsqueeze(1) if linear else bias.flatten(0, 1))
             seen.append(out if i == last else activate(out))
         ctx.slope, ctx.shape = slope, x.shape
         ctx.save_for_backward(*seen[:-1], *weights)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.chains import chain, relu_backward
+from ray_jobs.rl.chains import affines, chain, relu_backward
 from ray_jobs.rl.nets import in_a_row, pulled
 from ray_jobs.rl.stacked import every, stacked
 
@@ -72,8 +72,8 @@ class Ensemble(nn.Module):
             return chain(Tensor.relu_, relu_backward, x[None], [(b[None], w[None]) for b, w in numbers])[0]
         *hidden, last = numbers
         for bias, weight in hidden:
-            x = torch.baddbmm(bias, x, weight).relu_()
-        return torch.baddbmm(last[0], x, last[1])
+            x = affines(x, weight, bias).relu_()
+        return affines(x, last[1], last[0])
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from ray_jobs.rl.chains import NARROW, chain, product, relu_backward, tanh_backward
+from ray_jobs.rl.chains import NARROW, affines, chain, product, relu_backward, tanh_backward
 from ray_jobs.rl.stacked import apart, every, stacked
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -193,7 +193,7 @@ def in_a_row(x: Tensor) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What a linear layer says of x [N, in], or S layers of theirs [S, N, in]."""
-    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else affines(x, weight.mT, bias.unsqueeze(1))
 
 
 def pull_back(

@@ -79,17 +79,12 @@ def smoothed(
 ) -> Tensor:
     """The target policy's action [N, *A] with normal noise, itself kept within `clip`, and kept within the bounds.
 
-    The scale, the clip and the bounds are in the action's units, numbers or tensors that broadcast to [N, *A].
+    The scale, the clip and the bounds are in the action's units, numbers or tensors that broadcast to [N, *A]; both bounds are alike.
 
     Source: Fujimoto et al. 2018, arXiv:1802.09477, eq. 14 and algorithm 1.
     """
     noise = draws.normal(action.shape, rng, action.dtype).to(action.device)
-    noise = torch.minimum(torch.maximum(noise * noise_scale, _like(action, clip).neg()), _like(action, clip))
-    return torch.minimum(torch.maximum(action + noise, _like(action, low)), _like(action, high))
-
-
-def _like(x: Tensor, bound: Tensor | float) -> Tensor:
-    return torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    return (action + (noise * noise_scale).clamp(-clip, clip)).clamp(low, high)
 
 
 def project(probs: Tensor, reward: Tensor, discount: Tensor, support: Tensor) -> Tensor:

@@ -86,13 +86,6 @@ class TD3:
     def target(self, agent: ActorCritics, data: Transitions, rng: torch.Generator) -> Tensor:
         """r + discount * min_i Q'_i(s', mu'(s') + clipped noise), [N]."""
         squash = agent.slow_actor.squash
-        half = (squash.high - squash.low) / 2
-        action = smoothed(
-            agent.slow_actor(data.next_obs),
-            self.smoothing * half,
-            self.smoothing_clip * half,
-            squash.low,
-            squash.high,
-            rng,
-        )
+        half, action = squash.reach.view(squash.shape), agent.slow_actor(data.next_obs)
+        action = smoothed(action, self.smoothing * half, self.smoothing_clip * half, squash.low, squash.high, rng)
         return twin_target(data.reward, data.discount, agent.slow_critics(data.next_obs, action))
