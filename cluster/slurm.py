@@ -57,6 +57,8 @@ class Slurm:
     """Jobs, ours or Slurm's own numbers, that must have succeeded before this one starts."""
     array: int = 0
     """Tasks that share the command's work, each a Slurm job, before one more gathers it; 0 is one job for all."""
+    min_nodes: int = 0
+    """The fewest nodes to begin with, where not all of --nodes are free; 0 waits for all."""
     python: str = ""
     """Interpreter there that starts Ray on several nodes; the command's own where empty."""
 
@@ -66,7 +68,12 @@ class Slurm:
                 raise LauncherError(f"{getattr(self, name)!r} can be no {name} of Slurm's: it has a space or a quote.")
         if self.time:
             parse_time(self.time)
-        for name, least, most in (("grace", 0, 65535), ("attempts", 0, 10**6), ("array", 0, 10**6)):
+        for name, least, most in (
+            ("grace", 0, 65535),
+            ("attempts", 0, 10**6),
+            ("array", 0, 10**6),
+            ("min_nodes", 0, 10**6),
+        ):
             if not least <= getattr(self, name) <= most:
                 raise LauncherError(f"--{name} must be from {least} to {most}, not {getattr(self, name)}.")
         for id in self.after:
@@ -85,7 +92,8 @@ class Slurm:
                 self._slurm_id(id)
         with _kept(reasons):
             shown = slurm_place.ask("sinfo", "--all", "--noheader", "--exact", f"--format={slurm_place.SINFO}")
-            reasons += slurm_place.unfit(job.resources, self.partition, self.time, slurm_place.nodes_of(shown))
+            least = replace(job.resources, nodes=self.min_nodes or job.resources.nodes)
+            reasons += slurm_place.unfit(least, self.partition, self.time, slurm_place.nodes_of(shown))
         if not reasons:
             with _kept(reasons):
                 slurm_place.ask("sbatch", "--test-only", *self._dependency(), text=self._script(job, "test").text(job))
@@ -182,7 +190,7 @@ class Slurm:
         ]
         place = [(name, value) for name, value in place if value]
         place += [("signal", f"B:USR1@{round(self.grace)}"), ("requeue" if self.attempts else "no-requeue", "")]
-        options = slurm_script.options(job, folder, place)
+        options = slurm_script.options(job, folder, place, self.min_nodes)
         return Script(folder, options, self.setup, round(self.grace), self.attempts, self.array, self.python)
 
     def _calls(self, job: Job, id: str) -> list[list[str]]:
@@ -238,6 +246,8 @@ class Slurm:
             reasons.append(f"--time {self.time} leaves nothing before the {self.grace:g} s of --grace: make it longer.")
         if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
             reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")
+        if self.min_nodes > (most := job.resources.nodes):
+            reasons.append(f"--min_nodes {self.min_nodes} are more than --nodes {most}: it is the fewest to begin with.")
         if job.resources.gpus % 1:
             reasons.append(f"Slurm gives whole GPUs, not {job.resources.gpus:g}.")
         return reasons

@@ -47,12 +47,14 @@ class Script:
         return "\n".join(parts)
 
 
-def options(job: Job, folder: Path, place: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """sbatch's options for a job: what it needs, then what its place asks for."""
+def options(
+    job: Job, folder: Path, place: Sequence[tuple[str, str]], min_nodes: int = 0
+) -> tuple[tuple[str, str], ...]:
+    """sbatch's options for a job: what it needs, then what its place asks for; it begins with `min_nodes`, where that is not 0."""
     wanted = job.resources
     asked = {
         "job-name": job.name,
-        "nodes": str(wanted.nodes),
+        "nodes": f"{min_nodes}-{wanted.nodes}" if min_nodes else str(wanted.nodes),
         "ntasks-per-node": "1",
         "cpus-per-task": str(max(1, math.ceil(wanted.cpus))),
         "gpus-per-node": str(math.ceil(wanted.gpus)) if wanted.gpus else None,

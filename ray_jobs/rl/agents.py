@@ -71,9 +71,12 @@ class ActorCritic(nn.Module):
 
     def taped(self, obs: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
         """`forward`, and what is to be called when a loss of it was differentiated, as `descend` does: see `TanhMLP.taped`."""
-        if self.shared or not isinstance(self.actor, TanhMLP):
+        if not isinstance(self.both if self.shared else self.actor, TanhMLP):
             return *self(obs), lambda: None
         obs = self.flat(obs)
+        if self.shared:
+            both, to_both = self.both.taped(obs)
+            return both[..., :-1], both[..., -1], to_both
         (out, to_actor), (value, to_critic) = self.actor.taped(obs), self.critic.taped(obs)
 
         def back() -> None:

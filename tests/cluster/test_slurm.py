@@ -249,6 +249,26 @@ def test_several_nodes_share_a_ray(shared):
     assert not [p for p in _processes() if f"/tmp/reprise-{number(shared, id)}" in p]
 
 
+def test_a_job_begins_with_fewer_nodes_where_it_may(shared):
+    """One of three nodes is taken: for two of them it waits in vain, and with one to three it begins on two at once."""
+    taken = place(shared).submit(python(shared, "import time; time.sleep(600)", resources=Resources(cpus=2)))
+    until(lambda: queued(number(shared, taken)).startswith("RUNNING"))
+    program = "import ray; ray.init(log_to_driver=False); print('NODES', sum(x['Alive'] for x in ray.nodes()))"
+    wanted = Resources(cpus=2, nodes=3)
+    waits = place(shared).submit(python(shared, program, resources=wanted))
+    until(lambda: queued(number(shared, waits)) == "PENDING Resources")
+    place(shared).cancel(waits)
+    fewer = place(shared, min_nodes=1)
+    assert fewer.check(python(shared, program, resources=wanted)) == []
+    assert "NODES 2" in "".join(fewer.logs(fewer.submit(python(shared, program, resources=wanted)), True))
+    place(shared).cancel(taken)
+
+
+def test_more_nodes_to_begin_with_than_there_are_in_all_is_one_sentence(shared):
+    reasons = place(shared, min_nodes=3).check(python(shared, "print()", resources=Resources(nodes=2)))
+    assert reasons == ["--min_nodes 3 are more than --nodes 2: it is the fewest to begin with."]
+
+
 def _processes() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

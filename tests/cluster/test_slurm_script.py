@@ -119,6 +119,7 @@ def test_times(written, meant):
         ("grace", -1, "--grace must be"),
         ("attempts", -1, "--attempts must be"),
         ("array", -2, "--array must be"),
+        ("min_nodes", -1, "--min_nodes must be"),
         ("after", ("1;rm",), "--after names jobs"),
     ],
 )

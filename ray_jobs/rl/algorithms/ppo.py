@@ -106,8 +106,9 @@ class PPO:
         batch, old = self.prepare(agent, data), copy.deepcopy(agent.policy) if self.penalty_kl else None
         for _ in range(self.epochs):
             for part in shuffled(batch, self.minibatches, world):
-                policy, value, loss = self.losses(agent, part, self.clip * scale, world, old)
-                descend(loss, optimizers["all"], world, self.max_norm)
+                out, v, back = agent.taped(part.obs)
+                policy, value, loss = self.losses(agent, out, v, part, self.clip * scale, world, old)
+                descend(loss, optimizers["all"], world, self.max_norm, back)
             if self.target_kl and world.mean(self.moved(agent, part)["kl"]) > self.target_kl:
                 break
         log = {"policy_loss": policy.detach(), "value_loss": value.detach()} | self.moved(agent, part)
@@ -123,10 +124,21 @@ class PPO:
         return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value, out[:-1])))
 
     def losses(
-        self, agent: ActorCritic, part: Batch, clip: float, world: World, old: Policy | None = None
+        self,
+        agent: ActorCritic,
+        out: Tensor,
+        value: Tensor,
+        part: Batch,
+        clip: float,
+        world: World,
+        old: Policy | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The policy's, the value's and both together: equation 9, negated. Scalars. With the policy as it was, equation 8's."""
-        (out, value), target = agent(part.obs), part.advantage + part.value
+        """The policy's, the value's and both together: equation 9, negated. Scalars. With the policy as it was, equation 8's.
+
+        Args:
+            out, value: what the agent says of the part.
+        """
+        target = part.advantage + part.value
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
         logp = agent.policy.log_prob(out, part.action)
         if old is None:

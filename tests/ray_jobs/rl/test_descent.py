@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from torch import nn
 
+from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Alone, adam, clip, descend, descend_along
 from ray_jobs.rl.critics import Ensemble
 from ray_jobs.rl.nets import ConvNet, TanhMLP, mlp
@@ -56,6 +58,24 @@ def test_a_step_on_a_tape_is_a_step_down_its_loss(make, shape, seeded):
         out, back = net["net"].taped(x)
         descend(loss(out, net.beside), ours, world, back=back)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_actor_critics_step_on_a_tape_is_a_step_down_its_loss(shared, seeded):
+    agent = ActorCritic(Box(-1, 1, (5,)), Box(-1, 1, (2,)), width=8, shared=shared)
+    world, twin = Alone(torch.Generator()), copy.deepcopy(agent)
+    ours, theirs = adam(agent, 0.01), adam(twin, 0.01)
+
+    def loss(agent, out, value):
+        return (value - agent.policy.log_prob(out, torch.ones(20, 2))).square().mean()
+
+    for _ in range(2):
+        x = torch.randn(20, 5)
+        descend(loss(twin, *twin(x)), theirs, world)
+        out, value, back = agent.taped(x)
+        descend(loss(agent, out, value), ours, world, back=back)
+        for mine, other in zip(agent.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 

@@ -49,7 +49,7 @@ def test_its_loss_is_equation_8(kind):
     """And its gradient reaches the deviations of a Gaussian through the KL as well."""
     old, data = built(SMALL, SPACES[kind]), invented(SPACES[kind])
     batch, new = SMALL.prepare(old, data), shifted(old)
-    policy, error, loss = SMALL.losses(new, batch, 0.2, alone(), old.policy)
+    policy, error, loss = SMALL.losses(new, *new(batch.obs), batch, 0.2, alone(), old.policy)
     out, (before, _) = new.logits(batch.obs), old(batch.obs)
     ratio = (log_prob(new.policy, out, batch.action) - log_prob(old.policy, before, batch.action).detach()).exp()
     apart = kl(copy.deepcopy(old.policy).requires_grad_(False), before.detach(), new.policy, out)
