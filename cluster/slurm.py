@@ -247,7 +247,9 @@ class Slurm:
         if odd := [name for name in job.env if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)]:
             reasons.append(f"{odd[0]!r} cannot name a variable: use letters, digits and '_'.")
         if self.min_nodes > (most := job.resources.nodes):
-            reasons.append(f"--min_nodes {self.min_nodes} are more than --nodes {most}: it is the fewest to begin with.")
+            reasons.append(
+                f"--min_nodes {self.min_nodes} are more than --nodes {most}: it is the fewest to begin with."
+            )
         if job.resources.gpus % 1:
             reasons.append(f"Slurm gives whole GPUs, not {job.resources.gpus:g}.")
         return reasons
