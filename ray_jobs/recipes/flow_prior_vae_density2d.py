@@ -35,7 +35,7 @@ def recipe(
     free: float = 1.25,
     ema: float = 0.998,
 ) -> Fit:
-    """As vae_density2d, with a masked autoregressive flow as the latents' prior.
+    """As vae_density2d, with a masked autoregressive flow as the latents' prior, and posteriors that are narrow at first.
 
     Args:
         density: as in maf_density2d.
@@ -55,9 +55,11 @@ def recipe(
     from lightning_modules.nets.coupling import Plain
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Gaussian
+    from lightning_modules.vae.vae import narrow_start
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
+    narrow_start(encoder, decoder, latents)
     model = FlowPriorVAE(
         encoder,
         decoder,

@@ -12,7 +12,7 @@ claim = Claim("excess_nats", at_most=0.35)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"}
 variants = {
     "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
-    "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.2), {"density": "wave"}),
+    "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.2), {"density": "wave", "narrow": False}),
 }
 
 
@@ -30,6 +30,7 @@ def recipe(
     context: int = 16,
     kl_rise: int = 1000,
     free: float = 0.5,
+    narrow: bool = True,
     ema: float = 0.998,
 ) -> Fit:
     """As vae_density2d, with steps of inverse autoregressive flow behind the encoder.
@@ -47,15 +48,20 @@ def recipe(
         context: numbers that the encoder tells them.
         kl_rise: steps over which the divergence's weight rises to 1.
         free: nats that each latent's divergence costs at least, so that none is given up.
+        narrow: begin with narrow posteriors and networks that tell examples apart: eight of eight seeds then keep both latents of the ring,
+            but on the wave they end worse.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
     from lightning_modules.nets.coupling import Plain
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
+    from lightning_modules.vae.vae import narrow_start
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents + context, width=width), Plain(latents, 2 * size, width=width)
+    if narrow:
+        narrow_start(encoder, decoder, latents)
     model = IAFVAE(
         encoder,
         decoder,

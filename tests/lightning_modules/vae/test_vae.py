@@ -14,7 +14,7 @@ from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
 from lightning_modules.vae.iaf_vae import IAFVAE, gated
 from lightning_modules.vae.likelihood import Bernoulli, DiscretisedLogistic, Gaussian
-from lightning_modules.vae.vae import VAE, free_bits, rise
+from lightning_modules.vae.vae import VAE, free_bits, narrow_start, rise
 
 SIZE, LATENTS = 6, 3
 
@@ -191,6 +191,15 @@ def test_the_divergence_rises_with_the_step(seeded):
     model, x = shaken(images(VAE, Gaussian(), kl_rise=10)), torch.randn(5, 1, 4, 4)
     early, late = (model.losses({"x": x})["kl"] for model.draws in (Draws(0, 4), Draws(0, 99)))
     torch.testing.assert_close(early, late / 2)
+
+
+def test_a_narrow_start_tells_examples_apart_and_the_decoder_hears_it(seeded):
+    x, encoder, decoder = torch.randn(50, 2), Plain(2, 2 * 3 + 5, width=16), Plain(3, 2, width=16)
+    assert encoder(x).abs().max() == 0
+    narrow_start(encoder, decoder, 3, std=0.1)
+    mean, log_std = encoder(x)[:, :6].chunk(2, 1)
+    assert (mean.std(0) > 0.02).all() and (log_std.exp().mean(0) - 0.1).abs().max() < 0.05
+    assert (decoder(mean).std(0) > 1e-3).all()
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
