@@ -6,12 +6,12 @@ from ray_jobs.measures import bound_above_entropy
 from ray_jobs.recipe import Claim, Fit, Headline, Variant
 
 system = "VAE with flow prior"
-data = "density2d, wave"
+data = "density2d, moons"
 headline = Headline("Chen et al. 2017", arxiv="1611.02731")
-claim = Claim("excess_nats", at_most=0.15)
+claim = Claim("excess_nats", at_most=0.2)
 space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"}
 variants = {
-    "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
+    "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.15), {"density": "wave", "narrow": False}),
     "clayton": Variant(
         "tabular, Clayton in 8 dimensions",
         Claim("excess_nats", at_most=0.45),
@@ -22,7 +22,7 @@ variants = {
 
 def recipe(
     *,
-    density: str = "wave",
+    density: str = "moons",
     size: int = 2,
     steps: int = 3000,
     batch: int = 256,
@@ -33,9 +33,10 @@ def recipe(
     hidden: int = 64,
     kl_rise: int = 1000,
     free: float = 1.25,
+    narrow: bool = True,
     ema: float = 0.998,
 ) -> Fit:
-    """As vae_density2d, with a masked autoregressive flow as the latents' prior, and posteriors that are narrow at first.
+    """As vae_density2d, with a masked autoregressive flow as the latents' prior.
 
     Args:
         density: as in maf_density2d.
@@ -49,6 +50,8 @@ def recipe(
         hidden: units of the hidden layer of each of them.
         kl_rise: steps over which the divergence's weight rises to 1.
         free: nats that the whole divergence costs at least, so that no latent is given up.
+        narrow: begin with narrow posteriors and networks that tell examples apart: else the banana's training fails; but on the wave they end
+            worse.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
@@ -59,7 +62,8 @@ def recipe(
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
-    narrow_start(encoder, decoder, latents)
+    if narrow:
+        narrow_start(encoder, decoder, latents)
     model = FlowPriorVAE(
         encoder,
         decoder,
