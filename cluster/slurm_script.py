@@ -55,7 +55,9 @@ def options(
     asked = {
         "job-name": job.name,
         "nodes": f"{min_nodes}-{wanted.nodes}" if min_nodes else str(wanted.nodes),
-        "ntasks-per-node": "1",
+        "ntasks-per-node": None
+        if min_nodes
+        else "1",  # by which Slurm takes the fewest nodes of a range, and not all that are free
         "cpus-per-task": str(max(1, math.ceil(wanted.cpus))),
         "gpus-per-node": str(math.ceil(wanted.gpus)) if wanted.gpus else None,
         "mem": f"{math.ceil(wanted.memory / 2**20)}M" if wanted.memory else None,

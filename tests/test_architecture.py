@@ -15,7 +15,7 @@ MAY = {
     "lightning_modules": set(),
     "ray_jobs": {"cluster", "lightning_modules", "datamodules", "ray_jobs"},
     "ray_jobs.envs": {"ray_jobs.recipe"},
-    "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray"},
+    "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray", "ray_jobs.memory"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
 PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}

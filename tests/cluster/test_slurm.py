@@ -260,7 +260,8 @@ def test_a_job_begins_with_fewer_nodes_where_it_may(shared):
     place(shared).cancel(waits)
     fewer = place(shared, min_nodes=1)
     assert fewer.check(python(shared, program, resources=wanted)) == []
-    assert "NODES 2" in "".join(fewer.logs(fewer.submit(python(shared, program, resources=wanted)), True))
+    printed = "".join(fewer.logs(fewer.submit(python(shared, program, resources=wanted)), True))
+    assert "NODES 2" in printed
     place(shared).cancel(taken)
 
 
