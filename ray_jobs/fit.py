@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.gan.game import Game
 from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
-from ray_jobs.memory import keep_freed
+from ray_jobs.memory import freed_kept
 from ray_jobs.progress import Report, silent
 from ray_jobs.recipe import Fit, UsageError
 from ray_jobs.run import Run, Spec
@@ -159,7 +159,6 @@ def fit(
         OSError: the last checkpoint could not be written.
     """
     run.report = report
-    keep_freed()
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
@@ -174,7 +173,8 @@ def fit(
         made.model.compile()
     if step < made.steps:
         try:
-            trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
+            with freed_kept():
+                trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
         except ValueError as error:
             raise UsageError(str(error)) from error
     if recorder.stopped:

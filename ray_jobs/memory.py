@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """glibc's names for what `mallopt` sets."""
+TRIM = 128 * 1024
+"""Bytes at the end of the heap that glibc keeps by itself."""
 
 
 def keep_freed(largest: int = 32 * 2**20) -> bool:
@@ -17,3 +21,16 @@ def keep_freed(largest: int = 32 * 2**20) -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(MMAP_THRESHOLD, largest) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
+
+
+@contextmanager
+def freed_kept() -> Iterator[None]:
+    """`keep_freed` inside; afterwards what is free goes back to the kernel: a process that trains many in turn does not grow."""
+    kept = keep_freed()
+    try:
+        yield
+    finally:
+        if kept:
+            libc = ctypes.CDLL(None)
+            libc.mallopt(TRIM_THRESHOLD, TRIM)
+            libc.malloc_trim(0)

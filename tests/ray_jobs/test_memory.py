@@ -26,6 +26,29 @@ print(faults() - before)
 """
 
 
+RETURNED = """
+import os
+import torch
+from ray_jobs.memory import freed_kept
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+before = held()
+with freed_kept():
+    blocks = [torch.ones(200_000) for _ in range(100)]
+    del blocks[::2], blocks
+    inside = held() - before
+print(inside, held() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_afterwards_what_was_freed_goes_back():
+    """80 MB, kept inside and not after."""
+    said = subprocess.check_output([sys.executable, "-c", RETURNED], timeout=60)
+    inside, after = map(int, said.split())
+    assert after < 10e6 < 70e6 < inside
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_blocks_that_are_freed_and_asked_for_again_fault_no_pages():
     """20 rounds of 16 MB, in processes that begin with a threshold at which all of it, 3,900 pages, goes back to the kernel."""
