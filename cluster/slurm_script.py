@@ -50,14 +50,17 @@ class Script:
 def options(
     job: Job, folder: Path, place: Sequence[tuple[str, str]], min_nodes: int = 0
 ) -> tuple[tuple[str, str], ...]:
-    """sbatch's options for a job: what it needs, then what its place asks for; it begins with `min_nodes`, where that is not 0."""
+    """sbatch's options for a job: what it needs, then what its place asks for.
+
+    Args:
+        min_nodes: the fewest to begin with; 0 is all.
+    """
     wanted = job.resources
     asked = {
         "job-name": job.name,
         "nodes": f"{min_nodes}-{wanted.nodes}" if min_nodes else str(wanted.nodes),
-        "ntasks-per-node": None
-        if min_nodes
-        else "1",  # by which Slurm takes the fewest nodes of a range, and not all that are free
+        # of a range Slurm would then take the fewest nodes, and not all that are free
+        "ntasks-per-node": None if min_nodes else "1",
         "cpus-per-task": str(max(1, math.ceil(wanted.cpus))),
         "gpus-per-node": str(math.ceil(wanted.gpus)) if wanted.gpus else None,
         "mem": f"{math.ceil(wanted.memory / 2**20)}M" if wanted.memory else None,

@@ -50,8 +50,8 @@ def recipe(
         hidden: units of the hidden layer of each of them.
         kl_rise: steps over which the divergence's weight rises to 1.
         free: nats that the whole divergence costs at least, so that no latent is given up.
-        narrow: begin with narrow posteriors and networks that tell examples apart: else training fails on the banana. On the wave it ends
-            worse.
+        narrow: begin with narrow posteriors and networks that tell examples apart: else two of three trainings failed on the banana. On the
+            wave they end worse.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors
