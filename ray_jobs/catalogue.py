@@ -100,6 +100,12 @@ def imported(recipe: str) -> set[str]:
     return {str(n.module) for n in found} | {f"{n.module}.{a.name}" for n in found for a in n.names}
 
 
+def label(systems: list[str]) -> str:
+    """What the systems have in common: the one that all others are kinds of, as VAE is of 'VAE with flow prior', else all."""
+    base = min(systems, key=len)
+    return base if all(name.startswith(base) for name in systems) else ", ".join(dict.fromkeys(systems))
+
+
 def systems() -> list[dict[str, str]]:
     """Every system's module, read without importing it: its title, source, what differs, and the recipes that use it."""
     import ast
@@ -119,7 +125,7 @@ def systems() -> list[dict[str, str]]:
         parts = {
             k: " ".join(v.split()) for k, v in re.findall(r"^(Source|Differs):(.*?)(?=^\w+:|\Z)", text, re.S | re.M)
         }
-        found.append({"system": module(recipes[0]).system, "what": text.partition("\n")[0].rstrip(".")} | parts)
+        found.append({"system": label([module(n).system for n in recipes]), "what": text.partition("\n")[0].rstrip(".")} | parts)
         found[-1] |= {"recipes": ", ".join(f"`{r}`" for r in recipes), "file": file.relative_to(root).as_posix()}
     return found
 
