@@ -104,6 +104,8 @@ class Generative(L.LightningModule):
     """Of the run, >= 0; whoever trains the model sets it before the fit."""
     turns: int = 1
     """Global batches that one step of `Fit.steps` takes; a game's discriminator may take several."""
+    shape: tuple[int, ...] = ()
+    """Of an example."""
     averaged: str = ""
     """Prefix of the names of the weights that are averaged; '' averages all."""
 
@@ -124,6 +126,27 @@ class Generative(L.LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalars []; their sum is minimised."""
         raise NotImplementedError(f"{type(self).__name__} has neither losses nor a training_step of its own")
+
+    def fitting(self, x: Tensor, levels: int = 0) -> Tensor:
+        """x [B, *D], if the model can use it.
+
+        Args:
+            levels: numbers must be in [-1, 1], if there are any.
+
+        Raises:
+            ValueError: examples are not of the model's `shape`; on a CPU, where a look waits for nothing, also numbers that are not finite
+                or not in the range.
+        """
+        name = type(self).__name__
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"{name} takes examples of shape {self.shape}, not {tuple(x.shape[1:])}.")
+        if x.device.type == "cpu" and len(x):
+            least, most = (found.item() for found in x.aminmax())
+            if not math.isfinite(least) or not math.isfinite(most):
+                raise ValueError(f"{name} was given numbers that are NaN or infinite.")
+            if levels and max(-least, most) > 1 + 1e-4:
+                raise ValueError(f"{name} takes grey levels in [-1, 1], and was given {least:g} to {most:g}.")
+        return x
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         return self.total(self.losses(batch))
@@ -190,8 +213,12 @@ class Generative(L.LightningModule):
             if not math.isfinite(value):
                 step = self.trainer.global_step
                 raise NotFinite(
-                    f"The loss '{name}' is {value.item()} at step {step}; the last checkpoint is before it."
+                    f"The loss '{name}' is {value.item()} at step {step}{self.suspicion()}; the last checkpoint is before it."
                 )
+
+    def suspicion(self) -> str:
+        """What may have made a loss infinite, to stand in a sentence; nothing where it cannot be seen."""
+        return ""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not math.isfinite(total_norm(self.parameters())):

@@ -125,7 +125,9 @@ def systems() -> list[dict[str, str]]:
         parts = {
             k: " ".join(v.split()) for k, v in re.findall(r"^(Source|Differs):(.*?)(?=^\w+:|\Z)", text, re.S | re.M)
         }
-        found.append({"system": label([module(n).system for n in recipes]), "what": text.partition("\n")[0].rstrip(".")} | parts)
+        found.append(
+            {"system": label([module(n).system for n in recipes]), "what": text.partition("\n")[0].rstrip(".")} | parts
+        )
         found[-1] |= {"recipes": ", ".join(f"`{r}`" for r in recipes), "file": file.relative_to(root).as_posix()}
     return found
 

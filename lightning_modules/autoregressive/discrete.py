@@ -60,7 +60,7 @@ class Discrete(Generative):
         Raises:
             ValueError: x is not of the model's shape, or holds what is no level.
         """
-        self.check(x)
+        self.fitting(x)
         at = (x + 1) * ((self.levels - 1) / 2)
         found = at.round()
         if x.device.type == "cpu" and not ((found - at).abs().amax() < 0.1 and at.amin() > -0.1 and self.within(at)):
@@ -71,10 +71,6 @@ class Discrete(Generative):
 
     def within(self, at: Tensor) -> bool:
         return bool(at.amax() < self.levels - 0.9)
-
-    def check(self, x: Tensor) -> None:
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"{type(self).__name__} takes examples of shape {self.shape}, not {tuple(x.shape[1:])}.")
 
     def value(self, level: Tensor) -> Tensor:
         """What number each level is."""

@@ -67,7 +67,7 @@ class DDPM(Generative):
         return loss.denoiser(lambda y, s: self.net(y, s.log(), cond), prediction.noise)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        x = batch["x"]
+        x = self.fitting(batch["x"])
         s = noise.discrete(self.draws.uniform(len(x), device=x.device), self.levels).to(x)
         n = self.draws.normal(*x.shape, device=x.device)
         denoise = self.denoiser(self._labels(batch))

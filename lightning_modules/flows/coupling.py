@@ -50,10 +50,18 @@ class Parts(Protocol):
 
 
 class Halves(nn.Module):
-    """The first and the second half of dimension 1; `flip` moves the first. The halves of `size` may differ by one."""
+    """The first and the second half of dimension 1; `flip` moves the first. The halves of `size` may differ by one.
+
+    Raises:
+        ValueError: there is nothing to halve.
+    """
 
     def __init__(self, size: int, *, flip: bool = False) -> None:
         super().__init__()
+        if size < 2:
+            raise ValueError(
+                f"Coupling moves some numbers by others, and examples of {size} cannot be split: it takes two at least."
+            )
         self.sizes, self.flip = [size - size // 2, size // 2], flip
 
     def take(self, x: Tensor) -> tuple[Tensor, Tensor, None]:

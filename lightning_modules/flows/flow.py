@@ -19,6 +19,7 @@ from lightning_modules.model import Batch, Generative, evaluating
 from .bijection import Bijection
 from .dequantise import Variational
 from .elementwise import ActNorm
+from .linear import Mix
 
 Base = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 """A distribution of each number by itself: its log density, and what turns uniform numbers in (0, 1) into its draws."""
@@ -72,6 +73,12 @@ class Flow(Generative):
         self.lr, self.warmup = lr, warmup
         self.register_buffer("fitted", torch.tensor(False))
 
+    def suspicion(self) -> str:
+        mixes = [
+            n for n, m in self.bijection.named_modules() if isinstance(m, Mix) and not m.weight.slogdet()[1].isfinite()
+        ]
+        return f" (the matrix {mixes[0]} became singular)" if mixes else ""
+
     @property
     def bin(self) -> float:
         """Width of a grey level."""
@@ -84,12 +91,23 @@ class Flow(Generative):
 
     @torch.no_grad()
     def fit_norms(self, batch: Batch) -> None:
-        """Let every ActNorm set itself by a batch, one after the other; on all workers alike."""
+        """Let every ActNorm set itself by a batch, one after the other; on all workers alike.
+
+        Raises:
+            ValueError: as `fitting`, or a number is the same in all examples.
+        """
         norms = [m for m in self.bijection.modules() if isinstance(m, ActNorm)]
+        x = self.fitting(batch["x"], self.levels)
+        if norms and len(x) > 1 and not self.levels and (same := (x == x[:1]).all(0).flatten()).any():
+            which = int(same.nonzero()[0])
+            raise ValueError(
+                f"Number {which} of an example is {x[0].flatten()[which]:g} in the whole first batch, and ActNorm cannot set its scale "
+                "by it: leave it out, or take a larger batch."
+            )
         for m in norms:
             m.fitting = True
         if norms:
-            self.bijection(batch["x"], self.told(batch.get("label")))
+            self.bijection(x, self.told(batch.get("label")))
         for m in norms:
             m.fitting = False
         self.fitted.fill_(True)
@@ -119,7 +137,7 @@ class Flow(Generative):
         return self.density(spread, cond) + x[0].numel() * math.log(self.bin) - logs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        x = batch["x"]
+        x = self.fitting(batch["x"], self.levels)
         even = self.draws.uniform(*x.shape, device=x.device) - 0.5 if self.levels else None
         return {"nll": -self.code(x, self.told(batch.get("label")), even).mean() / x[0].numel()}
 
@@ -128,7 +146,11 @@ class Flow(Generative):
 
         Args:
             cond: labels [B].
+
+        Raises:
+            ValueError: as `fitting`.
         """
+        x = self.fitting(x, self.levels)
         even = torch.rand(x.shape, generator=rng).to(x) - 0.5 if self.levels else None
         with evaluating(self):
             return self.code(x, self.told(cond), even)

@@ -91,6 +91,9 @@ class Game(Generative):
         x = batch["x"]
         with torch.set_grad_enabled(player == GENERATOR):
             fake = self.generator(self.draws.normal(len(x), self.noise, device=x.device).to(x))
+        if x.shape != fake.shape:
+            name, made, given = type(self).__name__, tuple(fake.shape[1:]), tuple(x.shape[1:])
+            raise ValueError(f"{name} generates examples of shape {made}, and was given {given}.")
         terms = self.critic_losses(x, fake) if player == CRITIC else self.generator_losses(x, fake)
         with self._apart():
             self.manual_backward(self.total(terms) / self.accumulate, inputs=self.weights(player))

@@ -151,12 +151,6 @@ class VAE(Generative):
         mean = self.trainer.strategy.reduce(groups.detach().mean(0), reduce_op="mean") if shared else None
         return free_bits(groups, self.free, mean)
 
-    def fitting(self, x: Tensor) -> Tensor:
-        """x, if it is what the model is for."""
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"This model takes examples {list(self.shape)}, and was given {list(x.shape[1:])}.")
-        return x
-
     # ---- use
 
     def log_weight(self, x: Tensor, told: Any, even: Tensor) -> Tensor:

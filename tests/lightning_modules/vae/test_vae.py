@@ -376,7 +376,7 @@ def test_it_scores_draws_and_shows(kind, seeded):
     shown = model.pictures(Same(), torch.Generator().manual_seed(0))
     assert {k: v.shape for k, v in shown.items()} == {"reconstructions": (32, 1, 4, 4), "interpolations": (64, 1, 4, 4)}
     assert torch.equal(shown["reconstructions"][:8], x[:8])
-    with pytest.raises(ValueError, match=r"takes examples \[1, 4, 4\], and was given \[1, 4, 5\]"):
+    with pytest.raises(ValueError, match=r"takes examples of shape \(1, 4, 4\), not \(1, 4, 5\)"):
         model.log_prob(torch.zeros(2, 1, 4, 5))
     with pytest.raises(ValueError, match="without labels"):
         model.sample(2, torch.zeros(2))
