@@ -127,6 +127,16 @@ class Generative(L.LightningModule):
         """Named scalars []; their sum is minimised."""
         raise NotImplementedError(f"{type(self).__name__} has neither losses nor a training_step of its own")
 
+    def of_shape(self, x: Tensor) -> Tensor:
+        """x [B, *D], if D is the model's shape.
+
+        Raises:
+            ValueError: it is another.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"{type(self).__name__} takes examples of shape {self.shape}, not {tuple(x.shape[1:])}.")
+        return x
+
     def fitting(self, x: Tensor, levels: int = 0) -> Tensor:
         """x [B, *D], if the model can use it.
 
@@ -134,13 +144,10 @@ class Generative(L.LightningModule):
             levels: numbers must be in [-1, 1], if there are any.
 
         Raises:
-            ValueError: examples are not of the model's `shape`; on a CPU, where a look waits for nothing, also numbers that are not finite
-                or not in the range.
+            ValueError: as `of_shape`; on a CPU, where a look waits for nothing, also numbers that are not finite or not in the range.
         """
         name = type(self).__name__
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"{name} takes examples of shape {self.shape}, not {tuple(x.shape[1:])}.")
-        if x.device.type == "cpu" and len(x):
+        if self.of_shape(x).device.type == "cpu" and len(x):
             least, most = (found.item() for found in x.aminmax())
             if not math.isfinite(least) or not math.isfinite(most):
                 raise ValueError(f"{name} was given numbers that are NaN or infinite.")

@@ -60,7 +60,7 @@ class Discrete(Generative):
         Raises:
             ValueError: x is not of the model's shape, or holds what is no level.
         """
-        self.fitting(x)
+        self.of_shape(x)
         at = (x + 1) * ((self.levels - 1) / 2)
         found = at.round()
         if x.device.type == "cpu" and not ((found - at).abs().amax() < 0.1 and at.amin() > -0.1 and self.within(at)):

@@ -66,7 +66,7 @@ class MADE(Discrete):
 
     def logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """[B, *shape, 2], in the order that the network has now."""
-        self.fitting(x)
+        self.of_shape(x)
         odds = self.net(x.flatten(1), self.told(cond)).reshape(x.shape)
         return torch.stack([torch.zeros_like(odds), odds], -1)
 

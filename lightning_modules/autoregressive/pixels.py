@@ -140,7 +140,7 @@ class Pixels(Discrete):
         return super().places().view(self.shape).permute(1, 2, 0).flatten()
 
     def logits(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        self.fitting(x)
+        self.of_shape(x)
         h = self.enter(x)
         for block in self.blocks:
             h = block(h)

@@ -48,8 +48,7 @@ def recipe(
         context: numbers that the encoder tells them.
         kl_rise: steps over which the divergence's weight rises to 1.
         free: nats that each latent's divergence costs at least, so that none is given up.
-        narrow: begin with narrow posteriors and networks that tell examples apart: eight of eight seeds then keep both latents of the ring,
-            but on the wave they end worse.
+        narrow: begin with narrow posteriors and networks that tell examples apart: keeps the ring's latents, and is worse on the wave.
         ema: decay of the weights' average.
     """
     from datamodules.vectors import vectors

@@ -246,7 +246,7 @@ def test_made_learns_a_source_whose_entropy_is_known(seeded):
     [
         (lambda: image("pixelcnn", (1, 3, 3)).log_prob(torch.zeros(2, 3, 3, 3)), "of shape"),
         (lambda: image("row_lstm", (1, 3, 3)).log_prob(torch.full((2, 1, 3, 3), 0.5).double()), "3 levels"),
-        (lambda: image("row_lstm", (1, 3, 3)).log_prob(torch.full((2, 1, 3, 3), math.nan).double()), "NaN or infinite"),
+        (lambda: image("row_lstm", (1, 3, 3)).log_prob(torch.full((2, 1, 3, 3), math.nan).double()), "3 levels"),
         (lambda: image("row_lstm", (1, 3, 3)).log_prob(torch.full((2, 1, 3, 3), 2.0).double()), "3 levels"),
         (lambda: MADE((4,)).log_prob(torch.zeros(2, 5)), "of shape"),
         (lambda: MADE((4,), classes=2).log_prob(torch.ones(2, 4)), "give the labels"),
