@@ -241,7 +241,7 @@ def of_a_search(mark):
     return found
 
 
-TRIALS, FIRST = 6, {"asha": 2, "optuna": 2, "pbt": 1}
+TRIALS, FIRST = {"asha": 10, "optuna": 10, "pbt": 6}, {"asha": 3, "optuna": 3, "pbt": 1}
 """How many there are, and how many have ended when the driver is killed; a population's end nearly at the same time."""
 OPTIONS = {
     "asha": {"scheduler": "asha"},
@@ -267,13 +267,13 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
     until(lambda: not of_a_search(mark))
     done = [t for t in trials.load_all(tmp_path) if t.done]
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("trials/*/result.json")}
-    assert FIRST[how] <= len(before) < TRIALS
+    assert FIRST[how] <= len(before) < TRIALS[how]
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))
-    assert tune(given, SPACE, trials=TRIALS, concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
+    assert tune(given, SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     found = trials.load_all(tmp_path)
-    assert [t.number for t in found] == list(range(TRIALS))
+    assert [t.number for t in found] == list(range(TRIALS[how]))
     assert all(t.done and t.state != "failed" for t in found)
     assert [found[t.number] for t in done] == done
     whole = list(range(2, MODEL["steps"] + 1, 2))
@@ -286,6 +286,6 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
 
 if __name__ == "__main__":
     tune(
-        Spec("maf_density2d", MODEL, out=sys.argv[1]), SPACE, trials=TRIALS, concurrent=2, quiet=True, train=slowly,
-        **OPTIONS[sys.argv[2]],
+        Spec("maf_density2d", MODEL, out=sys.argv[1]), SPACE, trials=TRIALS[sys.argv[2]], concurrent=2, quiet=True,
+        train=slowly, **OPTIONS[sys.argv[2]],
     )  # fmt: skip
