@@ -70,7 +70,7 @@ class ActorCritic(nn.Module):
         return self.actor(obs), self.critic(obs).squeeze(-1)
 
     def taped(self, obs: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        """`forward`, and what is to be called when a loss of it was differentiated, as `descend` does: see `TanhMLP.taped`."""
+        """`forward`, and what is to be called when a loss of it was differentiated, as `descend` does: see `chains.taped`."""
         if not isinstance(self.both if self.shared else self.actor, TanhMLP):
             return *self(obs), lambda: None
         obs = self.flat(obs)
@@ -127,7 +127,7 @@ class Deterministic(nn.Module):
         return self.squash(self.net(rows(obs, self.event)))
 
     def taped(self, obs: Tensor) -> Taped:
-        """`forward`, and what is to be called when a loss of it was differentiated: see `TanhMLP.taped`."""
+        """`forward`, and what is to be called when a loss of it was differentiated: see `chains.taped`."""
         out, back = self.net.taped(rows(obs, self.event))
         return self.squash(out), back
 

@@ -274,7 +274,7 @@ def descend(
         back: takes the gradient on from where autograd's graph began: see `ActorCritic.taped`.
     """
     if isinstance(optimizer, StackedOptimizer):
-        return optimizer.descend(loss, max_norm)
+        return optimizer.descend(loss, max_norm, back)
     optimizer.param_groups[0]["params"][0].grad.zero_()
     loss.backward()
     back()

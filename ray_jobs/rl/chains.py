@@ -1,14 +1,25 @@
-"""The layers of many networks of the same sizes, evaluated and differentiated as one batched product each."""
+"""The layers of one network, or of many of the same sizes in one batched product each: evaluated, and differentiated past autograd.
+
+Autograd's own pass has half as many operations again, and its records take as long as the products where batches are small. Of many
+networks a few at a time are taken, all their layers, so that what lies between two layers is still in a core's own cache at the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ray_jobs.rl.stacked import apart
+
+Activation = Callable[[Tensor], Tensor]
+"""What lies between layers; it may work in place."""
+Slope = Callable[[Tensor, Tensor], Tensor]
+"""An activation's backward pass: from a gradient, over which it may write, and what the activation gave."""
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input
 tanh_slope = torch.ops.aten.tanh_backward.grad_input
@@ -19,75 +30,264 @@ def relu_backward(grad: Tensor, out: Tensor) -> Tensor:
     return threshold_backward(grad, out, 0, grad_input=grad)
 
 
+def tanh_(x: Tensor) -> Tensor:
+    """In place. By numpy on the CPU, where torch's tanh takes up to four times as long; they differ by 2e-7 at most."""
+    if x.device.type != "cpu":
+        return x.tanh_()
+    numbers = x.numpy()
+    np.tanh(numbers, out=numbers)
+    return x
+
+
 def tanh_backward(grad: Tensor, out: Tensor) -> Tensor:
     """In place of the gradient."""
     return tanh_slope(grad, out, grad_input=grad)
 
 
-NARROW = 8
-"""Columns up to which batched products are computed the other way round, in a third of the time."""
+# ---- one layer
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a [S, m, k] @ b [S, k, n]"""
-    return torch.bmm(b.mT, a.mT).mT if b.shape[-1] <= NARROW else torch.bmm(a, b)
+FEW = 4
+"""Networks up to which layers are computed otherwise than of many."""
 
 
-SMALL = 4
-"""Networks of one output up to which products and their sums take half of a batched product's time."""
+def by_columns(weight: Tensor) -> bool:
+    """Are numbers between layers of weight [S, out, in] to lie in memory as [S, out, N]? What is done to a unit then runs along a row.
+
+    For many networks that takes a tenth less; for a few it hangs on how their weights lie.
+    """
+    return len(weight) > FEW or weight.is_contiguous()
+
+
+def product(a: Tensor, b: Tensor, columns: bool) -> Tensor:
+    """a [m, k] @ b [k, n]; or of S networks [S, m, k] @ [S, k, n], which lies by columns if it is to."""
+    if a.dim() == 2:
+        return a @ b
+    return torch.bmm(b.mT, a.mT).mT if columns else torch.bmm(a, b)
 
 
 def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What S linear layers say of x [S, N, in]: by weight [S, in, out] and bias [S, 1, out], [S, N, out].
 
-    The bias is added after the product, which takes a twentieth less than to begin with it.
+    The bias is added after the product, which takes a twentieth less than to begin with it. Of one output for a few networks, products
+    and their sums take half of a batched product's time.
     """
-    alone = weight.shape[-1] == 1 and 1 < len(weight) <= SMALL
-    out = (x * weight.mT).sum(-1, keepdim=True) if alone else torch.bmm(x, weight)
-    return out.add_(bias)
+    if weight.shape[-1] == 1 and 1 < len(weight) <= FEW:
+        return (x * weight.mT).sum(-1, keepdim=True).add_(bias)
+    return product(x, weight, by_columns(weight.mT)).add_(bias)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a linear layer, weight [out, in] and bias [out], says of x [N, in]; or S layers, [S, out, in], of theirs [S, N, in]."""
+    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else affines(x, weight.mT, bias.unsqueeze(1))
+
+
+THIN, MUCH = 16, 2**14
+"""Inputs below which, and numbers in a gradient from which on, the other order of the product and a copy take half of the time."""
+
+
+def of_weight(grad: Tensor, seen: Tensor, into: Tensor) -> None:
+    """A layer's weight's gradient, [out, in] or [S, out, in], from that of what it put out and from what it saw."""
+    if grad.dim() == 2 and 1 < seen.shape[1] < THIN and grad.numel() >= MUCH:
+        into.copy_((seen.mT @ grad).mT)
+    elif into.is_contiguous():
+        torch.matmul(grad.mT, seen, out=into)
+    else:  # as it lies in memory, or bfloat16's product takes a second
+        torch.matmul(seen.mT, grad, out=into.mT)
+
+
+# ---- all layers
+
+
+def through(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> list[Tensor]:
+    """What each layer sees, and what the last puts out.
+
+    Args:
+        x: [N, in], or [S, N, in] of S networks.
+        numbers: weight [out, in], bias [out], weight, bias ...; or [S, out, in], [S, out] ...
+    """
+    seen = [x]
+    for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
+        seen.append(activate(affine(seen[-1], weight, bias)))
+    return [*seen, affine(seen[-1], *numbers[-2:])]
+
+
+def pull_back(
+    grad: Tensor,
+    seen: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    slope: Slope,
+    into: Sequence[Tensor | None],
+    to_input: bool = False,
+) -> Tensor | None:
+    """From the gradient of what the last layer put out, those by the parameters and, if asked for, that by x.
+
+    Args:
+        seen: what each layer saw, as by `through`.
+        into: where the gradients of weight, bias, weight, bias ... go; None is for one that is not wanted.
+    """
+    columns = grad.dim() == 3 and by_columns(weights[0])
+    grad = grad.mT.contiguous().mT if columns else grad
+    for i in range(len(weights) - 1, -1, -1):
+        to_weight, to_bias = into[2 * i], into[2 * i + 1]
+        if to_bias is not None:
+            torch.sum(grad, -2, out=to_bias)
+        if to_weight is not None:
+            of_weight(grad, seen[i], to_weight)
+        if i:
+            grad = slope(product(grad, weights[i], columns), seen[i])
+    return product(grad, weights[0], columns) if to_input else None
+
+
+# ---- a few networks at a time
+
+CACHED = 2**18
+"""Numbers between two layers, of the networks that are taken at a time: a megabyte, half of the cache of a core."""
+
+Parts = list[list[Tensor]]
+"""What each layer saw, for each group of networks."""
+
+
+def groups(x: Tensor, numbers: Sequence[Tensor]) -> int:
+    """As how many groups the networks are to be taken."""
+    if x.dim() == 2 or x.device.type != "cpu":
+        return 1
+    most = max(1, CACHED // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2])))
+    return -(-len(x) // most)
+
+
+def grouped(n: int, tensors: Sequence[Tensor | None]) -> Iterator[tuple[Any, ...]]:
+    """Tensors [S, ...], or what is None, of n groups."""
+    return zip(*([None] * n if x is None else x.chunk(n) for x in tensors), strict=True)
+
+
+def forward(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> tuple[Tensor, Parts]:
+    """What the networks say of x, as `through`, and what `backward` needs."""
+    n = groups(x, numbers)
+    if n == 1:
+        seen = through(x, numbers, activate)
+        return seen.pop(), [seen]
+    parts = [through(first, rest, activate) for first, *rest in grouped(n, (x, *numbers))]
+    return torch.cat([seen.pop() for seen in parts]), parts
+
+
+def said(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> Tensor:
+    """`forward` alone; what layers saw is not kept."""
+    n = groups(x, numbers)
+    if n == 1:
+        return through(x, numbers, activate)[-1]
+    return torch.cat([through(first, rest, activate)[-1] for first, *rest in grouped(n, (x, *numbers))])
+
+
+def backward(
+    grad: Tensor,
+    parts: Parts,
+    weights: Sequence[Tensor],
+    slope: Slope,
+    into: Sequence[Tensor | None],
+    to_input: bool = False,
+) -> Tensor | None:
+    """`pull_back` for each group."""
+    if len(parts) == 1:
+        return pull_back(grad, parts[0], weights, slope, into, to_input)
+    of_each = zip(parts, grouped(len(parts), (grad, *weights, *into)), strict=True)
+    k = len(weights)
+    found = [pull_back(first, seen, rest[:k], slope, rest[k:], to_input) for seen, (first, *rest) in of_each]
+    return torch.cat(found) if to_input else None
 
 
 class _Chain(torch.autograd.Function):
-    """First derivatives only. Written out, for autograd's own pass has half as many operations again, each over all seeds' numbers."""
+    """First derivatives only."""
 
     @staticmethod
-    def forward(ctx, activate: Callable, slope: Callable, x: Tensor, *numbers: Tensor) -> Tensor:
-        seen, last, linear = [x if x.dim() == 3 else x.flatten(0, 1)], len(numbers) // 2 - 1, x.dim() == 3
-        weights = [w.mT if linear else w.flatten(0, 1) for w in numbers[1::2]]
-        for i, (bias, weight) in enumerate(zip(numbers[::2], weights, strict=True)):
-            out = affines(seen[-1], weight, bias.unsqueeze(1) if linear else bias.flatten(0, 1))
-            seen.append(out if i == last else activate(out))
-        ctx.slope, ctx.shape = slope, x.shape
-        ctx.save_for_backward(*seen[:-1], *weights)
-        return seen[-1] if linear else seen[-1].unflatten(0, x.shape[:2])
+    def forward(ctx, activate: Activation, slope: Slope, x: Tensor, *numbers: Tensor) -> Tensor:
+        out, ctx.parts = forward(x, numbers, activate)
+        ctx.slope = slope
+        ctx.save_for_backward(*numbers)
+        return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        n, needed, found, linear = len(ctx.saved_tensors) // 2, ctx.needs_input_grad[2:], [], len(ctx.shape) == 3
-        grad = grad if linear else grad.flatten(0, 1)
-        for i in range(n - 1, -1, -1):
-            seen, weight = ctx.saved_tensors[i], ctx.saved_tensors[n + i]
-            of_weight = of_bias = None
-            if needed[2 + 2 * i] and linear:
-                of_weight, of_bias = product(grad.mT, seen), grad.sum(1)
-            elif needed[2 + 2 * i]:
-                of_weight = product(seen.mT, grad).unflatten(0, ctx.shape[:2])
-                of_bias = grad.sum(1, keepdim=True).unflatten(0, ctx.shape[:2])
-            found += [of_weight, of_bias]
-            if i:
-                grad = ctx.slope(torch.bmm(grad, weight.mT), seen)
-        found.append(torch.bmm(grad, ctx.saved_tensors[n].mT).view(ctx.shape) if needed[0] else None)
-        return (None, None, *reversed(found))
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "TanhMLP has first derivatives only: build the network by nets.plain_tanh to differentiate twice."
+            )
+        numbers, (to_input, *needed) = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        into = [torch.empty_like(x) if need else None for x, need in zip(numbers, needed, strict=True)]
+        by_input = backward(grad, ctx.parts, numbers[::2], ctx.slope, into, to_input)
+        return None, None, by_input, *into
 
 
-def chain(activate: Callable, slope: Callable, x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """What a network, or G of them, says of inputs of its own, for each seed that is seen.
+def chain(x: Tensor, numbers: Sequence[Tensor], activate: Activation, slope: Slope) -> Tensor:
+    """What a network says of x [N, in], or n of theirs [n, N, in]; for several seeds that train together, of each one's.
 
     Args:
-        activate: what lies between layers; it may work in place.
-        slope: its backward pass, from a gradient and what `activate` gave.
-        x: [N, in], or [G, N, in].
-        layers: bias [out] and weight [out, in] of each, as nn.Linear has them, or [G, 1, out] and [G, in, out].
+        numbers: as of `through`, for all seeds' networks in a row.
     """
-    return apart(partial(_Chain.apply, activate, slope), x, *(p for layer in layers for p in layer))
+    how = partial(_Chain.apply, activate, slope) if torch.is_grad_enabled() else partial(_unrecorded, activate)
+
+    def f(x: Tensor) -> Tensor:
+        out = how(in_a_row(x), *numbers)
+        return out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
+
+    return apart(f, x)
+
+
+def _unrecorded(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
+    return said(x, numbers, activate)
+
+
+def in_a_row(x: Tensor) -> Tensor:
+    """[S, n, ...] -> [S n, ...]; fewer dimensions than four stay."""
+    return x.flatten(0, 1) if x.dim() > 3 else x
+
+
+Taped = tuple[Tensor, Callable[[], None]]
+
+
+def taped(x: Tensor, numbers: Sequence[Tensor], activate: Activation, slope: Slope) -> Taped:
+    """What a network says of x [*, in], as the beginning of autograd's graph, and what takes its gradient on from there.
+
+    That is to be called when the graph was differentiated; it writes over the parameters' gradients.
+
+    Args:
+        numbers: as of `chain`, with a gradient each.
+    """
+    kept: list[Any] = []
+
+    def begin(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            out, parts = forward(x, numbers, activate)
+        kept.extend((out.requires_grad_(), parts))
+        return out
+
+    def back() -> None:
+        out, parts = kept
+        with torch.no_grad():
+            backward(out.grad, parts, numbers[::2], slope, [p.grad for p in numbers])
+
+    if x.dim() == 2:
+        return apart(begin, x), back
+    return apart(begin, x.flatten(0, -2)).unflatten(0, x.shape[:-1]), back
+
+
+def pulled(slope: Callable[[Tensor], Tensor], x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor]) -> Tensor:
+    """What ReLU networks say of x, as `chain`, without autograd.
+
+    Args:
+        into: where gradients by the numbers go, of a loss whose gradient by what is said is its `slope`.
+    """
+    kept: Parts = []
+
+    def there(x: Tensor) -> Tensor:
+        out, parts = forward(in_a_row(x), numbers, Tensor.relu_)
+        kept.extend(parts)
+        return out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
+
+    def back(grad: Tensor) -> Tensor:
+        backward(in_a_row(grad), kept, numbers[::2], relu_backward, into)
+        return grad
+
+    out = apart(there, x)
+    apart(back, slope(out))
+    return out

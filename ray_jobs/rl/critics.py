@@ -8,8 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.chains import affines, chain, relu_backward
-from ray_jobs.rl.nets import in_a_row, pulled
+from ray_jobs.rl.chains import affines, chain, in_a_row, pulled, relu_backward
 from ray_jobs.rl.stacked import every, stacked
 
 
@@ -50,8 +49,7 @@ class Ensemble(nn.Module):
     def pulled(self, slope: Callable[[Tensor], Tensor], obs: Tensor, action: Tensor) -> Tensor:
         """`forward`; over the parameters' gradients go those of a loss whose gradient by it is its `slope`. Call it without autograd."""
         layers = [(every(w), every(b)) for w, b in zip(self.weights, self.biases, strict=True)]
-        numbers = [x for w, b in layers for x in (in_a_row(w).mT, in_a_row(b).squeeze(1))]
-        into = [x for w, b in layers for x in (in_a_row(w.grad).mT, in_a_row(b.grad).squeeze(1))]
+        numbers, into = linear(layers), linear([(w.grad, b.grad) for w, b in layers])
 
         def shaped(out: Tensor) -> Tensor:
             return slope(out.squeeze(-1)).unsqueeze(-1) if self.single else slope(out)
@@ -61,19 +59,22 @@ class Ensemble(nn.Module):
 
     def each(self, x: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:
         """What every member says of inputs of its own, x [n, N, sizes[0]]: [n, N, sizes[-1]]."""
-        numbers: Iterable[tuple[Tensor, Tensor]] = zip(self.biases, self.weights, strict=True)
+        numbers: Iterable[tuple[Tensor, Tensor]] = zip(self.weights, self.biases, strict=True)
         if frozen:
-            numbers = ((b.detach(), w.detach()) for b, w in numbers)
+            numbers = ((w.detach(), b.detach()) for w, b in numbers)
         if first is not None:
-            numbers = ((b[:first], w[:first]) for b, w in numbers)
-        if stacked(x):
-            return chain(Tensor.relu_, relu_backward, x, list(numbers))
-        if frozen:  # autograd's own pass takes twice the time
-            return chain(Tensor.relu_, relu_backward, x[None], [(b[None], w[None]) for b, w in numbers])[0]
+            numbers = ((w[:first], b[:first]) for w, b in numbers)
+        if frozen or stacked(x):  # frozen, autograd's own pass takes twice the time
+            return chain(x, linear([(every(w), every(b)) for w, b in numbers]), Tensor.relu_, relu_backward)
         *hidden, last = numbers
-        for bias, weight in hidden:
+        for weight, bias in hidden:
             x = affines(x, weight, bias).relu_()
-        return affines(x, last[1], last[0])
+        return affines(x, *last)
+
+
+def linear(layers: Iterable[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Weights [n, in, out] and biases [n, 1, out], or all seeds' [S, n, ...], as `through` wants them: [n, out, in], [n, out] ..."""
+    return [x for weight, bias in layers for x in (in_a_row(weight).mT, in_a_row(bias).squeeze(1))]
 
 
 @torch.no_grad()

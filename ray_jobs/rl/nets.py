@@ -14,12 +14,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from ray_jobs.rl.chains import NARROW, affines, chain, product, relu_backward, tanh_backward
-from ray_jobs.rl.stacked import apart, every, stacked
+from ray_jobs.rl.chains import Taped, chain, pulled, relu_backward, tanh_, tanh_backward, taped, through
+from ray_jobs.rl.stacked import every, stacked
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
-Slope = Callable[[Tensor, Tensor], Tensor]
-"""An activation's backward pass."""
 
 
 def orthogonal(layer: Layer, gain: float) -> Layer:
@@ -58,16 +56,16 @@ class Relus(nn.Sequential):
         self.numbers = list(self.parameters())  # to ask the layers, or to call them, takes as long as a small product
 
     def forward(self, x: Tensor) -> Tensor:
-        *hidden, last = zip(self.numbers[::2], self.numbers[1::2], strict=True)
         if stacked(x) and x.dim() == 2:
-            return chain(Tensor.relu_, relu_backward, x, [(bias, weight) for weight, bias in (*hidden, last)])
+            return chain(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
+        *hidden, last = zip(self.numbers[::2], self.numbers[1::2], strict=True)
         for weight, bias in hidden:
             x = F.linear(x, weight, bias).relu_()
         return F.linear(x, *last)
 
     def taped(self, x: Tensor) -> Taped:
-        """As `TanhMLP.taped`."""
-        return taped(x, self, Tensor.relu_, relu_backward)
+        """See `chains.taped`."""
+        return taped(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
 
     def pulled(self, slope: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """What the network says of x [N, in]; over its parameters' gradients go those of a loss whose gradient by that is its `slope`.
@@ -105,145 +103,16 @@ class TanhMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
-        rows, numbers = x.flatten(0, -2) if x.dim() > 2 else x, self.numbers
-        if stacked(x):
-            out = chain(tanh_, tanh_backward, rows, list(zip(numbers[1::2], numbers[::2], strict=True)))
+        rows = x.flatten(0, -2) if x.dim() > 2 else x
+        if stacked(x) or torch.is_grad_enabled():
+            out = chain(rows, [every(p) for p in self.numbers], tanh_, tanh_backward)
         else:
-            out = _Tanh.apply(rows, *numbers) if torch.is_grad_enabled() else through(rows, numbers, tanh_)[-1]
+            out = through(rows, self.numbers, tanh_)[-1]
         return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
 
     def taped(self, x: Tensor) -> Taped:
-        """What the network says of x [*, in], as the beginning of autograd's graph, and what takes its gradient on from there.
-
-        That is to be called when the graph was differentiated; it writes over the parameters' gradients. The layers' records, and adding
-        to gradients that are 0, take as long as the products where batches are small.
-        """
-        return taped(x, self, tanh_, tanh_backward)
-
-
-Taped = tuple[Tensor, Callable[[], None]]
-
-
-def taped(x: Tensor, net: Relus | TanhMLP, activate: Callable[[Tensor], Tensor], slope: Slope) -> Taped:
-    """`TanhMLP.taped`, of a network with another activation; see `pull_back` for its slope."""
-    if stacked(x):
-        return net(x), lambda: None
-    with torch.no_grad():
-        *seen, out = through(x.flatten(0, -2), net.numbers, activate)
-    out.requires_grad_()
-
-    def back() -> None:
-        with torch.no_grad():
-            pull_back(out.grad, seen, net.numbers[::2], slope, [p.grad for p in net.numbers])
-
-    return out.unflatten(0, x.shape[:-1]), back
-
-
-def through(x: Tensor, numbers: Sequence[Tensor], activate: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """What each layer sees, and what the last puts out.
-
-    Args:
-        x: [N, in], or [S, N, in] of S networks.
-        numbers: weight [out, in], bias [out], weight, bias ...; or [S, out, in], [S, out] ...
-        activate: what lies between layers; it may work in place.
-    """
-    seen = [x]
-    for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
-        seen.append(activate(affine(seen[-1], weight, bias)))
-    return [*seen, affine(seen[-1], *numbers[-2:])]
-
-
-def of_weight(grad: Tensor, seen: Tensor, into: Tensor | None) -> Tensor:
-    """The gradient of a layer's weight [out, in]: computed the other way round where that is quicker, or where memory lies so."""
-    if into is None:
-        thin = seen.shape[-1] < 16  # then the other order takes a third of the time
-        return (seen.mT @ grad).mT if thin else grad.mT @ seen
-    if grad.dim() == 3 and seen.shape[-1] <= NARROW:
-        return into.copy_(product(grad.mT, seen))
-    if into.is_contiguous():
-        return torch.matmul(grad.mT, seen, out=into)
-    return torch.matmul(seen.mT, grad, out=into.mT).mT  # else bfloat16's product takes a second
-
-
-def pulled(slope: Callable[[Tensor], Tensor], x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor]) -> Tensor:
-    """What a ReLU network says of x [N, in], or n of theirs [n, N, in]; for several seeds that train together, of each one's.
-
-    Args:
-        numbers: as of `through`, for all seeds' networks in a row.
-        into: where gradients by them go, of a loss whose gradient by what is said is its `slope`.
-    """
-    seen: list[Tensor] = []
-
-    def forward(x: Tensor) -> Tensor:
-        seen.extend(through(in_a_row(x), numbers, Tensor.relu_))
-        return seen.pop().unflatten(0, x.shape[:-2]) if x.dim() > 3 else seen.pop()
-
-    def backward(grad: Tensor) -> Tensor:
-        return pull_back(in_a_row(grad), seen, numbers[::2], relu_backward, into)[1]
-
-    out = apart(forward, x)
-    apart(backward, slope(out))
-    return out
-
-
-def in_a_row(x: Tensor) -> Tensor:
-    """[S, n, ...] -> [S n, ...]; fewer dimensions than four stay."""
-    return x.flatten(0, 1) if x.dim() > 3 else x
-
-
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What a linear layer says of x [N, in], or S layers of theirs [S, N, in]."""
-    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else affines(x, weight.mT, bias.unsqueeze(1))
-
-
-def pull_back(
-    grad: Tensor,
-    seen: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    slope: Slope,
-    into: Sequence[Tensor | None] | None = None,
-) -> tuple[list[Tensor], Tensor]:
-    """From the gradient of what the last layer put out: those of weight, bias, weight, bias ..., and of the first layer's sums.
-
-    Args:
-        seen: what each layer saw, as by `through`.
-        slope: the activation's backward pass, in place, from a gradient and what the activation gave.
-        into: where the parameters' gradients go; else to new tensors.
-    """
-    found, into = [], into or [None] * (2 * len(weights))
-    for i in range(len(weights) - 1, -1, -1):
-        to_weight, to_bias = into[2 * i], into[2 * i + 1]
-        found += [torch.sum(grad, -2, out=to_bias), of_weight(grad, seen[i], to_weight)]
-        grad = slope(grad @ weights[i], seen[i]) if i else grad
-    return found[::-1], grad
-
-
-def tanh_(x: Tensor) -> Tensor:
-    """In place. By numpy on the CPU, where torch's tanh takes up to four times as long; they differ by 2e-7 at most."""
-    if x.device.type != "cpu":
-        return x.tanh_()
-    numbers = x.numpy()
-    np.tanh(numbers, out=numbers)
-    return x
-
-
-class _Tanh(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, *numbers: Tensor) -> Tensor:
-        *seen, out = through(x, numbers, tanh_)
-        ctx.save_for_backward(*seen, *numbers[::2])
-        return out
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "TanhMLP has first derivatives only: build the network by nets.plain_tanh to differentiate twice."
-            )
-        saved = ctx.saved_tensors
-        seen, weights = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        found, grad = pull_back(grad, seen, weights, tanh_backward)
-        return grad @ weights[0] if ctx.needs_input_grad[0] else None, *found
+        """See `chains.taped`."""
+        return taped(x, [every(p) for p in self.numbers], tanh_, tanh_backward)
 
 
 ATARI = ((32, 8, 4), (64, 4, 2), (64, 3, 1))

@@ -6,8 +6,7 @@ Publicly that is an autograd.Function with a vmap rule, which takes ten times as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,14 +32,14 @@ def every(x: Tensor) -> Tensor:
     return whole.movedim(at, 0) if at else whole
 
 
-@contextmanager
-def outside() -> Iterator[None]:
+class outside:  # noqa: N801: used as a function, but a generator's context takes longer than a small product
     """Within `for_all`, tensors that are of all seeds are computed with as if without it: faster, and all of torch is allowed."""
-    layer = functorch.pop_dynamic_layer_stack()
-    try:
-        yield
-    finally:
-        functorch.push_dynamic_layer_stack(layer)
+
+    def __enter__(self) -> None:
+        self.layer = functorch.pop_dynamic_layer_stack()
+
+    def __exit__(self, *error: object) -> None:
+        functorch.push_dynamic_layer_stack(self.layer)
 
 
 def apart(f: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,34 +53,34 @@ class StackedOptimizer:
         """The seeds' vectors [P] as one [S * P]."""
         return torch.cat([x.flatten() for x in torch.stack(list(vectors)).split(self.sizes, 1)])
 
-    def descend(self, loss: Tensor, max_norm: float) -> None:
+    def descend(self, loss: Tensor, max_norm: float, back: Callable[[], None]) -> None:
         """`algorithm.descend` for every seed; no seed's loss hangs on another's numbers, so the gradient of their sum is each one's."""
         whole = every(loss)
         with outside():
-            self.step_down(whole, max_norm)
-
-    def step_down(self, losses: Tensor, max_norm: float) -> None:
-        """One step by the gradients of losses [S], each clipped by its norm."""
-        # of their sum: told a gradient for each, torch imports sympy, which takes half a second
-        found = torch.autograd.grad(losses.sum(), self.leaves, allow_unused=True)
-        grads = [torch.zeros_like(p) if g is None else g for g, p in zip(found, self.leaves, strict=True)]
-        torch.cat([g.flatten() for g in grads], out=self.flat.grad)
-        self.step(max_norm)
+            self.flat.grad.zero_()
+            whole.sum().backward()  # told a gradient for each, torch imports sympy, which takes half a second
+            back()
+            self.step(max_norm)
 
     def follow(self, max_norm: float) -> None:
         """`algorithm.follow` for every seed: of the gradient that is there."""
         with outside():
             self.step(max_norm)
 
-    @torch.no_grad()
     def step(self, max_norm: float) -> None:
         """One step down the gradient, each seed's clipped by its norm."""
-        if max_norm < float("inf"):
-            rows = self.rows
-            norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(x, dim=1) for x in rows]), dim=0)
-            factor = (max_norm / (norm + 1e-6)).clamp_(max=1.0)[:, None]
-            torch._foreach_mul_(rows, [factor] * len(rows))
+        grad = self.flat.grad
+        on_cpu = grad.device.type == "cpu"  # to look at a number elsewhere would wait for the device
+        # the norm of all seeds' gradients is at least each one's: mostly it tells enough, in a tenth of the time
+        if max_norm < float("inf") and not (on_cpu and torch.linalg.vector_norm(grad) <= max_norm):
+            self.clip(max_norm)
         self.inner.step()
+
+    def clip(self, max_norm: float) -> None:
+        """Shrink each seed's gradient, in place, to the norm that it may have at most."""
+        norms = torch.stack([torch.linalg.vector_norm(x, dim=1) for x in self.rows])
+        factor = (max_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_(max=1.0)[:, None]
+        torch._foreach_mul_(self.rows, [factor] * len(self.rows))
 
     def write_back(self, singles: Sequence[Any]) -> None:
         """Give the seeds' optimisers, whose vectors hold their networks' weights, what is theirs."""

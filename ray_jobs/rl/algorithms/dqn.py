@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import gymnasium as gym
 import torch
@@ -22,6 +23,7 @@ from ray_jobs.rl.adam import Adam
 from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend_along, split
 from ray_jobs.rl.critics import overwrite
 from ray_jobs.rl.nets import ConvNet, image, mlp
+from ray_jobs.rl.stacked import apart
 from ray_jobs.rl.value_losses import huber, huber_slope, q_target
 
 AT_ONCE = 16
@@ -137,28 +139,38 @@ class DQN:
         optimizers["q"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
         with torch.no_grad():
-            next_q = agent.target(agent.flat(data.next_obs))
-        for batch, next_q_of_it in zip(split(data, self.batch), next_q.split(self.batch), strict=True):
-            q, target = self.step(agent, optimizers["q"], batch, next_q_of_it, world)
+            known = agent.target(agent.flat(data.next_obs))
+            known = known if self.double else q_target(data.reward, data.discount, known)
+        for batch, known_of_it in zip(split(data, self.batch), known.split(self.batch), strict=True):
+            q, target = self.step(agent, optimizers["q"], batch, known_of_it, world)
         if optimizers["q"].steps % self.target_every == 0:
             overwrite(agent.target.parameters(), agent.q.parameters())
+        q = q.gather(-1, batch.action[..., None]).squeeze(-1)
         loss = (batch.weight * huber(q, target, self.error_clip)).mean()
         log = {"td_loss": loss, "q": q.mean(), "epsilon": agent.epsilon}
         return log | ({"priority": (q - target).abs()} if self.priority else {})
 
     def step(
-        self, agent: QAgent, optimizer: Adam, data: Transitions, next_q: Tensor, world: World
+        self, agent: QAgent, optimizer: Adam, data: Transitions, known: Tensor, world: World
     ) -> tuple[Tensor, Tensor]:
-        """One gradient step, with the target network's Q(s', .) [N, A]: Q(s, a) before it and its target, [N]."""
-        with torch.no_grad():
-            chooser = agent.q(agent.flat(data.next_obs)) if self.double else None
-            target = q_target(data.reward, data.discount, next_q, chooser)
-        taken = data.action[..., None]
+        """One gradient step: Q(s, .) [N, A] before it, and its targets [N].
+
+        Args:
+            known: the targets; if the online network chooses actions for them, the slow one's Q(s', .) [N, A].
+        """
+        obs = agent.flat(data.obs)
+        if self.double:
+            with torch.no_grad():
+                known = q_target(data.reward, data.discount, known, agent.q(agent.flat(data.next_obs)))
 
         def slope(q: Tensor) -> Tensor:
-            """The mean loss's gradient by Q [N, A]: the clipped errors, at the actions that were taken."""
-            error = huber_slope(q.gather(-1, taken).squeeze(-1), target, self.error_clip)
-            return torch.zeros_like(q).scatter(-1, taken, (data.weight * error / len(error))[..., None])
+            return apart(partial(td_slope, self.error_clip), q, data.action, known, data.weight)
 
-        q = descend_along(agent.q, (agent.flat(data.obs),), slope, optimizer, world, self.max_norm)
-        return q.gather(-1, taken).squeeze(-1), target
+        return descend_along(agent.q, (obs,), slope, optimizer, world, self.max_norm), known
+
+
+def td_slope(clip: float, q: Tensor, action: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """The mean loss's gradient by Q [*, N, A]: at the actions that were taken, the clipped errors; the rest is [*, N]."""
+    taken = action[..., None]
+    error = weight * huber_slope(q.gather(-1, taken).squeeze(-1), target, clip) / q.shape[-2]
+    return torch.zeros_like(q).scatter_(-1, taken, error[..., None])
