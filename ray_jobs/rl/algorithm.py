@@ -18,7 +18,7 @@ from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam, RMSProp
 from ray_jobs.rl.critics import Ensemble
 from ray_jobs.rl.nets import Relus
-from ray_jobs.rl.stacked import taken
+from ray_jobs.rl.stacked import apart, taken
 from ray_jobs.rl.stacks import StackedOptimizer
 
 
@@ -303,18 +303,20 @@ def clip(gradient: Tensor, max_norm: float) -> None:
 
 
 def descend_along(
+    slope: Callable[..., Tensor],
     net: nn.Module,
     inputs: tuple[Tensor, ...],
-    slope: Callable[[Tensor], Tensor],
+    known: tuple[Tensor, ...],
     optimizer: Optimizer,
     world: World,
     max_norm: float = float("inf"),
 ) -> Tensor:
-    """`descend` on a loss that is told by its gradient: `slope` makes it of net(*inputs), with respect to which it is taken.
+    """`descend` on a loss that is told by its gradient with respect to net(*inputs).
 
     ReLU networks are then differentiated without autograd, whose records take longer than the products where batches are small.
 
     Args:
+        slope: makes it of net(*inputs) and what is `known`. It is told those of several seeds that train together, [S, ...] each.
         optimizer: of all the net's parameters and no others.
 
     Returns:
@@ -322,11 +324,11 @@ def descend_along(
     """
     if isinstance(net, Relus | Ensemble):
         with torch.no_grad():
-            out = net.pulled(slope, *inputs)
+            out = net.pulled(slope, known, *inputs)
         follow(optimizer, world, max_norm)
         return out
     out = net(*inputs)
-    descend((out * slope(out.detach())).sum(), optimizer, world, max_norm)
+    descend((out * apart(slope, out.detach(), *known)).sum(), optimizer, world, max_norm)
     return out.detach()
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.stacked import apart
+from ray_jobs.rl.stacked import apart, stacked
 
 Activation = Callable[[Tensor], Tensor]
 """What lies between layers; it may work in place."""
@@ -271,23 +271,36 @@ def taped(x: Tensor, numbers: Sequence[Tensor], activate: Activation, slope: Slo
     return apart(begin, x.flatten(0, -2)).unflatten(0, x.shape[:-1]), back
 
 
-def pulled(slope: Callable[[Tensor], Tensor], x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor]) -> Tensor:
-    """What ReLU networks say of x, as `chain`, without autograd.
+def pulled(
+    slope: Callable[..., Tensor], known: Sequence[Tensor], x: Tensor, numbers: Sequence[Tensor], into: Sequence[Tensor]
+) -> Tensor:
+    """What ReLU networks say of x, as `chain`, without autograd; over the parameters' gradients go those of a loss.
+
+    A few seeds at a time are taken forth and back.
 
     Args:
-        into: where gradients by the numbers go, of a loss whose gradient by what is said is its `slope`.
+        slope: the loss's gradient by what is said [*, N, out] or [*, n, N, out], from that and `known`, of however many seeds.
+        known: what else the loss hangs on, of each seed.
+        numbers: as of `chain`.
+        into: where their gradients go.
     """
-    kept: Parts = []
+    if not stacked(x):
+        return _pulled(slope, x, known, numbers, into)
 
-    def there(x: Tensor) -> Tensor:
-        out, parts = forward(in_a_row(x), numbers, Tensor.relu_)
-        kept.extend(parts)
-        return out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
+    def f(x: Tensor, *known: Tensor) -> Tensor:
+        n, k, few = len(known), len(numbers), -(-len(x) // groups(in_a_row(x), numbers))
+        nets = few * len(numbers[0]) // len(x)
+        columns = [t.split(few) for t in (x, *known)] + [t.split(nets) for t in (*numbers, *into)]
+        return torch.cat([_pulled(slope, x, t[:n], t[n : n + k], t[n + k :]) for x, *t in zip(*columns, strict=True)])
 
-    def back(grad: Tensor) -> Tensor:
-        backward(in_a_row(grad), kept, numbers[::2], relu_backward, into)
-        return grad
+    return apart(f, x, *known)
 
-    out = apart(there, x)
-    apart(back, slope(out))
+
+def _pulled(
+    slope: Callable[..., Tensor], x: Tensor, known: Sequence[Tensor], numbers: Sequence[Tensor], into: Sequence[Tensor]
+) -> Tensor:
+    seen = through(in_a_row(x), numbers, Tensor.relu_)
+    out = seen.pop()
+    out = out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
+    pull_back(in_a_row(slope(out, *known)), seen, numbers[::2], relu_backward, into)
     return out

@@ -46,15 +46,15 @@ class Ensemble(nn.Module):
         """What n members see, [n, N, sizes[0]]."""
         return torch.cat([obs.flatten(1), action.flatten(1)], 1).expand(n, -1, -1)
 
-    def pulled(self, slope: Callable[[Tensor], Tensor], obs: Tensor, action: Tensor) -> Tensor:
-        """`forward`; over the parameters' gradients go those of a loss whose gradient by it is its `slope`. Call it without autograd."""
+    def pulled(self, slope: Callable[..., Tensor], known: Sequence[Tensor], obs: Tensor, action: Tensor) -> Tensor:
+        """`forward`, without autograd; over the parameters' gradients go those of a loss: see `chains.pulled`."""
         layers = [(every(w), every(b)) for w, b in zip(self.weights, self.biases, strict=True)]
         numbers, into = linear(layers), linear([(w.grad, b.grad) for w, b in layers])
 
-        def shaped(out: Tensor) -> Tensor:
-            return slope(out.squeeze(-1)).unsqueeze(-1) if self.single else slope(out)
+        def shaped(out: Tensor, *known: Tensor) -> Tensor:
+            return slope(out.squeeze(-1), *known).unsqueeze(-1) if self.single else slope(out, *known)
 
-        out = pulled(shaped, self.inputs(obs, action, self.n), numbers, into)
+        out = pulled(shaped, known, self.inputs(obs, action, self.n), numbers, into)
         return out.squeeze(-1) if self.single else out
 
     def each(self, x: Tensor, *, frozen: bool = False, first: int | None = None) -> Tensor:

@@ -67,13 +67,10 @@ class Relus(nn.Sequential):
         """See `chains.taped`."""
         return taped(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
 
-    def pulled(self, slope: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What the network says of x [N, in]; over its parameters' gradients go those of a loss whose gradient by that is its `slope`.
-
-        Where several seeds train together it is done for each. Call it without autograd.
-        """
+    def pulled(self, slope: Callable[..., Tensor], known: Sequence[Tensor], x: Tensor) -> Tensor:
+        """What the network says of x [N, in]; over its parameters' gradients go those of a loss: see `chains.pulled`."""
         numbers = [every(p) for p in self.numbers]
-        return pulled(slope, x, numbers, [p.grad for p in numbers])
+        return pulled(slope, known, x, numbers, [p.grad for p in numbers])
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:

@@ -17,28 +17,32 @@ from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.runtime import play, play_together
 
 PLANS = {
-    "dqn": lambda w: Play(DQN(width=w), "CartPole-v1", steps=3_000, envs=8),
-    "sac": lambda w: Play(SAC(width=w, batch=128, every=2), "Pendulum-v1", steps=2_000, envs=4),
-    "td3": lambda w: Play(TD3(width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=3_000, envs=8),
-    "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=8_000, envs=16),
-    "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=8_192, envs=8),
+    "dqn": lambda w: Play(DQN(width=w), "CartPole-v1", steps=10_000, envs=8),
+    "sac": lambda w: Play(SAC(width=w, batch=128, every=2), "Pendulum-v1", steps=4_000, envs=4),
+    "td3": lambda w: Play(TD3(width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=5_000, envs=8),
+    "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=20_000, envs=16),
+    "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=16_384, envs=8),
     "ppo_table3": lambda w: Play(PPO(2048, 10, 32, 3e-4, width=w), "Pendulum-v1", steps=4_096, envs=1),
 }
-UPDATES = {"dqn": 1_000, "sac": 500, "td3": 1_000, "a2c": 100, "ppo": 128, "ppo_table3": 640}
-"""About how many updates a seed does; a ratio does not hang on it."""
+"""Long enough that making a replay buffer, once, is a hundredth of the updates' time; trainings are ten times as long."""
 
 
 class Clocked(Learner):
-    """Counts the processor's seconds in updates, of all seeds: what waits for another process does not count."""
+    """Counts updates, and the processor's seconds in them, of all seeds: what waits for another process does not count."""
 
-    cpu_s = 0.0
+    cpu_s, updates = 0.0, 0
 
     def learn_from(self, *seen):
-        begun = time.process_time()
+        begun, before = time.process_time(), self.steps()
         try:
             return super().learn_from(*seen)
         finally:
             Clocked.cpu_s += time.process_time() - begun
+            Clocked.updates += self.steps() - before
+
+    def steps(self) -> int:
+        """Of the optimiser that takes most."""
+        return max(o.steps for o in self.optimizers.values())
 
 
 class Last:
@@ -78,11 +82,12 @@ def main() -> None:
         )
         seconds = [max(found.values())]
     updating = sum(s * run.metrics["share_update"] for s, run in zip(seconds, runs, strict=False))
+    updates = Clocked.updates * (1 if args.apart else args.seeds)
     print(
         json.dumps(
             {
-                "seed_updates_per_s": args.seeds * UPDATES[args.algorithm] / updating,
-                "seed_updates_per_cpu_s": args.seeds * UPDATES[args.algorithm] / Clocked.cpu_s,
+                "seed_updates_per_s": updates / updating,
+                "seed_updates_per_cpu_s": updates / Clocked.cpu_s,
                 "seed_steps_per_s": args.seeds * plan.steps / sum(seconds),
                 "cpu_s_per_seed": (time.process_time() - begun) / args.seeds,
             }

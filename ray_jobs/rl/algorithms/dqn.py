@@ -23,7 +23,6 @@ from ray_jobs.rl.adam import Adam
 from ray_jobs.rl.algorithm import Act, Replay, Transitions, World, adam, descend_along, split
 from ray_jobs.rl.critics import overwrite
 from ray_jobs.rl.nets import ConvNet, image, mlp
-from ray_jobs.rl.stacked import apart
 from ray_jobs.rl.value_losses import huber, huber_slope, q_target
 
 AT_ONCE = 16
@@ -158,15 +157,11 @@ class DQN:
         Args:
             known: the targets; if the online network chooses actions for them, the slow one's Q(s', .) [N, A].
         """
-        obs = agent.flat(data.obs)
         if self.double:
             with torch.no_grad():
                 known = q_target(data.reward, data.discount, known, agent.q(agent.flat(data.next_obs)))
-
-        def slope(q: Tensor) -> Tensor:
-            return apart(partial(td_slope, self.error_clip), q, data.action, known, data.weight)
-
-        return descend_along(agent.q, (obs,), slope, optimizer, world, self.max_norm), known
+        slope, seen = partial(td_slope, self.error_clip), (data.action, known, data.weight)
+        return descend_along(slope, agent.q, (agent.flat(data.obs),), seen, optimizer, world, self.max_norm), known
 
 
 def td_slope(clip: float, q: Tensor, action: Tensor, target: Tensor, weight: Tensor) -> Tensor:

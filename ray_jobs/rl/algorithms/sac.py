@@ -69,9 +69,21 @@ def soft_policy(action: gym.Space) -> Categorical | SquashedGaussian:
         ) from None
 
 
-def at(q: Tensor, taken: Tensor | None) -> Tensor:
-    """Of Q [2, N, A] that of what was taken [2, N, 1]; Q [2, N] is it already."""
-    return q if taken is None else q.gather(-1, taken).squeeze(-1)
+def taken(q: Tensor, action: Tensor) -> Tensor:
+    """Of Q [*, critics, N, A] that of actions [*, N] which were taken: [*, critics, N]."""
+    return q.gather(-1, of_all(q, action)).squeeze(-1)
+
+
+def of_all(q: Tensor, action: Tensor) -> Tensor:
+    """Actions [*, N] for every critic, [*, critics, N, 1]."""
+    return action[..., None, :, None].expand(*q.shape[:-1], 1)
+
+
+def td_slope(q: Tensor, target: Tensor, action: Tensor | None = None) -> Tensor:
+    """The gradient by Q, [*, critics, N] or [*, critics, N, A], of half the mean squared errors; the rest is [*, N]."""
+    q_taken = q if action is None else taken(q, action)
+    error = 0.5 * squared_slope(q_taken, target.unsqueeze(-2)) / target.shape[-1]
+    return error if action is None else torch.zeros_like(q).scatter_(-1, of_all(q, action), error[..., None])
 
 
 class Considered(NamedTuple):
@@ -161,15 +173,11 @@ class SAC:
         self, agent: SoftAgent, optimizer: Optimizer, obs: Tensor, action: Tensor, target: Tensor, world: World
     ) -> Tensor:
         """One step of both critics towards a target [N]; their values [2, N] of what was done, from before it."""
-        taken = action[:, None].expand(2, -1, 1) if agent.discrete else None
-
-        def slope(q: Tensor) -> Tensor:
-            """The gradient by Q, [2, N] or [2, N, A], of half the mean squared errors."""
-            error = 0.5 * squared_slope(at(q, taken), target) / len(target)
-            return error if taken is None else torch.zeros_like(q).scatter(-1, taken, error[..., None])
-
-        inputs = obs, obs[:, :0] if agent.discrete else action
-        return at(descend_along(agent.critics, inputs, slope, optimizer, world), taken)
+        inputs, known = (obs, action), (target,)
+        if agent.discrete:
+            inputs, known = (obs, obs[:, :0]), (target, action)
+        q = descend_along(td_slope, agent.critics, inputs, known, optimizer, world)
+        return taken(q, action) if agent.discrete else q
 
     def consider(
         self, agent: SoftAgent, critics: Ensemble, obs: Tensor, out: Tensor, rng: torch.Generator

@@ -69,12 +69,8 @@ class TD3:
     ) -> dict[str, Tensor]:
         agent.actor.begun.fill_(1.0)
         target = self.target(agent, data, world.rng)
-
-        def slope(q: Tensor) -> Tensor:
-            """The gradient by Q [critics, N] of the mean loss of each."""
-            return squared_slope(q, target) / len(target)
-
-        q = descend_along(agent.critics, (data.obs, data.action), slope, optimizers["critics"], world)
+        seen = data.obs, data.action
+        q = descend_along(td_slope, agent.critics, seen, (target,), optimizers["critics"], world)
         if optimizers["critics"].steps % self.delay == 0:
             action, back = agent.actor.taped(data.obs)
             found = agent.critics(data.obs, action, frozen=True, first=1)
@@ -89,3 +85,8 @@ class TD3:
         half, action = squash.reach.view(squash.shape), agent.slow_actor(data.next_obs)
         action = smoothed(action, self.smoothing * half, self.smoothing_clip * half, squash.low, squash.high, rng)
         return twin_target(data.reward, data.discount, agent.slow_critics(data.next_obs, action))
+
+
+def td_slope(q: Tensor, target: Tensor) -> Tensor:
+    """The gradient by Q [*, critics, N] of the mean loss of each; targets are [*, N]."""
+    return squared_slope(q, target.unsqueeze(-2)) / q.shape[-1]

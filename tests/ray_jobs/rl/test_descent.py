@@ -7,6 +7,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
+from ray_jobs.rl import chains
 from ray_jobs.rl.agents import ActorCritic
 from ray_jobs.rl.algorithm import Alone, adam, clip, descend, descend_along
 from ray_jobs.rl.critics import Ensemble
@@ -34,7 +35,7 @@ def test_a_step_along_a_gradient_is_a_step_down_its_loss(kind, max_norm, seeded)
         target = torch.randn_like(net(*inputs))
         out = twin(*inputs)
         descend((out - target).square().mean(), theirs, world, max_norm)
-        said = descend_along(net, inputs, lambda q, t=target: 2 * (q - t) / t.numel(), ours, world, max_norm)
+        said = descend_along(lambda q, t: 2 * (q - t) / t.numel(), net, inputs, (target,), ours, world, max_norm)
         torch.testing.assert_close(said, out.detach(), rtol=1e-5, atol=1e-6)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
@@ -59,6 +60,32 @@ def test_a_step_on_a_tape_is_a_step_down_its_loss(make, shape, seeded):
         descend(loss(out, net.beside), ours, world, back=back)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", ["all", "inputs", "parameters"])
+@pytest.mark.parametrize("laid", ["out, in", "in, out"])
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_many_networks_have_the_gradients_of_each(most, laid, wanted, seeded, monkeypatch):
+    """Of five networks some at a time, whichever way their weights lie in memory; against torch's own layers."""
+    monkeypatch.setattr(chains, "CACHED", most * 7 * 6)
+    sizes, x = [(4, 6), (6, 3), (3, 2)], torch.randn(5, 7, 4, requires_grad=wanted != "parameters")
+    numbers = [
+        p.requires_grad_(wanted != "inputs")
+        for i, o in sizes
+        for p in (torch.randn(5, o, i) if laid == "out, in" else torch.randn(5, i, o).mT, torch.randn(5, o))
+    ]
+    asked = [p for p in (x, *numbers) if p.requires_grad]
+    out = chains.chain(x, numbers, chains.tanh_, chains.tanh_backward)
+    loss = torch.randn_like(out)
+    found = torch.autograd.grad((out * loss).sum(), asked)
+    h = x
+    for i, (weight, bias) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
+        h = torch.stack([nn.functional.linear(*each) for each in zip(h, weight, bias, strict=True)])
+        h = h.tanh() if i < 2 else h
+    torch.testing.assert_close(out, h, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, torch.autograd.grad((h * loss).sum(), asked), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(chains.chain(x, numbers, chains.tanh_, chains.tanh_backward), h)
 
 
 @pytest.mark.parametrize("shared", [False, True])

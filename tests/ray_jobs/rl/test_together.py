@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import draws
+from ray_jobs.rl import chains, draws
 from ray_jobs.rl.adam import Adam, RMSProp
 from ray_jobs.rl.agents import ActorCritics
 from ray_jobs.rl.algorithm import Alone, Steps, descend, rebind, successors
@@ -100,9 +100,11 @@ def rounds(recipe: Play, at_least: int = 300) -> int:
 # ---- the same as alone
 
 
-@pytest.mark.parametrize("normalize_obs", [False, True])
+@pytest.mark.parametrize(("normalize_obs", "cached"), [(False, chains.CACHED), (True, chains.CACHED), (False, 1024)])
 @pytest.mark.parametrize("case", CASES)
-def test_a_seed_learns_together_what_it_learns_alone(case: str, normalize_obs: bool) -> None:
+def test_a_seed_learns_together_what_it_learns_alone(case: str, normalize_obs: bool, cached: int, monkeypatch) -> None:
+    """Also where a processor's cache holds the numbers of a few seeds, or of less than one."""
+    monkeypatch.setattr(chains, "CACHED", cached)
     algorithm, env = CASES[case]
     recipe = Play(algorithm, env, steps=1200, envs=4, normalize_obs=normalize_obs)
     alone, group = [training(recipe, s) for s in range(SEEDS)], Together([training(recipe, s) for s in range(SEEDS)])
