@@ -148,11 +148,11 @@ Parts = list[list[Tensor]]
 """What each layer saw, for each group of networks."""
 
 
-def groups(x: Tensor, numbers: Sequence[Tensor]) -> int:
-    """As how many groups the networks are to be taken."""
+def groups(x: Tensor, numbers: Sequence[Tensor], share: int = 1) -> int:
+    """As how many groups the networks are to be taken, of which each may have one share of the cached numbers."""
     if x.dim() == 2 or x.device.type != "cpu":
         return 1
-    most = max(1, CACHED // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2])))
+    most = max(1, CACHED // share // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2])))
     return -(-len(x) // most)
 
 
@@ -172,8 +172,8 @@ def forward(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> tuple
 
 
 def said(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> Tensor:
-    """`forward` alone; what layers saw is not kept."""
-    n = groups(x, numbers)
+    """`forward` alone; what layers saw is not kept, and what a layer writes is where one before it wrote."""
+    n = groups(x, numbers, 2)
     if n == 1:
         return through(x, numbers, activate)[-1]
     return torch.cat([through(first, rest, activate)[-1] for first, *rest in grouped(n, (x, *numbers))])
