@@ -54,7 +54,7 @@ FEW = 4
 def by_columns(weight: Tensor) -> bool:
     """Are numbers between layers of weight [S, out, in] to lie in memory as [S, out, N]? What is done to a unit then runs along a row.
 
-    For many networks that takes a tenth less; for a few it hangs on how their weights lie.
+    For many networks that takes a tenth less; for a few it depends on how their weights lie.
     """
     return len(weight) > FEW or weight.is_contiguous()
 
@@ -171,7 +171,7 @@ def forward(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> tuple
     return torch.cat([seen.pop() for seen in parts]), parts
 
 
-def said(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> Tensor:
+def said(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
     """`forward` alone; what layers saw is not kept, and what a layer writes is where one before it wrote."""
     n = groups(x, numbers, 2)
     if n == 1:
@@ -210,7 +210,7 @@ class _Chain(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "TanhMLP has first derivatives only: build the network by nets.plain_tanh to differentiate twice."
+                "These layers have first derivatives only: build the network by nets.plain_tanh to differentiate twice."
             )
         numbers, (to_input, *needed) = ctx.saved_tensors, ctx.needs_input_grad[2:]
         into = [torch.empty_like(x) if need else None for x, need in zip(numbers, needed, strict=True)]
@@ -224,17 +224,13 @@ def chain(x: Tensor, numbers: Sequence[Tensor], activate: Activation, slope: Slo
     Args:
         numbers: as of `through`, for all seeds' networks in a row.
     """
-    how = partial(_Chain.apply, activate, slope) if torch.is_grad_enabled() else partial(_unrecorded, activate)
+    how = partial(_Chain.apply, activate, slope) if torch.is_grad_enabled() else partial(said, activate)
 
     def f(x: Tensor) -> Tensor:
         out = how(in_a_row(x), *numbers)
         return out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
 
     return apart(f, x)
-
-
-def _unrecorded(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
-    return said(x, numbers, activate)
 
 
 def in_a_row(x: Tensor) -> Tensor:
