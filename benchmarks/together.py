@@ -9,8 +9,9 @@ bound by its sums. Most of what a seed alone takes for the 13.4 MFLOP of product
 products reach about 150 GFLOP/s where one core reached 181 on products of 1024 x 1024, but biases, tanh and its slope each pass once more
 over numbers that the cache of a core no longer holds. If all else were free that would be 4.4 times one after the other. A few seeds at a
 time, all layers of them, take 60% of the time where nothing is kept for a backward pass and each seed has a thousand rows (DQN's targets),
-and four fifths where each group's backward pass follows at once; for PPO, whose loss comes between, it changes less than the machine's
-noise, and biases as weights of an input that is always 1 made it slower. The ratios fall whenever a seed alone becomes quicker.
+and by themselves four fifths where each group's backward pass follows at once; for PPO, whose loss comes between, it changes less than
+the machine's noise, and biases as weights of an input that is always 1 made it slower. The ratios fall whenever a seed alone becomes
+quicker.
 
     python -m benchmarks.together --rounds 5
 """

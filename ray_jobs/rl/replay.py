@@ -135,7 +135,7 @@ class ReplayBuffer:
         there = (self.filled - length + 1).clamp(min=0)
         ends = there.cumsum(0)
         at = self.places(int(ends[-1]), rng)
-        even = bool((there == there[0]).all())  # then a quotient takes a fifth of a search's time
+        even = bool((there == there[0]).all())  # then a quotient tells it in less time than a search
         column = at // there[0] if even else torch.searchsorted(ends, at, right=True)
         return column, at - (ends - there)[column]
 

@@ -32,8 +32,11 @@ def every(x: Tensor) -> Tensor:
     return whole.movedim(at, 0) if at else whole
 
 
-class outside:  # noqa: N801: used as a function, but a generator's context takes longer than a small product
-    """Within `for_all`, tensors that are of all seeds are computed with as if without it: faster, and all of torch is allowed."""
+class outside:
+    """Within `for_all`, tensors that are of all seeds are computed with as if without it: faster, and all of torch is allowed.
+
+    A class, for a generator's context takes as long as a small product.
+    """
 
     def __enter__(self) -> None:
         self.layer = functorch.pop_dynamic_layer_stack()

@@ -71,7 +71,7 @@ class StackedOptimizer:
         """One step down the gradient, each seed's clipped by its norm."""
         grad = self.flat.grad
         on_cpu = grad.device.type == "cpu"  # to look at a number elsewhere would wait for the device
-        # the norm of all seeds' gradients is at least each one's: mostly it tells enough, in a tenth of the time
+        # the norm of all seeds' gradients is at least each one's: mostly that one call tells enough
         if max_norm < float("inf") and not (on_cpu and torch.linalg.vector_norm(grad) <= max_norm):
             self.clip(max_norm)
         self.inner.step()

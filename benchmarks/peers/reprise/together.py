@@ -24,7 +24,7 @@ PLANS = {
     "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=16_384, envs=8),
     "ppo_table3": lambda w: Play(PPO(2048, 10, 32, 3e-4, width=w), "Pendulum-v1", steps=4_096, envs=1),
 }
-"""Long enough that making a replay buffer, once, is a hundredth of the updates' time; trainings are ten times as long."""
+"""Long enough that making a replay buffer, once, is a hundredth of the updates' time; trainings are several times as long."""
 
 
 class Clocked(Learner):
