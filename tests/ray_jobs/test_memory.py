@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,29 @@ for _ in range(20):
     work()
 print(faults() - before)
 """
+
+
+HUGE = """
+import torch
+from ray_jobs.memory import keep_freed
+def huge():
+    said = open("/proc/self/smaps_rollup").read()
+    return 1024 * int(said.split("AnonHugePages:")[1].split()[0])
+before = huge()
+keep_freed()
+held = [torch.ones(200_000) for _ in range(50)]
+print(huge() - before)
+"""
+OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+@pytest.mark.skipif(
+    "[madvise]" not in (OFFERED.read_text() if OFFERED.exists() else ""), reason="none are given on request"
+)
+def test_what_the_heap_grows_by_has_huge_pages():
+    """Most of 40 MB, or all but its ends."""
+    assert int(subprocess.check_output([sys.executable, "-c", HUGE], timeout=60)) > 30e6
 
 
 RETURNED = """
