@@ -17,14 +17,14 @@ from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.runtime import play, play_together
 
 PLANS = {
-    "dqn": lambda w: Play(DQN(width=w), "CartPole-v1", steps=10_000, envs=8),
-    "sac": lambda w: Play(SAC(width=w, batch=128, every=2), "Pendulum-v1", steps=4_000, envs=4),
-    "td3": lambda w: Play(TD3(width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=5_000, envs=8),
+    "dqn": lambda w: Play(DQN(50_000, width=w), "CartPole-v1", steps=10_000, envs=8),
+    "sac": lambda w: Play(SAC(50_000, width=w, batch=128, every=2), "Pendulum-v1", steps=4_000, envs=4),
+    "td3": lambda w: Play(TD3(50_000, width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=5_000, envs=8),
     "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=20_000, envs=16),
     "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=16_384, envs=8),
     "ppo_table3": lambda w: Play(PPO(2048, 10, 32, 3e-4, width=w), "Pendulum-v1", steps=4_096, envs=1),
 }
-"""Long enough that making a replay buffer, once, is a hundredth of the updates' time; trainings are several times as long."""
+"""Long enough, with replay buffers as small as recipes have them, that making those is nothing; trainings are several times as long."""
 
 
 class Clocked(Learner):
