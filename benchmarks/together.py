@@ -7,11 +7,10 @@ gain nothing. `cpu_s_per_seed` is of whole trainings with their evaluation (of o
 `ppo_table3` is PPO as Schulman et al. 2017 (table 3) train networks of 64 x 64: minibatches of 64. `ppo` has minibatches of 256, and is
 bound by its sums. Most of what a seed alone takes for the 13.4 MFLOP of products in an update are calls, not products. Together, batched
 products reach about 150 GFLOP/s where one core reached 181 on products of 1024 x 1024, but biases, tanh and its slope each pass once more
-over numbers that the cache of a core no longer holds. If all else were free that would be 4.4 times one after the other. A few seeds at a
-time, all layers of them, take 60% of the time where nothing is kept for a backward pass and each seed has a thousand rows (DQN's targets),
-and by themselves four fifths where each group's backward pass follows at once; for PPO, whose loss comes between, it changes less than
-the machine's noise, and biases as weights of an input that is always 1 made it slower. The ratios fall whenever a seed alone becomes
-quicker.
+over numbers that the cache of a core no longer holds. If all else were free (the optimiser, the shuffling, the loss) that would be 4.4
+times one after the other. Eight seeds at a time, forth and at once back, take four fifths of it by themselves, but then their losses must
+be told by hand: differentiated for eight seeds at a time they take what was gained. The ratios fall whenever a seed alone becomes quicker,
+and while the processor is: other users of its host slow a seed alone more than seeds together.
 
     python -m benchmarks.together --rounds 5
 """

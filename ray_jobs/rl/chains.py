@@ -1,14 +1,14 @@
 """The layers of one network, or of many of the same sizes in one batched product each: evaluated, and differentiated past autograd.
 
 Autograd's own pass has half as many operations again, and its records take as long as the products where batches are small. Of many
-networks a few at a time are taken, all their layers, so that what lies between two layers is still in a core's own cache at the next.
+networks a few at a time are taken, all their layers, so that what lies between two layers is still in a core's own cache at the next;
+but all at once where a loss of all of them lies between the pass forth and the pass back, for then it has left the cache anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -144,9 +144,6 @@ def pull_back(
 CACHED = 2**18
 """Numbers between two layers, of the networks that are taken at a time: a megabyte, half of the cache of a core."""
 
-Parts = list[list[Tensor]]
-"""What each layer saw, for each group of networks."""
-
 
 def groups(x: Tensor, numbers: Sequence[Tensor], share: int = 1) -> int:
     """As how many groups the networks are to be taken, of which each may have one share of the cached numbers."""
@@ -156,44 +153,13 @@ def groups(x: Tensor, numbers: Sequence[Tensor], share: int = 1) -> int:
     return -(-len(x) // most)
 
 
-def grouped(n: int, tensors: Sequence[Tensor | None]) -> Iterator[tuple[Any, ...]]:
-    """Tensors [S, ...], or what is None, of n groups."""
-    return zip(*([None] * n if x is None else x.chunk(n) for x in tensors), strict=True)
-
-
-def forward(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> tuple[Tensor, Parts]:
-    """What the networks say of x, as `through`, and what `backward` needs."""
-    n = groups(x, numbers)
-    if n == 1:  # as here and below, for one network in groups takes PPO alone a twentieth longer
-        seen = through(x, numbers, activate)
-        return seen.pop(), [seen]
-    parts = [through(first, rest, activate) for first, *rest in grouped(n, (x, *numbers))]
-    return torch.cat([seen.pop() for seen in parts]), parts
-
-
 def said(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
-    """`forward` alone; what layers saw is not kept, and what a layer writes is where one before it wrote."""
+    """What the networks say of x, as `through`, a few at a time; what a layer writes is then where one before it wrote."""
     n = groups(x, numbers, 2)
-    if n == 1:
+    if n == 1:  # for one network, to go about it as for groups takes PPO a twentieth longer
         return through(x, numbers, activate)[-1]
-    return torch.cat([through(first, rest, activate)[-1] for first, *rest in grouped(n, (x, *numbers))])
-
-
-def backward(
-    grad: Tensor,
-    parts: Parts,
-    weights: Sequence[Tensor],
-    slope: Slope,
-    into: Sequence[Tensor | None],
-    to_input: bool = False,
-) -> Tensor | None:
-    """`pull_back` for each group."""
-    if len(parts) == 1:
-        return pull_back(grad, parts[0], weights, slope, into, to_input)
-    of_each = zip(parts, grouped(len(parts), (grad, *weights, *into)), strict=True)
-    k = len(weights)
-    found = [pull_back(first, seen, rest[:k], slope, rest[k:], to_input) for seen, (first, *rest) in of_each]
-    return torch.cat(found) if to_input else None
+    parts = zip(*(t.chunk(n) for t in (x, *numbers)), strict=True)
+    return torch.cat([through(first, rest, activate)[-1] for first, *rest in parts])
 
 
 class _Chain(torch.autograd.Function):
@@ -201,10 +167,9 @@ class _Chain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, activate: Activation, slope: Slope, x: Tensor, *numbers: Tensor) -> Tensor:
-        out, ctx.parts = forward(x, numbers, activate)
-        ctx.slope = slope
+        ctx.seen, ctx.slope = through(x, numbers, activate), slope
         ctx.save_for_backward(*numbers)
-        return out
+        return ctx.seen.pop()
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -214,7 +179,7 @@ class _Chain(torch.autograd.Function):
             )
         numbers, (to_input, *needed) = ctx.saved_tensors, ctx.needs_input_grad[2:]
         into = [torch.empty_like(x) if need else None for x, need in zip(numbers, needed, strict=True)]
-        by_input = backward(grad, ctx.parts, numbers[::2], ctx.slope, into, to_input)
+        by_input = pull_back(grad, ctx.seen, numbers[::2], ctx.slope, into, to_input)
         return None, None, by_input, *into
 
 
@@ -249,18 +214,17 @@ def taped(x: Tensor, numbers: Sequence[Tensor], activate: Activation, slope: Slo
     Args:
         numbers: as of `chain`, with a gradient each.
     """
-    kept: list[Any] = []
+    seen: list[Tensor] = []
 
     def begin(x: Tensor) -> Tensor:
         with torch.no_grad():
-            out, parts = forward(x, numbers, activate)
-        kept.extend((out.requires_grad_(), parts))
-        return out
+            seen.extend(through(x, numbers, activate))
+        return seen[-1].requires_grad_()
 
     def back() -> None:
-        out, parts = kept
+        out = seen.pop()
         with torch.no_grad():
-            backward(out.grad, parts, numbers[::2], slope, [p.grad for p in numbers])
+            pull_back(out.grad, seen, numbers[::2], slope, [p.grad for p in numbers])
 
     if x.dim() == 2:
         return apart(begin, x), back
