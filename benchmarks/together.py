@@ -10,7 +10,7 @@ products reach about 150 GFLOP/s where one core reached 181 on products of 1024 
 over numbers that the cache of a core no longer holds. If all else were free (the optimiser, the shuffling, the loss) that would be 4.4
 times one after the other. Eight seeds at a time, forth and at once back, take four fifths of it by themselves, but then their losses must
 be told by hand: differentiated for eight seeds at a time they take what was gained. The ratios fall whenever a seed alone becomes quicker,
-and while the processor is: other users of its host slow a seed alone more than seeds together.
+and when the processor itself does: other users of its host slow a seed alone more than seeds together.
 
     python -m benchmarks.together --rounds 5
 """
