@@ -4,7 +4,7 @@ from ray_jobs.recipe import Claim, Headline, Play
 
 system, data = "TD3", "Pendulum-v1"
 headline = Headline("Fujimoto et al. 2018", arxiv="1802.09477", metric="episode_return")
-claim = Claim("episode_return", at_least=-170, seeds=5)
+claim = Claim("episode_return", at_least=-170, seeds=10)
 space = {"lr": "loguniform(3e-4,3e-3)", "delay": "choice(1,2,4)", "smoothing": "choice(0.0,0.1,0.2)"}
 
 
@@ -21,7 +21,9 @@ def recipe(
     smoothing: float = 0.2,
     noise: float = 0.1,
 ) -> Play:
-    """Small networks, and one update for two steps. A random policy scores about -1200; stable-baselines3's zoo reports -152 for TD3.
+    """Small networks, and an update for each step, as in the paper. A random policy scores about -1200; stable-baselines3's zoo reports -152.
+
+    With an update for two steps, one seed in eight still lets the pendulum hang.
 
     Args:
         steps: environment steps, over all runners.
@@ -41,7 +43,7 @@ def recipe(
         capacity=50_000,
         batch=batch,
         every=8,
-        updates=4,
+        updates=8,
         gamma=gamma,
         lr=lr,
         tau=tau,
