@@ -77,6 +77,7 @@ def recipe(name: str) -> list[str]:
         lines.append(f"- Measured: {results.describe(measured)}, {results.count(measured)}: {measured.verdict}")
         if measured.curves:
             lines += ["", f"![Learning curves of {plain(name)}]({name}.png)"]
+            lines += ["", caption] if (caption := results.caption(measured)) else []
     return lines
 
 

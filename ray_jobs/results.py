@@ -139,6 +139,13 @@ def count(result: Result) -> str:
     return f"{done} of {tried} seeds" if done < tried else f"{done} seed{'' if done == 1 else 's'}"
 
 
+def caption(result: Result) -> str:
+    """What is to be said below a result's learning curves; empty where they are of what the claim measures."""
+    if "train_return" not in result.metrics:
+        return ""
+    return "Means of the newest 100 training episodes, which explore; the claim is about greedy ones after the training."
+
+
 def median(result: Result) -> str:
     """The median seed's duration, or ''."""
     return span(sorted(result.seconds)[len(result.seconds) // 2]) if result.seconds else ""

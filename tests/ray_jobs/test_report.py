@@ -16,6 +16,7 @@ from ray_jobs import pictures, results
 from ray_jobs.recipe import Claim, UsageError
 from ray_jobs.report import report
 from ray_jobs.results import Result
+from ray_jobs.rl.ledger import WINDOW
 from ray_jobs.run import Run, Spec
 from ray_jobs.statistics import summarize, verdict
 
@@ -123,6 +124,15 @@ def test_failures_are_shown_and_everything_is_escaped(aim: str, tmp_path: Path) 
     assert page.text.count("<script>alert(1)</script>") == 6  # machine twice, a setting and its value, command, failure
     assert "differ from the recipe's own" in page.text
     assert "<script>" not in (tmp_path / "R.md").read_text().replace(f"\n    {evil}\n", "")
+
+
+def test_what_an_agents_curve_shows_is_told_for_it_is_not_what_is_claimed(aim: str, tmp_path: Path) -> None:
+    def text(**more: object) -> str:
+        results.save(result("aim", [500.0, 490, 495], **more), tmp_path / "results")
+        return report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results")).read_text()
+
+    assert f"newest {WINDOW} training episodes" in text(metrics={"train_return": [400.0, 410, 405]})
+    assert "<figcaption" not in text()
 
 
 def test_a_claim_that_has_changed_since_is_told(aim: str, tmp_path: Path) -> None:
