@@ -248,7 +248,10 @@ def pulled(
         return _pulled(slope, x, known, numbers, into)
 
     def f(x: Tensor, *known: Tensor) -> Tensor:
-        n, k, few = len(known), len(numbers), -(-len(x) // groups(in_a_row(x), numbers))
+        n, k, parts = len(known), len(numbers), groups(in_a_row(x), numbers)
+        if parts == 1:
+            return _pulled(slope, x, known, numbers, into)
+        few = -(-len(x) // parts)
         nets = few * len(numbers[0]) // len(x)
         columns = [t.split(few) for t in (x, *known)] + [t.split(nets) for t in (*numbers, *into)]
         return torch.cat([_pulled(slope, x, t[:n], t[n : n + k], t[n + k :]) for x, *t in zip(*columns, strict=True)])

@@ -139,9 +139,11 @@ class DQN:
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
         with torch.no_grad():
             known = agent.target(agent.flat(data.next_obs))
+            share = chosen(data.action, known.shape[-1]) * (data.weight / self.batch)[..., None]
             known = known if self.double else q_target(data.reward, data.discount, known)
-        for batch, known_of_it in zip(split(data, self.batch), known.split(self.batch), strict=True):
-            q, target = self.step(agent, optimizers["q"], batch, known_of_it, world)
+        parts = split(data, self.batch), known.split(self.batch), share.split(self.batch)
+        for batch, known_of_it, its_share in zip(*parts, strict=True):
+            q, target = self.step(agent, optimizers["q"], batch, known_of_it, its_share, world)
         if optimizers["q"].steps % self.target_every == 0:
             overwrite(agent.target.parameters(), agent.q.parameters())
         q = q.gather(-1, batch.action[..., None]).squeeze(-1)
@@ -150,22 +152,26 @@ class DQN:
         return log | ({"priority": (q - target).abs()} if self.priority else {})
 
     def step(
-        self, agent: QAgent, optimizer: Adam, data: Transitions, known: Tensor, world: World
+        self, agent: QAgent, optimizer: Adam, data: Transitions, known: Tensor, share: Tensor, world: World
     ) -> tuple[Tensor, Tensor]:
         """One gradient step: Q(s, .) [N, A] before it, and its targets [N].
 
         Args:
             known: the targets; if the online network chooses actions for them, the slow one's Q(s', .) [N, A].
+            share: of each Q(s, .) in the loss [N, A].
         """
         if self.double:
             with torch.no_grad():
                 known = q_target(data.reward, data.discount, known, agent.q(agent.flat(data.next_obs)))
-        slope, seen = partial(td_slope, self.error_clip), (data.action, known, data.weight)
+        slope, seen = partial(td_slope, self.error_clip), (known, share)
         return descend_along(slope, agent.q, (agent.flat(data.obs),), seen, optimizer, world, self.max_norm), known
 
 
-def td_slope(clip: float, q: Tensor, action: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The mean loss's gradient by Q [*, N, A]: at the actions that were taken, the clipped errors; the rest is [*, N]."""
-    taken = action[..., None]
-    error = weight * huber_slope(q.gather(-1, taken).squeeze(-1), target, clip) / q.shape[-2]
-    return torch.zeros_like(q).scatter_(-1, taken, error[..., None])
+def chosen(action: Tensor, n: int) -> Tensor:
+    """[*, n] bool: which of n actions it is, by action [*]."""
+    return action[..., None] == torch.arange(n, device=action.device)
+
+
+def td_slope(clip: float, q: Tensor, target: Tensor, share: Tensor) -> Tensor:
+    """The loss's gradient by Q [*, N, A]: the clipped errors, by their shares [*, N, A]; targets are [*, N]."""
+    return huber_slope(q, target[..., None], clip).mul_(share)

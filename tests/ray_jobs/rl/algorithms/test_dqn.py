@@ -46,7 +46,7 @@ def errors(agent, data, double):
 @pytest.mark.parametrize("double", [False, True])
 def test_weighted_errors_are_descended_and_told(double, seeded):
     """Huber's loss of each error times its weight, averaged; priorities are the errors' sizes before the step."""
-    algorithm = replace(PLAIN, priority=0.6, double=double)
+    algorithm = replace(PLAIN, batch=N, priority=0.6, double=double)
     agent, data = built(algorithm), transitions()
     optimizers = algorithm.optimizers(agent)
     error = errors(agent, data, double)
