@@ -1,7 +1,7 @@
 """Replay: the newest steps of every environment, in the order they were played, drawn as n-step transitions or as sequences.
 
-Steps are kept in rings of rows, one column for each environment, so that what follows a step is the row below it. Whoever
-samples brings the generator.
+Steps are kept in rings of rows, one column for each environment, so that what follows a step is the row below it, and all of a step
+side by side. Whoever samples brings the generator.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from ray_jobs.recipe import UsageError
 from ray_jobs.rl.algorithm import Replay, Steps, Transitions, cut
 from ray_jobs.rl.priorities import Priorities
+from ray_jobs.rl.rows import WORD, Fields, laid_out, views, words
 
 
 def successors(data: Steps) -> Tensor:
@@ -28,6 +29,11 @@ def columns(data: Steps) -> dict[str, Tensor]:
     plain = {k: getattr(data, k) for k in ("action", "reward", "terminated", "truncated")}
     extras = {f"extras.{k}": x for k, x in data.extras.items()}
     return {"obs": data.obs[:-1], "next_obs": successors(data)} | plain | extras
+
+
+def extras(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of how `columns` names them."""
+    return {k.removeprefix("extras."): x for k, x in found.items() if k.startswith("extras.")}
 
 
 def spans(seen: int, n: int, rows: int) -> list[tuple[int, int, int]]:
@@ -51,7 +57,13 @@ class ReplayBuffer:
     def __init__(self, plan: Replay, envs: int, gamma: float) -> None:
         self.plan, self.gamma, self.width = plan, gamma, envs
         self.rows = max(plan.capacity // envs, plan.n_step + 1, plan.length + 1)
+        self.held = self.rows
+        """Rows that there is to be memory for."""
+        self.fields: Fields = {}
+        self.steps = torch.zeros(0)
+        """[held, envs, words], once it is known what there is of a step."""
         self.data: dict[str, Tensor] = {}
+        """Views of that, [held, envs, ...]."""
         self.place: dict[str, tuple[int, int]] = {}
         """Columns of each source of steps."""
         self.seen = torch.zeros(envs, dtype=torch.int64)
@@ -71,8 +83,10 @@ class ReplayBuffer:
         n, wide = data.terminated.shape
         start = sum(b - a for a, b in self.place.values())
         first, last = self.place.setdefault(source, (start, start + wide))
-        parts = spans(int(self.seen[first]), n, self.rows)
-        for k, x in columns(data).items():
+        parts, new = spans(int(self.seen[first]), n, self.rows), columns(data)
+        if not self.data:
+            self.hold(new)
+        for k, x in new.items():
             for row, begin, count in parts:
                 self.write(k, slice(row, row + count), first, last, x if count == n else x[begin : begin + count])
         self.seen[first:last] += n
@@ -82,26 +96,32 @@ class ReplayBuffer:
 
     def write(self, name: str, row: slice, first: int, last: int, x: Tensor) -> None:
         """Keep x [T, B, ...] in these rows, in the columns first .. last-1."""
-        if name not in self.data:
-            self.data[name] = self.room(x)
         kept = self.data[name][row]
         (kept if last - first == self.width else kept[:, first:last]).copy_(x)
 
-    def room(self, like: Tensor) -> Tensor:
-        """Zeros [rows, envs, ...] for what is kept of one kind.
+    def hold(self, like: Mapping[str, Tensor], device: torch.device | None = None) -> None:
+        """Make room for steps of which there are such tensors [T, B, ...]."""
+        self.fields = laid_out({k: (x.dtype, x.shape[2:]) for k, x in like.items()})
+        self.show(self.room(device or next(iter(like.values())).device))
+
+    def room(self, device: torch.device) -> Tensor:
+        """Zeros [held, envs, words]; on a CPU they take no memory before they are written.
 
         Raises:
-            UsageError: there is no memory for them.
+            UsageError: there is not as much.
         """
-        shape = (self.rows, self.width, *like.shape[2:])
+        shape = (self.held, self.width, words(self.fields))
         try:
-            return like.new_zeros(shape)
+            return torch.zeros(shape, dtype=torch.int64, device=device)
         except RuntimeError:
-            need = math.prod(shape) * like.element_size() / 1e9
             raise UsageError(
-                f"To replay {self.rows * self.width:,} steps takes {need:,.0f} GB for one of their parts alone, "
+                f"To replay {self.held * self.width:,} steps takes {math.prod(shape) * WORD / 1e9:,.0f} GB, "
                 "and there is not as much memory: take a smaller capacity."
             ) from None
+
+    def show(self, steps: Tensor) -> None:
+        """Let the steps [held, envs, words] be those."""
+        self.steps, self.data = steps, views(steps, self.fields)
 
     def cut(self, source: str, columns: Tensor) -> None:
         """End the last episodes of a source's columns [B] bool: what will be added is not what came next."""
@@ -156,15 +176,18 @@ class ReplayBuffer:
         found = x.flatten(0, 1).index_select(0, at.flatten().to(x.device))
         return found if at.dim() == 1 else found.unflatten(0, at.shape)
 
-    def extras(self, at: Tensor) -> dict[str, Tensor]:
-        return {k.removeprefix("extras."): self.take(k, at) for k in self.data if k.startswith("extras.")}
+    def entries(self, at: Tensor) -> dict[str, Tensor]:
+        """All tensors' entries [*at, ...]."""
+        found = self.steps.flatten(0, 1).index_select(0, at.flatten().to(self.steps.device))
+        return views(found if at.dim() == 1 else found.unflatten(0, at.shape), self.fields)
 
     def transitions(self, column: Tensor, age: Tensor, weight: Tensor | None) -> Transitions:
         """Steps with the rewards of up to n of them summed: fewer at an episode's end, and where the data ends."""
         first = last = self.at(column, age)
-        reward, factor = self.take("reward", first), self.gamma
+        found = self.entries(first)
+        reward, factor = found["reward"], self.gamma
         discount = torch.full(first.shape, self.gamma, device=reward.device)
-        going = ~(self.take("terminated", first) | self.take("truncated", first)) if self.plan.n_step > 1 else None
+        going = ~(found["terminated"] | found["truncated"])
         for k in range(1, self.plan.n_step):
             going = going & (age + k < self.filled[column]).to(going.device)
             there = torch.where(going.to(last.device), self.at(column, age + k), last)
@@ -173,23 +196,18 @@ class ReplayBuffer:
             factor *= self.gamma
             discount, last = torch.where(going, factor, discount), there
             going = going & ~(self.take("terminated", there) | self.take("truncated", there))
-        discount = discount * ~self.take("terminated", last)
+        if self.plan.n_step > 1:
+            found |= {k: self.take(k, last) for k in ("next_obs", "terminated")}
+        discount = discount * ~found["terminated"]
         one = discount.new_ones(discount.shape) if weight is None else weight.to(discount)
-        after = self.take("next_obs", last)
-        return Transitions(
-            self.take("obs", first), self.take("action", first), reward, after, discount, one, self.extras(first)
-        )
+        return Transitions(found["obs"], found["action"], reward, found["next_obs"], discount, one, extras(found))
 
     def sequences(self, column: Tensor, age: Tensor) -> Steps:
         """`length` consecutive steps from each age on: [length, batch]."""
         at = torch.stack([self.at(column, age + k) for k in range(self.plan.length)])
-        obs, after = self.take("obs", at), self.take("next_obs", at)
-        action, reward, terminated, truncated = (
-            self.take(k, at) for k in ("action", "reward", "terminated", "truncated")
-        )
-        return Steps(
-            torch.cat([obs, after[-1:]]), action, reward, terminated, truncated, after[truncated], self.extras(at)
-        )
+        found = self.entries(at)
+        obs, after = torch.cat([found["obs"], found["next_obs"][-1:]]), found["next_obs"][found["truncated"]]
+        return Steps(obs, *(found[k] for k in ("action", "reward", "terminated", "truncated")), after, extras(found))
 
     def reweigh(self, error: Tensor) -> None:
         """New priorities of the steps drawn last, by the size of their errors [batch]."""
@@ -209,8 +227,9 @@ class ReplayBuffer:
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
         self.seen = state["seen"].clone()
         self.place = {k: (v[0], v[1]) for k, v in state["place"].items()}
+        if state["data"]:
+            self.hold(state["data"], device)
         for k, x in state["data"].items():
-            self.data[k] = x.new_zeros((self.rows, *x.shape[1:]), device=device)
             self.data[k][: len(x)] = x.to(device)
         if self.priorities:
             self.priorities.load(state["priorities"])

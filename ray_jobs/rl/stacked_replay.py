@@ -20,27 +20,28 @@ class StackedBuffer(ReplayBuffer):
     def __init__(self, singles: Sequence[ReplayBuffer]) -> None:
         first = singles[0]
         super().__init__(first.plan, first.width, first.gamma)
-        self.singles = singles
+        self.singles, self.held = singles, len(singles) * self.rows
         self.seen, self.place = first.seen.clone(), dict(first.place)
         self.each = self.plan.at_once * self.plan.batch
         self.first = torch.arange(len(singles)).repeat_interleave(self.each) * (self.rows * self.width)
         for single in singles:
             single.seen, single.place = self.seen, self.place
-        for k in first.data:
-            self.hold(k, torch.cat([single.data[k] for single in singles]))
+        if first.data:
+            self.fields, used = first.fields, int(first.filled.max())
+            steps = self.room(first.steps.device)
+            for single, part in zip(singles, steps.split(self.rows), strict=True):
+                part[:used] = single.steps[:used]
+            self.show(steps)
 
-    def hold(self, name: str, x: Tensor) -> None:
-        """Keep all seeds' [S * rows, envs, ...]."""
-        self.data[name] = x
-        for single, part in zip(self.singles, x.chunk(len(self.singles)), strict=True):
-            single.data[name] = part
+    def show(self, steps: Tensor) -> None:
+        super().show(steps)
+        for single, part in zip(self.singles, steps.split(self.rows), strict=True):
+            single.fields = self.fields
+            single.show(part)
 
     def write(self, name: str, row: slice, first: int, last: int, x: Tensor) -> None:
         """x [T, B, ...] of each seed."""
-        x, n = every(x), len(self.singles)
-        if name not in self.data:
-            self.hold(name, x.new_zeros((n * self.rows, self.width, *x.shape[3:])))
-        self.data[name].unflatten(0, (n, self.rows))[:, row, first:last] = x
+        self.data[name].unflatten(0, (len(self.singles), self.rows))[:, row, first:last] = every(x)
 
     def places(self, n: int, rng: Any) -> Tensor:
         """[S * at_once * batch]"""
