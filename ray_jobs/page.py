@@ -25,7 +25,8 @@ body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 90rem; background
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.015em; }
 h2 { font-size: 1.2rem; margin: 0; letter-spacing: -.005em; }
 h3 { font-size: .8rem; margin: 0 0 .4rem; color: var(--soft); font-weight: 600; }
-p { margin: .3rem 0; } .soft, small, figcaption { color: var(--soft); } small, figcaption { font-size: .82rem; font-weight: 400; display: block; }
+p { margin: .3rem 0; } .soft, small, figcaption { color: var(--soft); }
+small, figcaption { font-size: .82rem; font-weight: 400; display: block; }
 .lead { font-size: 1.1rem; }
 a { color: var(--accent); text-underline-offset: .15em; }
 code, pre { font: .84em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }

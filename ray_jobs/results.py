@@ -143,7 +143,9 @@ def caption(result: Result) -> str:
     """What is to be said below a result's learning curves; empty where they are of what the claim measures."""
     if "train_return" not in result.metrics:
         return ""
-    return "Means of the newest 100 training episodes, which explore; the claim is about greedy ones after the training."
+    return (
+        "Means of the newest 100 training episodes, which explore; the claim is about greedy ones after the training."
+    )
 
 
 def median(result: Result) -> str:

@@ -105,7 +105,7 @@ class ReplayBuffer:
         self.show(self.room(device or next(iter(like.values())).device))
 
     def room(self, device: torch.device) -> Tensor:
-        """Zeros [held, envs, words]; on a CPU they take no memory before they are written.
+        """Zeros [held, envs, words].
 
         Raises:
             UsageError: there is not as much.
@@ -136,27 +136,26 @@ class ReplayBuffer:
         if self.plan.length:
             return self.sequences(*self.draw(rng, self.plan.length))
         if self.priorities is None:
-            column, age = self.draw(rng)
-            return self.transitions(column, age, None)
-        at, weight = self.priorities.draw(self.plan.batch, rng, self.beta(progress), len(self))
-        self.drawn = at
-        column = at % self.width
-        oldest = (self.seen - self.filled)[column]
-        return self.transitions(column, (at // self.width - oldest) % self.rows, weight)
+            return self.transitions(self.evenly(rng), None)
+        self.drawn, weight = self.priorities.draw(self.plan.batch, rng, self.beta(progress), len(self))
+        return self.transitions(self.drawn, weight)
 
     def beta(self, progress: float) -> float:
         return self.plan.importance + (1 - self.plan.importance) * progress
 
+    def evenly(self, rng: torch.Generator) -> Tensor:
+        """Where [at_once * batch] steps are, uniform over all."""
+        there = self.filled
+        if bool((there == there[0]).all()):  # then they are in the first rows, whichever is the oldest
+            return self.places(int(there[0]) * self.width, rng)
+        return self.at(*self.draw(rng))
+
     def draw(self, rng: torch.Generator, length: int = 1) -> tuple[Tensor, Tensor]:
         """Columns and ages [at_once * batch], uniform over all places where `length` steps are in a row; age 0 is the oldest."""
-        if self.width == 1:
-            at = self.places(max(0, min(int(self.seen), self.rows) - length + 1), rng)
-            return torch.zeros_like(at), at
         there = (self.filled - length + 1).clamp(min=0)
         ends = there.cumsum(0)
         at = self.places(int(ends[-1]), rng)
-        even = bool((there == there[0]).all())  # then a quotient tells it in less time than a search
-        column = at // there[0] if even else torch.searchsorted(ends, at, right=True)
+        column = torch.searchsorted(ends, at, right=True)
         return column, at - (ends - there)[column]
 
     def places(self, n: int, rng: torch.Generator) -> Tensor:
@@ -165,28 +164,36 @@ class ReplayBuffer:
 
     def at(self, column: Tensor, age: Tensor) -> Tensor:
         """Where in the flattened storage the steps of an age are."""
-        if self.width == 1:
-            return (age + max(0, int(self.seen) - self.rows)) % self.rows
         oldest = (self.seen - self.filled)[column]
         return (oldest + age) % self.rows * self.width + column
 
     def take(self, name: str, at: Tensor) -> Tensor:
-        """One tensor's entries [*at, ...]."""
-        x = self.data[name]
-        found = x.flatten(0, 1).index_select(0, at.flatten().to(x.device))
-        return found if at.dim() == 1 else found.unflatten(0, at.shape)
+        """One tensor's entries [N, ...], at [N]."""
+        return self.data[name].flatten(0, 1).index_select(0, at.to(self.steps.device))
 
     def entries(self, at: Tensor) -> dict[str, Tensor]:
         """All tensors' entries [*at, ...]."""
         found = self.steps.flatten(0, 1).index_select(0, at.flatten().to(self.steps.device))
         return views(found if at.dim() == 1 else found.unflatten(0, at.shape), self.fields)
 
-    def transitions(self, column: Tensor, age: Tensor, weight: Tensor | None) -> Transitions:
-        """Steps with the rewards of up to n of them summed: fewer at an episode's end, and where the data ends."""
-        first = last = self.at(column, age)
+    def transitions(self, first: Tensor, weight: Tensor | None) -> Transitions:
+        """The steps at `first`, with the rewards of up to n steps summed."""
         found = self.entries(first)
-        reward, factor = found["reward"], self.gamma
-        discount = torch.full(first.shape, self.gamma, device=reward.device)
+        discount = torch.full(first.shape, self.gamma, device=found["reward"].device)
+        if self.plan.n_step > 1:
+            found, discount = self.looked_ahead(first, found, discount)
+        discount = discount * ~found["terminated"]
+        one = discount.new_ones(discount.shape) if weight is None else weight.to(discount)
+        return Transitions(
+            found["obs"], found["action"], found["reward"], found["next_obs"], discount, one, extras(found)
+        )
+
+    def looked_ahead(
+        self, first: Tensor, found: Mapping[str, Tensor], discount: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What was found at `first` as n steps in one, fewer at an episode's end and where the data ends, and their discount."""
+        column, last, reward, factor = first % self.width, first, found["reward"], self.gamma
+        age = (first // self.width - (self.seen - self.filled)[column]) % self.rows
         going = ~(found["terminated"] | found["truncated"])
         for k in range(1, self.plan.n_step):
             going = going & (age + k < self.filled[column]).to(going.device)
@@ -196,11 +203,8 @@ class ReplayBuffer:
             factor *= self.gamma
             discount, last = torch.where(going, factor, discount), there
             going = going & ~(self.take("terminated", there) | self.take("truncated", there))
-        if self.plan.n_step > 1:
-            found |= {k: self.take(k, last) for k in ("next_obs", "terminated")}
-        discount = discount * ~found["terminated"]
-        one = discount.new_ones(discount.shape) if weight is None else weight.to(discount)
-        return Transitions(found["obs"], found["action"], reward, found["next_obs"], discount, one, extras(found))
+        after = {k: self.take(k, last) for k in ("next_obs", "terminated")}
+        return {**found, "reward": reward, **after}, discount
 
     def sequences(self, column: Tensor, age: Tensor) -> Steps:
         """`length` consecutive steps from each age on: [length, batch]."""

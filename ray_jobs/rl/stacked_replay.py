@@ -47,8 +47,11 @@ class StackedBuffer(ReplayBuffer):
         """[S * at_once * batch]"""
         return rng.fill((self.each,), torch.int64, among(n)).flatten()
 
-    def at(self, column: Tensor, age: Tensor) -> Tensor:
-        return super().at(column, age) + self.first
+    def take(self, name: str, at: Tensor) -> Tensor:
+        return super().take(name, at + self.first)
+
+    def entries(self, at: Tensor) -> dict[str, Tensor]:
+        return super().entries(at + self.first)
 
     def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
         with outside():
