@@ -1,8 +1,6 @@
 """The layers of one network, or of many of the same sizes in one batched product each: evaluated, and differentiated past autograd.
 
-Autograd's own pass has half as many operations again, and its records take as long as the products where batches are small. Of many
-networks a few at a time are taken, all their layers, so that what lies between two layers is still in a core's own cache at the next;
-but all at once where a loss of all of them lies between the pass forth and the pass back, for then it has left the cache anyway.
+Autograd's own pass has half as many operations again, and its records take as long as the products where batches are small.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.stacked import apart, stacked
+from ray_jobs.rl.stacked import apart
 
 Activation = Callable[[Tensor], Tensor]
 """What lies between layers; it may work in place."""
@@ -139,24 +137,18 @@ def pull_back(
     return product(grad, weights[0], columns) if to_input else None
 
 
-# ---- a few networks at a time
+# ---- of one seed, or of several that train together
 
-CACHED = 2**18
-"""Numbers between two layers, of the networks that are taken at a time: a megabyte, half of the cache of a core."""
-
-
-def groups(x: Tensor, numbers: Sequence[Tensor], share: int = 1) -> int:
-    """As how many groups the networks are to be taken, of which each may have one share of the cached numbers."""
-    if x.dim() == 2 or x.device.type != "cpu":
-        return 1
-    most = max(1, CACHED // share // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2])))
-    return -(-len(x) // most)
+CACHED = 2**17
+"""Numbers between two layers, of the networks that are taken at a time: half a megabyte, a quarter of the cache of a core."""
 
 
 def said(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
-    """What the networks say of x, as `through`, a few at a time; what a layer writes is then where one before it wrote."""
-    n = groups(x, numbers, 2)
-    if n == 1:  # for one network, to go about it as for groups takes PPO a twentieth longer
+    """What the networks say of x, as `through`, a few at a time: what a layer writes is then where one before it wrote."""
+    n = 1
+    if x.dim() > 2 and x.device.type == "cpu":
+        n = -(-len(x) // max(1, CACHED // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2]))))
+    if n == 1:  # for one network, to go about it as for several takes PPO a twentieth longer
         return through(x, numbers, activate)[-1]
     parts = zip(*(t.chunk(n) for t in (x, *numbers)), strict=True)
     return torch.cat([through(first, rest, activate)[-1] for first, *rest in parts])
@@ -236,34 +228,18 @@ def pulled(
 ) -> Tensor:
     """What ReLU networks say of x, as `chain`, without autograd; over the parameters' gradients go those of a loss.
 
-    A few seeds at a time are taken forth and back.
-
     Args:
-        slope: the loss's gradient by what is said [*, N, out] or [*, n, N, out], from that and `known`, of however many seeds.
-        known: what else the loss hangs on, of each seed.
+        slope: the loss's gradient by what is said [*, N, out] or [*, n, N, out], from that and `known`; of several seeds, of all of them.
+        known: what else the loss hangs on.
         numbers: as of `chain`.
         into: where their gradients go.
     """
-    if not stacked(x):
-        return _pulled(slope, x, known, numbers, into)
 
     def f(x: Tensor, *known: Tensor) -> Tensor:
-        n, k, parts = len(known), len(numbers), groups(in_a_row(x), numbers)
-        if parts == 1:
-            return _pulled(slope, x, known, numbers, into)
-        few = -(-len(x) // parts)
-        nets = few * len(numbers[0]) // len(x)
-        columns = [t.split(few) for t in (x, *known)] + [t.split(nets) for t in (*numbers, *into)]
-        return torch.cat([_pulled(slope, x, t[:n], t[n : n + k], t[n + k :]) for x, *t in zip(*columns, strict=True)])
+        seen = through(in_a_row(x), numbers, Tensor.relu_)
+        out = seen.pop()
+        out = out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
+        pull_back(in_a_row(slope(out, *known)), seen, numbers[::2], relu_backward, into)
+        return out
 
     return apart(f, x, *known)
-
-
-def _pulled(
-    slope: Callable[..., Tensor], x: Tensor, known: Sequence[Tensor], numbers: Sequence[Tensor], into: Sequence[Tensor]
-) -> Tensor:
-    seen = through(in_a_row(x), numbers, Tensor.relu_)
-    out = seen.pop()
-    out = out.unflatten(0, x.shape[:-2]) if x.dim() > 3 else out
-    pull_back(in_a_row(slope(out, *known)), seen, numbers[::2], relu_backward, into)
-    return out
