@@ -97,7 +97,7 @@ def play_together(
         Whether they were told to stop before their end.
 
     Raises:
-        UsageError: the environment does not fit.
+        UsageError: the environment does not fit, or there is no memory for what is to be replayed.
         FloatingPointError, EnvironmentFailed: an environment's fault, which ends all.
     """
     trainings = [

@@ -413,6 +413,14 @@ def test_what_cannot_be_stacked_is_refused_in_a_sentence(algorithm, env: str, wh
     assert "\n" not in str(said.value) and "PPO, DQN, DDPG, TD3, SAC" in str(said.value)
 
 
+def test_replay_buffers_too_large_for_the_memory_are_told_in_a_sentence() -> None:
+    recipe = Play(DQN(10**12), "CartPole-v1", steps=100, envs=2)
+    with pytest.raises(
+        UsageError, match=r"^To replay 3,000,000,000,000 steps takes 144,000 GB, .* smaller capacity\.$"
+    ):
+        play_together(recipe, range(3), [Nowhere() for _ in range(3)], states=[None] * 3, done=print, failed=print)
+
+
 def pixels():
     import gymnasium as gym
     import numpy as np
