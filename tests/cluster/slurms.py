@@ -65,7 +65,7 @@ JobAcctGatherType=jobacct_gather/none
 DefMemPerCPU=500
 GresTypes=gpu
 SlurmdParameters=config_overrides
-NodeName=n[1-3] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[3]}] CPUs=2 RealMemory=7000 Gres=gpu:2
+NodeName=n[1-3] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{ports[1]},{ports[2]},{ports[3]}] CPUs=2 RealMemory=7000 Gres=gpu:2
 PartitionName=low Nodes=n[1-3] Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=gentle Nodes=n[1-3] MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60
 PartitionName=high Nodes=n[1-3] MaxTime=120 PriorityTier=10 PreemptMode=OFF
@@ -88,7 +88,7 @@ def _start() -> str:
     for name in ("ctld", "n1", "n2", "n3"):
         (state / name).mkdir()
     conf = state / "slurm.conf"
-    conf.write_text(CONF.format(state=state, user=getpass.getuser(), ports=_four_ports()))
+    conf.write_text(CONF.format(state=state, user=getpass.getuser(), ports=free_ports(4)))
     (state / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     key = state / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
@@ -104,15 +104,6 @@ def _start() -> str:
         NODES[node] = _daemon("slurmd", "-D", "-N", node, "-f", str(conf), state=state)
     _until(lambda: _idle(env) == len(NODES), "the nodes never became idle", state)
     return str(conf)
-
-
-def _four_ports() -> list[int]:
-    """The controller's, and three in a row for the nodes."""
-    while True:
-        controller, first = free_ports(2)
-        row = [first, first + 1, first + 2]
-        if first < 65000 and controller not in row:
-            return [controller, *row]
 
 
 def _daemon(name: str, *arguments: str, state: Path) -> subprocess.Popen:
