@@ -17,6 +17,7 @@ from functools import partial
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam
@@ -139,7 +140,7 @@ class DQN:
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
         with torch.no_grad():
             known = agent.target(agent.flat(data.next_obs))
-            share = chosen(data.action, known.shape[-1]) * (data.weight / self.batch)[..., None]
+            share = F.one_hot(data.action, known.shape[-1]) * (data.weight / self.batch)[..., None]
             known = known if self.double else q_target(data.reward, data.discount, known)
         parts = split(data, self.batch), known.split(self.batch), share.split(self.batch)
         for batch, known_of_it, its_share in zip(*parts, strict=True):
@@ -165,11 +166,6 @@ class DQN:
                 known = q_target(data.reward, data.discount, known, agent.q(agent.flat(data.next_obs)))
         slope, seen = partial(td_slope, self.error_clip), (known, share)
         return descend_along(slope, agent.q, (agent.flat(data.obs),), seen, optimizer, world, self.max_norm), known
-
-
-def chosen(action: Tensor, n: int) -> Tensor:
-    """[*, n] bool: which of n actions it is, by action [*]."""
-    return action[..., None] == torch.arange(n, device=action.device)
 
 
 def td_slope(clip: float, q: Tensor, target: Tensor, share: Tensor) -> Tensor:
