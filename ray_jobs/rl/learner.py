@@ -39,18 +39,24 @@ def arithmetic(matmul: Matmul) -> Iterator[None]:
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU has units for bfloat16, and this torch the library that uses them."""
-    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)())
+    """Whether products are rounded to bfloat16 here where they may be, found by one.
+
+    torch's own answer counts CPUs whose units (AVX-512's, without AMX) it then leaves unused.
+    """
+    with arithmetic("bfloat16"):
+        return bool((torch.full((32, 32), 1 + 2**-9) @ torch.eye(32) == 1).all())
 
 
 def check_matmul(matmul: Matmul, device: torch.device) -> None:
-    """Refuse bfloat16 where torch would not take it, or only imitate it.
+    """Refuse bfloat16 where torch would not take it.
 
     Raises:
-        UsageError: the device is no CPU, or one without units for bfloat16, or this torch has no oneDNN for them.
+        UsageError: the device is no CPU, or one whose products torch does not take in bfloat16.
     """
     if matmul == "bfloat16" and not (device.type == "cpu" and has_bfloat16()):
-        raise UsageError("matmul bfloat16 is for CPUs with units for it, on which torch has oneDNN: here take float32.")
+        raise UsageError(
+            "matmul bfloat16 is for CPUs with units for it that torch uses (AMX, by oneDNN): here take float32."
+        )
 
 
 def source(fragments: Sequence[Fragment]) -> str:
