@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,52 +11,13 @@ import torch
 from torch import Tensor
 
 from ray_jobs.memory import keep_freed
-from ray_jobs.recipe import Matmul, UsageError
+from ray_jobs.recipe import Matmul
 from ray_jobs.rl.algorithm import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
+from ray_jobs.rl.arithmetic import arithmetic, check_matmul
 from ray_jobs.rl.fragments import Fragment, tensors
 from ray_jobs.rl.normalise import RewardScale, moments
 from ray_jobs.rl.replay import ReplayBuffer
 from ray_jobs.rl.runner import Actor
-
-
-@contextmanager
-def arithmetic(matmul: Matmul) -> Iterator[None]:
-    """How a learner computes; what else runs in its process, such as environments, computes as elsewhere.
-
-    Numbers too small for a full mantissa count as 0: Adam's moments of units that are dead decay to them, and each is a hundred times
-    as slow.
-    """
-    before = torch.get_float32_matmul_precision() if matmul == "bfloat16" else None
-    torch.set_flush_denormal(True)
-    if before:
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        if before:
-            torch.set_float32_matmul_precision(before)
-
-
-def has_bfloat16() -> bool:
-    """Whether products are rounded to bfloat16 here where they may be, found by one.
-
-    torch's own answer counts CPUs whose units (AVX-512's, without AMX) it then leaves unused.
-    """
-    with arithmetic("bfloat16"):
-        return bool((torch.full((32, 32), 1 + 2**-9) @ torch.eye(32) == 1).all())
-
-
-def check_matmul(matmul: Matmul, device: torch.device) -> None:
-    """Refuse bfloat16 where torch would not take it.
-
-    Raises:
-        UsageError: the device is no CPU, or one whose products torch does not take in bfloat16.
-    """
-    if matmul == "bfloat16" and not (device.type == "cpu" and has_bfloat16()):
-        raise UsageError(
-            "matmul bfloat16 is for CPUs with units for it that torch uses (AMX, by oneDNN): here take float32."
-        )
 
 
 def source(fragments: Sequence[Fragment]) -> str:
@@ -92,16 +53,21 @@ class Learner:
         self.plan = plan = algorithm.experience
         self.buffer = ReplayBuffer(plan, envs, algorithm.gamma) if isinstance(plan, Replay) else None
         self.version, self.owed = 0, 0.0
+        self.largest = max((p.numel() for p in actor.parameters()), default=0) if device.type == "cpu" else 0
+        """Numbers in one weight of all seeds that train together, for `arithmetic`."""
         self.kept: list[Steps] = []
         """What the updates since the last reflection saw."""
 
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
-        with arithmetic(self.matmul):
+        with self.arithmetic():
             if not isinstance(self.plan, Gradients):
                 return self.learn_from(tensors(fragments, self.device), fragments, seen)
             self.version += 1
             return self.apply(fragments[0])
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        return arithmetic(self.matmul, self.largest)
 
     def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
         """Update by the steps that the fragments hold."""

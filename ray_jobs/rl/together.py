@@ -19,7 +19,7 @@ from torch import Tensor
 from ray_jobs.rl.algorithm import Alone, Experience, Replay, Steps, Transitions
 from ray_jobs.rl.draws import as_one
 from ray_jobs.rl.fragments import Fragment
-from ray_jobs.rl.learner import Learner, arithmetic
+from ray_jobs.rl.learner import Learner
 from ray_jobs.rl.pools import Local
 from ray_jobs.rl.stacked import every, for_all, one
 from ray_jobs.rl.stacked_replay import StackedBuffer, seen_by_each
@@ -66,6 +66,7 @@ class Together:
         self.module = StackedModule([learner.actor for learner in singles], leaves)
         self.learner = copy.copy(first)
         self.learner.actor, self.learner.optimizers = self.module.module, optimizers
+        self.learner.largest = len(singles) * first.largest
         self.learner.world = Alone(as_one([x.world.rng for x in singles]), first.world.progress)
         if first.buffer is not None:
             self.learner.buffer = StackedBuffer([x.buffer for x in singles if x.buffer is not None])
@@ -95,7 +96,7 @@ class Together:
             t.ledger.add([fragment], 1)
         steps = self.trainings[0].ledger.steps
         self.learner.world.progress = min(1.0, steps / self.recipe.steps)
-        with arithmetic(self.recipe.matmul):
+        with self.learner.arithmetic():
             stats = self.learner.learn_from(data, fragments[:1], steps)
         for t, fragment in zip(self.trainings, fragments, strict=True):
             t.shares.collected([fragment], collected - begun, together=False)

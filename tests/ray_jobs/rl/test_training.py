@@ -12,7 +12,7 @@ import torch
 
 from ray_jobs.envs.pickles import Untrusted
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import learner, pools, runtime
+from ray_jobs.rl import arithmetic, pools, runtime
 from ray_jobs.rl.algorithm import Alone, Replay, descend
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.algorithms.impala import IMPALA
@@ -278,7 +278,7 @@ def test_a_learner_alone_counts_the_smallest_numbers_as_none():
     assert float(tiny * 0.1) > 0
 
 
-units = pytest.mark.skipif(not learner.has_bfloat16(), reason="no units for bfloat16")
+units = pytest.mark.skipif(not arithmetic.has_bfloat16(), reason="no units for bfloat16")
 
 
 @units
@@ -320,11 +320,11 @@ def test_what_is_learned_in_bfloat16_is_close():
 
 def test_bfloat16_is_refused_where_it_is_not(monkeypatch):
     with pytest.raises(UsageError, match="take float32"):
-        learner.check_matmul("bfloat16", torch.device("cuda"))
-    monkeypatch.setattr(learner, "has_bfloat16", lambda: False)
+        arithmetic.check_matmul("bfloat16", torch.device("cuda"))
+    monkeypatch.setattr(arithmetic, "has_bfloat16", lambda: False)
     with pytest.raises(UsageError, match="CPUs with units for it"):
         training(recipe(IMPALA(horizon=4), matmul="bfloat16"), Memory())
-    learner.check_matmul("float32", torch.device("cuda"))
+    arithmetic.check_matmul("float32", torch.device("cuda"))
 
 
 def test_reflection_sees_what_the_last_updates_saw():

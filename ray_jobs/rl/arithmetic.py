@@ -1,0 +1,72 @@
+"""How a learner computes: what its matrix products are rounded to, which library takes them, and what counts as nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ray_jobs.recipe import Matmul, UsageError
+
+MANY = 2**16
+"""Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products pay for its 12 us to begin one."""
+
+
+@contextmanager
+def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
+    """How a learner computes; what else runs in its process, such as environments, computes as elsewhere.
+
+    Numbers too small for a full mantissa count as 0: Adam's moments of units that are dead decay to them, and each is a hundred times
+    as slow.
+
+    Args:
+        largest: numbers in the largest weight, of all seeds that train together; 0 on another device than the CPU.
+    """
+    before = None
+    if matmul == "bfloat16" or (largest >= MANY and onednn_is_quicker()):
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        if before:
+            torch.set_float32_matmul_precision(before)
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether products are rounded to bfloat16 here where they may be, found by one.
+
+    torch's own answer counts CPUs whose units (AVX-512's, without AMX) it then leaves unused.
+    """
+    with arithmetic("bfloat16"):
+        return bool((torch.full((32, 32), 1 + 2**-9) @ torch.eye(32) == 1).all())
+
+
+@cache
+def onednn_is_quicker() -> bool:
+    """Whether oneDNN's products of float32 are to be had and quicker than those of MKL, which gives AVX-512 to Intel's processors alone.
+
+    On a Zen 5 large ones take half of MKL's time. torch leaves products to oneDNN only where they may be rounded to bfloat16, which
+    oneDNN does by AMX alone: without that, they are float32's.
+    """
+    processors = Path("/proc/cpuinfo")
+    others = processors.exists() and "AuthenticAMD" in processors.read_text()
+    return others and torch.backends.mkl.is_available() and not has_bfloat16()
+
+
+def check_matmul(matmul: Matmul, device: torch.device) -> None:
+    """Refuse bfloat16 where torch would not take it.
+
+    Raises:
+        UsageError: the device is no CPU, or one whose products torch does not take in bfloat16.
+    """
+    if matmul == "bfloat16" and not (device.type == "cpu" and has_bfloat16()):
+        raise UsageError(
+            "matmul bfloat16 is for CPUs with units for it that torch uses (AMX, by oneDNN): here take float32."
+        )

@@ -1,0 +1,49 @@
+"""Which library takes a learner's products, and that they are float32's whoever takes them."""
+
+import pytest
+import torch
+
+from ray_jobs.recipe import Play
+from ray_jobs.rl import arithmetic, runtime
+from ray_jobs.rl.algorithm import Alone
+from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.together import Together
+from tests.ray_jobs.rl.scripted import Memory
+
+
+def training(seed, width):
+    """Whose updates say whether products are as precise as elsewhere."""
+    plan = Play(DQN(width=width, warmup=8, every=8, updates=1, batch=8), "CartPole-v1", steps=64, envs=2)
+    t = runtime.prepare(
+        plan, seed, Alone(runtime.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
+    )
+    t.learner.update = lambda data: {"precise": torch.tensor(torch.get_float32_matmul_precision() == "highest")}
+    return t
+
+
+@pytest.mark.parametrize("quicker", [False, True])
+@pytest.mark.parametrize(
+    ("width", "seeds", "large"), [(255, 1, False), (256, 1, True), (64, 15, False), (64, 16, True)]
+)
+def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, large, quicker, monkeypatch):
+    monkeypatch.setattr(arithmetic, "onednn_is_quicker", lambda: quicker)
+    trainings = [training(seed, width) for seed in range(seeds)]
+    at_work = trainings[0] if seeds == 1 else Together(trainings)
+    at_work.round()
+    assert all(at_work.stats["precise"].ravel() == (not (large and quicker)))
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.skipif(not arithmetic.onednn_is_quicker(), reason="MKL is as quick here, or oneDNN rounds to bfloat16")
+@pytest.mark.parametrize("shape", [(256, 376, 256), (64, 64, 4, 64), (64, 256, 64, 64), (64, 64, 64, 1)])
+def test_products_left_to_onednn_are_those_of_float32(shape):
+    """The error of a sum of n products is at most that of n roundings of what the products' sizes sum to; with bfloat16's it is larger."""
+    *many, m, k, n = shape
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*many, *size, generator=rng) for size in ((m, k), (k, n)))
+    with arithmetic.arithmetic("float32", arithmetic.MANY):
+        found = a @ b
+    bound = k * torch.finfo().eps / 2 * (a.double().abs() @ b.double().abs())
+    assert ((found - a.double() @ b.double()).abs() <= bound).all()
+    rounded = a.bfloat16().double() @ b.bfloat16().double()
+    assert ((rounded - a.double() @ b.double()).abs() > bound).any(), "what this test is to tell"
