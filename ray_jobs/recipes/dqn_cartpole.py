@@ -4,14 +4,14 @@ from ray_jobs.recipe import Claim, Headline, Play
 
 system, data = "DQN", "CartPole-v1"
 headline = Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236")
-claim = Claim("episode_return", at_least=300, seeds=5)
+claim = Claim("episode_return", at_least=300, seeds=10)
 space = {"lr": "loguniform(3e-4,1e-2)", "target_every": "choice(32,128,512)"}
 
 
 def recipe(
     *,
     steps: int = 50_000,
-    lr: float = 1e-3,
+    lr: float = 5e-4,
     gamma: float = 0.99,
     batch: int = 64,
     width: int = 128,
@@ -19,7 +19,10 @@ def recipe(
     target_every: int = 128,
     epsilon: float = 0.04,
 ) -> Play:
-    """Near the settings of stable-baselines3's zoo, with double Q-learning and a step size that falls to 0.
+    """Near the settings of stable-baselines3's zoo, with double Q-learning, an update for every step, and a step size that falls to 0.
+
+    Errors count by their squares, as far as the end of an episode is worth. By Huber's loss, which turns linear at 1, the many steps
+    before an end outvote it: one seed in three was then left with a policy of less than 300 steps.
 
     Args:
         steps: environment steps.
@@ -39,10 +42,11 @@ def recipe(
         gamma=gamma,
         batch=batch,
         every=64,
-        updates=32,
+        updates=64,
         double=double,
         target_every=target_every,
         epsilon=epsilon,
+        error_clip=100,
         width=width,
     )
     return Play(algorithm, "CartPole-v1", steps=steps, envs=8)

@@ -139,8 +139,8 @@ def pull_back(
 
 # ---- of one seed, or of several that train together
 
-CACHED = 2**17
-"""Numbers between two layers, of the networks that are taken at a time: half a megabyte, a quarter of the cache of a core."""
+CACHED = 2**18
+"""Numbers between two layers, of the networks that are taken at a time: a megabyte, about what a core caches for itself."""
 
 
 def said(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
