@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ray_jobs.recipe import Matmul, UsageError
 
 MANY = 2**16
 """Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products pay for its 12 us to begin one."""
+LARGE, BATCHED = 2**20, 16
+"""Multiplications in one product, or products in a batch, from which on they do."""
 
 
 @contextmanager
@@ -36,6 +39,22 @@ def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
         torch.set_flush_denormal(False)
         if before:
             torch.set_float32_matmul_precision(before)
+
+
+def quickest(product: Callable[..., Tensor], a: Tensor, b: Tensor, **options: Tensor) -> Tensor:
+    """product(a, b), a matrix product of a [m, k] and b [k, n] or a batch of those, by whichever library is quicker for its size.
+
+    What autograd differentiates goes as `arithmetic` says for all of a learner's products.
+    """
+    if a.device.type != "cpu" or not onednn_is_quicker():
+        return product(a, b, **options)
+    large = (a.dim() == 3 and len(a) >= BATCHED) or a.numel() * b.shape[-1] >= LARGE
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if large else "highest")
+    try:
+        return product(a, b, **options)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @cache

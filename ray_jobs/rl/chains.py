@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ray_jobs.rl.arithmetic import quickest
 from ray_jobs.rl.stacked import apart
 
 Activation = Callable[[Tensor], Tensor]
@@ -60,8 +61,8 @@ def by_columns(weight: Tensor) -> bool:
 def product(a: Tensor, b: Tensor, columns: bool) -> Tensor:
     """a [m, k] @ b [k, n]; or of S networks [S, m, k] @ [S, k, n], which lies by columns if it is to."""
     if a.dim() == 2:
-        return a @ b
-    return torch.bmm(b.mT, a.mT).mT if columns else torch.bmm(a, b)
+        return quickest(torch.mm, a, b)
+    return quickest(torch.bmm, b.mT, a.mT).mT if columns else quickest(torch.bmm, a, b)
 
 
 def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -77,7 +78,9 @@ def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What a linear layer, weight [out, in] and bias [out], says of x [N, in]; or S layers, [S, out, in], of theirs [S, N, in]."""
-    return torch.addmm(bias, x, weight.t()) if x.dim() == 2 else affines(x, weight.mT, bias.unsqueeze(1))
+    if x.dim() == 2:
+        return quickest(partial(torch.addmm, bias), x, weight.t())
+    return affines(x, weight.mT, bias.unsqueeze(1))
 
 
 THIN, MUCH = 16, 2**14
@@ -87,11 +90,11 @@ THIN, MUCH = 16, 2**14
 def of_weight(grad: Tensor, seen: Tensor, into: Tensor) -> None:
     """A layer's weight's gradient, [out, in] or [S, out, in], from that of what it put out and from what it saw."""
     if grad.dim() == 2 and 1 < seen.shape[1] < THIN and grad.numel() >= MUCH:
-        into.copy_((seen.mT @ grad).mT)
+        into.copy_(quickest(torch.matmul, seen.mT, grad).mT)
     elif into.is_contiguous():
-        torch.matmul(grad.mT, seen, out=into)
-    else:  # as it lies in memory, or bfloat16's product takes a second
-        torch.matmul(seen.mT, grad, out=into.mT)
+        quickest(torch.matmul, grad.mT, seen, out=into)
+    else:  # as it lies in memory, or oneDNN's product takes a second
+        quickest(torch.matmul, seen.mT, grad, out=into.mT)
 
 
 # ---- all layers

@@ -34,6 +34,32 @@ def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, lar
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.parametrize("quicker", [False, True])
+@pytest.mark.parametrize(
+    ("a", "b", "large"),
+    [
+        ((64, 128), (128, 128), True),
+        ((64, 127), (127, 128), False),
+        ((15, 64, 4), (15, 4, 64), False),
+        ((16, 64, 4), (16, 4, 64), True),
+        ((4, 64, 64), (4, 64, 64), True),
+    ],
+)
+def test_each_product_goes_where_it_is_quicker(a, b, large, quicker, monkeypatch):
+    monkeypatch.setattr(arithmetic, "onednn_is_quicker", lambda: quicker)
+    precise = []
+
+    def product(a, b, out):
+        precise.append(torch.get_float32_matmul_precision() == "highest")
+        return torch.matmul(a, b, out=out)
+
+    a, b = torch.ones(a), torch.ones(b)
+    found = arithmetic.quickest(product, a, b, out=torch.empty(0))
+    assert precise == [not (large and quicker)]
+    assert (found == a.shape[-1]).all()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.skipif(not arithmetic.onednn_is_quicker(), reason="MKL is as quick here, or oneDNN rounds to bfloat16")
 @pytest.mark.parametrize("shape", [(256, 376, 256), (64, 64, 4, 64), (64, 256, 64, 64), (64, 64, 64, 1)])
 def test_products_left_to_onednn_are_those_of_float32(shape):
