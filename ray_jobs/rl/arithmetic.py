@@ -46,11 +46,13 @@ def quickest(product: Callable[..., Tensor], a: Tensor, b: Tensor, **options: Te
 
     What autograd differentiates goes as `arithmetic` says for all of a learner's products.
     """
-    if a.device.type != "cpu" or not onednn_is_quicker():
+    if not onednn_is_quicker() or a.device.type != "cpu":
         return product(a, b, **options)
     large = (a.dim() == 3 and len(a) >= BATCHED) or a.numel() * b.shape[-1] >= LARGE
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if large else "highest")
+    before, wanted = torch.get_float32_matmul_precision(), "medium" if large else "highest"
+    if wanted == before:
+        return product(a, b, **options)
+    torch.set_float32_matmul_precision(wanted)
     try:
         return product(a, b, **options)
     finally:
