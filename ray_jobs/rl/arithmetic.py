@@ -12,10 +12,13 @@ from torch import Tensor
 
 from ray_jobs.recipe import Matmul, UsageError
 
-MANY = 2**16
-"""Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products pay for its 12 us to begin one."""
+MANY = 2**15
+"""Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products can pay for its 12 us to begin one."""
 LARGE, BATCHED = 2**20, 16
 """Multiplications in one product, or products in a batch, from which on they do."""
+
+_by_size = False
+"""Whether products are oneDNN's, and MKL's where they are small."""
 
 
 @contextmanager
@@ -28,8 +31,9 @@ def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
     Args:
         largest: numbers in the largest weight, of all seeds that train together; 0 on another device than the CPU.
     """
-    before = None
-    if matmul == "bfloat16" or (largest >= MANY and onednn_is_quicker()):
+    global _by_size
+    before, _by_size = None, matmul == "float32" and largest >= MANY and onednn_is_quicker()
+    if matmul == "bfloat16" or _by_size:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("medium")
     torch.set_flush_denormal(True)
@@ -37,26 +41,26 @@ def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+        _by_size = False
         if before:
             torch.set_float32_matmul_precision(before)
 
 
-def quickest(product: Callable[..., Tensor], a: Tensor, b: Tensor, **options: Tensor) -> Tensor:
-    """product(a, b), a matrix product of a [m, k] and b [k, n] or a batch of those, by whichever library is quicker for its size.
+def quickest(product: Callable[..., Tensor], *operands: Tensor, **options: Tensor) -> Tensor:
+    """product(*operands), whose last two are [m, k] and [k, n] or batches of those, by the library that is quicker for their sizes.
 
-    What autograd differentiates goes as `arithmetic` says for all of a learner's products.
+    What autograd differentiates is oneDNN's wherever `arithmetic` begins so.
     """
-    if not onednn_is_quicker() or a.device.type != "cpu":
-        return product(a, b, **options)
-    large = (a.dim() == 3 and len(a) >= BATCHED) or a.numel() * b.shape[-1] >= LARGE
-    before, wanted = torch.get_float32_matmul_precision(), "medium" if large else "highest"
-    if wanted == before:
-        return product(a, b, **options)
-    torch.set_float32_matmul_precision(wanted)
+    if not _by_size:
+        return product(*operands, **options)
+    a, b = operands[-2:]
+    if (a.dim() == 3 and len(a) >= BATCHED) or a.numel() * b.shape[-1] >= LARGE:
+        return product(*operands, **options)
+    torch.set_float32_matmul_precision("highest")
     try:
-        return product(a, b, **options)
+        return product(*operands, **options)
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision("medium")
 
 
 @cache

@@ -79,7 +79,7 @@ def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What a linear layer, weight [out, in] and bias [out], says of x [N, in]; or S layers, [S, out, in], of theirs [S, N, in]."""
     if x.dim() == 2:
-        return quickest(partial(torch.addmm, bias), x, weight.t())
+        return quickest(torch.addmm, bias, x, weight.t())
     return affines(x, weight.mT, bias.unsqueeze(1))
 
 
