@@ -2,7 +2,7 @@
 
 The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
 greedy return over 100 episodes is beside the rate, so that speed is not bought with learning. RLlib's SAC is measured over fewer steps.
-'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, for CPUs that have units for it; all others multiply in float32. Its rate
+'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, where the CPU has units for it; all others multiply in float32. Its rate
 is not one at equal returns: TD3 on Pendulum learned worse so.
 
     python -m benchmarks.rl_speed --rounds 2
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
 from benchmarks.peers.workloads import WORK
+from ray_jobs.rl.arithmetic import has_bfloat16
 
 CONTENDERS = {
     "Reprise": Contender("Reprise", "reprise", "speed.py"),
@@ -24,7 +25,8 @@ BESIDE = {"sac": ["Reprise", "Reprise, bf16", "SB3", "RLlib"], "td3": ["Reprise"
 
 
 def contenders(algorithm: str) -> list[str]:
-    return BESIDE.get(algorithm, ["Reprise", "SB3"])
+    names = BESIDE.get(algorithm, ["Reprise", "SB3"])
+    return [name for name in names if name != "Reprise, bf16" or has_bfloat16()]
 
 
 def main() -> None:
