@@ -77,8 +77,8 @@ def has_bfloat16() -> bool:
 def onednn_is_quicker() -> bool:
     """Whether oneDNN's products of float32 are to be had and quicker than those of MKL, which gives AVX-512 to Intel's processors alone.
 
-    On a Zen 5 large ones take half of MKL's time. torch leaves products to oneDNN only where they may be rounded to bfloat16, which
-    oneDNN does by AMX alone: without that, they are float32's.
+    On a Zen 5 large ones take half of MKL's time; AMD's others were not measured. torch leaves products to oneDNN only where they may be
+    rounded to bfloat16, which oneDNN does by AMX alone: without that, they are float32's.
     """
     processors = Path("/proc/cpuinfo")
     others = processors.exists() and "AuthenticAMD" in processors.read_text()

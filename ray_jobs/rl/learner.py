@@ -67,6 +67,7 @@ class Learner:
             return self.apply(fragments[0])
 
     def arithmetic(self) -> AbstractContextManager[None]:
+        """What updates run in."""
         return arithmetic(self.matmul, self.largest)
 
     def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
