@@ -3,20 +3,16 @@
 import pytest
 import torch
 
-from ray_jobs.recipe import Play
-from ray_jobs.rl import arithmetic, runtime
-from ray_jobs.rl.algorithm import Alone
+from ray_jobs.rl import arithmetic
 from ray_jobs.rl.algorithms.dqn import DQN
 from ray_jobs.rl.together import Together
 from tests.ray_jobs.rl.scripted import Memory
+from tests.ray_jobs.rl.test_training import recipe, training
 
 
-def training(seed, width):
-    """Whose updates say whether products are as precise as elsewhere."""
-    plan = Play(DQN(width=width, warmup=8, every=8, updates=1, batch=8), "CartPole-v1", steps=64, envs=2)
-    t = runtime.prepare(
-        plan, seed, Alone(runtime.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
-    )
+def asked(width):
+    """A training whose updates say whether products are as precise as elsewhere."""
+    t = training(recipe(DQN(width=width, warmup=8, every=8, updates=1, batch=8), envs=2), Memory())
     t.learner.update = lambda data: {"precise": torch.tensor(torch.get_float32_matmul_precision() == "highest")}
     return t
 
@@ -25,7 +21,7 @@ def training(seed, width):
 @pytest.mark.parametrize(("width", "seeds", "large"), [(181, 1, False), (182, 1, True), (64, 7, False), (64, 8, True)])
 def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, large, quicker, monkeypatch):
     monkeypatch.setattr(arithmetic, "onednn_is_quicker", lambda: quicker)
-    trainings = [training(seed, width) for seed in range(seeds)]
+    trainings = [asked(width) for _ in range(seeds)]
     at_work = trainings[0] if seeds == 1 else Together(trainings)
     at_work.round()
     assert all(at_work.stats["precise"].ravel() == (not (large and quicker)))
