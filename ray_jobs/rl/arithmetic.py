@@ -46,6 +46,11 @@ def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
+def slow_to_begin() -> bool:
+    """Whether large products are oneDNN's now: few of them then take less time than many whose numbers stay in a core's cache."""
+    return _by_size
+
+
 def quickest(product: Callable[..., Tensor], *operands: Tensor, **options: Tensor) -> Tensor:
     """product(*operands), whose last two are [m, k] and [k, n] or batches of those, by the library that is quicker for their sizes.
 
@@ -54,7 +59,7 @@ def quickest(product: Callable[..., Tensor], *operands: Tensor, **options: Tenso
     if not _by_size:
         return product(*operands, **options)
     a, b = operands[-2:]
-    if (a.dim() == 3 and len(a) >= BATCHED) or a.numel() * b.shape[-1] >= LARGE:
+    if (a.dim() == 3 and a.shape[0] >= BATCHED) or a.numel() * b.shape[-1] >= LARGE:
         return product(*operands, **options)
     torch.set_float32_matmul_precision("highest")
     try:

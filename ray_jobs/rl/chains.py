@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.arithmetic import quickest
+from ray_jobs.rl.arithmetic import quickest, slow_to_begin
 from ray_jobs.rl.stacked import apart
 
 Activation = Callable[[Tensor], Tensor]
@@ -51,18 +51,11 @@ FEW = 4
 
 
 def by_columns(weight: Tensor) -> bool:
-    """Are numbers between layers of weight [S, out, in] to lie in memory as [S, out, N]? What is done to a unit then runs along a row.
+    """Are numbers between layers of weight [S, out, in] to be held as [S, out, N]? What is done to a unit then runs along a row.
 
     For many networks that takes a tenth less; for a few it depends on how their weights lie.
     """
-    return len(weight) > FEW or weight.is_contiguous()
-
-
-def product(a: Tensor, b: Tensor, columns: bool) -> Tensor:
-    """a [m, k] @ b [k, n]; or of S networks [S, m, k] @ [S, k, n], which lies by columns if it is to."""
-    if a.dim() == 2:
-        return quickest(torch.mm, a, b)
-    return quickest(torch.bmm, b.mT, a.mT).mT if columns else quickest(torch.bmm, a, b)
+    return weight.shape[0] > FEW or weight.is_contiguous()
 
 
 def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -71,13 +64,20 @@ def affines(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     The bias is added after the product, which takes a twentieth less than to begin with it. Of one output for a few networks, products
     and their sums take half of a batched product's time.
     """
-    if weight.shape[-1] == 1 and 1 < len(weight) <= FEW:
+    if weight.shape[-1] == 1 and 1 < weight.shape[0] <= FEW:
         return (x * weight.mT).sum(-1, keepdim=True).add_(bias)
-    return product(x, weight, by_columns(weight.mT)).add_(bias)
+    if by_columns(weight.mT):
+        return quickest(torch.bmm, weight.mT, x.mT).add_(bias.mT).mT
+    return quickest(torch.bmm, x, weight).add_(bias)
 
 
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """What a linear layer, weight [out, in] and bias [out], says of x [N, in]; or S layers, [S, out, in], of theirs [S, N, in]."""
+def affine(x: Tensor, weight: Tensor, bias: Tensor, columns: bool) -> Tensor:
+    """What a linear layer, weight [out, in] and bias [out], says of x [N, in]; or S layers, [S, out, in], of theirs [S, N, in].
+
+    By columns it is [S, out, N], of x [S, in, N].
+    """
+    if columns:
+        return quickest(torch.bmm, weight, x).add_(bias.unsqueeze(2))
     if x.dim() == 2:
         return quickest(torch.addmm, bias, x, weight.t())
     return affines(x, weight.mT, bias.unsqueeze(1))
@@ -87,30 +87,40 @@ THIN, MUCH = 16, 2**14
 """Inputs below which, and numbers in a gradient from which on, the other order of the product and a copy take half of the time."""
 
 
-def of_weight(grad: Tensor, seen: Tensor, into: Tensor) -> None:
+def of_weight(grad: Tensor, seen: Tensor, into: Tensor, columns: bool) -> None:
     """A layer's weight's gradient, [out, in] or [S, out, in], from that of what it put out and from what it saw."""
-    if grad.dim() == 2 and 1 < seen.shape[1] < THIN and grad.numel() >= MUCH:
-        into.copy_(quickest(torch.matmul, seen.mT, grad).mT)
-    elif into.is_contiguous():
-        quickest(torch.matmul, grad.mT, seen, out=into)
-    else:  # as it lies in memory, or oneDNN's product takes a second
-        quickest(torch.matmul, seen.mT, grad, out=into.mT)
+    left, right = (grad, seen.mT) if columns else (grad.mT, seen)
+    if not into.is_contiguous():  # then as it lies in memory, or oneDNN's product takes a second
+        quickest(torch.matmul, right.mT, left.mT, out=into.mT)
+    elif 1 < right.shape[-1] < THIN and grad.numel() >= MUCH:
+        into.copy_(quickest(torch.matmul, right.mT, left.mT).mT)
+    else:
+        quickest(torch.matmul, left, right, out=into)
+
+
+def of_input(grad: Tensor, weight: Tensor, columns: bool) -> Tensor:
+    """The gradient of what a layer saw, from that of what it put out."""
+    if columns:
+        return quickest(torch.bmm, weight.mT, grad)
+    return quickest(torch.mm if grad.dim() == 2 else torch.bmm, grad, weight)
 
 
 # ---- all layers
 
 
 def through(x: Tensor, numbers: Sequence[Tensor], activate: Activation) -> list[Tensor]:
-    """What each layer sees, and what the last puts out.
+    """What each layer sees, `by_columns` or not, and what the last puts out.
 
     Args:
         x: [N, in], or [S, N, in] of S networks.
         numbers: weight [out, in], bias [out], weight, bias ...; or [S, out, in], [S, out] ...
     """
-    seen = [x]
+    columns = x.dim() == 3 and by_columns(numbers[0])
+    seen = [x.mT.contiguous() if columns else x]
     for weight, bias in zip(numbers[:-2:2], numbers[1:-2:2], strict=True):
-        seen.append(activate(affine(seen[-1], weight, bias)))
-    return [*seen, affine(seen[-1], *numbers[-2:])]
+        seen.append(activate(affine(seen[-1], weight, bias, columns)))
+    out = affine(seen[-1], *numbers[-2:], columns)
+    return [*seen, out.mT if columns else out]
 
 
 def pull_back(
@@ -128,29 +138,35 @@ def pull_back(
         into: where the gradients of weight, bias, weight, bias ... go; None is for one that is not wanted.
     """
     columns = grad.dim() == 3 and by_columns(weights[0])
-    grad = grad.mT.contiguous().mT if columns else grad
+    grad = grad.mT.contiguous() if columns else grad
     for i in range(len(weights) - 1, -1, -1):
         to_weight, to_bias = into[2 * i], into[2 * i + 1]
         if to_bias is not None:
-            torch.sum(grad, -2, out=to_bias)
+            torch.sum(grad, -1 if columns else -2, out=to_bias)
         if to_weight is not None:
-            of_weight(grad, seen[i], to_weight)
+            of_weight(grad, seen[i], to_weight, columns)
+        if i or to_input:
+            grad = of_input(grad, weights[i], columns)
         if i:
-            grad = slope(product(grad, weights[i], columns), seen[i])
-    return product(grad, weights[0], columns) if to_input else None
+            grad = slope(grad, seen[i])
+    if not to_input:
+        return None
+    return grad.mT if columns else grad
 
 
 # ---- of one seed, or of several that train together
 
-CACHED = 2**18
-"""Numbers between two layers, of the networks that are taken at a time: a megabyte, about what a core caches for itself."""
+CACHED, BEGUN = 2**18, 2**20
+"""Numbers between two layers, of the networks that are taken at a time: a megabyte, about what a core caches for itself; or four, where
+to begin a product takes longer than to fetch them from the cache that cores share."""
 
 
 def said(activate: Activation, x: Tensor, *numbers: Tensor) -> Tensor:
     """What the networks say of x, as `through`, a few at a time: what a layer writes is then where one before it wrote."""
     n = 1
     if x.dim() > 2 and x.device.type == "cpu":
-        n = -(-len(x) // max(1, CACHED // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2]))))
+        most = BEGUN if slow_to_begin() else CACHED
+        n = -(-len(x) // max(1, most // (x.shape[1] * max(bias.shape[1] for bias in numbers[1::2]))))
     if n == 1:  # for one network, to go about it as for several takes PPO a twentieth longer
         return through(x, numbers, activate)[-1]
     parts = zip(*(t.chunk(n) for t in (x, *numbers)), strict=True)

@@ -17,7 +17,6 @@ from functools import partial
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ray_jobs.rl import draws
 from ray_jobs.rl.adam import Adam
@@ -140,7 +139,7 @@ class DQN:
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
         with torch.no_grad():
             known = agent.target(agent.flat(data.next_obs))
-            share = F.one_hot(data.action, known.shape[-1]) * (data.weight / self.batch)[..., None]
+            share = share_of(data, known.shape[-1], self.batch)
             known = known if self.double else q_target(data.reward, data.discount, known)
         parts = split(data, self.batch), known.split(self.batch), share.split(self.batch)
         for batch, known_of_it, its_share in zip(*parts, strict=True):
@@ -166,6 +165,11 @@ class DQN:
                 known = q_target(data.reward, data.discount, known, agent.q(agent.flat(data.next_obs)))
         slope, seen = partial(td_slope, self.error_clip), (known, share)
         return descend_along(slope, agent.q, (agent.flat(data.obs),), seen, optimizer, world, self.max_norm), known
+
+
+def share_of(data: Transitions, actions: int, batch: int) -> Tensor:
+    """Of each Q(s, .) in a loss that is the mean over a batch [N, A]; in memory as [A, N], as what several networks say lies."""
+    return ((torch.arange(actions, device=data.action.device)[:, None] == data.action) * (data.weight / batch)).mT
 
 
 def td_slope(clip: float, q: Tensor, target: Tensor, share: Tensor) -> Tensor:
