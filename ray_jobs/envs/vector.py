@@ -23,6 +23,8 @@ from ray_jobs.envs.steps import Moved, Vector
 
 BIRTH_LIMIT = 60.0
 """Seconds that making environments may take; twice that at most."""
+FEW = 4
+"""Cart-poles that are stepped quicker one after the other than as arrays, at most."""
 EXTRAS = {
     "ale_py": "atari",
     "gymnasium.envs.box2d": "box2d",
@@ -213,7 +215,7 @@ def _vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
     spec = registered(env)
     native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
     try:
-        if spec and native == "CartPoleVectorEnv":
+        if spec and native == "CartPoleVectorEnv" and n > FEW:
             return CartPole(n, **{"max_episode_steps": spec.max_episode_steps, **spec.kwargs, **options})
         if spec and native == "AtariVectorEnv":
             return Atari(n, **{**spec.kwargs, **options})

@@ -163,6 +163,22 @@ def test_the_vectorised_cart_pole_is_gymnasiums():
     assert not alive.any()
 
 
+def test_a_cart_pole_alone_is_the_vectorised_one():
+    """Few are stepped one after the other, which is quicker; one of them draws the very same starts, and moves the same."""
+    one, arrays = vector("CartPole-v1", 1, {}), CartPole(1, max_episode_steps=500)
+    assert isinstance(one, Rows)
+    np.testing.assert_array_equal(one.reset([3]), arrays.reset([3]))
+    over = 0
+    for action in np.random.default_rng(0).integers(0, 2, (500, 1)):
+        moved = one.step(action)
+        for mine, its in zip(moved, arrays.step(action), strict=True):
+            np.testing.assert_array_equal(mine, its)
+        if moved.boundary.any():
+            over += 1
+            np.testing.assert_array_equal(one.restart(moved.boundary), arrays.restart(moved.boundary))
+    assert over > 10
+
+
 def test_restarting_some_rows_leaves_the_others():
     env = CartPole(4)
     env.reset([0])
@@ -195,7 +211,7 @@ def test_box_actions_are_clipped_for_the_environment_and_kept_for_the_learner():
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1", SCRIPTED + "Count"])
 def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
-    first, second = (EnvRunner(Casting(PPO(width=8), env, 2, seed=5)) for _ in range(2))
+    first, second = (EnvRunner(Casting(PPO(width=8), env, 5, seed=5)) for _ in range(2))
     sample(first, 30)
     assert second.load(first.state())
     a, b = sample(first, 30), sample(second, 30)
