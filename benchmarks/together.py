@@ -11,7 +11,8 @@ over numbers that the cache of a core no longer holds. If all else were free (th
 times one after the other. Eight seeds at a time, forth and at once back, take four fifths of it by themselves, but then their losses must
 be told by hand: differentiated for eight seeds at a time they take what was gained. The ratios fall whenever a seed alone becomes quicker,
 and when the processor itself does: other users of its host slow a seed alone more than seeds together. These figures are of an Intel Xeon
-with AMX; a Zen 5 trains a seed alone twice as quick, and seeds together too.
+with AMX; a Zen 5 trains a seed alone twice as quick, and seeds together too. What it costs to begin so many operations is shared by the
+seeds: the smaller an update is, the more of them it takes until they gain no more.
 
     python -m benchmarks.together --rounds 5
 """
@@ -30,7 +31,7 @@ APART = 2
 def main() -> None:
     parser = arguments(__doc__ or "", rounds=3)
     parser.add_argument("--cases", nargs="*", default=CASES, help="algorithm-width (default %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[16, 32], help="together (default %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[64], help="together (default %(default)s)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one measurement (default %(default)s)")
     args = parser.parse_args()
     report = Report("together", args.out)
