@@ -35,9 +35,9 @@ class Place:
 
 PLACES: dict[str, Place] = {
     "local": Place("cluster.local:Local", elsewhere=False),
-    "ray": Place("cluster.ray_api:Ray", copies=True, pooled=True),
-    "slurm": Place("cluster.slurm:Slurm"),
-    "kubernetes": Place("cluster.kubernetes:Kubernetes", copies=True),
+    "ray": Place("cluster.ray_clusters.jobs_api:Ray", copies=True, pooled=True),
+    "slurm": Place("cluster.slurm.launcher:Slurm"),
+    "kubernetes": Place("cluster.kubernetes.launcher:Kubernetes", copies=True),
 }
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from cluster import ray_cluster, ray_nodes, ray_record
 from cluster.job import parse_memory
-from cluster.ray_cluster import Cluster
+from cluster.ray_clusters import nodes as ray_nodes
+from cluster.ray_clusters import plan, record
+from cluster.ray_clusters.plan import Cluster
 from ray_jobs.jobs_cli import usage
 from ray_jobs.recipe import UsageError, unknown
 
@@ -31,7 +32,7 @@ def up(
     memory: str = "",
     object_store: str = "",
     resources: dict[str, Any] | None = None,
-    host: str = ray_cluster.LOOPBACK,
+    host: str = plan.LOOPBACK,
     token: bool = True,
 ) -> int:
     """Start a Ray cluster of processes on this machine, which goes on without this terminal.
@@ -56,7 +57,7 @@ def up(
         each = cpus if cpus is not None else max(1, cores() // max(1, nodes))
         cards = gpus if gpus is not None else (None if nodes == 1 else 0)
         room = parse_memory(memory) if memory else 0
-        wanted = ray_cluster.plan(name, nodes, each, cards, room, resources or {}, host)
+        wanted = plan.plan(name, nodes, each, cards, room, resources or {}, host)
         if not token and not wanted.local:
             raise UsageError(f"Without a token whoever reaches {host} can run programs here: leave --token true.")
         wanted = replace(wanted, object_store=parse_memory(object_store) if object_store else 0)
@@ -75,7 +76,7 @@ def status(name: str = "") -> int:
         1 where a cluster does not live.
     """
     with usage():
-        found = [ray_record.load(name)] if name else ray_record.known()
+        found = [record.load(name)] if name else record.known()
     if not found:
         print("No cluster was started here: `reprise cluster up` starts one.")
     return max([_show(cluster) for cluster in found], default=0)
@@ -92,7 +93,7 @@ def down(name: str = "", *, force: bool = False) -> int:
         UsageError: there is no such cluster, it was started on another machine, or jobs still run there.
     """
     with usage():
-        cluster = _only(name, ray_record.known())
+        cluster = _only(name, record.known())
         busy = [] if force or not cluster.lives else _busy(cluster)
         if busy:
             raise UsageError(
@@ -106,7 +107,7 @@ def down(name: str = "", *, force: bool = False) -> int:
 def env(name: str = "") -> int:
     """Print the variables by which any program reaches a cluster: eval "$(reprise cluster env)"."""
     with usage():
-        print(ray_cluster.exports(_only(name, ray_record.running())), end="")
+        print(plan.exports(_only(name, record.running())), end="")
     return 0
 
 
@@ -146,7 +147,7 @@ def yaml(
     Raises:
         UsageError: what is missing or cannot be.
     """
-    from cluster import ray_yaml
+    from cluster.ray_clusters import yaml as ray_yaml
 
     hosts = tuple(h.strip() for h in workers.split(",") if h.strip())
     wanted = ray_yaml.Machines(
@@ -192,7 +193,7 @@ def verb(argv: list[str]) -> tuple[str, Callable[..., int]]:
 def _only(name: str, there: list[Cluster]) -> Cluster:
     """The cluster of this name, or the only one there is."""
     if name:
-        return ray_record.load(name)
+        return record.load(name)
     if len(there) == 1:
         return there[0]
     named = f"name one of {', '.join(c.name for c in there)}" if there else "`reprise cluster up` starts one"

@@ -166,7 +166,7 @@ def git() -> Iterator[Row]:
 
 def cluster() -> Iterator[Row]:
     """The Ray cluster that RAY_ADDRESS names, and whether anybody may use it."""
-    from cluster.ray_api import Ray
+    from cluster.ray_clusters.jobs_api import Ray
 
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
     if not named:

@@ -50,7 +50,7 @@ LISTENS = {
 }
 LOOPBACK = {
     ("ray_jobs/group.py", "bind"): "127.0.0.1, to find a free port",
-    ("cluster/ray_cluster.py", "bind"): "the cluster's --host, loopback by default, to find free ports",
+    ("cluster/ray_clusters/plan.py", "bind"): "the cluster's --host, loopback by default, to find free ports",
 }
 
 

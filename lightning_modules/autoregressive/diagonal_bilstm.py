@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .pixels import Block, ConvSteps, MaskedConv, Pixels
-from .row_lstm import lstm
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.row_lstm import lstm
 
 
 def skew(x: Tensor) -> Tensor:

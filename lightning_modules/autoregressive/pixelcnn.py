@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
 
 
 class Bottleneck(Block):

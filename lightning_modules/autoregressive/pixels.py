@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .discrete import Discrete, pick
+from lightning_modules.autoregressive.discrete import Discrete, pick
 
 
 def colour(features: int, colours: int) -> Tensor:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .discrete import pick
+from lightning_modules.autoregressive.discrete import pick
 
 if TYPE_CHECKING:
-    from .wavenet import Layer, WaveNet
+    from lightning_modules.autoregressive.wavenet import Layer, WaveNet
 
 
 ROWS = 64

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
 
 
 def lstm(gates: Tensor, cell: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.autoregressive.discrete import Discrete
+from lightning_modules.autoregressive.rings import generate
 from lightning_modules.model import Batch, evaluating
-
-from .discrete import Discrete
-from .rings import generate
 
 
 class Layer(nn.Module):
@@ -195,7 +194,7 @@ class WaveNet(Discrete):
 
     def whole(self, even: Tensor, told: Tensor | None) -> Tensor:
         """Levels [n, T] by the definition: the whole network for each sample."""
-        from .discrete import pick
+        from lightning_modules.autoregressive.discrete import pick
 
         found = torch.zeros(even.shape, dtype=torch.long, device=even.device)
         for t in range(even.shape[1]):

@@ -10,11 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_modules.diffusion import noise
+from lightning_modules.diffusion.loss import Denoiser, spread
+from lightning_modules.diffusion.samplers import normal
 from lightning_modules.objectives import gaussian_kl
-
-from . import noise
-from .loss import Denoiser, spread
-from .samplers import normal
 
 Variance = Callable[[Tensor, Tensor], Tensor]
 """(s [B], r [B]) -> variance [B] of the step from level s to r < s."""

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules import objectives, optim
+from lightning_modules.diffusion import bound, loss, noise, prediction, samplers
 from lightning_modules.model import Batch, Generative, evaluating
-
-from . import bound, loss, noise, prediction, samplers
 
 
 class DDPM(Generative):

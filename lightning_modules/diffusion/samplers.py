@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from . import noise
-from .loss import Denoiser
+from lightning_modules.diffusion import noise
+from lightning_modules.diffusion.loss import Denoiser
 
 
 @torch.inference_mode()

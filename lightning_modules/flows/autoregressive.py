@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.flows.bijection import Bijection, Mapped
+from lightning_modules.flows.coupling import Gains, affine
 from lightning_modules.nets.coupling import Steer
-
-from .bijection import Bijection, Mapped
-from .coupling import Gains, affine
 
 
 def degrees(size: int, units: int, least: int) -> Tensor:

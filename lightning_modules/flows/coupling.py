@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped, rows
+from lightning_modules.flows.bijection import Bijection, Mapped, rows
 
 Gains = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a network's output, parameters along dimension 1, to (log scale, shift) of the part that moves."""

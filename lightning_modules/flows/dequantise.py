@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.flows.bijection import rows
+from lightning_modules.flows.coupling import Checkerboard, affine
 from lightning_modules.nets.coupling import Residual
-
-from .bijection import rows
-from .coupling import Checkerboard, affine
 
 
 class Variational(nn.Module):

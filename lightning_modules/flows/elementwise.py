@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped, at_each, rows
+from lightning_modules.flows.bijection import Bijection, Mapped, at_each, rows
 
 
 class Scale(Bijection):

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules import objectives, optim
+from lightning_modules.flows.bijection import Bijection
+from lightning_modules.flows.dequantise import Variational
+from lightning_modules.flows.elementwise import ActNorm
+from lightning_modules.flows.linear import Mix
 from lightning_modules.model import Batch, Generative, evaluating
-
-from .bijection import Bijection
-from .dequantise import Variational
-from .elementwise import ActNorm
-from .linear import Mix
 
 Base = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 """A distribution of each number by itself: its log density, and what turns uniform numbers in (0, 1) into its draws."""

@@ -9,15 +9,14 @@ import math
 
 from torch import nn
 
+from lightning_modules.flows.bijection import Bijection, Chain
+from lightning_modules.flows.coupling import Coupling, Halves, sigmoid_affine
+from lightning_modules.flows.elementwise import ActNorm
+from lightning_modules.flows.flow import Flow
+from lightning_modules.flows.images import MultiScale, Squeeze, halvable
+from lightning_modules.flows.linear import LUMix, Mix
 from lightning_modules.nets.coupling import Pixels
 from lightning_modules.nets.mlp import zero
-
-from .bijection import Bijection, Chain
-from .coupling import Coupling, Halves, sigmoid_affine
-from .elementwise import ActNorm
-from .flow import Flow
-from .images import MultiScale, Squeeze, halvable
-from .linear import LUMix, Mix
 
 
 def step(shape: tuple[int, int, int], width: int, lu: bool, cond: int) -> list[Bijection]:

@@ -6,9 +6,9 @@ Differs: here it is a model of data of few dimensions, whose likelihood takes D 
 
 from __future__ import annotations
 
-from .bijection import Chain, Inverse
-from .flow import Flow
-from .maf import layers
+from lightning_modules.flows.bijection import Chain, Inverse
+from lightning_modules.flows.flow import Flow
+from lightning_modules.flows.maf import layers
 
 
 class IAF(Flow):

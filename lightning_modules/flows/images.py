@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped, rows
-from .coupling import affine
+from lightning_modules.flows.bijection import Bijection, Mapped, rows
+from lightning_modules.flows.coupling import affine
 
 
 def halvable(shape: Sequence[int], scales: int, times: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .bijection import Bijection, Mapped, at_each
+from lightning_modules.flows.bijection import Bijection, Mapped, at_each
 
 
 class Permute(Bijection):

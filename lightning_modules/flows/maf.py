@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .autoregressive import Autoregressive, MaskedMLP
-from .bijection import Bijection, Chain
-from .elementwise import BatchNorm
-from .flow import Flow
-from .mixture import MixtureAutoregressive
+from lightning_modules.flows.autoregressive import Autoregressive, MaskedMLP
+from lightning_modules.flows.bijection import Bijection, Chain
+from lightning_modules.flows.elementwise import BatchNorm
+from lightning_modules.flows.flow import Flow
+from lightning_modules.flows.mixture import MixtureAutoregressive
 
 
 def turned(size: int, i: int) -> Tensor:

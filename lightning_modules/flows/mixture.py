@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from .autoregressive import MaskedMLP
-from .bijection import Bijection, Mapped
-from .flow import normal_log_prob
+from lightning_modules.flows.autoregressive import MaskedMLP
+from lightning_modules.flows.bijection import Bijection, Mapped
+from lightning_modules.flows.flow import normal_log_prob
 
 
 def parts(raw: Tensor, bound: float = 4.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,14 +11,13 @@ from functools import partial
 
 import torch
 
+from lightning_modules.flows.bijection import Chain
+from lightning_modules.flows.coupling import Turns, additive
+from lightning_modules.flows.elementwise import Scale
+from lightning_modules.flows.flow import LOGISTIC, Base, Flow
+from lightning_modules.flows.images import Flatten
+from lightning_modules.flows.linear import Permute
 from lightning_modules.nets.coupling import Plain
-
-from .bijection import Chain
-from .coupling import Turns, additive
-from .elementwise import Scale
-from .flow import LOGISTIC, Base, Flow
-from .images import Flatten
-from .linear import Permute
 
 
 class NICE(Flow):

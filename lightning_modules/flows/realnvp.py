@@ -6,13 +6,12 @@ Differs: ActNorm in place of batch norm; of vectors, once, before the first coup
 
 from __future__ import annotations
 
+from lightning_modules.flows.bijection import Bijection, Chain
+from lightning_modules.flows.coupling import Checkerboard, Coupling, Halves, Turns, affine
+from lightning_modules.flows.elementwise import ActNorm, Logit
+from lightning_modules.flows.flow import Flow
+from lightning_modules.flows.images import MultiScale, Squeeze, halvable
 from lightning_modules.nets.coupling import Plain, Residual
-
-from .bijection import Bijection, Chain
-from .coupling import Checkerboard, Coupling, Halves, Turns, affine
-from .elementwise import ActNorm, Logit
-from .flow import Flow
-from .images import MultiScale, Squeeze, halvable
 
 
 def couplings(size: int, count: int, width: int, depth: int, cond: int) -> list[Bijection]:

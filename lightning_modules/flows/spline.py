@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.flows.autoregressive import MaskedMLP
+from lightning_modules.flows.bijection import Bijection, Chain, Mapped
+from lightning_modules.flows.coupling import Halves
+from lightning_modules.flows.elementwise import ActNorm
+from lightning_modules.flows.flow import Flow
+from lightning_modules.flows.linear import LUMix, Permute
 from lightning_modules.nets.coupling import Plain
-
-from .autoregressive import MaskedMLP
-from .bijection import Bijection, Chain, Mapped
-from .coupling import Halves
-from .elementwise import ActNorm
-from .flow import Flow
-from .linear import LUMix, Permute
 
 LEAST = 1e-3
 """Least share of a bin's width and height, and least slope."""

@@ -6,9 +6,8 @@ Differs: the noise is normal, in place of uniform.
 
 from __future__ import annotations
 
+from lightning_modules.gan.gan import GAN
 from lightning_modules.nets.strided import strided_critic, strided_generator
-
-from .gan import GAN
 
 
 class DCGAN(GAN):

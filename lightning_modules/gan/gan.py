@@ -11,9 +11,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from lightning_modules import optim
-
-from . import losses
-from .game import Game
+from lightning_modules.gan import losses
+from lightning_modules.gan.game import Game
 
 Objective = Literal["non_saturating", "minimax"]
 GENERATOR_LOSSES = {"non_saturating": losses.non_saturating, "minimax": losses.minimax}

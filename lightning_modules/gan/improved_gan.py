@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
+from lightning_modules.gan import losses
+from lightning_modules.gan.game import CRITIC, GENERATOR
+from lightning_modules.gan.gan import GAN, Objective
 from lightning_modules.model import Batch
 from lightning_modules.nets.adversarial import Critic
-
-from . import losses
-from .game import CRITIC, GENERATOR
-from .gan import GAN, Objective
 
 
 class History(nn.Module):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import losses
-from .game import CRITIC, Game
+from lightning_modules.gan import losses
+from lightning_modules.gan.game import CRITIC, Game
 
 
 class WGAN(Game):

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules import optim
-
-from . import losses
-from .game import Game
+from lightning_modules.gan import losses
+from lightning_modules.gan.game import Game
 
 
 class WGANGP(Game):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from .mlp import zero
+from lightning_modules.nets.mlp import zero
 
 
 class Steer(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .adversarial import Body, Critic
+from lightning_modules.nets.adversarial import Body, Critic
 
 
 class Up(nn.Module):

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from .embed import Conditioning
+from lightning_modules.nets.embed import Conditioning
 
 
 class Block(nn.Module):

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from .adversarial import Body, Critic, Norm, VirtualBatchNorm, norm
+from lightning_modules.nets.adversarial import Body, Critic, Norm, VirtualBatchNorm, norm
 
 
 def sizes(shape: tuple[int, ...]) -> list[tuple[int, int]]:

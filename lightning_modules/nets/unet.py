@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embed import Conditioning
-from .mlp import zero
+from lightning_modules.nets.embed import Conditioning
+from lightning_modules.nets.mlp import zero
 
 
 def norm(channels: int) -> nn.GroupNorm:

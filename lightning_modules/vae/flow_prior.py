@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from lightning_modules.flows.bijection import Chain
 from lightning_modules.flows.flow import normal_log_prob
 from lightning_modules.flows.maf import layers
-
-from .likelihood import Likelihood
-from .vae import VAE
+from lightning_modules.vae.likelihood import Likelihood
+from lightning_modules.vae.vae import VAE
 
 
 class FlowPriorVAE(VAE):

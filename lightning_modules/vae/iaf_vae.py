@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.flows.autoregressive import Autoregressive, MaskedMLP
-
-from .likelihood import Likelihood
-from .vae import VAE
+from lightning_modules.vae.likelihood import Likelihood
+from lightning_modules.vae.vae import VAE
 
 
 def gated(raw: Tensor, open: float = 1.5) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .likelihood import Gaussian
-from .vae import VAE
+from lightning_modules.vae.likelihood import Gaussian
+from lightning_modules.vae.vae import VAE
 
 
 class Encoder(nn.Module):

@@ -18,10 +18,9 @@ from torch.nn.utils.parametrizations import weight_norm
 from lightning_modules.flows.autoregressive import degrees
 from lightning_modules.model import evaluating
 from lightning_modules.objectives import gaussian_log_prob
-
-from .iaf_vae import gated
-from .likelihood import DiscretisedLogistic, noise
-from .vae import VAE, Inferred
+from lightning_modules.vae.iaf_vae import gated
+from lightning_modules.vae.likelihood import DiscretisedLogistic, noise
+from lightning_modules.vae.vae import VAE, Inferred
 
 
 def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Module:

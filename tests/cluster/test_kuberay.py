@@ -17,9 +17,11 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cluster import kube_rules, kube_words, kuberay
 from cluster.job import Job, Resources, State
-from cluster.kubernetes import Kubernetes, packed
+from cluster.kubernetes import rayjob as kuberay
+from cluster.kubernetes import rules
+from cluster.kubernetes import words as kube_words
+from cluster.kubernetes.launcher import Kubernetes, packed
 from tests.cluster import heads
 from tests.cluster.kube_reader import expand, faults, submitted, submitter, variables
 
@@ -212,26 +214,26 @@ def test_words():
 )
 def test_each_word_of_the_place_that_cannot_be_is_one_reason(release, tmp_path, place):
     job = replace(JOB, workdir=tmp_path)
-    assert kube_rules.before(PLACE, job) == []
-    [reason] = kube_rules.before(replace(PLACE, **place), job)
+    assert rules.before(PLACE, job) == []
+    [reason] = rules.before(replace(PLACE, **place), job)
     assert reason.endswith(".")
 
 
 @pytest.mark.parametrize("tag", ["0.9.0", "0.9.0-cuda", "main_0.9.0", "0.9.0@sha256:" + "0" * 64])
 def test_images_that_say_our_version(release, tag):
-    assert kube_rules.before(replace(PLACE, image=f"registry:5000/reprise:{tag}"), JOB) == []
+    assert rules.before(replace(PLACE, image=f"registry:5000/reprise:{tag}"), JOB) == []
 
 
 def test_a_secret_is_refused_and_hidden_and_goes_by_reference(release, tmp_path):
     job = Job("a", ("run", "--hub.token=s3cret"), env={"HF_TOKEN": "s3cret", "X_KEY": "public"}, workdir=tmp_path)
     place = Kubernetes("r/reprise:0.9.0")
-    reasons = kube_rules.before(place, job)
+    reasons = rules.before(place, job)
     assert len(reasons) == 2 and all("holds a secret" in reason for reason in reasons)
     assert "secrets as HF_TOKEN=hf-token/value" in reasons[0]
     assert "s3cret" not in place.render(job) + "".join(reasons)
     named = replace(place, secrets=("HF_TOKEN=hub/token",))
     clean = replace(job, command=("run",))
-    assert kube_rules.before(named, clean) == []
+    assert rules.before(named, clean) == []
     assert "s3cret" not in json.dumps(kuberay.rayjob(named, clean, "a-0"))
     [head] = kuberay.rayjob(named, clean, "a-0")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"][
         "containers"
@@ -243,11 +245,11 @@ def test_a_working_directory_that_is_too_big_names_its_largest_files(tmp_path):
     place = Kubernetes(f"r/reprise:{kuberay.version('reprise')}")
     job = Job("a", ("true",), workdir=tmp_path)
     (tmp_path / "zeros.bin").write_bytes(bytes(2**22))  # packs to almost nothing
-    assert kube_rules.before(place, job) == []
+    assert rules.before(place, job) == []
     (tmp_path / "noise.bin").write_bytes(random.Random(0).randbytes(2**20))
-    [reason] = kube_rules.before(place, job)
+    [reason] = rules.before(place, job)
     assert "zeros.bin (4.0 MiB), noise.bin (1.0 MiB)" in reason
-    assert kube_rules.before(replace(place, workdir="/data"), job) == []
+    assert rules.before(replace(place, workdir="/data"), job) == []
 
 
 def test_sizes_of_a_node():

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import kuberay
-from cluster import kubernetes as module
 from cluster.job import Job, LauncherError, Resources, State
-from cluster.kubernetes import Kubernetes
+from cluster.kubernetes import launcher as module
+from cluster.kubernetes import rayjob
+from cluster.kubernetes.launcher import Kubernetes
 from tests.cluster.kube_reader import faults
 from tests.cluster.kube_server import Cluster
 from tests.cluster.waiting import until
@@ -153,7 +153,7 @@ def test_no_cluster_is_one_reason(kubernetes, job, change):
 def test_without_the_client_it_says_what_to_install(job):
     code = (
         "import sys; sys.modules['kubernetes'] = None\n"
-        "from cluster.kubernetes import Kubernetes; from cluster.job import Job\n"
+        "from cluster.kubernetes.launcher import Kubernetes; from cluster.job import Job\n"
         f"print(*Kubernetes({IMAGE!r}, workdir='/x').check(Job('a', ('true',))))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -216,7 +216,7 @@ def test_states_follow_the_driver_then_the_submitter(cluster, kubernetes, job):
     assert kubernetes.state(id) is State.running
     cluster.submitter(id)
     assert kubernetes.state(id) is State.running
-    cluster.submitter(id, ended=kuberay.STUCK + 10)
+    cluster.submitter(id, ended=rayjob.STUCK + 10)
     assert kubernetes.state(id) is State.lost
     cluster.status(id, jobStatus="SUCCEEDED")
     assert kubernetes.state(id) is State.succeeded

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ray_nodes, ray_record
-from cluster.ray_cluster import LOOPBACK, Cluster, client_env, plan
+from cluster.ray_clusters import nodes, record
+from cluster.ray_clusters.plan import LOOPBACK, Cluster, client_env, plan
 from ray_jobs import seeds
 from ray_jobs.seeds import Seed
 from tests.ray_jobs.command import alike, lines, reprise, start, wait_for
@@ -35,15 +35,15 @@ def lab(tmp_path, monkeypatch) -> Iterator[Cluster]:
         monkeypatch.delenv(name, raising=False)
     made = replace(plan("lab", 3, 1, 0, 0, {}, LOOPBACK), object_store=80_000_000)
     try:
-        yield ray_nodes.up(made, token=False)
+        yield nodes.up(made, token=False)
     finally:
-        for left in ray_record.known():
-            ray_nodes.down(left)
+        for left in record.known():
+            nodes.down(left)
 
 
 def lose(cluster: Cluster, index: int) -> None:
     """As if a machine had lost its power: its Ray, and every process that Ray had started there."""
-    for who in ray_nodes.marked(cluster, index):
+    for who in nodes.marked(cluster, index):
         os.kill(who["pid"], signal.SIGKILL)
 
 
@@ -52,7 +52,7 @@ def hosts(cluster: Cluster, what: str) -> set[int]:
     return {
         index
         for index in range(len(cluster.nodes))
-        for who in ray_nodes.marked(cluster, index)
+        for who in nodes.marked(cluster, index)
         if what in Path(f"/proc/{who['pid']}/cmdline").read_text(errors="replace")
     }
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ray_api
 from cluster.job import Job, LauncherError, Resources, State
-from cluster.ray_api import Ray, address_of, unfit
+from cluster.ray_clusters import jobs_api
+from cluster.ray_clusters.jobs_api import Ray, address_of, unfit
 from tests.cluster import heads
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +89,11 @@ def test_unfit_looks_at_single_nodes():
 
 
 def test_a_package_that_is_too_big_names_its_largest_files(monkeypatch, tmp_path):
-    monkeypatch.setattr(ray_api, "LIMIT", 2**20)
+    monkeypatch.setattr(jobs_api, "LIMIT", 2**20)
     (tmp_path / "zeros.bin").write_bytes(bytes(2**21))  # packs to almost nothing
-    assert ray_api.too_big(Job("a", ("true",), workdir=tmp_path)) == []
+    assert jobs_api.too_big(Job("a", ("true",), workdir=tmp_path)) == []
     (tmp_path / "noise.bin").write_bytes(os.urandom(2**21))
-    [reason] = ray_api.too_big(Job("a", ("true",), workdir=tmp_path))
+    [reason] = jobs_api.too_big(Job("a", ("true",), workdir=tmp_path))
     assert "noise.bin (2.0 MiB)" in reason
     assert ".rayignore" in reason
 
@@ -118,8 +118,8 @@ def test_render_is_what_is_sent_and_names_what_is_not(tmp_path):
 def test_packages_for_a_job_are_names_and_versions_alone(tmp_path):
     good = ("einops", "torch[extra]>=2.8,<2.14", "a_b.c-d==1.0.*")
     bad = ("--index-url=http://x", "x; touch y", "a\nb", "../x", "git+https://x", "")
-    assert ray_api.unsafe(good) == []
-    assert len(ray_api.unsafe(bad)) == len(bad)
+    assert jobs_api.unsafe(good) == []
+    assert len(jobs_api.unsafe(bad)) == len(bad)
     job = Job("a", ("true",), workdir=tmp_path)
     assert '"pip": [' in Ray("http://h:1", pip=good).render(job)
     with pytest.raises(LauncherError, match="names no package"):
@@ -158,7 +158,7 @@ def test_tokens(tmp_path):
 def _nodes(head: str, auth: dict[str, str]) -> str:
     """What speaks against an empty job at this head."""
     program = (
-        "import sys; from pathlib import Path; from cluster.ray_api import Ray, unfit; from cluster.job import *\n"
+        "import sys; from pathlib import Path; from cluster.ray_clusters.jobs_api import Ray, unfit; from cluster.job import *\n"
         "try: print(*unfit(Resources(), Ray(sys.argv[1]).nodes()))\n"
         "except LauncherError as error: print(error)"
     )

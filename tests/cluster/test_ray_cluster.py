@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import ray_cluster, ray_nodes, ray_record
 from cluster.job import Job, LauncherError, Resources, State
-from cluster.ray_api import Ray, address_of
-from cluster.ray_cluster import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
-from cluster.ray_http import ask, bearer
+from cluster.ray_clusters import nodes, plan, record
+from cluster.ray_clusters.http import ask, bearer
+from cluster.ray_clusters.jobs_api import Ray, address_of
+from cluster.ray_clusters.plan import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
 from ray_jobs import cli, cluster_cli
 from ray_jobs.recipe import UsageError
 from tests.cluster import tls
@@ -46,7 +46,7 @@ def apart(tmp_path, monkeypatch):
 
 def test_golden_lines():
     head, other = (start_line(FIXED, i) for i in (0, 1))
-    assert head[:3] == other[:3] == [sys.executable, "-c", ray_cluster.BEGIN]
+    assert head[:3] == other[:3] == [sys.executable, "-c", plan.BEGIN]
     common = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1", "--memory=1073741824"]
     common += ['--resources={"fast": 1}', "--min-worker-port=0", "--max-worker-port=0"]
     begin = ["start", "--block", "--disable-usage-stats"]
@@ -57,11 +57,11 @@ def test_golden_lines():
 
 def test_nodes_are_marked_guarded_and_share_the_gpus():
     env = start_env(FIXED, 1)
-    assert env[ray_cluster.MARK] == "i.1"
+    assert env[plan.MARK] == "i.1"
     assert env["CUDA_VISIBLE_DEVICES"] == "1"
     assert (env["RAY_AUTH_MODE"], env["RAY_AUTH_TOKEN_PATH"]) == ("token", "/t")
     assert start_env(replace(FIXED, token=""), 0)["RAY_AUTH_MODE"] == "disabled"
-    assert ray_cluster.MARK not in client_env(FIXED)  # else a program of the user's would end with the cluster
+    assert plan.MARK not in client_env(FIXED)  # else a program of the user's would end with the cluster
 
 
 def test_exports_are_quoted_for_a_shell():
@@ -109,64 +109,64 @@ def test_what_cannot_be_is_refused(wrong, why):
 
 
 def test_a_record_comes_back_and_its_token_is_the_owners_alone(apart):
-    made = ray_record.claim(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), token=True)
+    made = record.claim(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), token=True)
     Path(made.temp).rmdir()
-    assert ray_record.load("lab") == made
+    assert record.load("lab") == made
     assert Path(made.token).stat().st_mode & 0o777 == 0o600
-    assert ray_record.folder_of("lab").stat().st_mode & 0o777 == 0o700
+    assert record.folder_of("lab").stat().st_mode & 0o777 == 0o700
     secret = Path(made.token).read_text()
     assert len(secret) == 64
-    assert secret not in (ray_record.folder_of("lab") / "cluster.json").read_text()
+    assert secret not in (record.folder_of("lab") / "cluster.json").read_text()
     with pytest.raises(LauncherError, match="already"):
-        ray_record.claim(made, token=True)
+        record.claim(made, token=True)
 
 
 def test_a_damaged_record_is_one_sentence_and_hides_no_other(apart):
-    made = ray_record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    made = record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
     Path(made.temp).rmdir()
     (apart / "clusters/bad").mkdir()
     (apart / "clusters/bad/cluster.json").write_text("{")
     with pytest.raises(LauncherError, match="damaged"):
-        ray_record.load("bad")
-    assert ray_record.known() == [made]
+        record.load("bad")
+    assert record.known() == [made]
     with pytest.raises(LauncherError, match="there is: lab"):
-        ray_record.load("../lab")
+        record.load("../lab")
 
 
 def test_who_is_dead_is_not_running_and_its_name_is_free_again(apart):
     ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
     ended.wait()
-    made = ray_record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    made = record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
     dead = {"pid": ended.pid, "started": "then"}
-    ray_record.save(replace(made, processes=(dead,), starter=dead, ready=True))
-    assert ray_record.running() == []
-    ray_nodes._clear_dead("lab")
-    assert ray_record.known() == []
+    record.save(replace(made, processes=(dead,), starter=dead, ready=True))
+    assert record.running() == []
+    nodes._clear_dead("lab")
+    assert record.known() == []
 
 
 def test_a_cluster_of_another_machine_is_not_ended_here(apart):
     made = replace(FIXED, machine="elsewhere", processes=({"pid": os.getpid(), "started": "x"},))
     with pytest.raises(LauncherError, match="elsewhere"):
-        ray_nodes.down(made)
+        nodes.down(made)
 
 
 def test_without_a_token_nobody_else_may_reach_it(apart, monkeypatch):
-    monkeypatch.setattr(ray_cluster, "_own_address", lambda host: None)
-    monkeypatch.setattr(ray_cluster, "free_ports", lambda n, host: list(range(n)))
+    monkeypatch.setattr(plan, "_own_address", lambda host: None)
+    monkeypatch.setattr(plan, "free_ports", lambda n, host: list(range(n)))
     with pytest.raises(UsageError, match="can run programs here"):
         cluster_cli.up("lab", host="192.0.2.77", token=False)
 
 
 def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monkeypatch):
     """A stand-in for Ray ends at once, twice more than it may."""
-    monkeypatch.setattr(ray_cluster, "start_line", lambda cluster, index: [sys.executable, "-c", "print('gave up')"])
+    monkeypatch.setattr(plan, "start_line", lambda cluster, index: [sys.executable, "-c", "print('gave up')"])
     began: list[int] = []
-    start = ray_nodes._start
-    monkeypatch.setattr(ray_nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
+    start = nodes._start
+    monkeypatch.setattr(nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
     with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. It said: gave up"):
-        ray_nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
-    assert began == [0] * ray_nodes.ATTEMPTS
-    assert ray_record.known() == []
+        nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
+    assert began == [0] * nodes.ATTEMPTS
+    assert record.known() == []
 
 
 @pytest.mark.parametrize(("words", "held"), [(["reproduce", "ppo_cartpole"], False), (["train", "ppo_cartpole"], True)])
@@ -187,10 +187,10 @@ def cluster(tmp_path_factory):
     os.environ |= {"REPRISE_STATE": str(tmp_path_factory.mktemp("state")), "PYTHONPATH": str(ROOT)}
     os.environ.pop("RAY_ADDRESS", None)
     try:
-        yield ray_nodes.up(replace(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), object_store=80_000_000))
+        yield nodes.up(replace(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), object_store=80_000_000))
     finally:
-        for left in ray_record.known():
-            ray_nodes.down(left)
+        for left in record.known():
+            nodes.down(left)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
@@ -211,13 +211,13 @@ def end(launcher: Ray, id: str) -> State:
 
 
 def test_its_nodes_have_what_was_asked(lab):
-    totals = [node["resources_total"] for node in ray_nodes.nodes(lab)]
+    totals = [node["resources_total"] for node in nodes.nodes(lab)]
     assert [(t["CPU"], t["fast"], t.get("GPU", 0)) for t in totals] == [(1, 1, 0)] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux shows who listens where")
 def test_everything_listens_on_loopback_alone(lab):
-    found = ray_nodes.listening(lab)
+    found = nodes.listening(lab)
     planned = {port for node in lab.nodes for port in node.ports.values()}
     assert len(set(found) & planned) > len(planned) // 2
     assert set(found.values()) == {LOOPBACK}
@@ -267,7 +267,7 @@ def test_a_dashboard_behind_tls(lab, tmp_path, monkeypatch):
 
 def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from cluster.job import Job, Resources; from cluster.ray_api import Ray\n"
+        "import sys; from pathlib import Path; from cluster.job import Job, Resources; from cluster.ray_clusters.jobs_api import Ray\n"
         "job = Job('outlives', (sys.executable, '-c', \"print('still here')\"), Resources(cpus=0), workdir=Path(sys.argv[1]))\n"
         "print(Ray().submit(job))"
     )
@@ -321,20 +321,20 @@ def test_a_second_cluster_is_apart_its_jobs_take_turns_and_its_end_touches_nothi
     bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
     try:
         assert cluster_cli.up("brief", cpus=1, gpus=0, object_store="80MB") == 0
-        brief = ray_record.load("brief")
+        brief = record.load("brief")
         with pytest.raises(ValueError, match=r"Several clusters are up here \(lab, brief\)"):
             address_of()
         turns = turns_of_two(brief, tmp_path)
         assert len(turns) == 6
         assert set(turns[:3]) == {"a", "b"}, "one job waits for all of the other's"
-        assert ray_nodes.marked(brief)
+        assert nodes.marked(brief)
         assert cluster_cli.down("brief") == 0
         assert bystander.poll() is None
     finally:
         bystander.kill()
         bystander.wait()
-    assert ray_nodes.marked(brief) == []
+    assert nodes.marked(brief) == []
     assert not Path(brief.temp).exists()
-    assert ray_record.known() == [lab]
+    assert record.known() == [lab]
     assert lab.lives
-    assert len(ray_nodes.nodes(lab)) == 2
+    assert len(nodes.nodes(lab)) == 2

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cluster.job import LauncherError
-from cluster.ray_yaml import Machines, config, refused, render
+from cluster.ray_clusters.yaml import Machines, config, refused, render
 
 LOCAL = Machines("lab", "local", user="me", token="t", head="10.0.0.1", workers=("10.0.0.2", "10.0.0.3"))
 AWS = Machines("lab", "aws", token="t", most=3)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.job import Job, LauncherError, Resources, State
-from cluster.slurm import Slurm
+from cluster.slurm.launcher import Slurm
 from tests.cluster import slurms, waiting
 
 ROOT = Path(__file__).parents[2]

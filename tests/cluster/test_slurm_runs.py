@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.job import Job, Resources, State
-from cluster.slurm import Slurm
+from cluster.slurm.launcher import Slurm
 from ray_jobs.run import Spec, Where
 from ray_jobs.train import launch
 from tests.cluster import slurms

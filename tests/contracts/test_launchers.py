@@ -15,7 +15,7 @@ import pytest
 
 import cluster
 from cluster.job import Job, Launcher, LauncherError, Resources, State
-from cluster.kuberay import version
+from cluster.kubernetes.rayjob import version
 from tests.cluster import heads, kube_server, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]

@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from cluster import kube_check, kube_rules, kuberay
 from cluster.job import History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
-from cluster.kube_api import Api, Missing, Silent
-from cluster.kube_words import object_name
+from cluster.kubernetes import check as kube_check
+from cluster.kubernetes import rayjob, rules
+from cluster.kubernetes.api import Api, Missing, Silent
+from cluster.kubernetes.words import object_name
 from cluster.package import collect, write_zip
 
 T = TypeVar("T")
@@ -81,14 +82,14 @@ class Kubernetes:
 
         A cluster that does not answer is one reason; no exception is raised for it.
         """
-        reasons = kube_rules.before(self, job)
-        if list(kube_rules.bad_words(self)):
+        reasons = rules.before(self, job)
+        if list(rules.bad_words(self)):
             return reasons
         try:
             for reason in kube_check.asked(self, job, self._api):
                 reasons.append(reason)
             if not reasons:
-                manifest = kuberay.rayjob(self, job, object_name(new_id(job.name)))
+                manifest = rayjob.rayjob(self, job, object_name(new_id(job.name)))
                 reasons += kube_check.refused(manifest, self._api)
         except LauncherError as error:
             reasons.append(str(error))
@@ -97,7 +98,7 @@ class Kubernetes:
     def render(self, job: Job) -> str:
         """The RayJob's YAML, and what of the working directory would be sent or left out."""
         hidden = replace(job, command=hide_command(job.command), env=hide_env(job.env))
-        manifest = kuberay.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
+        manifest = rayjob.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
         lines = [f"# RayJob of the job {job.name}; xxxxxxxx is drawn when it is submitted", _yaml(manifest).rstrip()]
         if not self.workdir:
             lines += [f"# {line}" for line in collect(job.workdir).listing()]
@@ -106,7 +107,7 @@ class Kubernetes:
     def render_cluster(self, name: str, resources: Resources) -> str:
         """The YAML of a RayCluster of this size that stays; submit to it with the launcher of Ray's Jobs API."""
         job = Job(name, ("true",), resources)
-        return _yaml(kuberay.raycluster(self, job, object_name(name)))
+        return _yaml(rayjob.raycluster(self, job, object_name(name)))
 
     def submit(self, job: Job) -> str:
         """Sends the working directory and the RayJob, and returns the RayJob's name.
@@ -114,14 +115,14 @@ class Kubernetes:
         Raises:
             LauncherError: a secret would be shown, the working directory is too big, or the cluster refuses.
         """
-        for reason in kube_rules.before(self, job):
+        for reason in rules.before(self, job):
             raise LauncherError(reason)
         name = object_name(new_id(job.name))
-        manifest = kuberay.rayjob(self, job, name)
+        manifest = rayjob.rayjob(self, job, name)
         if self.workdir:
             self._api.create(manifest)
             return name
-        self._api.send(kuberay.working_directory(name, packed(job.workdir), kuberay.labels(job.name)))
+        self._api.send(rayjob.working_directory(name, packed(job.workdir), rayjob.labels(job.name)))
         try:
             made = self._api.create(manifest)
         except BaseException:
@@ -136,9 +137,9 @@ class Kubernetes:
             found = self._api.rayjob(object_name(id))
         except Missing:
             return State.lost
-        state = kuberay.state_of(found)
+        state = rayjob.state_of(found)
         if state is State.running:
-            state = kuberay.state_of(found, self._api.submitter_ended(object_name(id)))
+            state = rayjob.state_of(found, self._api.submitter_ended(object_name(id)))
         return state
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
@@ -176,16 +177,16 @@ class Kubernetes:
         pods go, with the same grace, and the log with them.
         """
         found = self._api.rayjob(object_name(id))
-        if kuberay.state_of(found).ended:
+        if rayjob.state_of(found).ended:
             return
-        self._api.patch(object_name(id), {"metadata": {"annotations": {kuberay.CANCELLED: f"{time.time():.0f}"}}})
+        self._api.patch(object_name(id), {"metadata": {"annotations": {rayjob.CANCELLED: f"{time.time():.0f}"}}})
         if not self._stop(found):
             self._api.patch(object_name(id), {"spec": {"suspend": True}})
 
     def history(self, id: str) -> History:
         """Starts and times by KubeRay's count, and what the cluster says of the job's state."""
         status = self._api.rayjob(object_name(id)).get("status") or {}
-        begun, over = (kuberay.seconds(status.get(f"{when}Time") or "") for when in ("start", "end"))
+        begun, over = (rayjob.seconds(status.get(f"{when}Time") or "") for when in ("start", "end"))
         failed = status.get("failed") or 0
         return History(max(failed + (not over), 1), begun, over, self.message(id))
 
@@ -229,7 +230,7 @@ class Kubernetes:
         status = found.get("status") or {}
         if status.get("jobDeploymentStatus") != "Running":
             return False
-        stop = ["ray", "job", "stop", "--no-wait", "--address", kuberay.DASHBOARD, status["jobId"]]
+        stop = ["ray", "job", "stop", "--no-wait", "--address", rayjob.DASHBOARD, status["jobId"]]
         with contextlib.suppress(LauncherError):
             heads = self._api.pods(f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=head")
             return any(self._api.execute(pod.metadata.name, "ray-head", stop) == 0 for pod in heads[-1:])
@@ -243,7 +244,7 @@ def _yaml(manifest: dict[str, Any]) -> str:
 def packed(workdir: Path) -> str:
     """The files of a working directory as a zip in base64."""
     with tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / kuberay.ARCHIVE
+        archive = Path(scratch) / rayjob.ARCHIVE
         write_zip(collect(workdir), archive)
         with zipfile.ZipFile(archive, "a") as archived:  # Ray would take a single folder at the top away
             archived.writestr(zipfile.ZipInfo(".reprise"), b"")

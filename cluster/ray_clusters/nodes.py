@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster import ray_cluster, ray_record
 from cluster.job import LauncherError
-from cluster.ray_cluster import Cluster
-from cluster.ray_http import ask, bearer
+from cluster.ray_clusters import plan, record
+from cluster.ray_clusters.http import ask, bearer
+from cluster.ray_clusters.plan import Cluster
 from cluster.supervisor import Identity, alive, identity
 
 PATIENCE = 180.0
@@ -37,7 +37,7 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
         LauncherError: the name is taken, or a node did not come up; then nothing of it is left.
     """
     _clear_dead(cluster.name)
-    cluster = ray_record.claim(cluster, token=token)
+    cluster = record.claim(cluster, token=token)
     deadline = time.monotonic() + patience
     try:
         for index in range(len(cluster.nodes)):
@@ -49,7 +49,7 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
             raise LauncherError(f"{error}{f' It said: {told}' if told else ''}") from None
         raise
     cluster = replace(cluster, ready=True)
-    ray_record.save(cluster)
+    record.save(cluster)
     return cluster
 
 
@@ -68,7 +68,7 @@ def down(cluster: Cluster, grace: float = GRACE) -> None:
     left = [*filter(alive, leaders), *marked(cluster)]
     _signal(left, signal.SIGKILL)
     _gone(left, grace)
-    for folder in (cluster.temp, str(ray_record.folder_of(cluster.name))):
+    for folder in (cluster.temp, str(record.folder_of(cluster.name))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -112,16 +112,16 @@ def jobs(cluster: Cluster) -> list[dict[str, Any]]:
 
 def last_line(cluster: Cluster) -> str:
     """The last thing that the newest node said."""
-    paths = sorted(ray_record.folder_of(cluster.name).glob("node-*.log"))
+    paths = sorted(record.folder_of(cluster.name).glob("node-*.log"))
     lines = paths[-1].read_text(errors="replace").splitlines() if paths else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _start(cluster: Cluster, index: int) -> Identity:
-    own = {k: v for k, v in os.environ.items() if not ray_cluster.foreign(k)}
-    env = own | ray_cluster.start_env(cluster, index)
-    line = ray_cluster.start_line(cluster, index)
-    with (ray_record.folder_of(cluster.name) / f"node-{index}.log").open("wb") as log:
+    own = {k: v for k, v in os.environ.items() if not plan.foreign(k)}
+    env = own | plan.start_env(cluster, index)
+    line = plan.start_line(cluster, index)
+    with (record.folder_of(cluster.name) / f"node-{index}.log").open("wb") as log:
         child = subprocess.Popen(
             line, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -135,7 +135,7 @@ def _bring(cluster: Cluster, index: int, deadline: float) -> Cluster:
     """Starts a node, and waits until it has joined."""
     for _ in range(ATTEMPTS):
         started = replace(cluster, processes=(*cluster.processes, _start(cluster, index)))
-        ray_record.save(started)
+        record.save(started)
         if _joined(started, deadline):
             return started
         left = marked(cluster, index)
@@ -163,7 +163,7 @@ def _joined(cluster: Cluster, deadline: float) -> bool:
 def _clear_dead(name: str) -> None:
     """What is left of a cluster whose nodes have all ended, as after the machine went down."""
     with contextlib.suppress(LauncherError):
-        old = ray_record.load(name)
+        old = record.load(name)
         owners = [who for who in (*old.processes, None if old.ready else old.starter) if who]
         if old.machine == socket.gethostname() and not any(map(alive, owners)) and not marked(old):
             down(old)

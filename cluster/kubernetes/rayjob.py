@@ -19,10 +19,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cluster.job import JOB_VARIABLE, Job, Resources, State, is_secret
-from cluster.kube_words import label_word, literal, seconds_word, secret_word, toleration_word, volume_word
+from cluster.kubernetes.words import label_word, literal, seconds_word, secret_word, toleration_word, volume_word
 
 if TYPE_CHECKING:
-    from cluster.kubernetes import Kubernetes
+    from cluster.kubernetes.launcher import Kubernetes
 
 API = "ray.io/v1"
 GPU = "nvidia.com/gpu"

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cluster import kube_words, kuberay
 from cluster.job import Job, LauncherError
-from cluster.kube_api import NO_KUBERAY, Api, Forbidden, Missing
-from cluster.ray_api import unfit
+from cluster.kubernetes import rayjob, words
+from cluster.kubernetes.api import NO_KUBERAY, Api, Forbidden, Missing
+from cluster.ray_clusters.jobs_api import unfit
 
 if TYPE_CHECKING:
-    from cluster.kubernetes import Kubernetes
+    from cluster.kubernetes.launcher import Kubernetes
 
 NEEDED = (
     ("create", "ray.io", "rayjobs"),
@@ -104,14 +104,14 @@ def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
     wanted: list[tuple[str, str, Callable, tuple[str, ...]]] = []
     if place.service_account:
         wanted.append(("service account", place.service_account, core.read_namespaced_service_account, space))
-    for claim, _ in map(kube_words.volume_word, place.volumes):
+    for claim, _ in map(words.volume_word, place.volumes):
         wanted.append(("PersistentVolumeClaim", claim, core.read_namespaced_persistent_volume_claim, space))
     if place.priority:
         wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority_class, ()))
     for what, name, read, where in wanted:
         if _read(api, read, name, *where) is None:
             yield f"The cluster has no {what} {name!r}: create it, or name another."
-    for _, name, key in map(kube_words.secret_word, place.secrets):
+    for _, name, key in map(words.secret_word, place.secrets):
         found = _read(api, core.read_namespaced_secret, name, *space)
         if found is None:
             yield f"The cluster has no Secret {name!r}: `kubectl create secret generic {name} --from-literal={key}=...`."
@@ -134,9 +134,9 @@ def _nodes(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
         found = api.ask(api.core.list_node).items
     except Forbidden:
         return
-    selector = dict(map(kube_words.label_word, place.node_selector))
+    selector = dict(map(words.label_word, place.node_selector))
     if place.gpu_type and job.resources.gpus:
-        selector |= dict([kube_words.label_word(place.gpu_type)])
+        selector |= dict([words.label_word(place.gpu_type)])
     fit = [
         node for node in found if selector.items() <= (node.metadata.labels or {}).items() and _open(place, job, node)
     ]
@@ -152,9 +152,9 @@ def _nodes(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
 
 def _open(place: Kubernetes, job: Job, node: Any) -> bool:
     """Whether the node's taints let the job's pods in. Clusters add the toleration of the GPUs' own taint."""
-    tolerated = list(map(kube_words.toleration_word, place.tolerations))
+    tolerated = list(map(words.toleration_word, place.tolerations))
     if job.resources.gpus:
-        tolerated.append({"key": kuberay.GPU, "operator": "Exists"})
+        tolerated.append({"key": rayjob.GPU, "operator": "Exists"})
     taints = [taint for taint in node.spec.taints or [] if taint.effect != "PreferNoSchedule"]
     return all(any(_tolerates(word, taint) for word in tolerated) for taint in taints)
 
@@ -169,7 +169,7 @@ def _room(node: Any) -> dict[str, float]:
     from kubernetes.utils import parse_quantity
 
     has = node.status.allocatable or {}
-    names = {"CPU": "cpu", "GPU": kuberay.GPU, "memory": "memory"}
+    names = {"CPU": "cpu", "GPU": rayjob.GPU, "memory": "memory"}
     return {ours: float(parse_quantity(has.get(theirs, "0"))) for ours, theirs in names.items()}
 
 

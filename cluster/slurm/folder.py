@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cluster.job import History, LauncherError, State, exit_words
-from cluster.slurm_script import RECORD
+from cluster.slurm.script import RECORD
 from cluster.store import state_folder
 from cluster.supervisor import read_json
 

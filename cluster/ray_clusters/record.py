@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.job import LauncherError
-from cluster.ray_cluster import Cluster, Node
+from cluster.ray_clusters.plan import Cluster, Node
 from cluster.store import state_folder
 from cluster.supervisor import Identity, identity, read_json, write_json
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster import kube_words, kuberay
 from cluster.job import Job, hide_command
+from cluster.kubernetes import rayjob
+from cluster.kubernetes import words as kube_words
 from cluster.package import collect, write_zip
 
 if TYPE_CHECKING:
-    from cluster.kubernetes import Kubernetes
+    from cluster.kubernetes.launcher import Kubernetes
 
 LIMIT = 2**20
 """Bytes that a ConfigMap holds. Source: kubernetes, pkg/apis/core/validation, MaxSecretSize."""
@@ -26,7 +27,7 @@ def before(place: Kubernetes, job: Job) -> list[str]:
 
 def _image(image: str) -> Iterator[str]:
     name, _, tag = image.partition("@")[0].rpartition(":")
-    ours = kuberay.version("reprise")
+    ours = rayjob.version("reprise")
     if not image:
         yield "No image is named: build one from docker/Dockerfile, push it, and name it with image."
     elif not re.fullmatch(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?", image, re.ASCII):
@@ -63,7 +64,7 @@ def bad_words(place: Kubernetes) -> Iterator[str]:
 
 
 def _secrets(place: Kubernetes, job: Job) -> Iterator[str]:
-    for name in kuberay.exposed(job, place.secrets):
+    for name in rayjob.exposed(job, place.secrets):
         secret = name.lower().replace("_", "-").strip("-")
         yield (
             f"{name} holds a secret, and all who may read the job would see it: `kubectl create secret generic "
@@ -98,7 +99,7 @@ def _too_big(workdir: Path) -> Iterator[str]:
         yield str(error)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        size = write_zip(package, Path(scratch) / kuberay.ARCHIVE) if package.size < 100 * LIMIT else package.size
+        size = write_zip(package, Path(scratch) / rayjob.ARCHIVE) if package.size < 100 * LIMIT else package.size
     if size > LIMIT:
         yield (
             f"The working directory {package.root} packs to {size / 2**20:.1f} MiB, and a ConfigMap takes 1 MiB: list "

@@ -18,10 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster import slurm_folder, slurm_place, slurm_script
 from cluster.job import History, Job, LauncherError, State, new_id, parse_time
-from cluster.slurm_log import Log
-from cluster.slurm_script import Script
+from cluster.slurm import folder as slurm_folder
+from cluster.slurm import place as slurm_place
+from cluster.slurm import script
+from cluster.slurm.log import Log
+from cluster.slurm.script import Script
 from cluster.supervisor import write_json
 
 WORD = re.compile(r"[\w.,:;@+/=*&|()\[\]!%-]*")
@@ -141,7 +143,7 @@ class Slurm:
         known = slurm_place.states(ids)
         ended = slurm_folder.ended(folder)  # it may have ended since the first look
         if ended is not None or not known:
-            return ended or (State.cancelled if (folder / slurm_script.CANCEL).exists() else State.lost)
+            return ended or (State.cancelled if (folder / script.CANCEL).exists() else State.lost)
         own = known.get(ids[-1], State.lost)
         return State.running if own is State.pending and State.running in known.values() else own
 
@@ -173,7 +175,7 @@ class Slurm:
         folder = self._folder(id)
         if self.state(id).ended:
             return
-        told = folder / slurm_script.CANCEL
+        told = folder / script.CANCEL
         late = told.exists() and time.time() - told.stat().st_mtime > self.grace
         told.touch()
         ids = slurm_folder.numbers(folder)
@@ -190,7 +192,7 @@ class Slurm:
         ]
         place = [(name, value) for name, value in place if value]
         place += [("signal", f"B:USR1@{round(self.grace)}"), ("requeue" if self.attempts else "no-requeue", "")]
-        options = slurm_script.options(job, folder, place, self.min_nodes)
+        options = script.options(job, folder, place, self.min_nodes)
         return Script(folder, options, self.setup, round(self.grace), self.attempts, self.array, self.python)
 
     def _calls(self, job: Job, id: str) -> list[list[str]]:
@@ -214,10 +216,10 @@ class Slurm:
             pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             pointer.write_text(str(folder))
         slurm_folder.private(folder / "script", self._script(job, folder.name).text(job))
-        for name, text in slurm_script.private_files(job).items():
+        for name, text in script.private_files(job).items():
             slurm_folder.private(folder / name, text)
         if job.resources.nodes > 1:
-            slurm_folder.private(folder / slurm_script.TOKEN, secrets.token_hex(32))
+            slurm_folder.private(folder / script.TOKEN, secrets.token_hex(32))
 
     # ---- where it lies
 

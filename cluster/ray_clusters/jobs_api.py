@@ -37,9 +37,9 @@ from cluster.job import (
     new_id,
 )
 from cluster.package import LIMIT, Package, collect, mib, write_zip
-from cluster.ray_cluster import bracket
-from cluster.ray_http import ask, authorities, bearer, unreachable, wants_token
-from cluster.ray_record import known, running, token_for
+from cluster.ray_clusters.http import ask, authorities, bearer, unreachable, wants_token
+from cluster.ray_clusters.plan import bracket
+from cluster.ray_clusters.record import known, running, token_for
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
