@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, Row, arguments
-from lightning_modules.gan.game import CRITIC, GENERATOR, Game
+from lightning_modules.gan.adversarial import CRITIC, GENERATOR, Game
 from lightning_modules.model import EMA
 from ray_jobs.recipe import Fit, Play, kind, module, names
 from ray_jobs.settings import build

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.base import Share, table
-from datamodules.digits import Digits
-from lightning_modules.diffusion import noise
-from lightning_modules.diffusion.ddpm import DDPM
+from datamodules.readers.digits import Digits
+from lightning_modules.diffusion import schedules
+from lightning_modules.diffusion.models.ddpm import DDPM
 from lightning_modules.model import Draws
 from lightning_modules.nets.unet import UNet
 
-LEVELS = noise.linear()
+LEVELS = schedules.linear()
 RESULTS = Path(__file__).parent / "results" / "unet.json"
 
 

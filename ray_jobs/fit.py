@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from lightning_modules.gan.game import Game
+from lightning_modules.gan.adversarial import Game
 from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
 from ray_jobs.memory import freed_kept
 from ray_jobs.progress import Report, silent

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.base import Data
-    from datamodules.density2d import Density2D
+    from datamodules.labs.density2d import Density2D
     from lightning_modules.autoregressive.discrete import Discrete
     from lightning_modules.flows.flow import Flow
-    from lightning_modules.gan.game import Game
+    from lightning_modules.gan.adversarial import Game
     from lightning_modules.vae.vae import VAE
 
 
 def gap_to_entropy(model: Flow, data: Any, *, n: int = 50_000) -> dict[str, float]:
     """KL divergence from the truth in nats on n fresh points: code length above the entropy; and its standard error."""
-    from lightning_modules.metrics import excess_nats
+    from lightning_modules.metrics.gaussian import excess_nats
 
     x = data.test(n)["x"].to(model.device)
     mean, error = excess_nats(model.log_prob, data.log_prob, x)
@@ -26,7 +26,7 @@ def bits_above_truth(model: Any, data: Any, *, n: int = 4096) -> dict[str, float
     """Code length above the exact one, in bits per number, on n fresh examples; its standard error; and the exact one itself."""
     import math
 
-    from lightning_modules.metrics import excess_nats
+    from lightning_modules.metrics.gaussian import excess_nats
 
     x = data.test(n)["x"].to(model.device)
     bits = x[0].numel() * math.log(2)
@@ -45,7 +45,7 @@ def bound_above_entropy(model: VAE, data: Any, *, n: int = 10_000, k: int = 200)
 
     import torch
 
-    from lightning_modules.metrics import excess_nats
+    from lightning_modules.metrics.gaussian import excess_nats
 
     x, rng = data.test(n)["x"].to(model.device), torch.Generator().manual_seed(0)
     mean, error = excess_nats(partial(model.log_prob, k=k, rng=rng), data.log_prob, x, batch=1024)
@@ -76,7 +76,7 @@ def exact_bits_of_digits(model: Discrete, data: Any) -> dict[str, float]:
     """Exact bits per pixel of held-out digits; the Frechet distance of drawn digits to the training ones over that of real ones."""
     import torch
 
-    from lightning_modules.metrics import frechet_of, moments
+    from lightning_modules.metrics.gaussian import frechet_of, moments
 
     real = data.test()["x"].to(model.device)
     train = moments(data.train["x"])
@@ -96,7 +96,7 @@ def modes_found(model: Game, data: Density2D) -> dict[str, float]:
     """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
     import torch
 
-    from lightning_modules.distances import mixture_scores
+    from lightning_modules.metrics.samples import mixture_scores
 
     drawn = model.sample(10_000, rng=torch.Generator().manual_seed(0)).cpu()
     truth, other = data.test(2048)["x"].chunk(2)
@@ -108,8 +108,8 @@ def likeness_of_images(model: Game, data: Data, *, inception: str) -> dict[str, 
     """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
     import torch
 
-    from lightning_modules.distances import image_scores
-    from lightning_modules.metrics import sliced_wasserstein
+    from lightning_modules.metrics.gaussian import sliced_wasserstein
+    from lightning_modules.metrics.samples import image_scores
 
     rng = torch.Generator().manual_seed(0)
     real = data.test(10_000)["x"]

@@ -33,7 +33,7 @@ RUNS |= {"read_pickle", "load_from_checkpoint", "extractall", "yaml.full_load", 
 KNOWN = {
     ("ray_jobs/envs/pickles.py", "pickle.loads"): "only with --trust; else the restricted one below it",
     (
-        "datamodules/uci.py",
+        "datamodules/readers/uci.py",
         "read_pickle",
     ): "the GAS set is published as a pickle, and the user downloads it; docs/security.md warns",
 }

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.autoregressive.cached_sampler import generate
 from lightning_modules.autoregressive.discrete import Discrete
-from lightning_modules.autoregressive.rings import generate
 from lightning_modules.model import Batch, evaluating
 
 

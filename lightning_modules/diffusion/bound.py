@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_modules.diffusion import noise
-from lightning_modules.diffusion.loss import Denoiser, spread
+from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.samplers import normal
+from lightning_modules.diffusion.weighting import Denoiser, spread
 from lightning_modules.objectives import gaussian_kl
 
 Variance = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +31,7 @@ def step_term(denoise: Denoiser, x: Tensor, s: Tensor, r: Tensor, n: Tensor, var
     """KL [B] of the true step from s [B] to r [B] > 0 against the learned one, at y = x + s n; eq. 6 and 7."""
     level = s.to(x)
     error = (denoise(x + spread(level, x) * n, level) - x).square().flatten(1).sum(1)
-    true, ours = noise.posterior(s, r), variance(s, r)
+    true, ours = schedules.posterior(s, r), variance(s, r)
     zero = torch.zeros_like(s)
     return x[0].numel() * gaussian_kl(zero, true, zero, ours) + error * (1 - r**2 / s**2) ** 2 / (2 * ours)
 

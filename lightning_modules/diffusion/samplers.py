@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from lightning_modules.diffusion import noise
-from lightning_modules.diffusion.loss import Denoiser
+from lightning_modules.diffusion import schedules
+from lightning_modules.diffusion.weighting import Denoiser
 
 
 @torch.inference_mode()
@@ -18,7 +18,7 @@ def ancestral(
     y: Tensor,
     grid: Tensor,
     *,
-    variance: Callable[[Tensor, Tensor], Tensor] = noise.posterior,
+    variance: Callable[[Tensor, Tensor], Tensor] = schedules.posterior,
     rng: torch.Generator | None = None,
 ) -> Tensor:
     """Draws of the learned reverse process, [B, *D]; no noise is added in the last step.
@@ -41,7 +41,7 @@ def ddim(denoise: Denoiser, y: Tensor, grid: Tensor, *, eta: float = 0.0, rng: t
     Source: Song, Meng & Ermon 2021, arXiv:2010.02502, eq. 12 and 16.
     """
     for s, r in pairs(grid):
-        up = eta * noise.posterior(s, r).sqrt()
+        up = eta * schedules.posterior(s, r).sqrt()
         y = lerp(at(denoise, y, s), y, (r**2 - up**2).sqrt() / s)
         y = y + up * normal(y, rng) if up > 0 else y
     return y

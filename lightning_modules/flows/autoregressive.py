@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lightning_modules.flows.bijection import Bijection, Mapped
 from lightning_modules.flows.coupling import Gains, affine
-from lightning_modules.nets.coupling import Steer
+from lightning_modules.nets.conditioned import Steer
 
 
 def degrees(size: int, units: int, least: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lightning_modules.flows.bijection import rows
 from lightning_modules.flows.coupling import Checkerboard, affine
-from lightning_modules.nets.coupling import Residual
+from lightning_modules.nets.conditioned import Residual
 
 
 class Variational(nn.Module):

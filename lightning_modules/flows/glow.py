@@ -15,7 +15,7 @@ from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
 from lightning_modules.flows.images import MultiScale, Squeeze, halvable
 from lightning_modules.flows.linear import LUMix, Mix
-from lightning_modules.nets.coupling import Pixels
+from lightning_modules.nets.conditioned import Pixels
 from lightning_modules.nets.mlp import zero
 
 

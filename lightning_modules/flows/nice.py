@@ -17,7 +17,7 @@ from lightning_modules.flows.elementwise import Scale
 from lightning_modules.flows.flow import LOGISTIC, Base, Flow
 from lightning_modules.flows.images import Flatten
 from lightning_modules.flows.linear import Permute
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 
 
 class NICE(Flow):

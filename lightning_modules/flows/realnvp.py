@@ -11,7 +11,7 @@ from lightning_modules.flows.coupling import Checkerboard, Coupling, Halves, Tur
 from lightning_modules.flows.elementwise import ActNorm, Logit
 from lightning_modules.flows.flow import Flow
 from lightning_modules.flows.images import MultiScale, Squeeze, halvable
-from lightning_modules.nets.coupling import Plain, Residual
+from lightning_modules.nets.conditioned import Plain, Residual
 
 
 def couplings(size: int, count: int, width: int, depth: int, cond: int) -> list[Bijection]:

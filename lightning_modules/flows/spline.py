@@ -17,7 +17,7 @@ from lightning_modules.flows.coupling import Halves
 from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
 from lightning_modules.flows.linear import LUMix, Permute
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 
 LEAST = 1e-3
 """Least share of a bin's width and height, and least slope."""

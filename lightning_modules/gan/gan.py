@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_modules import optim
 from lightning_modules.gan import losses
-from lightning_modules.gan.game import Game
+from lightning_modules.gan.adversarial import Game
 
 Objective = Literal["non_saturating", "minimax"]
 GENERATOR_LOSSES = {"non_saturating": losses.non_saturating, "minimax": losses.minimax}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from lightning_modules.gan import losses
-from lightning_modules.gan.game import CRITIC, GENERATOR
+from lightning_modules.gan.adversarial import CRITIC, GENERATOR
 from lightning_modules.gan.gan import GAN, Objective
 from lightning_modules.model import Batch
 from lightning_modules.nets.adversarial import Critic

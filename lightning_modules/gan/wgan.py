@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.gan import losses
-from lightning_modules.gan.game import CRITIC, Game
+from lightning_modules.gan.adversarial import CRITIC, Game
 
 
 class WGAN(Game):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules import optim
 from lightning_modules.gan import losses
-from lightning_modules.gan.game import Game
+from lightning_modules.gan.adversarial import Game
 
 
 class WGANGP(Game):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives, optim
 from lightning_modules.model import Batch, Generative, evaluating
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 from lightning_modules.vae.likelihood import Likelihood, noise
 
 

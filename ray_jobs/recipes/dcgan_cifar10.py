@@ -41,7 +41,7 @@ def recipe(
         num_workers: processes that decode images ahead.
         inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
-    from datamodules.images import Images
+    from datamodules.readers.images import Images
     from lightning_modules.gan.dcgan import DCGAN
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)

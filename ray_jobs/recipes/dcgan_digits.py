@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.digits import Digits
+    from datamodules.readers.digits import Digits
     from lightning_modules.gan.dcgan import DCGAN
 
 system = "DCGAN"
@@ -36,7 +36,7 @@ def recipe(
         noise: numbers that the generator starts from.
         ema: decay of the average of the generator's weights.
     """
-    from datamodules.digits import Digits
+    from datamodules.readers.digits import Digits
     from lightning_modules.gan.dcgan import DCGAN
 
     model = DCGAN(Digits.shape, noise, width=width, lr=lr)
@@ -47,8 +47,8 @@ def evaluate(model: DCGAN, data: Digits) -> dict[str, float]:
     """The Frechet distance of pixels to the training digits, over that of the held-out ones: the floor; and MMD to these."""
     import torch
 
-    from lightning_modules.distances import mmd
-    from lightning_modules.metrics import frechet_of, moments
+    from lightning_modules.metrics.gaussian import frechet_of, moments
+    from lightning_modules.metrics.samples import mmd
 
     real = data.test()["x"]
     train = moments(data.train["x"])

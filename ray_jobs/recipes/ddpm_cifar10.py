@@ -9,7 +9,7 @@ from ray_jobs.recipe import Fit, Headline
 
 if TYPE_CHECKING:
     from datamodules.base import Data
-    from lightning_modules.diffusion.ddpm import DDPM
+    from lightning_modules.diffusion.models.ddpm import DDPM
 
 system = "DDPM"
 data = "CIFAR-10"
@@ -47,9 +47,9 @@ def recipe(
         num_workers: processes that decode images ahead.
         bf16: whether the U-Net computes in bfloat16.
     """
-    from datamodules.images import Images
-    from lightning_modules.diffusion import noise
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.readers.images import Images
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
@@ -58,10 +58,10 @@ def recipe(
     model = DDPM(
         net,
         images.shape,
-        levels=noise.linear(levels, 0.1 / levels, 20 / levels),
+        levels=schedules.linear(levels, 0.1 / levels, 20 / levels),
         lr=lr,
         warmup=warmup,
-        variance=noise.forward,
+        variance=schedules.forward,
         decoder=partial(discretised_gaussian_log_prob, levels=256),
         clip=True,
     )

@@ -9,7 +9,7 @@ from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
     from datamodules.base import Data
-    from lightning_modules.diffusion.ddpm import DDPM
+    from lightning_modules.diffusion.models.ddpm import DDPM
 
 system = "DDPM"
 data = "digits"
@@ -41,9 +41,9 @@ def recipe(
         ema: decay of the weights' average.
         bf16: whether the U-Net computes in bfloat16.
     """
-    from datamodules.digits import LEVELS, Digits
-    from lightning_modules.diffusion import noise
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.readers.digits import LEVELS, Digits
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
@@ -51,12 +51,12 @@ def recipe(
     model = DDPM(
         net,
         Digits.shape,
-        levels=noise.linear(levels, 0.1 / levels, 20 / levels),
+        levels=schedules.linear(levels, 0.1 / levels, 20 / levels),
         lr=lr,
         warmup=100,
         decoder=partial(discretised_gaussian_log_prob, levels=LEVELS),
         clip=True,
-        variance=noise.forward,
+        variance=schedules.forward,
     )
     return Fit(model, Digits(batch), steps, evaluate=evaluate, ema=ema, grad_clip=1.0)
 
@@ -65,7 +65,7 @@ def evaluate(model: DDPM, data: Data) -> dict[str, float]:
     """The bound on held-out digits, and the Frechet distance of pixels to the training digits over that of real ones."""
     import torch
 
-    from lightning_modules.metrics import frechet_of, moments
+    from lightning_modules.metrics.gaussian import frechet_of, moments
 
     rng = torch.Generator().manual_seed(0)
     real = data.test()["x"].to(model.device)

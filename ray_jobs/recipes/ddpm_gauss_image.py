@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.gauss_image import GaussImage
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.labs.gauss_image import GaussImage
+    from lightning_modules.diffusion.models.ddpm import DDPM
 
 system = "DDPM"
 data = "gauss_image"
@@ -40,15 +40,15 @@ def recipe(
         size: height and width of the images.
         ema: decay of the weights' average.
     """
-    from datamodules.gauss_image import GaussImage
-    from lightning_modules.diffusion import noise
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.labs.gauss_image import GaussImage
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
     laboratory = GaussImage(batch, size=size)
     net = MLP(laboratory.shape, width=width, depth=depth)
-    table = noise.linear(levels, 0.1 / levels, 20 / levels)
-    model = DDPM(net, laboratory.shape, levels=table, lr=lr, warmup=100, variance=noise.forward)
+    table = schedules.linear(levels, 0.1 / levels, 20 / levels)
+    model = DDPM(net, laboratory.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
     return Fit(model, laboratory, steps, evaluate, ema=ema)
 
 
@@ -56,7 +56,7 @@ def evaluate(model: DDPM, data: GaussImage) -> dict[str, float]:
     """Excess of the noise's error over the least possible; nats lost in the bound; samples over the sampling floor."""
     import torch
 
-    from lightning_modules.metrics import frechet_floor, frechet_of, noise_excess
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
 
     rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
     x = data.test(8192)["x"].to(model.device)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.density2d import Density2D
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.labs.density2d import Density2D
+    from lightning_modules.diffusion.models.ddpm import DDPM
 
 system = "DDPM"
 data = "density2d"
@@ -40,15 +40,15 @@ def recipe(
         levels: noise levels in training and sampling.
         ema: decay of the weights' average.
     """
-    from datamodules.density2d import Density2D
-    from lightning_modules.diffusion import noise
-    from lightning_modules.diffusion.ddpm import DDPM
+    from datamodules.labs.density2d import Density2D
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
     points = Density2D(batch, name=density, mixture=True)
-    table = noise.linear(levels, 0.1 / levels, 20 / levels)
+    table = schedules.linear(levels, 0.1 / levels, 20 / levels)
     net = MLP(points.shape, width=width, depth=depth)
-    model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=noise.forward)
+    model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
     return Fit(model, points, steps, evaluate, ema=ema)
 
 
@@ -56,7 +56,7 @@ def evaluate(model: DDPM, data: Density2D) -> dict[str, float]:
     """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
     import torch
 
-    from lightning_modules.metrics import frechet_floor, frechet_of, noise_excess
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
 
     rng, truth = torch.Generator().manual_seed(0), data.density.moments()
     x = data.test(16384)["x"].to(model.device)

@@ -39,7 +39,7 @@ def recipe(
         head: features between the last two convolutions.
         ema: decay of the weights' average.
     """
-    from datamodules import lattice
+    from datamodules.labs import lattice
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 
     known = lattice.images(images, batch=batch)

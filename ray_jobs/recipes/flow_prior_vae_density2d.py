@@ -54,8 +54,8 @@ def recipe(
             wave they end worse.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
-    from lightning_modules.nets.coupling import Plain
+    from datamodules.labs.vectors import vectors
+    from lightning_modules.nets.conditioned import Plain
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start

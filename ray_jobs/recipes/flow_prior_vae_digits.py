@@ -41,8 +41,8 @@ def recipe(
     """
     from torch import nn
 
-    from datamodules.digits import LEVELS, Digits
-    from lightning_modules.nets.coupling import Plain
+    from datamodules.readers.digits import LEVELS, Digits
+    from lightning_modules.nets.conditioned import Plain
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 

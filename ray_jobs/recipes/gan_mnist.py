@@ -46,7 +46,7 @@ def recipe(
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
         num_workers: processes that decode images ahead.
     """
-    from datamodules.images import Images
+    from datamodules.readers.images import Images
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
@@ -61,7 +61,7 @@ def evaluate(model: GAN, data: Data) -> dict[str, float]:
     """Log-likelihood of held-out digits in [0, 1] under a Parzen window on 10,000 drawn ones; its width is fitted to 1,000."""
     import torch
 
-    from lightning_modules.distances import parzen
+    from lightning_modules.metrics.samples import parzen
 
     grey = [
         (x.cpu()[:, 0] + 1) / 2 for x in (model.sample(10_000, rng=torch.Generator().manual_seed(0)), data.test()["x"])

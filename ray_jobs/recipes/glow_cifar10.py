@@ -41,7 +41,7 @@ def recipe(
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
         num_workers: processes that decode images ahead.
     """
-    from datamodules.images import Images
+    from datamodules.readers.images import Images
     from lightning_modules.flows.glow import Glow
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)

@@ -35,7 +35,7 @@ def recipe(
         smear: channels of the networks that learn the noise of grey levels; 0: it is even.
         ema: decay of the weights' average.
     """
-    from datamodules.digits import LEVELS, Digits
+    from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.flows.glow import Glow
 
     model = Glow(Digits.shape, steps=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100)

@@ -45,7 +45,7 @@ def recipe(
         size: height and width of the images.
         ema: decay of the weights' average.
     """
-    from datamodules import textures
+    from datamodules.labs import textures
     from lightning_modules.flows.glow import Glow
 
     known = textures.images(images, size, batch=batch)

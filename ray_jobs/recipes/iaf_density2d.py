@@ -49,7 +49,7 @@ def recipe(
         width: units of each hidden layer.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
+    from datamodules.labs.vectors import vectors
     from lightning_modules.flows.iaf import IAF
 
     points = vectors(density, size, batch=batch)

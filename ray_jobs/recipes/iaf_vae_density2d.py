@@ -51,8 +51,8 @@ def recipe(
         narrow: begin with narrow posteriors and networks that tell examples apart: keeps the ring's latents, and is worse on the wave.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
-    from lightning_modules.nets.coupling import Plain
+    from datamodules.labs.vectors import vectors
+    from lightning_modules.nets.conditioned import Plain
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.gauss_image import GaussImage
+    from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.vae import VAE
 
 system = "VAE with IAF posterior"
@@ -45,7 +45,7 @@ def recipe(
     import torch
     from torch import nn
 
-    from datamodules.gauss_image import GaussImage
+    from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae import linear
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian

@@ -47,7 +47,7 @@ def recipe(
         noise: numbers that the generator starts from.
         ema: decay of the average of the generator's weights.
     """
-    from datamodules.density2d import Density2D
+    from datamodules.labs.density2d import Density2D
     from lightning_modules.gan.improved_gan import ImprovedGAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 

@@ -30,7 +30,7 @@ def recipe(
         orders: of the pixels, which take turns in training and are averaged in the likelihood.
         ema: decay of the weights' average.
     """
-    from datamodules.digits import Digits
+    from datamodules.readers.digits import Digits
     from lightning_modules.autoregressive.made import MADE
 
     model = MADE(Digits.shape, hidden=(width,), orders=orders, lr=lr)

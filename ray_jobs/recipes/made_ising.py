@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.ising import Ising
+    from datamodules.labs.ising import Ising
     from lightning_modules.autoregressive.made import MADE
 
 system = "MADE"
@@ -30,7 +30,7 @@ def recipe(
         orders: of the bits, which take turns in training.
         ema: decay of the weights' average.
     """
-    from datamodules.ising import Ising
+    from datamodules.labs.ising import Ising
     from lightning_modules.autoregressive.made import MADE
 
     images = Ising(batch)

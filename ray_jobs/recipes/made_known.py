@@ -36,7 +36,7 @@ def recipe(
         orders: of the pixels, which take turns in training and are averaged in the likelihood.
         ema: decay of the weights' average.
     """
-    from datamodules import lattice
+    from datamodules.labs import lattice
     from lightning_modules.autoregressive.made import MADE
 
     known = lattice.images(images, batch=batch)

@@ -43,7 +43,7 @@ def recipe(
         num_workers: processes that decode images ahead.
     """
     from datamodules.binary import Binary
-    from datamodules.images import Images
+    from datamodules.readers.images import Images
     from lightning_modules.autoregressive.made import MADE
 
     images = Binary(Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))

@@ -62,7 +62,7 @@ def recipe(
         components: Gaussians in each conditional of a last layer of mixtures; 0: there is none.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
+    from datamodules.labs.vectors import vectors
     from lightning_modules.flows.maf import MAF
 
     points = vectors(density, size, batch=batch)

@@ -45,7 +45,7 @@ def recipe(
 
 def on_table(name: str, *, folder: str, steps: int, batch: int, lr: float, depth: int, width: int, ema: float) -> Fit:
     """MAF on one of the five tables; no early stopping on the validation rows, but an average of the weights."""
-    from datamodules.uci import UCI
+    from datamodules.readers.uci import UCI
     from lightning_modules.flows.maf import MAF
 
     rows = UCI(batch, name, folder)

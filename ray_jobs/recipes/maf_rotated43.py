@@ -37,7 +37,7 @@ def recipe(
         width: units of each hidden layer.
         ema: decay of the weights' average.
     """
-    from datamodules.density2d import Density2D
+    from datamodules.labs.density2d import Density2D
     from lightning_modules.flows.maf import MAF
 
     points = Density2D(batch, name=density, size=size)

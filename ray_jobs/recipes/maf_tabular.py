@@ -37,7 +37,7 @@ def recipe(
         width: units of each hidden layer.
         ema: decay of the weights' average.
     """
-    from datamodules.tabular import Tabular
+    from datamodules.labs.copulas import Tabular
     from lightning_modules.flows.maf import MAF
 
     rows = Tabular(batch, like=like, copula=copula)

@@ -47,7 +47,7 @@ def recipe(
         depth: hidden layers of each network.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
+    from datamodules.labs.vectors import vectors
     from lightning_modules.flows.flow import NORMAL
     from lightning_modules.flows.nice import NICE
 

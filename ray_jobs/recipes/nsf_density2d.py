@@ -51,7 +51,7 @@ def recipe(
         bins: pieces of each spline.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
+    from datamodules.labs.vectors import vectors
     from lightning_modules.flows.spline import NSF
 
     points = vectors(density, size, batch=batch)

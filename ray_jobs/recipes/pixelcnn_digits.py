@@ -35,7 +35,7 @@ def recipe(
         levels: of grey; 17 are all that the digits have.
         ema: decay of the weights' average.
     """
-    from datamodules.digits import Digits
+    from datamodules.readers.digits import Digits
     from lightning_modules.autoregressive.pixelcnn import PixelCNN
 
     model = PixelCNN(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)

@@ -41,7 +41,7 @@ def recipe(
         head: features between the last two convolutions.
         ema: decay of the weights' average.
     """
-    from datamodules import lattice
+    from datamodules.labs import lattice
     from lightning_modules.autoregressive.pixelcnn import PixelCNN
 
     known = lattice.images(images, batch=batch)

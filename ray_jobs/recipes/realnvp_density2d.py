@@ -47,7 +47,7 @@ def recipe(
         width: units of each hidden layer.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
+    from datamodules.labs.vectors import vectors
     from lightning_modules.flows.realnvp import RealNVP
 
     points = vectors(density, size, batch=batch)

@@ -43,8 +43,8 @@ def recipe(
         free: nats that each latent's divergence costs at least, so that none is given up.
         ema: decay of the weights' average.
     """
-    from datamodules.vectors import vectors
-    from lightning_modules.nets.coupling import Plain
+    from datamodules.labs.vectors import vectors
+    from lightning_modules.nets.conditioned import Plain
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import VAE
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline
 
 if TYPE_CHECKING:
-    from datamodules.gauss_image import GaussImage
+    from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.vae import VAE
 
 system = "VAE"
@@ -30,7 +30,7 @@ def recipe(
         size: height and width of the images.
         ema: decay of the weights' average.
     """
-    from datamodules.gauss_image import GaussImage
+    from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.linear import linear_vae
 
     laboratory = GaussImage(batch, size=size)

@@ -48,8 +48,8 @@ def recipe(
     from torch import nn
 
     from datamodules.binary import Binary
-    from datamodules.images import Images
-    from lightning_modules.nets.coupling import Plain
+    from datamodules.readers.images import Images
+    from lightning_modules.nets.conditioned import Plain
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Bernoulli
 

@@ -52,7 +52,7 @@ def recipe(
         ema: decay of the weights' average.
         num_workers: processes that read ahead.
     """
-    from datamodules.audio import Audio
+    from datamodules.readers.audio import Audio
     from lightning_modules.autoregressive.wavenet import WaveNet
 
     waves = Audio(batch, source, rate, length, num_workers=num_workers)

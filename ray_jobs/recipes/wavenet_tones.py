@@ -45,7 +45,7 @@ def recipe(
         skip: features of the sum of skips.
         ema: decay of the weights' average.
     """
-    from datamodules import waves as known
+    from datamodules.labs import waves as known
     from lightning_modules.autoregressive.wavenet import WaveNet
 
     source = known.waves(waves, batch=batch)

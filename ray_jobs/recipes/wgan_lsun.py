@@ -45,7 +45,7 @@ def recipe(
         num_workers: processes that decode images ahead.
         inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
-    from datamodules.images import Images
+    from datamodules.readers.images import Images
     from lightning_modules.gan.wgan import WGAN
     from lightning_modules.nets.strided import strided_critic, strided_generator
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.peers.density_work import DENSITIES
-from datamodules.density2d import named
+from datamodules.labs.density2d import named
 
 
 @pytest.mark.parametrize("name", ["ring", "wave"])

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_modules import flows
 from lightning_modules.flows import autoregressive, bijection, coupling, elementwise, images, linear, mixture, spline
 from lightning_modules.flows.bijection import Bijection
-from lightning_modules.nets.coupling import Pixels, Plain, Residual
+from lightning_modules.nets.conditioned import Pixels, Plain, Residual
 
 COND = 3
 VECTOR, IMAGE = (5,), (2, 4, 4)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import wavfile
 
-from datamodules.audio import Audio, decode, encode
+from datamodules.readers.audio import Audio, decode, encode
 
 datasets = pytest.importorskip("datasets")
 

@@ -6,7 +6,7 @@ import torch
 
 from datamodules.base import Share, table
 from datamodules.binary import Binary, Tossed
-from datamodules.digits import Digits
+from datamodules.readers.digits import Digits
 
 
 def test_pixels_are_white_as_often_as_they_are_bright():

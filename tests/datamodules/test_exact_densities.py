@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.density2d import DENSITIES, Density2D, named
-from datamodules.exact import Checkerboard, Funnel, Turned, rotation
-from datamodules.tabular import COPULAS, MARGINS, SIZES, ClaytonCopula, GaussianCopula, Table, Tabular
+from datamodules.labs.copulas import COPULAS, MARGINS, SIZES, ClaytonCopula, GaussianCopula, Table, Tabular
+from datamodules.labs.density2d import DENSITIES, Density2D, named
+from datamodules.labs.exact import Checkerboard, Funnel, Turned, rotation
 
 DOUBLE = torch.float64
 REACH = {"funnel": (4.0, 10.0), "banana": (4.0, 16.0), "moons": (4.0, 8.0), "wave": (6.0, 2.0)}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import files
-from datamodules.files import split_of
-from datamodules.images import KNOWN, Images
+from datamodules.readers import files
+from datamodules.readers.files import split_of
+from datamodules.readers.images import KNOWN, Images
 
 datasets = pytest.importorskip("datasets")
 PIL = pytest.importorskip("PIL.Image")

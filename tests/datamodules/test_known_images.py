@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from datamodules import textures, waves
-from datamodules.ising import Ising
-from datamodules.lattice import Lattice, Prototypes, images
+from datamodules.labs import textures, waves
+from datamodules.labs.ising import Ising
+from datamodules.labs.lattice import Lattice, Prototypes, images
 
 
 def every(shape: tuple[int, ...], levels: int) -> torch.Tensor:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from datamodules.binary import Binary
-from datamodules.density2d import SHAPES, Mixture
-from datamodules.digits import LEVELS, Digits
-from datamodules.gauss_image import GaussImage
+from datamodules.labs.density2d import SHAPES, Mixture
+from datamodules.labs.gauss_image import GaussImage
+from datamodules.readers.digits import LEVELS, Digits
 
 DOUBLE = torch.float64
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from datamodules.audio import Audio
-from datamodules.images import Images
-from datamodules.own import own
+from datamodules.readers.audio import Audio
+from datamodules.readers.images import Images
+from datamodules.readers.own import own
 
 datasets = pytest.importorskip("datasets")
 PIL = pytest.importorskip("PIL.Image")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from datamodules.shapes import COLOURS, GROUNDS, KINDS, SIZES, WORDS, Attributes, Shapes, paint, read, words
+from datamodules.labs.shapes import COLOURS, GROUNDS, KINDS, SIZES, WORDS, Attributes, Shapes, paint, read, words
 
 SIDES = (32, 64)
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from datamodules.audio import Audio
-from datamodules.images import Images
-from datamodules.streaming import Streamed, mixed
-from datamodules.uci import UCI
+from datamodules.readers.audio import Audio
+from datamodules.readers.images import Images
+from datamodules.readers.streaming import Streamed, mixed
+from datamodules.readers.uci import UCI
 
 datasets = pytest.importorskip("datasets")
 PIL = pytest.importorskip("PIL.Image")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from datamodules.uci import UCI
+from datamodules.readers.uci import UCI
 
 N = 200
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.diffusion.ddpm import DDPM
+from lightning_modules.diffusion.models.ddpm import DDPM
 from lightning_modules.flows.bijection import Chain
 from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
@@ -16,7 +16,7 @@ from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.realnvp import RealNVP
 from lightning_modules.gan.gan import GAN
 from lightning_modules.model import NotFinite
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 
 
 def glow():

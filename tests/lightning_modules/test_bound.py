@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from datamodules.gauss_image import GaussImage
+from datamodules.labs.gauss_image import GaussImage
 from lightning_modules import objectives
-from lightning_modules.diffusion import bound, noise
+from lightning_modules.diffusion import bound, schedules
 
 DOUBLE = torch.float64
 
@@ -41,15 +41,15 @@ def test_a_fair_coin_costs_a_bit():
 
 
 def exact_bound(data, x, levels, **options):
-    options = {"variance": noise.posterior, "decoder": objectives.gaussian_log_prob} | options
+    options = {"variance": schedules.posterior, "decoder": objectives.gaussian_log_prob} | options
     return bound.log_prob_bound(data.denoise, x, levels, rng=torch.Generator().manual_seed(1), **options)
 
 
 @pytest.mark.parametrize(("terms", "error"), [(None, 0.2), (12, 0.3)])
-@pytest.mark.parametrize("variance", [noise.posterior, noise.forward])
+@pytest.mark.parametrize("variance", [schedules.posterior, schedules.forward])
 def test_exact_denoiser_reaches_the_best_bound(terms, error, variance):
     """Within 4 standard errors of the closed form: a false alarm in 16,000."""
-    data, levels = GaussImage(size=4), noise.linear(100, 1e-3, 0.2)
+    data, levels = GaussImage(size=4), schedules.linear(100, 1e-3, 0.2)
     x = data.draw(4000, torch.Generator().manual_seed(0))["x"].double()
     nats = exact_bound(data, x, levels, terms=terms, variance=variance)
     assert abs(nats.mean().item() - data.best_bound(levels, variance)) < 4 * nats.std().item() / len(x) ** 0.5
@@ -57,14 +57,14 @@ def test_exact_denoiser_reaches_the_best_bound(terms, error, variance):
 
 
 def test_a_worse_denoiser_loses():
-    data, levels = GaussImage(size=4), noise.linear(100, 1e-3, 0.2)
+    data, levels = GaussImage(size=4), schedules.linear(100, 1e-3, 0.2)
     x = data.draw(500, torch.Generator().manual_seed(0))["x"].double()
     best = exact_bound(data, x, levels).mean()
     worse = bound.log_prob_bound(
         lambda y, s: 0.9 * data.denoise(y, s),
         x,
         levels,
-        variance=noise.posterior,
+        variance=schedules.posterior,
         decoder=objectives.gaussian_log_prob,
         rng=torch.Generator().manual_seed(1),
     )
@@ -73,7 +73,7 @@ def test_a_worse_denoiser_loses():
 
 def test_bound_is_below_the_likelihood_and_closes_with_finer_steps():
     data = GaussImage(size=4)
-    gaps = [-data.entropy() - data.best_bound(noise.linear(n, 0.1 / n, 20 / n)) for n in (100, 1000, 10000)]
+    gaps = [-data.entropy() - data.best_bound(schedules.linear(n, 0.1 / n, 20 / n)) for n in (100, 1000, 10000)]
     assert gaps[0] > gaps[1] > gaps[2] > 0
 
 
@@ -81,8 +81,8 @@ def test_forward_variance_costs_the_kl_of_the_variances():
     """With x0 known exactly only the gap of the variances is left."""
     s, r = torch.tensor([0.5], dtype=DOUBLE), torch.tensor([0.3], dtype=DOUBLE)
     x = torch.zeros(1, 6, dtype=DOUBLE)
-    true, ours = noise.posterior(s, r), noise.forward(s, r)
-    got = bound.step_term(lambda y, level: x, x, s, r, torch.ones_like(x), noise.forward)
+    true, ours = schedules.posterior(s, r), schedules.forward(s, r)
+    got = bound.step_term(lambda y, level: x, x, s, r, torch.ones_like(x), schedules.forward)
     normal = torch.distributions.Normal
     expected = 6 * torch.distributions.kl_divergence(normal(0, true.sqrt()), normal(0, ours.sqrt()))
     torch.testing.assert_close(got, expected)

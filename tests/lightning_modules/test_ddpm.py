@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from datamodules.gauss_image import GaussImage
-from lightning_modules.diffusion import noise
-from lightning_modules.diffusion.ddpm import DDPM
-from lightning_modules.metrics import frechet_floor, frechet_of, noise_excess
+from datamodules.labs.gauss_image import GaussImage
+from lightning_modules.diffusion import schedules
+from lightning_modules.diffusion.models.ddpm import DDPM
+from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
 from lightning_modules.model import Density, Draws, Samples
 from lightning_modules.nets.mlp import MLP
 
-TABLE = noise.linear(50, 2e-3, 0.4)
+TABLE = schedules.linear(50, 2e-3, 0.4)
 
 
 class Oracle(nn.Module):
@@ -47,7 +47,7 @@ def test_loss_is_equation_14(data, seeded):
 
 def test_exact_network_draws_the_data_and_has_no_excess(data):
     """The mean Frechet distance of 20 sets is that of 20 true ones; a set's scatters by 0.7, so a factor 2 is 4.5 sigma."""
-    model = DDPM(Oracle(data), data.shape, levels=noise.linear(500, 2e-4, 0.04), variance=noise.forward)
+    model = DDPM(Oracle(data), data.shape, levels=schedules.linear(500, 2e-4, 0.04), variance=schedules.forward)
     rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
     excess, floor = noise_excess(model.denoiser(), data.denoise, data.test(512)["x"], model.levels, rng=rng)
     assert excess < 1e-6 < floor

@@ -6,8 +6,8 @@ import itertools
 import pytest
 import torch
 
-from datamodules.density2d import grid
-from lightning_modules import distances, metrics
+from datamodules.labs.density2d import grid
+from lightning_modules.metrics import gaussian, samples
 
 DOUBLE = torch.float64
 
@@ -16,11 +16,11 @@ def test_a_true_sample_hits_every_mode_and_is_of_the_share_of_the_chi_square():
     """Within three deviations in the plane: 1 - exp(-9/2), within 5 standard errors; half a grid is half the modes."""
     truth = grid()
     x = truth.draw(10_000, torch.Generator().manual_seed(0))
-    hit, good = distances.modes(x, truth.mean, 0.08)
+    hit, good = samples.modes(x, truth.mean, 0.08)
     assert hit == 25
     assert good == pytest.approx(0.98889, abs=5 * (0.0109 / 10_000) ** 0.5)
-    assert distances.modes(x[x[:, 0] < -0.25], truth.mean, 0.08)[0] == 10
-    assert distances.modes(torch.zeros(100, 2), truth.mean, 0.08) == (1, 1.0)
+    assert samples.modes(x[x[:, 0] < -0.25], truth.mean, 0.08)[0] == 10
+    assert samples.modes(torch.zeros(100, 2), truth.mean, 0.08) == (1, 1.0)
 
 
 def test_a_mode_is_full_by_half_of_what_it_should_have_within_a_deviation():
@@ -31,9 +31,9 @@ def test_a_mode_is_full_by_half_of_what_it_should_have_within_a_deviation():
         first = (x - truth.mean[0].float()).norm(dim=1) < 0.25
         kept = ~first | (torch.rand(len(x), generator=rng) < keep)
         padded = torch.cat([x[kept], torch.full(((~kept).sum(), 2), 9.0)])
-        assert distances.modes(padded, truth.mean, 0.08, reach=1.0, due=0.5)[0] == expected
+        assert samples.modes(padded, truth.mean, 0.08, reach=1.0, due=0.5)[0] == expected
     even = torch.rand(10_000, 2, generator=rng) * 2.5 - 1.25
-    scores = distances.mixture_scores(even, x[:64], x[64:128], truth.mean.float(), 0.08)
+    scores = samples.mixture_scores(even, x[:64], x[64:128], truth.mean.float(), 0.08)
     assert scores["modes_full"] == 0 and scores["modes_hit"] == 25 and scores["high_quality"] < 0.75
 
 
@@ -42,11 +42,11 @@ def test_the_exact_distance_is_the_best_of_all_pairings(p):
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(6, 2, generator=rng), torch.randn(6, 2, generator=rng)
     best = min((x - y[list(order)]).norm(dim=1).pow(p).mean() for order in itertools.permutations(range(6)))
-    assert distances.wasserstein(x, y, p) == pytest.approx(best.item() ** (1 / p), rel=1e-5)
-    shifted = distances.wasserstein(x, x + torch.tensor([3.0, 4.0]), p)
+    assert samples.wasserstein(x, y, p) == pytest.approx(best.item() ** (1 / p), rel=1e-5)
+    shifted = samples.wasserstein(x, x + torch.tensor([3.0, 4.0]), p)
     assert shifted == pytest.approx(5, rel=1e-5)
     with pytest.raises(ValueError, match="equally many"):
-        distances.wasserstein(x, y[:3])
+        samples.wasserstein(x, y[:3])
 
 
 def test_mmd_is_unbiased_and_sees_a_shift():
@@ -55,14 +55,14 @@ def test_mmd_is_unbiased_and_sees_a_shift():
     rng = torch.Generator().manual_seed(0)
     found = torch.tensor(
         [
-            distances.mmd(torch.randn(30, 2, generator=rng), torch.randn(20, 2, generator=rng), width=1.0)
+            samples.mmd(torch.randn(30, 2, generator=rng), torch.randn(20, 2, generator=rng), width=1.0)
             for _ in range(200)
         ]
     )
     assert abs(found.mean()) < 4 * found.std() / 200**0.5
     x, y = torch.randn(2000, 2, generator=rng), torch.randn(2000, 2, generator=rng) + torch.tensor([1.0, 0.0])
     exact = 2 * (1 / 3) * (1 - torch.tensor(-1 / 6).exp().item())
-    assert distances.mmd(x, y, width=1.0) == pytest.approx(exact, rel=0.15)
+    assert samples.mmd(x, y, width=1.0) == pytest.approx(exact, rel=0.15)
 
 
 class Means(torch.nn.Module):
@@ -81,8 +81,8 @@ def test_fid_is_the_frechet_distance_of_the_features():
     rng = torch.Generator().manual_seed(0)
     x, y = (torch.rand(300, 3, 8, 8, generator=rng) * a - 1 for a in (2, 1.5))
     net = Means()
-    one, two = (metrics.moments(net(distances.bytes_of(z))) for z in (x, y))
-    assert distances.fid(y, x, net) == pytest.approx(metrics.frechet(*one, *two), rel=1e-3)
+    one, two = (gaussian.moments(net(samples.bytes_of(z))) for z in (x, y))
+    assert samples.fid(y, x, net) == pytest.approx(gaussian.frechet(*one, *two), rel=1e-3)
 
 
 class Sure(torch.nn.Module):
@@ -97,27 +97,27 @@ def test_the_inception_score_of_two_sure_classes_is_two():
     pytest.importorskip("torchmetrics")
     x = torch.ones(100, 1, 8, 8)
     x[::2] = -1
-    assert distances.inception_score(x, Sure(), splits=1) == pytest.approx(2, rel=1e-3)
-    assert distances.inception_score(torch.ones(100, 1, 8, 8), Sure(), splits=1) == pytest.approx(1, rel=1e-3)
+    assert samples.inception_score(x, Sure(), splits=1) == pytest.approx(2, rel=1e-3)
+    assert samples.inception_score(torch.ones(100, 1, 8, 8), Sure(), splits=1) == pytest.approx(1, rel=1e-3)
 
 
 def test_weights_that_are_not_inceptions_are_refused(tmp_path, monkeypatch):
-    assert distances.image_scores(torch.zeros(1), torch.zeros(1), "") == {}
+    assert samples.image_scores(torch.zeros(1), torch.zeros(1), "") == {}
     with pytest.raises(ValueError, match="There is no file"):
-        distances.inception(tmp_path / "none.pth")
+        samples.inception(tmp_path / "none.pth")
     (tmp_path / "w.pth").write_bytes(b"other")
     with pytest.raises(ValueError, match="not Inception's weights: its SHA-256"):
-        distances.inception(tmp_path / "w.pth")
-    monkeypatch.setattr(distances, "INCEPTION_HASH", hashlib.sha256(b"other").hexdigest()[:8])
-    assert distances.inception(tmp_path / "w.pth") == tmp_path / "w.pth"
+        samples.inception(tmp_path / "w.pth")
+    monkeypatch.setattr(samples, "INCEPTION_HASH", hashlib.sha256(b"other").hexdigest()[:8])
+    assert samples.inception(tmp_path / "w.pth") == tmp_path / "w.pth"
 
 
 def test_a_machine_without_torch_fidelity_is_told_what_to_install(tmp_path, monkeypatch):
     fid = pytest.importorskip("torchmetrics.image.fid")
     monkeypatch.setattr(fid, "_TORCH_FIDELITY_AVAILABLE", False)
-    monkeypatch.setattr(distances, "inception", lambda path: path)
+    monkeypatch.setattr(samples, "inception", lambda path: path)
     with pytest.raises(ValueError, match="pip install torch-fidelity"):
-        distances.extractor(tmp_path / "w.pth", "2048")
+        samples.extractor(tmp_path / "w.pth", "2048")
 
 
 def test_parzens_density_is_that_of_the_mixture():
@@ -125,4 +125,4 @@ def test_parzens_density_is_that_of_the_mixture():
     x, drawn = torch.randn(7, 2, generator=rng, dtype=DOUBLE), torch.randn(5, 2, generator=rng, dtype=DOUBLE)
     one = torch.distributions.MultivariateNormal(drawn, 0.3**2 * torch.eye(2, dtype=DOUBLE))
     exact = (one.log_prob(x[:, None]).exp().mean(1)).log().mean()
-    assert distances.parzen(x, drawn, width=0.3) == pytest.approx(exact.item())
+    assert samples.parzen(x, drawn, width=0.3) == pytest.approx(exact.item())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules import metrics
+from lightning_modules.metrics import gaussian as metrics
 
 DOUBLE = torch.float64
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.diffusion import noise, samplers
+from lightning_modules.diffusion import samplers, schedules
 
 STD = 0.7
 MEAN = 0.3
@@ -25,12 +25,12 @@ def predicted_variance(grid, variance):
     return v.item()
 
 
-@pytest.mark.parametrize("variance", [noise.posterior, noise.forward])
+@pytest.mark.parametrize("variance", [schedules.posterior, schedules.forward])
 @pytest.mark.parametrize("steps", [20, 200])
 def test_ancestral_chain_has_the_variance_computed_by_hand(variance, steps):
     """|error| < 5 standard errors: a false alarm once in a million."""
     n, rng = 50_000, torch.Generator().manual_seed(0)
-    grid = noise.spaced(noise.linear(200, 5e-4, 0.1), steps)
+    grid = schedules.spaced(schedules.linear(200, 5e-4, 0.1), steps)
     y = samplers.start(torch.empty(n, 1, dtype=torch.float64), grid, rng=rng)
     x = samplers.ancestral(exact, y, grid, variance=variance, rng=rng)
     expected = predicted_variance(grid, variance)
@@ -40,26 +40,28 @@ def test_ancestral_chain_has_the_variance_computed_by_hand(variance, steps):
 
 def test_full_ancestral_chain_reaches_the_data():
     """The chain's own variance, without sampling error, is that of the data within the steps' discretisation."""
-    assert predicted_variance(noise.spaced(noise.linear(), 1000), noise.forward) == pytest.approx(STD**2, rel=2e-3)
+    assert predicted_variance(schedules.spaced(schedules.linear(), 1000), schedules.forward) == pytest.approx(
+        STD**2, rel=2e-3
+    )
 
 
 @pytest.mark.parametrize(("sampler", "n", "tolerance"), [(samplers.heun, 64, 5e-3), (samplers.ddim, 512, 1e-2)])
 def test_deterministic_samplers_follow_the_exact_flow(sampler, n, tolerance):
     """The probability flow of a Gaussian maps y at s to mean + (y - mean) std / sqrt(std^2 + s^2)."""
-    grid, y = noise.karras(n), torch.linspace(-100, 100, 9, dtype=torch.float64)[:, None]
+    grid, y = schedules.karras(n), torch.linspace(-100, 100, 9, dtype=torch.float64)[:, None]
     expected = MEAN + (y - MEAN) * STD / (STD**2 + grid[0] ** 2).sqrt()
     torch.testing.assert_close(sampler(exact, y, grid), expected, atol=tolerance, rtol=0)
 
 
 def test_heun_is_of_second_order():
     y = torch.tensor([[50.0]], dtype=torch.float64)
-    true = MEAN + (y - MEAN) * STD / (STD**2 + noise.karras(8)[0] ** 2).sqrt()
-    errors = [(samplers.heun(exact, y, noise.karras(n)) - true).abs().item() for n in (64, 128)]
+    true = MEAN + (y - MEAN) * STD / (STD**2 + schedules.karras(8)[0] ** 2).sqrt()
+    errors = [(samplers.heun(exact, y, schedules.karras(n)) - true).abs().item() for n in (64, 128)]
     assert errors[0] / errors[1] > 3
 
 
 def test_eta_one_is_ancestral():
-    grid, y = noise.spaced(noise.linear(), 10), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    grid, y = schedules.spaced(schedules.linear(), 10), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     one = samplers.ddim(exact, y, grid, eta=1.0, rng=torch.Generator().manual_seed(1))
     two = samplers.ancestral(exact, y, grid, rng=torch.Generator().manual_seed(1))
     torch.testing.assert_close(one, two)

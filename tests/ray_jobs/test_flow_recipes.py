@@ -93,7 +93,7 @@ def test_recipes_of_the_paper_s_scale_make_models_of_their_images(name, seeded):
 
 @pytest.mark.parametrize("name", ["power", "gas", "hepmass", "miniboone", "bsds300"])
 def test_recipes_of_the_tables_make_models_of_their_columns(name, seeded):
-    pytest.importorskip("datamodules.uci")
+    pytest.importorskip("datamodules.readers.uci")
     made = build(f"maf_{name}", {"width": 70, "depth": 2})
     x = torch.randn(64, *made.data.shape)
     assert made.model.losses({"x": x})["nll"].isfinite()

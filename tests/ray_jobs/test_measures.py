@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from datamodules.density2d import Density2D
-from datamodules.lattice import Lattice
+from datamodules.labs.density2d import Density2D
+from datamodules.labs.lattice import Lattice
 from ray_jobs.measures import bits_above_truth, bound_above_entropy
 
 

@@ -6,7 +6,7 @@ import sys
 import torch
 
 from datamodules.base import Data, table
-from datamodules.images import Images
+from datamodules.readers.images import Images
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import loads

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from datamodules.ising import Ising, every
+from datamodules.labs.ising import Ising, every
 from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM, skew, unskew
 from lightning_modules.autoregressive.made import MADE
 from lightning_modules.autoregressive.pixelcnn import PixelCNN

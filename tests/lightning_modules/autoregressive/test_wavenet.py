@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from datamodules.tones import Tones, entropy, stationary
+from datamodules.labs.tones import Tones, entropy, stationary
 from lightning_modules.autoregressive.wavenet import WaveNet
 
 DOUBLE = torch.float64

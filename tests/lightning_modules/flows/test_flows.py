@@ -18,7 +18,7 @@ from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.realnvp import RealNVP
 from lightning_modules.flows.spline import NSF, bend, slopes
 from lightning_modules.model import Density, Draws, Samples
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 
 PLANE = {
     "nice": lambda **more: NICE((2,), width=16, depth=2, **more),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.distances import wasserstein
 from lightning_modules.gan import losses
+from lightning_modules.metrics.samples import wasserstein
 
 DOUBLE = torch.float64
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_modules import objectives
 from lightning_modules.model import Density, Draws, Samples
-from lightning_modules.nets.coupling import Plain
+from lightning_modules.nets.conditioned import Plain
 from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
 from lightning_modules.vae.iaf_vae import IAFVAE, gated

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Endless
-from datamodules.density2d import Mixture, weights
-from datamodules.gauss_image import GaussImage
+from datamodules.labs.density2d import Mixture, weights
+from datamodules.labs.gauss_image import GaussImage
 
 
 class Textures(Data):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Endless
-from datamodules.tones import Tones, amplitudes
+from datamodules.labs.tones import Tones, amplitudes
 
 
 class Switching(Tones):

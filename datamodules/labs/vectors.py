@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datamodules.density2d import DENSITIES, Density2D
-from datamodules.tabular import COPULAS, SIZES, Tabular
+from datamodules.labs.copulas import COPULAS, SIZES, Tabular
+from datamodules.labs.density2d import DENSITIES, Density2D
 
 
 def vectors(name: str, size: int = 2, *, batch: int = 512) -> Density2D | Tabular:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
-from datamodules.files import among, check_column, open_hub, open_parquet
-from datamodules.streaming import Row, Streamed, each, shuffled
+from datamodules.readers.files import among, check_column, open_hub, open_parquet
+from datamodules.readers.streaming import Row, Streamed, each, shuffled
 
 FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 

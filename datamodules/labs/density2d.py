@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Endless
-from datamodules.exact import (
+from datamodules.labs.exact import (
     Checkerboard,
     Exact,
     Funnel,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datamodules.audio import Audio
 from datamodules.base import Data
-from datamodules.files import PICTURES, among, check_parquet
-from datamodules.images import Images
+from datamodules.readers.audio import Audio
+from datamodules.readers.files import PICTURES, among, check_parquet
+from datamodules.readers.images import Images
 
 SPLITS = ("train", "validation", "test")
 

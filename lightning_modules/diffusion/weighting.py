@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lightning_modules.diffusion.prediction import Prediction
+from lightning_modules.diffusion.preconditioning import Prediction
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(y [B, *D], s [B]) -> estimate of x0 [B, *D]."""

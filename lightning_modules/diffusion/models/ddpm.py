@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules import objectives, optim
-from lightning_modules.diffusion import bound, loss, noise, prediction, samplers
+from lightning_modules.diffusion import bound, preconditioning, samplers, schedules, weighting
 from lightning_modules.model import Batch, Generative, evaluating
 
 
@@ -41,7 +41,7 @@ class DDPM(Generative):
         levels: Tensor,
         lr: float = 2e-4,
         warmup: int = 0,
-        variance: bound.Variance = noise.posterior,
+        variance: bound.Variance = schedules.posterior,
         decoder: bound.Decoder = objectives.gaussian_log_prob,
         clip: bool = False,
         classes: int = 0,
@@ -59,18 +59,18 @@ class DDPM(Generative):
         self._levels = self._levels.to(self.device)
         return self._levels
 
-    def denoiser(self, cond: Tensor | None = None) -> loss.Denoiser:
+    def denoiser(self, cond: Tensor | None = None) -> weighting.Denoiser:
         """The denoiser given labels [B], or none."""
         if cond is None and self.classes:
-            return loss.denoiser(lambda y, s: self.net(y, s.log(), self._no_label(len(y))), prediction.noise)
-        return loss.denoiser(lambda y, s: self.net(y, s.log(), cond), prediction.noise)
+            return weighting.denoiser(lambda y, s: self.net(y, s.log(), self._no_label(len(y))), preconditioning.noise)
+        return weighting.denoiser(lambda y, s: self.net(y, s.log(), cond), preconditioning.noise)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         x = self.fitting(batch["x"])
-        s = noise.discrete(self.draws.uniform(len(x), device=x.device), self.levels).to(x)
+        s = schedules.discrete(self.draws.uniform(len(x), device=x.device), self.levels).to(x)
         n = self.draws.normal(*x.shape, device=x.device)
         denoise = self.denoiser(self._labels(batch))
-        return {"noise_mse": loss.denoising_loss(denoise, x, s, n, loss.simple(s)).mean()}
+        return {"noise_mse": weighting.denoising_loss(denoise, x, s, n, weighting.simple(s)).mean()}
 
     def sample(
         self,
@@ -95,7 +95,7 @@ class DDPM(Generative):
         """
         if cond is not None and not self.classes:
             raise ValueError("This model was trained without labels and cannot be sampled given any.")
-        grid = noise.spaced(self.levels, steps or len(self.levels))
+        grid = schedules.spaced(self.levels, steps or len(self.levels))
         parts = [None] * -(-n // batch) if cond is None else cond.to(self.device).split(batch)
         sizes = [min(batch, n - i) for i in range(0, n, batch)]
         return torch.cat([self._draw(k, c, grid, guidance, rng) for k, c in zip(sizes, parts, strict=True)])

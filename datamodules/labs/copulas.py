@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Endless
-from datamodules.exact import LOG_2PI, Exact
+from datamodules.labs.exact import LOG_2PI, Exact
 
 SIZES = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
 """Dimensions of the data sets of Papamakarios et al. 2017, arXiv:1705.07057, table 4."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
-from datamodules.files import check_column, count, open_hub, open_images, open_parquet
-from datamodules.streaming import Row, Streamed, each, shuffled
+from datamodules.readers.files import check_column, count, open_hub, open_images, open_parquet
+from datamodules.readers.streaming import Row, Streamed, each, shuffled
 
 DEEP = ("I", "F")
 """How the modes of Pillow begin that hold more than 8 bits for a channel."""
