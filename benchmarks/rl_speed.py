@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
 from benchmarks.peers.workloads import WORK
-from ray_jobs.rl.arithmetic import has_bfloat16
+from ray_jobs.rl.fast.matmul import has_bfloat16
 
 CONTENDERS = {
     "Reprise": Contender("Reprise", "reprise", "speed.py"),

@@ -112,11 +112,11 @@ def written(state: dict[str, Any]) -> int:
 
 def played(name: str) -> Row:
     """Bytes of the weights and of a fragment, seconds to play it and to learn from it, bytes of a full replay buffer."""
-    from ray_jobs.rl.algorithm import Alone, Replay
-    from ray_jobs.rl.learner import Learner
-    from ray_jobs.rl.runner import EnvRunner
-    from ray_jobs.rl.runtime import cast, generator, untrained
-    from ray_jobs.rl.training import steps_each
+    from ray_jobs.rl.contract import Alone, Replay
+    from ray_jobs.rl.learning.learner import Learner
+    from ray_jobs.rl.learning.play import cast, generator, untrained
+    from ray_jobs.rl.learning.training import steps_each
+    from ray_jobs.rl.rollout.runner import EnvRunner
 
     torch.set_num_threads(1)
     made = build(name, {})

@@ -87,7 +87,7 @@ def _of_fit(made: Fit) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
 
 def _of_play(made: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     from ray_jobs.envs.vector import vector
-    from ray_jobs.rl.runner import build_actor
+    from ray_jobs.rl.rollout.runner import build_actor
 
     env = vector(made.env, 1, made.env_options)
     try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from lightning_modules.model import Generative
-    from ray_jobs.rl.algorithm import Algorithm
+    from ray_jobs.rl.contract import Algorithm
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 

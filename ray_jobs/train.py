@@ -173,7 +173,7 @@ def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]
 def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     import torch
 
-    from ray_jobs.rl.runtime import play
+    from ray_jobs.rl.learning.play import play
     from ray_jobs.settings import build
 
     torch.set_num_threads(spec.where.threads)

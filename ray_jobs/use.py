@@ -63,7 +63,7 @@ def _measure(run: Run) -> tuple[dict[str, float], int]:
 
         found = fit.trained(run)
         return fit.evaluate(found, run.spec.seed), found.step
-    from ray_jobs.rl.runtime import evaluate as play_episodes
+    from ray_jobs.rl.learning.play import evaluate as play_episodes
     from ray_jobs.settings import build
 
     state = run.latest()

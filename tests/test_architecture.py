@@ -20,7 +20,7 @@ MAY = {
 }
 PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}
 ALGORITHMS_MAY = {"algorithm", "adam", "agents", "critics", "draws", "kfac", "nets", "policies"} | PURE
-SEEDS = {"ray_jobs.rl.draws", "ray_jobs.rl.stacked.apart", "ray_jobs.rl.stacked.stacked"}
+SEEDS = {"ray_jobs.rl.maths.draws", "ray_jobs.rl.fast.vmapped.apart", "ray_jobs.rl.fast.vmapped.stacked"}
 """With which a function serves several seeds at once; they import torch alone, too."""
 RAY = {"on_ray", "on_tune", "train", "seeds_on_ray", "cli", "doctor", "rl/pools", "rl/learners"}
 

@@ -94,7 +94,7 @@ def walked(monkeypatch):
 
 
 def test_the_walk_through_trains_and_learns(walked):
-    from ray_jobs.rl.runtime import play
+    from ray_jobs.rl.learning.play import play
     from tests.contracts.test_algorithms import Nothing, test_actions_fit_the_space
 
     algorithm, recipe = walked

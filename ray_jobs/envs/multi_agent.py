@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ray_jobs.envs.pickles import pickled, unpickled
+from ray_jobs.envs.env_state import pickled, unpickled
 from ray_jobs.envs.steps import Moved
 
 

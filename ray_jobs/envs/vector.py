@@ -16,9 +16,9 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from ray_jobs.envs.atari import Atari
+from ray_jobs.envs.env_state import pickled, unpickled
 from ray_jobs.envs.failures import EnvironmentFailed, alarmed
 from ray_jobs.envs.multi_agent import MultiAgent
-from ray_jobs.envs.pickles import pickled, unpickled
 from ray_jobs.envs.steps import Moved, Vector
 
 BIRTH_LIMIT = 60.0

@@ -32,7 +32,7 @@ def recipe(
         use_rmsprop: RMSProp, as in the paper; else Adam.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.a2c import A2C
+    from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 
     algorithm = A2C(
         horizon=horizon, lr=lr, gamma=gamma, entropy_weight=entropy_weight, use_rmsprop=use_rmsprop, width=width

@@ -29,7 +29,7 @@ def recipe(
         value_weight: weight of the value loss.
         entropy_weight: weight of the entropy bonus.
     """
-    from ray_jobs.rl.algorithms.a2c import A2C
+    from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 
     algorithm = A2C(horizon=horizon, lr=lr, gamma=gamma, value_weight=value_weight, entropy_weight=entropy_weight)
     return Play(

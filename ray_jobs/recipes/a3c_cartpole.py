@@ -32,7 +32,7 @@ def recipe(
         use_rmsprop: RMSProp with common statistics, as in the paper; else Adam.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.a3c import A3C
+    from ray_jobs.rl.algorithms.policy_gradient.a3c import A3C
 
     algorithm = A3C(
         horizon=horizon, lr=lr, gamma=gamma, entropy_weight=entropy_weight, use_rmsprop=use_rmsprop, width=width

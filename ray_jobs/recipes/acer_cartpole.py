@@ -35,7 +35,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.acer import ACER
+    from ray_jobs.rl.algorithms.off_policy.acer import ACER
 
     algorithm = ACER(
         horizon=horizon,

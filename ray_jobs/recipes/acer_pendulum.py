@@ -35,7 +35,7 @@ def recipe(
         std: deviation of actions, as a share of their largest.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.acer_continuous import ACERContinuous
+    from ray_jobs.rl.algorithms.off_policy.acer_continuous import ACERContinuous
 
     algorithm = ACERContinuous(
         horizon=horizon,

@@ -33,7 +33,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         stop_return: stop once 100 training episodes average this; more than 500 never stops early.
     """
-    from ray_jobs.rl.algorithms.acktr import ACKTR
+    from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 
     algorithm = ACKTR(
         horizon=horizon, lr=lr, max_kl=max_kl, damping=damping, gamma=gamma, entropy_weight=entropy_weight

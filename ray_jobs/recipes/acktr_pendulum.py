@@ -31,7 +31,7 @@ def recipe(
         gamma: discount.
         lam: GAE's lambda.
     """
-    from ray_jobs.rl.algorithms.acktr import ACKTR
+    from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 
     algorithm = ACKTR(horizon=horizon, lr=lr, max_kl=max_kl, damping=damping, gamma=gamma, lam=lam, entropy_weight=0.0)
     return Play(algorithm, "Pendulum-v1", steps=steps, envs=envs, normalize_obs=True, normalize_reward=True)

@@ -45,7 +45,7 @@ def recipe(
         target_every: updates between copies of the networks into those that targets are made of.
         noise: deviation of exploring actions, in halves of their range.
     """
-    from ray_jobs.rl.algorithms.d4pg import D4PG
+    from ray_jobs.rl.algorithms.off_policy.d4pg import D4PG
 
     algorithm = D4PG(
         batch=batch,

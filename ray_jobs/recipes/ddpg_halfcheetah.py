@@ -37,7 +37,7 @@ def recipe(
         noise: deviation of exploring actions, in halves of their range.
         warmup: steps of random actions, before the first update.
     """
-    from ray_jobs.rl.algorithms.ddpg import DDPG
+    from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
 
     algorithm = DDPG(
         batch=batch,

@@ -33,7 +33,7 @@ def recipe(
         tau: share of the way that the slow copies go to the networks.
         noise: deviation of exploring actions, in halves of their range.
     """
-    from ray_jobs.rl.algorithms.ddpg import DDPG
+    from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
 
     algorithm = DDPG(
         capacity=50_000,

@@ -37,7 +37,7 @@ def recipe(
         capacity: transitions kept: few, since older ones have been where the cart no longer goes.
         tau: share of the way that V's slow copy goes to V in each update.
     """
-    from ray_jobs.rl.algorithms.dpg import DPG
+    from ray_jobs.rl.algorithms.off_policy.dpg import DPG
 
     algorithm = DPG(
         capacity=capacity,

@@ -35,7 +35,7 @@ def recipe(
         capacity: transitions kept.
         tau: share of the way that V's slow copy goes to V in each update.
     """
-    from ray_jobs.rl.algorithms.dpg import DPG
+    from ray_jobs.rl.algorithms.off_policy.dpg import DPG
 
     algorithm = DPG(
         capacity=capacity,

@@ -34,7 +34,7 @@ def recipe(
         target_every: updates between copies of the online network into the target.
         epsilon: probability of a random action once exploration has fallen.
     """
-    from ray_jobs.rl.algorithms.dqn import DQN
+    from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 
     algorithm = DQN(
         lr=lr,

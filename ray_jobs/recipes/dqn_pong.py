@@ -47,7 +47,7 @@ def recipe(
         priority: exponent of the errors in proportion to which transitions are drawn; 0 draws evenly.
         n_step: steps whose rewards a target sums, at most.
     """
-    from ray_jobs.rl.algorithms.dqn import DQN
+    from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 
     algorithm = DQN(
         capacity=capacity,

@@ -29,7 +29,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         stop_return: stop once 100 training episodes average this; more than 500 never stops early.
     """
-    from ray_jobs.rl.algorithms.impala import IMPALA
+    from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 
     algorithm = IMPALA(horizon=horizon, lr=lr, gamma=gamma, entropy_weight=entropy_weight)
     return Play(algorithm, "CartPole-v1", steps=steps, envs=envs, stop_return=stop_return)

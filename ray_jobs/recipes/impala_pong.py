@@ -27,7 +27,7 @@ def recipe(
         gamma: discount.
         entropy_weight: weight of the entropy bonus.
     """
-    from ray_jobs.rl.algorithms.impala import IMPALA
+    from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 
     norm = 40 / (32 * horizon)  # the paper clips sums over its batch at 40, and here losses are means
     algorithm = IMPALA(horizon=horizon, lr=lr, gamma=gamma, entropy_weight=entropy_weight, max_norm=norm, shared=True)

@@ -40,7 +40,7 @@ def recipe(
         width: units in each of two hidden layers.
         ensemble: members of each agent's policy.
     """
-    from ray_jobs.rl.algorithms.maddpg import MADDPG
+    from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
 
     algorithm = MADDPG(
         lr=lr,

@@ -35,7 +35,7 @@ def recipe(
         gamma: discount.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.off_pac import OffPAC
+    from ray_jobs.rl.algorithms.off_policy.off_pac import OffPAC
 
     algorithm = OffPAC(wander=wander, lam=lam, horizon=horizon, lr=lr, gamma=gamma, width=width)
     return Play(algorithm, "CartPole-v1", steps=steps, envs=envs)

@@ -45,7 +45,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.ppg import PPG
+    from ray_jobs.rl.algorithms.policy_gradient.ppg import PPG
 
     algorithm = PPG(
         horizon=horizon,

@@ -41,7 +41,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         continuous: throttle the engines, in place of switching them.
     """
-    from ray_jobs.rl.algorithms.ppg import PPG
+    from ray_jobs.rl.algorithms.policy_gradient.ppg import PPG
 
     algorithm = PPG(
         horizon=horizon,

@@ -25,7 +25,7 @@ def recipe(
         clip: how far the probability ratio may move from 1, falling linearly to 0.
         entropy_weight: weight of the entropy bonus.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=128, epochs=4, minibatches=8, lr=lr, anneal=True, clip=clip, lam=0.94, entropy_weight=entropy_weight

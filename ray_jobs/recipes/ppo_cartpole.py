@@ -39,7 +39,7 @@ def recipe(
         value_weight: weight of the value loss; small, since returns of 100 would else drown the policy in the common layers.
         stop_return: stop once 100 training episodes average this; more than 500 never stops early.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=horizon,

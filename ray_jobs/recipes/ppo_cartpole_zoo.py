@@ -16,7 +16,7 @@ def recipe(*, steps: int = 100_000, lr: float = 1e-3, clip: float = 0.2, stop_re
         clip: how far the probability ratio may move from 1, falling linearly to 0.
         stop_return: stop once 100 training episodes average this; never where None.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(horizon=32, epochs=20, minibatches=1, lr=lr, clip=clip, anneal=True, gamma=0.98, lam=0.8)
     return Play(algorithm, "CartPole-v1", steps=steps, envs=8, stop_return=stop_return)

@@ -34,7 +34,7 @@ def recipe(
         gamma: discount.
         lam: GAE's lambda.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=horizon,

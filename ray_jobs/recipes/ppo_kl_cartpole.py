@@ -37,7 +37,7 @@ def recipe(
         lam: GAE's lambda.
         stop_return: stop once 100 training episodes average this; more than 500 never stops early.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=horizon,

@@ -29,7 +29,7 @@ def recipe(
         entropy_weight: weight of the entropy bonus.
         continuous: throttle the engines, in place of switching them.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=horizon,

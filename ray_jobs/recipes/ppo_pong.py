@@ -29,7 +29,7 @@ def recipe(
         epochs: passes over each batch.
         entropy_weight: weight of the entropy bonus.
     """
-    from ray_jobs.rl.algorithms.ppo import PPO
+    from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 
     algorithm = PPO(
         horizon=horizon,

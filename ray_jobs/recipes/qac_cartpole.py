@@ -30,7 +30,7 @@ def recipe(
         gamma: discount.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.actor_critic import QAC
+    from ray_jobs.rl.algorithms.policy_gradient.actor_critic import QAC
 
     algorithm = QAC(horizon=horizon, lr=lr, critic_lr=critic_lr, gamma=gamma, width=width)
     return Play(algorithm, "CartPole-v1", steps=steps, envs=envs)

@@ -31,7 +31,7 @@ def recipe(
         gamma: discount.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.reinforce import REINFORCE
+    from ray_jobs.rl.algorithms.policy_gradient.reinforce import REINFORCE
 
     algorithm = REINFORCE(horizon=horizon, tail=tail, baseline=baseline, lr=lr, gamma=gamma, width=width)
     return Play(algorithm, "CartPole-v1", steps=steps, envs=envs)

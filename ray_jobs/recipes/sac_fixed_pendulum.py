@@ -33,7 +33,7 @@ def recipe(
         every: steps between updates.
         alpha: the temperature: the weight of a nat of entropy beside rewards, which are between -16.3 and 0.
     """
-    from ray_jobs.rl.algorithms.sac import SAC
+    from ray_jobs.rl.algorithms.off_policy.sac import SAC
 
     algorithm = SAC(
         batch=batch,

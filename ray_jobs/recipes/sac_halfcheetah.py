@@ -32,7 +32,7 @@ def recipe(
         automatic: let the temperature seek minus 6 nats.
         alpha: the temperature; where automatic, at the start.
     """
-    from ray_jobs.rl.algorithms.sac import SAC
+    from ray_jobs.rl.algorithms.off_policy.sac import SAC
 
     algorithm = SAC(
         capacity=1_000_000,

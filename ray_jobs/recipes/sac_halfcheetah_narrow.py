@@ -36,7 +36,7 @@ def recipe(
         every: steps between updates.
         warmup: steps before the first update.
     """
-    from ray_jobs.rl.algorithms.sac import SAC
+    from ray_jobs.rl.algorithms.off_policy.sac import SAC
 
     algorithm = SAC(
         capacity=100_000,

@@ -33,7 +33,7 @@ def recipe(
         every: steps between updates.
         target_entropy: what the temperature seeks, in nats of an action scaled to +-1.
     """
-    from ray_jobs.rl.algorithms.sac import SAC
+    from ray_jobs.rl.algorithms.off_policy.sac import SAC
 
     algorithm = SAC(
         batch=batch,

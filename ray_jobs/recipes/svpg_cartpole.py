@@ -33,7 +33,7 @@ def recipe(
         lam: GAE's lambda.
         width: units in each of two hidden layers.
     """
-    from ray_jobs.rl.algorithms.svpg import SVPG
+    from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
 
     algorithm = SVPG(
         particles=particles, temperature=temperature, horizon=horizon, lr=lr, gamma=gamma, lam=lam, width=width

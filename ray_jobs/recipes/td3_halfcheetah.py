@@ -39,7 +39,7 @@ def recipe(
         noise: deviation of exploring actions, in halves of their range.
         warmup: steps of random actions, before the first update.
     """
-    from ray_jobs.rl.algorithms.td3 import TD3
+    from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 
     algorithm = TD3(
         batch=batch,

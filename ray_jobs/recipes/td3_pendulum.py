@@ -37,7 +37,7 @@ def recipe(
         smoothing: deviation of the noise on a target's actions, in halves of their range.
         noise: deviation of exploring actions, in halves of their range.
     """
-    from ray_jobs.rl.algorithms.td3 import TD3
+    from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 
     algorithm = TD3(
         capacity=50_000,

@@ -35,7 +35,7 @@ def recipe(
         value_epochs: passes over each batch to fit the value.
         stop_return: stop once 100 training episodes average this; more than 500 never stops early.
     """
-    from ray_jobs.rl.algorithms.trpo import TRPO
+    from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 
     algorithm = TRPO(
         horizon=horizon, max_kl=max_kl, damping=damping, gamma=gamma, lam=lam, lr=lr, value_epochs=value_epochs

@@ -33,7 +33,7 @@ def recipe(
         lr: Adam's step size for the value at the start, falling linearly to 0.
         value_epochs: gradient steps of the value on each whole batch.
     """
-    from ray_jobs.rl.algorithms.trpo import TRPO
+    from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 
     algorithm = TRPO(
         horizon=horizon,

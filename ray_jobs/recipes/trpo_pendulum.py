@@ -35,7 +35,7 @@ def recipe(
         lr: Adam's step size for the value.
         value_epochs: passes over each batch to fit the value, in 8 parts.
     """
-    from ray_jobs.rl.algorithms.trpo import TRPO
+    from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 
     algorithm = TRPO(
         horizon=horizon,

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import algorithms, runtime
-from ray_jobs.rl.algorithm import Experience
+from ray_jobs.rl import algorithms
+from ray_jobs.rl.contract import Experience
+from ray_jobs.rl.learning import play
 
 SPACES = {"discrete": gym.spaces.Discrete(3), "box": gym.spaces.Box(-2.0, 2.0, (2,), np.float32)}
 OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -128,10 +129,10 @@ def test_same_seed_same_result_and_every_weight_moves(module, cls):
     plan = Play(cls(), playable(cls), steps=3000, envs=4, eval_episodes=2)
     results, runs = [], [Nothing(), Nothing()]
     for run in runs:
-        results.append(runtime.play(plan, seed=3, run=run))
+        results.append(play.play(plan, seed=3, run=run))
         results[-1].pop("train_seconds")
     assert results[0] == results[1]
-    begun = runtime.build_actor(plan.algorithm, runtime.vector(plan.env, 1, {}), False, 3).state_dict()
+    begun = play.build_actor(plan.algorithm, play.vector(plan.env, 1, {}), False, 3).state_dict()
     learned = runs[0].state["learners"][0]["learner"]["actor"]
     assert begun.keys() == learned.keys()
     moved = [not torch.equal(begun[k], learned[k]) for k in begun if begun[k].dtype.is_floating_point]

@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs import on_ray
 from ray_jobs.on_ray import Lost, Mailbox, casualties, cause, outlive, oversee, placeless, who_died
-from ray_jobs.rl.learners import Record
+from ray_jobs.rl.learning.group import Record
 from tests.ray_jobs.rl.scripted import Memory
 
 

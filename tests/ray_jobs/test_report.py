@@ -16,7 +16,7 @@ from ray_jobs import pictures, results
 from ray_jobs.recipe import Claim, UsageError
 from ray_jobs.report import report
 from ray_jobs.results import Result
-from ray_jobs.rl.ledger import WINDOW
+from ray_jobs.rl.learning.counters import WINDOW
 from ray_jobs.run import Run, Spec
 from ray_jobs.statistics import summarize, verdict
 

@@ -6,7 +6,7 @@ import torch
 from workers import Pace, arguments, emit
 
 from ray_jobs.recipes import impala_cartpole
-from ray_jobs.rl.runtime import play
+from ray_jobs.rl.learning.play import play
 
 
 class Watch:

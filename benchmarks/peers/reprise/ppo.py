@@ -6,7 +6,7 @@ import torch
 from protocol import Clock, emit
 
 from ray_jobs.recipes import ppo_cartpole, ppo_cartpole_zoo
-from ray_jobs.rl.runtime import play
+from ray_jobs.rl.learning.play import play
 
 
 class Watch:

@@ -4,11 +4,11 @@ import torch
 from workloads import WORK, arguments, emit
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.sac import SAC
-from ray_jobs.rl.algorithms.td3 import TD3
-from ray_jobs.rl.runtime import play
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.off_policy.sac import SAC
+from ray_jobs.rl.algorithms.off_policy.td3 import TD3
+from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
+from ray_jobs.rl.learning.play import play
 
 
 class Nothing:

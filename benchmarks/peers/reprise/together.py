@@ -7,14 +7,14 @@ import time
 import torch
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.algorithms.sac import SAC
-from ray_jobs.rl.algorithms.td3 import TD3
-from ray_jobs.rl.learner import Learner
-from ray_jobs.rl.runtime import play, play_together
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.off_policy.sac import SAC
+from ray_jobs.rl.algorithms.off_policy.td3 import TD3
+from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning.learner import Learner
+from ray_jobs.rl.learning.play import play, play_together
 
 PLANS = {
     "dqn": lambda w: Play(DQN(50_000, width=w), "CartPole-v1", steps=10_000, envs=8),
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="one after the other")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    runtime.Learner = Clocked
+    play.Learner = Clocked
     plan = PLANS[args.algorithm](args.width)
     plan = Play(plan.algorithm, plan.env, plan.steps, plan.envs, eval_episodes=1, log_every=10**9, save_every=10**9)
     runs, seconds = [Last() for _ in range(args.seeds)], []

@@ -7,7 +7,7 @@ import pytest
 
 from ray_jobs.envs.atari import Atari
 from ray_jobs.envs.vector import vector
-from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
 from tests.ray_jobs.rl.scripted import Chance
 
 ale_py = pytest.importorskip("ale_py")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ray_jobs.envs import lqr, tabular
+from ray_jobs.envs import lqr
+from ray_jobs.envs import mdp as tabular
 
 
 def slope(f, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:

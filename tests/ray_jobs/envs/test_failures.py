@@ -15,8 +15,9 @@ from ray_jobs.envs.failures import EnvironmentFailed, Watched
 from ray_jobs.envs.vector import Rows, vector
 from ray_jobs.group import Failed
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import pools, runtime
-from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout import pools
+from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
 from ray_jobs.run import Run, Spec
 from ray_jobs.train import launch
 from tests.ray_jobs.rl.scripted import Hangs, Lost, Memory, Still
@@ -57,7 +58,7 @@ def test_a_run_in_this_process_stops_and_what_was_saved_is_kept():
     memory = Memory()
     plan = Play(Still(horizon=2), SCRIPTED + "Raises", steps=40, envs=1, save_every=2, eval_episodes=1)
     with pytest.raises(EnvironmentFailed, match="at step 6 of runner 0"):
-        runtime.play(plan, seed=0, run=memory)
+        play.play(plan, seed=0, run=memory)
     assert [step for step, _ in memory.states] == [2, 4, 6]
 
 
@@ -138,7 +139,7 @@ def test_beside_the_main_thread_there_is_no_alarm_and_all_goes_on():
 def test_on_ray_a_runner_whose_environment_failed_is_replaced(ray_cluster, tmp_path):
     once = {"mark": str(tmp_path / "failed")}
     plan = Play(Still(horizon=4), SCRIPTED + "Fickle", steps=64, envs=1, eval_episodes=1, env_options=once)
-    result = runtime.play(plan, seed=0, run=Memory(), runners=1)
+    result = play.play(plan, seed=0, run=Memory(), runners=1)
     assert (tmp_path / "failed").exists()
     assert result["runner_deaths"] == 1
     assert result["env_steps"] == 64
@@ -149,7 +150,7 @@ def test_on_ray_an_environment_that_always_fails_is_given_up_with_its_sentence(w
     monkeypatch.setattr(pools, "GIVE_UP", 2)
     hopeless = Play(Still(horizon=8), SCRIPTED + "Raises", steps=64, envs=1, env_options={"what": what})
     with pytest.raises(EnvironmentFailed, match=f"Raises failed with .*{says} of runner 0"):
-        runtime.play(hopeless, seed=0, run=Memory(), runners=1)
+        play.play(hopeless, seed=0, run=Memory(), runners=1)
 
 
 def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
@@ -190,7 +191,7 @@ def test_what_is_odd_is_told_in_one_sentence(what, error, says, monkeypatch):
     monkeypatch.setattr(Casting, "__init__", functools.partialmethod(Casting.__init__, step_limit=0.05))
     plan = Play(Still(), SCRIPTED + "Odd", steps=16, envs=1, env_options={"what": what})
     with pytest.raises(error, match=says) as caught:
-        runtime.play(plan, seed=0, run=Memory())
+        play.play(plan, seed=0, run=Memory())
     assert "\n" not in str(caught.value)
 
 

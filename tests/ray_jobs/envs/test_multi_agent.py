@@ -9,12 +9,12 @@ import torch
 
 from ray_jobs.envs.multi_agent import MultiAgent, Padded, joint
 from ray_jobs.envs.vector import vector
-from ray_jobs.rl.algorithm import Replay
-from ray_jobs.rl.fragments import tensors
-from ray_jobs.rl.ledger import Ledger
-from ray_jobs.rl.normalise import RewardScale
-from ray_jobs.rl.replay import ReplayBuffer, successors
-from ray_jobs.rl.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.contract import Replay
+from ray_jobs.rl.learning.counters import Ledger
+from ray_jobs.rl.replay.buffer import ReplayBuffer, successors
+from ray_jobs.rl.rollout.fragments import tensors
+from ray_jobs.rl.rollout.normalise import RewardScale
+from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
 from tests.ray_jobs.rl.scripted import Chance
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"

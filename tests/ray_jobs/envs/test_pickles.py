@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from ray_jobs.envs import pickles
-from ray_jobs.envs.pickles import Untrusted, pickled, unpickled
+from ray_jobs.envs import env_state
+from ray_jobs.envs.env_state import Untrusted, pickled, unpickled
 from ray_jobs.envs.vector import vector
 
 
@@ -90,18 +90,18 @@ def test_a_name_with_dots_reaches_no_further():
 
 def test_trust_is_said_aloud(monkeypatch):
     state = pickle.dumps(Evil(nothing))
-    monkeypatch.setenv(pickles.TRUST, "1")
+    monkeypatch.setenv(env_state.TRUST, "1")
     assert unpickled(state) is None
-    monkeypatch.setenv(pickles.TRUST, "0")
+    monkeypatch.setenv(env_state.TRUST, "0")
     with pytest.raises(Untrusted):
         unpickled(state)
 
 
 def test_what_this_training_wrote_may_be_anything(tmp_path):
     state = pickled(Evil(os.mkdir, str(tmp_path / "made")))
-    with pickles.ours(False), pytest.raises(Untrusted):
+    with env_state.ours(False), pytest.raises(Untrusted):
         unpickled(state)
-    with pickles.ours(True):
+    with env_state.ours(True):
         unpickled(state)
     assert (tmp_path / "made").is_dir()
     with pytest.raises(Untrusted):

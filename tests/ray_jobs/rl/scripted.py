@@ -12,8 +12,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from ray_jobs.rl.algorithm import Act, Fresh, Gradients, Replay, adam, follow
-from ray_jobs.rl.algorithms.dqn import DQN
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.contract import Act, Fresh, Gradients, Replay, adam, follow
 
 
 class Count(gym.Env):

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from ray_jobs.rl import adam
-from ray_jobs.rl.adam import Adam, RMSProp
+from ray_jobs.rl.optim import adam
+from ray_jobs.rl.optim.adam import Adam, RMSProp
 
 both = pytest.mark.parametrize(
     "kinds", [(Adam, torch.optim.Adam), (RMSProp, torch.optim.RMSprop)], ids=["Adam", "RMSProp"]
@@ -89,6 +89,6 @@ def test_a_torch_without_the_kernel_takes_the_formula(monkeypatch):
 
 
 def test_it_imports_no_compiler():
-    code = "import sys, torch\nfrom ray_jobs.rl.adam import Adam\np = torch.zeros(2); p.grad = torch.ones(2)\nAdam(p, 1.0).step()"
+    code = "import sys, torch\nfrom ray_jobs.rl.optim.adam import Adam\np = torch.zeros(2); p.grad = torch.ones(2)\nAdam(p, 1.0).step()"
     code += "\nassert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

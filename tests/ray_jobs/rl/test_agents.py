@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from ray_jobs.rl.agents import ActorCritic, ActorCritics, Averaged, Deterministic
-from ray_jobs.rl.algorithm import Alone, Steps, values
-from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.contract import Alone, Steps, values
+from ray_jobs.rl.networks.agents import ActorCritic, ActorCritics, Averaged, Deterministic
 
 OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
 IMAGES = gym.spaces.Box(0, 255, (2, 10, 10), np.uint8)

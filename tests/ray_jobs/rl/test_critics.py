@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ray_jobs.rl.critics import Ensemble, polyak
-from ray_jobs.rl.nets import mlp
+from ray_jobs.rl.networks.critics import Ensemble, polyak
+from ray_jobs.rl.networks.nets import mlp
 
 
 def members(ensemble, sizes):

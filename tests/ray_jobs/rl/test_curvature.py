@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from ray_jobs.rl import curvature
-from ray_jobs.rl.curvature import flat
-from ray_jobs.rl.nets import mlp
+from ray_jobs.rl.maths import curvature
+from ray_jobs.rl.maths.curvature import flat
+from ray_jobs.rl.networks.nets import mlp
 
 seeds = given(st.integers(0, 10**6), st.integers(1, 8))
 

@@ -7,11 +7,11 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
-from ray_jobs.rl import chains
-from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithm import Alone, adam, clip, descend, descend_along
-from ray_jobs.rl.critics import Ensemble
-from ray_jobs.rl.nets import ConvNet, TanhMLP, mlp
+from ray_jobs.rl.contract import Alone, adam, clip, descend, descend_along
+from ray_jobs.rl.fast import layers
+from ray_jobs.rl.networks.agents import ActorCritic
+from ray_jobs.rl.networks.critics import Ensemble
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, mlp
 
 NETS = {
     "relu": (lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),
@@ -67,7 +67,7 @@ def test_a_step_on_a_tape_is_a_step_down_its_loss(make, shape, seeded):
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_many_networks_have_the_gradients_of_each(most, laid, wanted, seeded, monkeypatch):
     """Of five networks some at a time, whichever way their weights lie in memory; against torch's own layers."""
-    monkeypatch.setattr(chains, "CACHED", most * 7 * 6)
+    monkeypatch.setattr(layers, "CACHED", most * 7 * 6)
     sizes, x = [(4, 6), (6, 3), (3, 2)], torch.randn(5, 7, 4, requires_grad=wanted != "parameters")
     numbers = [
         p.requires_grad_(wanted != "inputs")
@@ -75,7 +75,7 @@ def test_many_networks_have_the_gradients_of_each(most, laid, wanted, seeded, mo
         for p in (torch.randn(5, o, i) if laid == "out, in" else torch.randn(5, i, o).mT, torch.randn(5, o))
     ]
     asked = [p for p in (x, *numbers) if p.requires_grad]
-    out = chains.chain(x, numbers, chains.tanh_, chains.tanh_backward)
+    out = layers.chain(x, numbers, layers.tanh_, layers.tanh_backward)
     loss = torch.randn_like(out)
     found = torch.autograd.grad((out * loss).sum(), asked)
     h = x
@@ -85,7 +85,7 @@ def test_many_networks_have_the_gradients_of_each(most, laid, wanted, seeded, mo
     torch.testing.assert_close(out, h, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found, torch.autograd.grad((h * loss).sum(), asked), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        torch.testing.assert_close(chains.chain(x, numbers, chains.tanh_, chains.tanh_backward), h)
+        torch.testing.assert_close(layers.chain(x, numbers, layers.tanh_, layers.tanh_backward), h)
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -9,10 +9,11 @@ import torch
 
 from ray_jobs import on_ray
 from ray_jobs.recipe import Play
-from ray_jobs.rl import pools, runtime
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.impala import IMPALA
-from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout import pools
 from tests.ray_jobs.command import wait_for
 from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
 from tests.ray_jobs.rl.test_training import run_learners
@@ -73,7 +74,7 @@ def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, 
     plan = recipe(kind, "Deadly", env_options={"mark": str(tmp_path / "died"), "how": "kill"})
     memory = Memory()
     events = Heard(memory)
-    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.add)
+    result = play.play(plan, seed=0, run=memory, learners=2, report=events.add)
     [said] = notes(events)
     assert DIED.fullmatch(said) and re.search(r"step (8|16) ", said), said
     assert result["env_steps"] == 64
@@ -161,7 +162,7 @@ def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, m
 
     storm = Storm(nodes, tmp_path / "mark", enough)
     storm.start()
-    result = runtime.play(plan, seed=0, run=memory, runners=2, report=events.append)
+    result = play.play(plan, seed=0, run=memory, runners=2, report=events.append)
     storm.join()
     assert sum(bool(LOST.fullmatch(n)) for n in notes(events)) == 1
     for said in (LOST, WAITED):
@@ -181,7 +182,7 @@ def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeyp
     plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))
     storm = Storm(nodes, tmp_path / "mark", lambda: any("nothing heard of the workers" in n for n in notes(events)[1:]))
     storm.start()
-    result = runtime.play(plan, seed=0, run=memory, learners=2, report=events.add)
+    result = play.play(plan, seed=0, run=memory, learners=2, report=events.add)
     storm.join()
     [died] = [n for n in notes(events) if DIED.fullmatch(n)]
     assert "go on from step 16" in died

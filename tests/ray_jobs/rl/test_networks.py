@@ -6,7 +6,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 
-from ray_jobs.rl.nets import ConvNet, ConvStack
+from ray_jobs.rl.networks.nets import ConvNet, ConvStack
 
 
 def convolved(x, layer):

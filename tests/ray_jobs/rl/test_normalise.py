@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.normalise import Moments, RewardScale, moments
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout.normalise import Moments, RewardScale, moments
 from tests.ray_jobs.rl.scripted import Memory
 
 
@@ -49,7 +49,7 @@ def test_the_evaluation_uses_what_training_learned():
     """Acrobot's velocities are not on the scale of 1: the learned numbers are in the checkpoint, and are not the initial ones."""
     memory = Memory()
     plan = Play(PPO(horizon=64, width=8), "Acrobot-v1", steps=512, envs=4, eval_episodes=1, normalize_obs=True)
-    runtime.play(plan, seed=0, run=memory)
+    play.play(plan, seed=0, run=memory)
     actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
     assert actor["norm.count"] == 512
     assert (actor["norm.scale"] != 1).all()

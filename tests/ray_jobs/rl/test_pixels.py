@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithm import Alone, Replay, Steps, Transitions
-from ray_jobs.rl.algorithms.acktr import ACKTR
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.impala import IMPALA
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.runner import Actor, act
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.contract import Alone, Replay, Steps, Transitions
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout.runner import Actor, act
 from tests.ray_jobs.rl.scripted import Chance, Memory
 
 ALGORITHMS = {
@@ -85,10 +85,10 @@ def test_pong_is_trained_from_its_screen(algorithm):
         env_options={"max_num_frames_per_episode": 64},
         log_every=16,
     )
-    result = runtime.play(plan, seed=0, run=memory)
+    result = play.play(plan, seed=0, run=memory)
     assert result["env_steps"] == 48
     assert -21 <= result["episode_return"] <= 21
-    state, begun = memory.states[-1][1]["learners"][0]["learner"], runtime.untrained(plan, 0).state_dict()
+    state, begun = memory.states[-1][1]["learners"][0]["learner"], play.untrained(plan, 0).state_dict()
     assert state["version"] == 3
     moved = [k for k in begun if not k.startswith("agent.target") and not torch.equal(begun[k], state["actor"][k])]
     assert {k for k in begun if k.endswith(("weight", "bias")) and "target" not in k} <= set(moved)
@@ -120,7 +120,7 @@ def test_returns_are_the_games_while_rewards_to_learn_from_are_clipped():
         env_options=options,
         log_every=250,
     )
-    result = runtime.play(plan, seed=0, run=memory)
+    result = play.play(plan, seed=0, run=memory)
     assert [line["largest"] for _, line in memory.lines] == [1.0, 1.0]
     assert memory.lines[-1][1]["episode_return"] >= 5
     assert result["train_return"] >= 5
@@ -136,5 +136,5 @@ class Screen(gym.Env):
 def test_images_are_not_normalised(algorithm):
     plan = Play(algorithm, f"{__name__}:Screen", steps=8, envs=1, normalize_obs=True)
     with pytest.raises(UsageError, match=r"shape \(4, 40, 40\) are images.*leave normalize_obs out") as caught:
-        runtime.play(plan, seed=0, run=Memory())
+        play.play(plan, seed=0, run=Memory())
     assert len(str(caught.value).splitlines()) == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from scipy import integrate, stats
 from torch import distributions as D
 
-from ray_jobs.rl.policies import (
+from ray_jobs.rl.networks.policies import (
     Categorical,
     Gaussian,
     MultiCategorical,

@@ -10,11 +10,12 @@ import torch
 
 from ray_jobs.on_ray import Lost
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import pools, runtime
-from ray_jobs.rl.algorithm import Alone
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.impala import IMPALA
-from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.contract import Alone
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout import pools
 from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
 
 SMALL = {
@@ -30,10 +31,10 @@ def recipe(algorithm, env="CartPole-v1", **more) -> Play:
 
 def trained(plan: Play, pool, *, seed=3, runners=2):
     """The result and the weights after training with `runners` runners in the given kind of pool."""
-    training = runtime.prepare(
-        plan, seed, Alone(runtime.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
+    training = play.prepare(
+        plan, seed, Alone(play.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
     )
-    training.pool = pool(runtime.cast(plan, seed, 0, 1, runners))
+    training.pool = pool(play.cast(plan, seed, 0, 1, runners))
     result = training.go()
     result.pop("train_seconds")
     return result, training.learner.actor.pack()
@@ -49,7 +50,7 @@ def test_ray_changes_nothing(name, ray_cluster):
 
 def test_one_ray_runner_is_the_runner_in_process(ray_cluster):
     plan = recipe(SMALL["ppo"])
-    results = [runtime.play(plan, seed=1, run=Memory(), runners=n) for n in (0, 1)]
+    results = [play.play(plan, seed=1, run=Memory(), runners=n) for n in (0, 1)]
     for r in results:
         r.pop("train_seconds")
     assert results[0] == results[1]
@@ -62,7 +63,7 @@ def test_one_ray_runner_is_the_runner_in_process(ray_cluster):
 )
 def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
     memory = Memory()
-    runtime.play(recipe(algorithm, steps=800, log_every=1), seed=0, run=memory, runners=2)
+    play.play(recipe(algorithm, steps=800, log_every=1), seed=0, run=memory, runners=2)
     lags = [m["policy_lag"] for _, m in memory.lines]
     assert max(lags) >= 1, "a runner plays on while its fragment is learned from"
     assert all(0 <= lag <= updates for updates, lag in enumerate(lags)), "no policy is older than the first"
@@ -85,7 +86,7 @@ def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tm
     options = {"mark": str(tmp_path / "died"), "how": how}
     plan = recipe(algorithm, SCRIPTED + "Deadly", env_options=options, envs=2, steps=64, save_every=8)
     events = []
-    result = runtime.play(plan, seed=0, run=Memory(), runners=2, report=events.append)
+    result = play.play(plan, seed=0, run=Memory(), runners=2, report=events.append)
     assert (tmp_path / "died").exists()
     [said] = [e["note"] for e in events if "note" in e]
     why = r"gave no answer for 2 s" if how == "hang" else r"died \(its process ended\)"
@@ -98,7 +99,7 @@ def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tm
 def test_two_learners_agree(ray_cluster):
     """Through Ray Train, each with a Ray runner: what the second holds at the end is what the first holds, bit for bit."""
     memory = Memory()
-    result = runtime.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=2)
+    result = play.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=2)
     assert result["env_steps"] == 512
     step, state = memory.states[-1]
     first, second = (s["learner"]["actor"] for s in state["learners"])
@@ -111,14 +112,14 @@ def test_a_learner_that_cannot_go_on_says_why(ray_cluster):
     """No restarts for what would fail again, and the reason reaches the driver as it would without Ray."""
     plan = recipe(SMALL["ppo"], SCRIPTED + "Broken", envs=2)
     with pytest.raises(FloatingPointError, match=r"Broken gave a reward that is not finite, at step \d+ of runner 0"):
-        runtime.play(plan, seed=0, run=Memory(), learners=2)
+        play.play(plan, seed=0, run=Memory(), learners=2)
 
 
 def test_a_runner_that_cannot_be_made_says_why(ray_cluster, tmp_path):
     """What the driver could make, to look at its spaces, a runner on another machine maybe cannot."""
     plan = recipe(SMALL["ppo"], SCRIPTED + "Scarce", env_options={"mark": str(tmp_path / "made")}, envs=1)
     with pytest.raises(UsageError, match=r"^There is one world only\.$"):
-        runtime.play(plan, seed=0, run=Memory(), runners=1)
+        play.play(plan, seed=0, run=Memory(), runners=1)
 
 
 def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, monkeypatch):
@@ -126,18 +127,18 @@ def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, mo
     plan, notes = recipe(SMALL["ppo"], SCRIPTED + "Mortal", envs=1), []
     said = r"^Runner 0 died \(its process ended\), 2 times in a row: see Ray's log of it, or try --runners 0\.$"
     with pytest.raises(Lost, match=said):
-        runtime.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
+        play.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
     assert len(notes) == 1
 
 
 def pool_of(n: int, report) -> pools.Remote:
-    return pools.Remote(runtime.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
+    return pools.Remote(play.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
 
 
 def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
     """Its place in the checkpoint is empty; what goes on from it plays other numbers there."""
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
-    pool, weights = pool_of(2, notes.append), runtime.untrained(plan, 0).pack()
+    pool, weights = pool_of(2, notes.append), play.untrained(plan, 0).pack()
     process = ray_cluster.get(pool.runners[1].__ray_call__.remote(lambda runner: os.getpid()))
     try:
         first = pool.sample(weights, 0, 4)
@@ -168,7 +169,7 @@ def test_a_runner_without_a_place_is_told_of_and_given_up(ray_cluster, monkeypat
         with pytest.raises(
             Lost, match=r"^Runner 0 found no free CPU on the cluster within 1 s: make room and resume, or"
         ):
-            runtime.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
+            play.play(plan, seed=0, run=Memory(), runners=1, report=notes.append)
     finally:
         remove_placement_group(everything)
     assert re.fullmatch(r"Runner 0 has waited \d+ s for a free CPU on the cluster\.", notes[-1]["note"])

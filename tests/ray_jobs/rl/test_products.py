@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ray_jobs.rl import arithmetic
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.together import Together
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.fast import matmul
+from ray_jobs.rl.together.seeds import Together
 from tests.ray_jobs.rl.scripted import Memory
 from tests.ray_jobs.rl.test_training import recipe, training
 
@@ -20,7 +20,7 @@ def asked(width):
 @pytest.mark.parametrize("quicker", [False, True])
 @pytest.mark.parametrize(("width", "seeds", "large"), [(181, 1, False), (182, 1, True), (64, 7, False), (64, 8, True)])
 def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, large, quicker, monkeypatch):
-    monkeypatch.setattr(arithmetic, "onednn_is_quicker", lambda: quicker)
+    monkeypatch.setattr(matmul, "onednn_is_quicker", lambda: quicker)
     trainings = [asked(width) for _ in range(seeds)]
     at_work = trainings[0] if seeds == 1 else Together(trainings)
     at_work.round()
@@ -40,7 +40,7 @@ def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, lar
     ],
 )
 def test_each_product_goes_where_it_is_quicker(a, b, large, quicker, monkeypatch):
-    monkeypatch.setattr(arithmetic, "onednn_is_quicker", lambda: quicker)
+    monkeypatch.setattr(matmul, "onednn_is_quicker", lambda: quicker)
     precise = []
 
     def product(a, b, out):
@@ -48,22 +48,22 @@ def test_each_product_goes_where_it_is_quicker(a, b, large, quicker, monkeypatch
         return torch.matmul(a, b, out=out)
 
     a, b = torch.ones(a), torch.ones(b)
-    with arithmetic.arithmetic("float32", arithmetic.MANY):
-        found = arithmetic.quickest(product, a, b, out=torch.empty(0))
+    with matmul.arithmetic("float32", matmul.MANY):
+        found = matmul.quickest(product, a, b, out=torch.empty(0))
         assert torch.get_float32_matmul_precision() == ("medium" if quicker else "highest")
     assert precise == [not (large and quicker)]
     assert (found == a.shape[-1]).all()
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-@pytest.mark.skipif(not arithmetic.onednn_is_quicker(), reason="MKL is as quick here, or oneDNN rounds to bfloat16")
+@pytest.mark.skipif(not matmul.onednn_is_quicker(), reason="MKL is as quick here, or oneDNN rounds to bfloat16")
 @pytest.mark.parametrize("shape", [(256, 376, 256), (64, 64, 4, 64), (64, 256, 64, 64), (64, 64, 64, 1)])
 def test_products_left_to_onednn_are_those_of_float32(shape):
     """The error of a sum of n products is at most that of n roundings of what the products' sizes sum to; with bfloat16's it is larger."""
     *many, m, k, n = shape
     rng = torch.Generator().manual_seed(0)
     a, b = (torch.randn(*many, *size, generator=rng) for size in ((m, k), (k, n)))
-    with arithmetic.arithmetic("float32", arithmetic.MANY):
+    with matmul.arithmetic("float32", matmul.MANY):
         found = a @ b
     bound = k * torch.finfo().eps / 2 * (a.double().abs() @ b.double().abs())
     assert ((found - a.double() @ b.double()).abs() <= bound).all()

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from scipy.stats import chisquare
 
 from ray_jobs.recipe import UsageError
-from ray_jobs.rl.algorithm import Replay, Steps
-from ray_jobs.rl.priorities import Priorities
-from ray_jobs.rl.replay import ReplayBuffer, spans
+from ray_jobs.rl.contract import Replay, Steps
+from ray_jobs.rl.replay.buffer import ReplayBuffer, spans
+from ray_jobs.rl.replay.priorities import Priorities
 
 GAMMA = 0.9
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ray_jobs.rl import returns
+from ray_jobs.rl.maths import returns
 
 GAMMA = 0.9
 

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given, settings
 
-from ray_jobs.rl.rows import laid_out, views, words
+from ray_jobs.rl.replay.records import laid_out, views, words
 
 TYPES = (torch.bool, torch.uint8, torch.float16, torch.float32, torch.int32, torch.int64, torch.float64)
 SHAPES = ((), (1,), (3,), (2, 5), (0,), (3, 1, 2))

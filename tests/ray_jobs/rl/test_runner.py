@@ -7,13 +7,13 @@ import torch
 
 from ray_jobs.envs.vector import CartPole, Rows, vector
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithm import values
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.fragments import tensors
-from ray_jobs.rl.normalise import Moments
-from ray_jobs.rl.replay import successors
-from ray_jobs.rl.runner import Actor, Casting, EnvRunner, evaluate
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.contract import values
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.replay.buffer import successors
+from ray_jobs.rl.rollout.fragments import tensors
+from ray_jobs.rl.rollout.normalise import Moments
+from ray_jobs.rl.rollout.runner import Actor, Casting, EnvRunner, evaluate
 from tests.ray_jobs.rl.scripted import Memory, Still
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
@@ -260,7 +260,7 @@ def test_evaluation_counts_as_many_episodes_of_each_environment():
 )
 def test_a_wrong_environment_gets_one_sentence(env, options, says):
     with pytest.raises(UsageError, match=says) as caught:
-        runtime.play(Play(PPO(), env, steps=10, env_options=options), seed=0, run=Memory())
+        play.play(Play(PPO(), env, steps=10, env_options=options), seed=0, run=Memory())
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -305,6 +305,6 @@ def test_a_reward_that_is_not_finite_names_environment_and_step():
 )
 def test_shares_that_do_not_come_out_even_are_refused(envs, runners, learners):
     with pytest.raises(UsageError):
-        runtime.play(
+        play.play(
             Play(PPO(), "CartPole-v1", steps=10, envs=envs), seed=0, run=Memory(), runners=runners, learners=learners
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ray_jobs.rl import stein
+from ray_jobs.rl.maths import stein
 
 cases = given(st.integers(0, 10**6), st.integers(1, 7), st.integers(1, 4))
 

@@ -13,31 +13,32 @@ import torch
 from torch import nn
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import chains, draws
-from ray_jobs.rl.adam import Adam, RMSProp
-from ray_jobs.rl.agents import ActorCritics
-from ray_jobs.rl.algorithm import Alone, Steps, descend, rebind, successors
-from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.algorithms.acktr import ACKTR
-from ray_jobs.rl.algorithms.d4pg import D4PG
-from ray_jobs.rl.algorithms.ddpg import DDPG
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.impala import IMPALA
-from ray_jobs.rl.algorithms.maddpg import MADDPG
-from ray_jobs.rl.algorithms.off_pac import OffPAC
-from ray_jobs.rl.algorithms.ppg import PPG
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.algorithms.reinforce import REINFORCE
-from ray_jobs.rl.algorithms.sac import SAC
-from ray_jobs.rl.algorithms.td3 import TD3
-from ray_jobs.rl.algorithms.trpo import TRPO
-from ray_jobs.rl.critics import Ensemble
-from ray_jobs.rl.nets import TanhMLP, mlp
-from ray_jobs.rl.runtime import check_together, generator, play, play_together, prepare
-from ray_jobs.rl.stacked import apart, every, for_all, one, taken
-from ray_jobs.rl.stacks import StackedModule, StackedOptimizer
-from ray_jobs.rl.together import Together
-from ray_jobs.rl.training import Training
+from ray_jobs.rl.algorithms.off_policy.d4pg import D4PG
+from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
+from ray_jobs.rl.algorithms.off_policy.off_pac import OffPAC
+from ray_jobs.rl.algorithms.off_policy.sac import SAC
+from ray_jobs.rl.algorithms.off_policy.td3 import TD3
+from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
+from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.ppg import PPG
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.algorithms.policy_gradient.reinforce import REINFORCE
+from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
+from ray_jobs.rl.contract import Alone, Steps, descend, rebind, successors
+from ray_jobs.rl.fast import layers
+from ray_jobs.rl.fast.seed_stacks import StackedModule, StackedOptimizer
+from ray_jobs.rl.fast.vmapped import apart, every, for_all, one, taken
+from ray_jobs.rl.learning.play import check_together, generator, play, play_together, prepare
+from ray_jobs.rl.learning.training import Training
+from ray_jobs.rl.maths import draws
+from ray_jobs.rl.networks.agents import ActorCritics
+from ray_jobs.rl.networks.critics import Ensemble
+from ray_jobs.rl.networks.nets import TanhMLP, mlp
+from ray_jobs.rl.optim.adam import Adam, RMSProp
+from ray_jobs.rl.together.seeds import Together
 
 SEEDS = 4
 REPLAYED = {"warmup": 64, "batch": 32, "width": 16}
@@ -101,11 +102,11 @@ def rounds(recipe: Play, at_least: int = 300) -> int:
 # ---- the same as alone
 
 
-@pytest.mark.parametrize(("normalize_obs", "cached"), [(False, chains.CACHED), (True, chains.CACHED), (False, 1024)])
+@pytest.mark.parametrize(("normalize_obs", "cached"), [(False, layers.CACHED), (True, layers.CACHED), (False, 1024)])
 @pytest.mark.parametrize("case", CASES)
 def test_a_seed_learns_together_what_it_learns_alone(case: str, normalize_obs: bool, cached: int, monkeypatch) -> None:
     """Also where a processor's cache holds the numbers of a few seeds, or of less than one."""
-    monkeypatch.setattr(chains, "CACHED", cached)
+    monkeypatch.setattr(layers, "CACHED", cached)
     algorithm, env = CASES[case]
     recipe = Play(algorithm, env, steps=1200, envs=4, normalize_obs=normalize_obs)
     alone, group = [training(recipe, s) for s in range(SEEDS)], Together([training(recipe, s) for s in range(SEEDS)])

@@ -10,16 +10,18 @@ import threading
 import pytest
 import torch
 
-from ray_jobs.envs.pickles import Untrusted
+from ray_jobs.envs.env_state import Untrusted
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import arithmetic, pools, runtime
-from ray_jobs.rl.algorithm import Alone, Replay, descend
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.algorithms.impala import IMPALA
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.algorithms.sac import SAC
-from ray_jobs.rl.fragments import tensors
-from ray_jobs.rl.training import Training
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.algorithms.off_policy.sac import SAC
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.contract import Alone, Replay, descend
+from ray_jobs.rl.fast import matmul as arithmetic
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning.training import Training
+from ray_jobs.rl.rollout import pools
+from ray_jobs.rl.rollout.fragments import tensors
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
 
 
@@ -60,12 +62,12 @@ def recipe(algorithm, env="CartPole-v1", **more) -> Play:
 def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runners: int = 1, rank: int = 0) -> Training:
     """With `runners` runners in this process; told to stop at a step."""
     made: list[Training] = []
-    t = runtime.prepare(
-        plan, 0, world or Alone(runtime.generator(0, 0)), 0, run, lambda e: None,
+    t = play.prepare(
+        plan, 0, world or Alone(play.generator(0, 0)), 0, run, lambda e: None,
         lambda: made[0].ledger.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
-    t.pool = pools.Local(runtime.cast(plan, 0, rank, t.world.size, runners * t.world.size))
+    t.pool = pools.Local(play.cast(plan, 0, rank, t.world.size, runners * t.world.size))
     return t
 
 
@@ -140,7 +142,7 @@ class Threads:
         self.barrier, self.given = threading.Barrier(n), [None] * n
 
     def world(self, rank: int):
-        world, shared = Alone(runtime.generator(0, rank), size=len(self.given), rank=rank), self
+        world, shared = Alone(play.generator(0, rank), size=len(self.given), rank=rank), self
 
         def mean(x):
             shared.given[rank] = x.detach().clone()
@@ -176,7 +178,7 @@ def test_two_learners_with_a_runner_each_are_one_with_two():
     pair = run_learners(plan, 2)
     alone = training(plan, Memory(), runners=2)
     alone.pool.close()
-    alone.pool = pools.Local([runtime.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
+    alone.pool = pools.Local([play.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
     alone.loop()
     a, b = (torch.from_numpy(t.learner.actor.pack()) for t in (pair[0], alone))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -185,14 +187,14 @@ def test_two_learners_with_a_runner_each_are_one_with_two():
 def test_a_loss_that_is_not_finite_stops_before_anything_is_saved():
     plan, memory = recipe(Still(poison=40), "tests.ray_jobs.rl.scripted:Count", save_every=64, log_every=64), Memory()
     with pytest.raises(FloatingPointError, match=r"loss became nan at step 4\d\d"):
-        runtime.play(plan, seed=0, run=memory)
+        play.play(plan, seed=0, run=memory)
     assert memory.states[-1][0] == 384
     assert all(math.isfinite(m["loss"]) for _, m in memory.lines)
 
 
 def test_told_to_stop_it_saves_and_does_not_evaluate():
     memory = Memory()
-    result = runtime.play(recipe(ALGORITHMS["ppo"]), seed=0, run=memory, should_stop=lambda: True)
+    result = play.play(recipe(ALGORITHMS["ppo"]), seed=0, run=memory, should_stop=lambda: True)
     assert memory.states[-1][0] == memory.lines[-1][0] == result["env_steps"] == 64
     assert "episode_return" not in result
 
@@ -200,7 +202,7 @@ def test_told_to_stop_it_saves_and_does_not_evaluate():
 def test_what_is_logged_saved_and_reported():
     memory, events = Memory(), []
     plan = recipe(ALGORITHMS["dqn"], log_every=256, save_every=512)
-    result = runtime.play(plan, seed=0, run=memory, report=events.append)
+    result = play.play(plan, seed=0, run=memory, report=events.append)
     assert [s for s, _ in memory.lines] == [256, 512, 768, 1024]
     assert [s for s, _ in memory.states] == [512, 1024]
     assert events[-1]["step"] == events[-1]["steps"] == 1024
@@ -214,7 +216,7 @@ def test_what_is_logged_saved_and_reported():
 def test_it_stops_at_the_return_it_was_asked_for():
     """Count's episodes return 6 and 65 and more: the mean passes 200 as soon as 100 of them have ended."""
     plan = recipe(Still(), "tests.ray_jobs.rl.scripted:Count", stop_return=200.0, steps=100_000)
-    result = runtime.play(plan, seed=0, run=Memory())
+    result = play.play(plan, seed=0, run=Memory())
     assert result["train_return"] >= 200
     assert result["env_steps"] < 2000
     assert result["seconds_to_return"] == result["train_seconds"]
@@ -224,11 +226,11 @@ def test_a_finished_training_that_is_resumed_only_evaluates():
     """As after a kill between the last checkpoint and the result; and `evaluate` measures the same from the checkpoint."""
     plan = recipe(ALGORITHMS["ppo"], normalize_obs=True)
     first, second = Memory(), Memory()
-    result = runtime.play(plan, seed=0, run=first)
-    again = runtime.play(plan, seed=0, run=second, resume=first.states[-1][1])
+    result = play.play(plan, seed=0, run=first)
+    again = play.play(plan, seed=0, run=second, resume=first.states[-1][1])
     assert again == result
     assert second.states == []
-    measured = runtime.evaluate(plan, first.states[-1][1], seed=0)
+    measured = play.evaluate(plan, first.states[-1][1], seed=0)
     assert measured == {k: result[k] for k in measured}
 
 
@@ -238,7 +240,7 @@ def test_a_full_disk_ends_no_training():
             raise OSError(28, "No space left on device")
 
     events = []
-    result = runtime.play(recipe(ALGORITHMS["ppo"]), seed=0, run=Full(), report=events.append)
+    result = play.play(recipe(ALGORITHMS["ppo"]), seed=0, run=Full(), report=events.append)
     assert result["env_steps"] == 1024
     assert any("could not be written" in e.get("note", "") for e in events)
 
@@ -247,7 +249,7 @@ def test_the_same_seed_is_the_same_result_whatever_the_global_generators():
     results = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        results.append(runtime.play(recipe(ALGORITHMS["ppo"]), seed=4, run=Memory()))
+        results.append(play.play(recipe(ALGORITHMS["ppo"]), seed=4, run=Memory()))
         results[-1].pop("train_seconds")
     assert results[0] == results[1]
 
@@ -257,7 +259,7 @@ def test_a_gradient_is_what_the_learner_would_have_found():
     plan, memory = recipe(Slope(horizon=8)), Memory()
     t = training(plan, memory)
     weights, runner = t.learner.actor.pack(), t.pool.runners[0]
-    twin = pools.Local(runtime.cast(plan, 0, 0, 1, 1)).runners[0]
+    twin = pools.Local(play.cast(plan, 0, 0, 1, 1)).runners[0]
     steps = tensors([twin.sample(weights, 0, 8)], torch.device("cpu"))
     sent = runner.play(weights, 0, 8)
     loss, _ = plan.algorithm.loss(t.learner.actor.agent, steps)
@@ -340,7 +342,7 @@ def test_reflection_sees_what_the_last_updates_saw():
 
 def test_nothing_can_be_normalised_where_steps_stay():
     with pytest.raises(UsageError, match="Slope's runners send gradients and no steps"):
-        runtime.play(recipe(Slope(), normalize_obs=True), seed=0, run=Memory())
+        play.play(recipe(Slope(), normalize_obs=True), seed=0, run=Memory())
 
 
 def test_what_another_runner_plays_is_not_what_came_next():

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.agents import Deterministic
-from ray_jobs.rl.algorithm import Transitions
-from ray_jobs.rl.critics import Ensemble
+from ray_jobs.rl.contract import Transitions
+from ray_jobs.rl.networks.agents import Deterministic
+from ray_jobs.rl.networks.critics import Ensemble
 
 OBS = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 BOX = gym.spaces.Box(np.float32([-2.0, 1.0]), np.float32([2.0, 5.0]))

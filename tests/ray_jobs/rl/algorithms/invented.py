@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from ray_jobs.rl.algorithm import Alone, Steps
+from ray_jobs.rl.contract import Alone, Steps
 
 OBS = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 SPACES = {

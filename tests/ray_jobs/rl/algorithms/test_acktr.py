@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.agents import ActorCritic
-from ray_jobs.rl.algorithms import acktr
-from ray_jobs.rl.algorithms.acktr import ACKTR
+from ray_jobs.rl.algorithms.policy_gradient import acktr
+from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.networks.agents import ActorCritic
 from tests.ray_jobs.rl.algorithms.invented import OBS, SPACES, alone, built, invented, standardised
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -110,7 +110,7 @@ def test_steps_move_the_policy_about_as_far_as_they_may(env):
     """
     SEEN.clear()
     algorithm = Watched(lr=1e9, max_kl=2e-3, decay=0.0, anneal=False, every=1, width=32)
-    runtime.play(Play(algorithm, env, steps=10_000, envs=8, eval_episodes=1), seed=0, run=Memory())
+    play.play(Play(algorithm, env, steps=10_000, envs=8, eval_episodes=1), seed=0, run=Memory())
     kls = np.array(SEEN) / 2e-3
     assert len(kls) > 50
     assert 0.5 < np.median(kls) < 2

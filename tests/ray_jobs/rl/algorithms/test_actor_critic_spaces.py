@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithm import Alone, Gradient, Steps
-from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.algorithms.a3c import A3C
-from ray_jobs.rl.algorithms.actor_critic import QAC
-from ray_jobs.rl.algorithms.off_pac import OffPAC
-from ray_jobs.rl.algorithms.reinforce import REINFORCE
+from ray_jobs.rl.algorithms.off_policy.off_pac import OffPAC
+from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
+from ray_jobs.rl.algorithms.policy_gradient.a3c import A3C
+from ray_jobs.rl.algorithms.policy_gradient.actor_critic import QAC
+from ray_jobs.rl.algorithms.policy_gradient.reinforce import REINFORCE
+from ray_jobs.rl.contract import Alone, Gradient, Steps
 
 OBS = {
     "vector": gym.spaces.Box(-1, 1, (3,), np.float32),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithm import Alone, Steps, Transitions
-from ray_jobs.rl.algorithms.d4pg import D4PG
-from ray_jobs.rl.replay import ReplayBuffer
+from ray_jobs.rl.algorithms.off_policy.d4pg import D4PG
+from ray_jobs.rl.contract import Alone, Steps, Transitions
+from ray_jobs.rl.replay.buffer import ReplayBuffer
 from tests.ray_jobs.rl.algorithms.by_hand import (
     BOX,
     OBS,

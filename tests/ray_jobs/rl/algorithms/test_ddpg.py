@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithm import Alone
-from ray_jobs.rl.algorithms.ddpg import DDPG
+from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
+from ray_jobs.rl.contract import Alone
 from tests.ray_jobs.rl.algorithms.by_hand import (
     OBS,
     action,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ray_jobs.envs import lqr
-from ray_jobs.rl.algorithm import Alone, Transitions
-from ray_jobs.rl.algorithms.dpg import DPG, DPGAgent, linearised
+from ray_jobs.rl.algorithms.off_policy.dpg import DPG, DPGAgent, linearised
+from ray_jobs.rl.contract import Alone, Transitions
 from tests.ray_jobs.rl.algorithms.by_hand import BOX, OBS, batch, chained, gradient
 
 WORLD = Alone(torch.Generator())

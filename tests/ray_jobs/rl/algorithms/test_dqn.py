@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithm import Alone, Transitions
-from ray_jobs.rl.algorithms.dqn import DQN
-from ray_jobs.rl.runner import Actor
+from ray_jobs.rl.algorithms.off_policy.dqn import DQN
+from ray_jobs.rl.contract import Alone, Transitions
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout.runner import Actor
 from tests.ray_jobs.rl.scripted import Memory
 
 N, PLAIN = 7, DQN(width=16, max_norm=float("inf"), double=True)
@@ -95,7 +95,7 @@ def test_updates_that_do_not_fill_a_call_wait():
     algorithm = DQN(warmup=0, every=8, updates=3, batch=4, width=16, capacity=64, target_every=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DQN, "at_once", 2)
-        t = runtime.prepare(
+        t = play.prepare(
             Play(algorithm, "CartPole-v1", steps=64, envs=2),
             0,
             Alone(torch.Generator()),
@@ -134,10 +134,10 @@ def test_the_buffer_is_told_errors_and_sums_rewards():
     algorithm = DQN(warmup=64, every=32, updates=8, batch=16, width=16, capacity=128, priority=0.6, n_step=3)
     memory = Memory()
     plan = Play(algorithm, "CartPole-v1", steps=256, envs=2, eval_episodes=1)
-    runtime.play(plan, seed=0, run=memory)
+    play.play(plan, seed=0, run=memory)
     state = memory.states[-1][1]["learners"][0]["learner"]["buffer"]
     assert len(set(state["priorities"]["leaves"].tolist())) > 50
-    learner = runtime.prepare(
+    learner = play.prepare(
         plan, 0, Alone(torch.Generator()), 0, memory, lambda event: None, lambda: False, "cpu"
     ).learner
     learner.buffer.load(state, torch.device("cpu"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithms.impala import IMPALA
+from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from tests.ray_jobs.rl.algorithms.invented import OBS, SPACES, alone, built, grads, invented
 
 IMAGE = gym.spaces.Box(0, 255, (1, 6, 6), np.uint8)

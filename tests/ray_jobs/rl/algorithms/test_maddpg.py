@@ -12,10 +12,10 @@ from scipy import stats
 from ray_jobs.envs.multi_agent import Padded, joint
 from ray_jobs.envs.vector import vector
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithm import Alone, Transitions
-from ray_jobs.rl.algorithms.maddpg import MADDPG
-from ray_jobs.rl.runner import Casting, EnvRunner
+from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
+from ray_jobs.rl.contract import Alone, Transitions
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.rollout.runner import Casting, EnvRunner
 from tests.ray_jobs.rl.scripted import Memory
 
 ADVERSARY = "mpe2.simple_adversary_v3:parallel_env"
@@ -259,9 +259,9 @@ def test_adversaries_that_see_less_play_along(continuous):
     algorithm = MADDPG(warmup=100, every=20, batch=32, width=16, ensemble=2)
     plan = Play(algorithm, ADVERSARY, steps=400, envs=4, env_options=options, eval_episodes=2)
     memory = Memory()
-    result = runtime.play(plan, seed=0, run=memory)
+    result = play.play(plan, seed=0, run=memory)
     assert np.isfinite(result["episode_return"])
-    begun, state = runtime.untrained(plan, 0).state_dict(), memory.states[-1][1]["learners"][0]["learner"]
+    begun, state = play.untrained(plan, 0).state_dict(), memory.states[-1][1]["learners"][0]["learner"]
     first = "agent.actor.net.weights.0"
     assert begun[first].shape == (6, 10, 16)
     changed = (begun[first] != state["actor"][first]).flatten(2).any(-1)

@@ -5,10 +5,10 @@ import io
 import pytest
 import torch
 
-from ray_jobs.rl.algorithms.acktr import ACKTR
-from ray_jobs.rl.algorithms.ppo import PPO
-from ray_jobs.rl.algorithms.svpg import SVPG
-from ray_jobs.rl.algorithms.trpo import TRPO
+from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
+from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 from tests.ray_jobs.rl.scripted import Memory
 from tests.ray_jobs.rl.test_training import recipe, run_learners, same, training
 

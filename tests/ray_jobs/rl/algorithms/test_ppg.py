@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithm import Alone, Steps
-from ray_jobs.rl.algorithms.ppg import PPG
+from ray_jobs.rl.algorithms.policy_gradient.ppg import PPG
+from ray_jobs.rl.contract import Alone, Steps
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 SPACES = {

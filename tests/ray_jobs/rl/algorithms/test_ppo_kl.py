@@ -9,8 +9,8 @@ import torch
 from torch import distributions as D
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithms.ppo import PPO
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning import play
 from tests.ray_jobs.rl.algorithms.invented import SPACES, alone, built, invented, standardised
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -84,7 +84,7 @@ def test_its_weight_doubles_and_halves_by_the_rule(env):
     """Over a training in which it does both, and neither; and the KL comes near its target: within a factor of 3 in the middle half."""
     SEEN.clear()
     algorithm = Watched(horizon=64, epochs=4, lr=5e-3, width=16, penalty_kl=0.01, penalty=1.0)
-    runtime.play(Play(algorithm, env, steps=64 * 4 * 60, envs=4, eval_episodes=1), seed=0, run=Memory())
+    play.play(Play(algorithm, env, steps=64 * 4 * 60, envs=4, eval_episodes=1), seed=0, run=Memory())
     branches = [0, 0, 0]
     for moved, before, after in SEEN:
         branch = 2 if moved > 0.015 else 0 if moved < 0.01 / 1.5 else 1

@@ -12,10 +12,11 @@ import torch
 from torch.nn.utils import vector_to_parameters
 
 from ray_jobs.recipe import Play, UsageError
-from ray_jobs.rl import runtime, stein
-from ray_jobs.rl.algorithms.svpg import SVPG
-from ray_jobs.rl.nets import ConvNet, plain_tanh
-from ray_jobs.rl.policies import Gaussian, policy_for
+from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.maths import stein
+from ray_jobs.rl.networks.nets import ConvNet, plain_tanh
+from ray_jobs.rl.networks.policies import Gaussian, policy_for
 from tests.ray_jobs.rl.algorithms.invented import (
     OBS,
     SPACES,
@@ -180,9 +181,9 @@ def test_pong_is_trained_from_its_screen():
     algorithm, memory = SVPG(particles=2, horizon=8), Memory()
     options = {"max_num_frames_per_episode": 64}
     plan = Play(algorithm, "ALE/Pong-v5", steps=48, envs=2, eval_episodes=2, env_options=options, log_every=16)
-    result = runtime.play(plan, seed=0, run=memory)
+    result = play.play(plan, seed=0, run=memory)
     assert -21 <= result["episode_return"] <= 21
-    learner, begun = memory.states[-1][1]["learners"][0]["learner"], runtime.untrained(plan, 0).state_dict()
+    learner, begun = memory.states[-1][1]["learners"][0]["learner"], play.untrained(plan, 0).state_dict()
     assert learner["version"] == 3
     for name in ("agent.acting.net.theta", "agent.critic.theta"):
         theta, start = learner["actor"][name], begun[name]
@@ -221,7 +222,7 @@ def test_the_best_particle_is_found():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SVPG, "build", biased)
-        runtime.play(plan, seed=0, run=run)
+        play.play(plan, seed=0, run=run)
     agent = run.states[-1][1]["learners"][0]["learner"]["actor"]
     earned, ended = agent["agent.acting.earned"], agent["agent.acting.ended"]
     assert earned.tolist() == [0, 4096]
@@ -241,7 +242,7 @@ def distance(temperature):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SVPG, "build", together)
-        runtime.play(Play(algorithm, "CartPole-v1", steps=60 * 16 * 8, envs=8, eval_episodes=1), seed=0, run=run)
+        play.play(Play(algorithm, "CartPole-v1", steps=60 * 16 * 8, envs=8, eval_episodes=1), seed=0, run=run)
     return run.lines[0][1]["distance"], run.lines[-1][1]["distance"]
 
 

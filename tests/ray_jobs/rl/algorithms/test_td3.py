@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.rl.algorithm import Alone
-from ray_jobs.rl.algorithms.td3 import TD3
+from ray_jobs.rl.algorithms.off_policy.td3 import TD3
+from ray_jobs.rl.contract import Alone
 from tests.ray_jobs.rl.algorithms.by_hand import (
     BOX,
     action,

@@ -11,9 +11,9 @@ import torch
 from torch import distributions as D
 
 from ray_jobs.recipe import Play
-from ray_jobs.rl import runtime
-from ray_jobs.rl.algorithms.trpo import TRPO
-from ray_jobs.rl.nets import TanhMLP, plain_tanh
+from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
+from ray_jobs.rl.learning import play
+from ray_jobs.rl.networks.nets import TanhMLP, plain_tanh
 from tests.ray_jobs.rl.algorithms.invented import SPACES, advantages, alone, built, columns, invented, standardised
 from tests.ray_jobs.rl.scripted import Memory
 from tests.ray_jobs.rl.test_training import Threads
@@ -104,7 +104,7 @@ def test_no_update_leaves_its_trust_region(env, max_kl):
     """In training, with the value fitted after the step; where the region is large, whole steps would leave it."""
     SEEN.clear()
     algorithm = Watched(horizon=64, max_kl=max_kl, damping=1e-3, lam=0.99, width=16, value_epochs=2)
-    runtime.play(Play(algorithm, env, steps=5000, envs=4, eval_episodes=1), seed=0, run=Memory())
+    play.play(Play(algorithm, env, steps=5000, envs=4, eval_episodes=1), seed=0, run=Memory())
     kls, said, shares = (np.array(x) for x in zip(*SEEN, strict=True))
     assert (kls <= max_kl * (1 + 1e-3)).all()
     np.testing.assert_allclose(kls, said, rtol=1e-2, atol=1e-5)

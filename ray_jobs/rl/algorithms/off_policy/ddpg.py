@@ -1,0 +1,80 @@
+"""Deep deterministic policy gradient (DDPG).
+
+Source: Lillicrap et al. 2016, arXiv:1509.02971, algorithm 1.
+Differs: explores by independent normal noise, as Fujimoto et al. 2018 (arXiv:1802.09477) do and find no worse than the paper's correlated
+one; no batch normalisation and no weight decay; both hidden layers have `width` units, and the critic sees the action from the first on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.maths.policy_losses import deterministic
+from ray_jobs.rl.maths.value_losses import squared
+from ray_jobs.rl.networks.agents import ActorCritics
+
+
+@dataclass(frozen=True)
+class DDPG:
+    """One step of the critic, one of the actor up the critic's slope, and one of their slow copies per replayed batch."""
+
+    capacity: int = 1_000_000
+    """Transitions kept."""
+    batch: int = 64
+    """Transitions of one update."""
+    warmup: int = 1000
+    """Steps before the first update; their actions are drawn from all of the Box."""
+    every: int = 4
+    """Steps between rounds of updates."""
+    updates: int = 1
+    """Updates in a round."""
+    gamma: float = 0.99
+    """Discount."""
+    actor_lr: float = 1e-4
+    """Adam's step size, of the actor."""
+    critic_lr: float = 1e-3
+    """Adam's step size, of the critic."""
+    tau: float = 0.001
+    """Share of the way that the slow copies go to the networks in each update."""
+    noise: float = 0.1
+    """Deviation of exploring actions, in halves of their range."""
+    width: int = 64
+    """Units in each of two hidden layers."""
+
+    @property
+    def experience(self) -> Replay:
+        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
+        return ActorCritics(obs, action, width=self.width)
+
+    def optimizers(self, agent: ActorCritics) -> dict[str, Optimizer]:
+        return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critics, self.critic_lr)}
+
+    def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+
+    def update(
+        self, agent: ActorCritics, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
+    ) -> dict[str, Tensor]:
+        agent.actor.begun.fill_(1.0)
+        target, (q,) = self.target(agent, data), agent.critics(data.obs, data.action)
+        loss = squared(q, target).mean()
+        descend(loss, optimizers["critic"], world)
+        action, back = agent.actor.taped(data.obs)
+        (found,) = agent.critics(data.obs, action, frozen=True)
+        descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
+        agent.follow(self.tau)
+        return {"td_loss": loss.detach(), "q": q.detach().mean()}
+
+    @torch.no_grad()
+    def target(self, agent: ActorCritics, data: Transitions) -> Tensor:
+        """r + discount * Q'(s', mu'(s')), [N]."""
+        (after,) = agent.slow_critics(data.next_obs, agent.slow_actor(data.next_obs))
+        return torch.addcmul(data.reward, data.discount, after)

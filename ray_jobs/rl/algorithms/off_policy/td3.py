@@ -1,0 +1,92 @@
+"""Twin delayed deterministic policy gradient (TD3).
+
+Source: Fujimoto et al. 2018, arXiv:1802.09477, algorithm 1.
+Differs: both hidden layers have `width` units; noise is told in halves of the action's range, so that it fits any Box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from ray_jobs.rl.contract import Act, Replay, Transitions, World, adam, descend, descend_along
+from ray_jobs.rl.maths.policy_losses import deterministic
+from ray_jobs.rl.maths.value_losses import smoothed, squared, squared_slope, twin_target
+from ray_jobs.rl.networks.agents import ActorCritics
+from ray_jobs.rl.optim.adam import Adam
+
+
+@dataclass(frozen=True)
+class TD3:
+    """One step of both critics per replayed batch, towards the lesser of two targets; an actor's step every few of them."""
+
+    capacity: int = 1_000_000
+    """Transitions kept."""
+    batch: int = 256
+    """Transitions of one update."""
+    warmup: int = 1000
+    """Steps before the first update; their actions are drawn from all of the Box."""
+    every: int = 4
+    """Steps between rounds of updates."""
+    updates: int = 1
+    """Updates in a round."""
+    gamma: float = 0.99
+    """Discount."""
+    lr: float = 3e-4
+    """Adam's step size, of actor and critics."""
+    tau: float = 0.005
+    """Share of the way that the slow copies go to the networks, whenever the actor is updated."""
+    delay: int = 2
+    """Updates of the critics for one of the actor and of the slow copies."""
+    noise: float = 0.1
+    """Deviation of exploring actions, in halves of their range."""
+    smoothing: float = 0.2
+    """Deviation of the noise on the slow actor's actions in a target, in halves of their range."""
+    smoothing_clip: float = 0.5
+    """The most that this noise may be."""
+    width: int = 64
+    """Units in each of two hidden layers."""
+
+    @property
+    def experience(self) -> Replay:
+        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
+        return ActorCritics(obs, action, width=self.width, critics=2)
+
+    def optimizers(self, agent: ActorCritics) -> dict[str, Adam]:
+        return {"actor": adam(agent.actor, self.lr), "critics": adam(agent.critics, self.lr)}
+
+    def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+
+    def update(
+        self, agent: ActorCritics, optimizers: Mapping[str, Adam], data: Transitions, world: World
+    ) -> dict[str, Tensor]:
+        agent.actor.begun.fill_(1.0)
+        target = self.target(agent, data, world.rng)
+        seen = data.obs, data.action
+        q = descend_along(td_slope, agent.critics, seen, (target,), optimizers["critics"], world)
+        if optimizers["critics"].steps % self.delay == 0:
+            action, back = agent.actor.taped(data.obs)
+            found = agent.critics(data.obs, action, frozen=True, first=1)
+            descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
+            agent.follow(self.tau)
+        return {"td_loss": squared(q, target.expand_as(q)).mean(1).sum(), "q": q.mean()}
+
+    @torch.no_grad()
+    def target(self, agent: ActorCritics, data: Transitions, rng: torch.Generator) -> Tensor:
+        """r + discount * min_i Q'_i(s', mu'(s') + clipped noise), [N]."""
+        squash = agent.slow_actor.squash
+        half, action = squash.reach.view(squash.shape), agent.slow_actor(data.next_obs)
+        action = smoothed(action, self.smoothing * half, self.smoothing_clip * half, squash.low, squash.high, rng)
+        return twin_target(data.reward, data.discount, agent.slow_critics(data.next_obs, action))
+
+
+def td_slope(q: Tensor, target: Tensor) -> Tensor:
+    """The gradient by Q [*, critics, N] of the mean loss of each; targets are [*, N]."""
+    return squared_slope(q, target.unsqueeze(-2)) / q.shape[-1]

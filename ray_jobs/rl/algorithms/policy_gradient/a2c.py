@@ -1,0 +1,85 @@
+"""Advantage actor-critic, synchronous.
+
+Source: Mnih et al. 2016, arXiv:1602.01783, section 4 and algorithm S3, without the asynchrony.
+Differs: all environments step together, and one gradient is of the mean over their steps; policy and value have networks of
+their own unless they share layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, rmsprop, successors
+from ray_jobs.rl.maths.policy_losses import policy_gradient
+from ray_jobs.rl.maths.returns import discounted
+from ray_jobs.rl.maths.value_losses import squared
+from ray_jobs.rl.networks.agents import ActorCritic
+
+
+@dataclass(frozen=True)
+class A2C:
+    """One gradient step after every few steps: log pi times the advantage of n-step returns, and the squared error of the value."""
+
+    horizon: int = 5
+    """Steps of each environment between updates: returns sum as many rewards, at most."""
+    lr: float = 7e-4
+    """Step size, at the start."""
+    anneal: bool = True
+    """Let `lr` fall linearly to 0 over the training."""
+    gamma: float = 0.99
+    """Discount."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    max_norm: float = 0.5
+    """Largest norm of a gradient."""
+    use_rmsprop: bool = True
+    """RMSProp, as in the paper; else Adam."""
+    eps: float = 3e-3
+    """Added by RMSProp to the root of the mean square: about the root of the 1e-5 that is customary beneath it. It keeps steps small
+    where gradients vanish, as when the pole stands."""
+    width: int = 64
+    """Units in each of two hidden layers."""
+    shared: bool = False
+    """Let policy and value have their hidden layers in common."""
+
+    @property
+    def experience(self) -> Fresh:
+        return Fresh(self.horizon)
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
+        return ActorCritic(obs, action, width=self.width, shared=self.shared)
+
+    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+        return {"all": rmsprop(agent, self.lr, eps=self.eps) if self.use_rmsprop else adam(agent, self.lr, eps=1e-5)}
+
+    def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
+
+    def update(
+        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
+    ) -> dict[str, Tensor]:
+        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
+        out, v, back = agent.taped(data.obs)
+        out, value, returns = out[:-1], v[:-1], self.returns(agent, data, v.detach())
+        policy = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
+        error, entropy = squared(value, returns).mean(), self.entropy(agent, out)
+        loss = policy + self.value_weight * error - self.entropy_weight * entropy
+        descend(loss, optimizers["all"], world, self.max_norm, back)
+        return {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach()}
+
+    def entropy(self, agent: ActorCritic, out: Tensor) -> Tensor:
+        """The mean entropy, differentiated only where it counts."""
+        return agent.policy.entropy(out if self.entropy_weight else out.detach()).mean()
+
+    @torch.no_grad()
+    def returns(self, agent: ActorCritic, data: Steps, v: Tensor) -> Tensor:
+        """R [T, B]: rewards up to the episode's end or the horizon, and the value of what comes after."""
+        after = successors(v, agent.value, data)
+        return discounted(data.reward, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary)

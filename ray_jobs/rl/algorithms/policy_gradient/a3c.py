@@ -1,0 +1,84 @@
+"""Asynchronous advantage actor-critic.
+
+Source: Mnih et al. 2016, arXiv:1602.01783, section 4 and algorithm S3.
+Differs: a runner plays several environments, and its gradient is of the mean over their steps, not the sum; gradients are
+applied one after the other, without the race of threads; policy and value have networks of their own unless they share layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from ray_jobs.rl.contract import Act, Gradient, Gradients, Optimizer, Steps, World, adam, follow, rmsprop, successors
+from ray_jobs.rl.maths.policy_losses import policy_gradient
+from ray_jobs.rl.maths.returns import discounted
+from ray_jobs.rl.maths.value_losses import squared
+from ray_jobs.rl.networks.agents import ActorCritic
+
+
+@dataclass(frozen=True)
+class A3C:
+    """Each runner differentiates its own few steps by weights that may be a few updates old; all gradients go to one optimiser."""
+
+    horizon: int = 5
+    """Steps of each environment for one gradient, t_max: returns sum as many rewards, at most."""
+    lr: float = 7e-4
+    """Step size, at the start; it falls linearly to 0."""
+    gamma: float = 0.99
+    """Discount."""
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    max_norm: float = 0.5
+    """Largest norm of a runner's gradient."""
+    use_rmsprop: bool = True
+    """RMSProp with statistics that all runners' gradients share, as in the paper; else Adam, likewise."""
+    eps: float = 3e-3
+    """Added by RMSProp to the root of the mean square: about the root of the 1e-5 that is customary beneath it. It keeps steps small
+    where gradients vanish, as when the pole stands."""
+    width: int = 64
+    """Units in each of two hidden layers."""
+    shared: bool = False
+    """Let policy and value have their hidden layers in common."""
+
+    @property
+    def experience(self) -> Gradients:
+        return Gradients(self.horizon)
+
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
+        return ActorCritic(obs, action, width=self.width, shared=self.shared)
+
+    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+        return {"all": rmsprop(agent, self.lr, eps=self.eps) if self.use_rmsprop else adam(agent, self.lr, eps=1e-5)}
+
+    def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
+
+    def loss(self, agent: ActorCritic, data: Steps) -> tuple[Tensor, dict[str, Tensor]]:
+        out, v = agent(data.obs)
+        value, returns = v[:-1], self.returns(agent, data, v.detach())
+        policy = policy_gradient(agent.policy.log_prob(out[:-1], data.action), returns - value).mean()
+        error, entropy = squared(value, returns).mean(), agent.policy.entropy(out[:-1]).mean()
+        loss = policy + self.value_weight * error - self.entropy_weight * entropy
+        return loss, {"policy_loss": policy, "value_loss": error, "entropy": entropy}
+
+    @torch.no_grad()
+    def returns(self, agent: ActorCritic, data: Steps, v: Tensor) -> Tensor:
+        """R [T, B]: rewards up to the episode's end or the horizon, and the value of what comes after."""
+        after = successors(v, agent.value, data)
+        return discounted(data.reward, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary)
+
+    def update(
+        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Gradient, world: World
+    ) -> dict[str, Tensor]:
+        group = optimizers["all"].param_groups[0]
+        group["lr"] = self.lr * (1 - world.progress)
+        group["params"][0].grad.copy_(data.flat)
+        follow(optimizers["all"], world, self.max_norm)
+        return dict(data.log)

@@ -1,0 +1,255 @@
+"""Plays a recipe: sets up the learner and its runners, here or on a Ray cluster, and lets them train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_jobs.envs.multi_agent import MultiAgent
+from ray_jobs.envs.vector import vector
+from ray_jobs.on_ray import connect
+from ray_jobs.recipe import Play, UsageError
+from ray_jobs.rl.contract import Alone, Fresh, Gradients, Replay, Stream, World
+from ray_jobs.rl.learning.group import group
+from ray_jobs.rl.learning.learner import Learner
+from ray_jobs.rl.learning.training import Recorder, Report, Training, greedy
+from ray_jobs.rl.networks.nets import image
+from ray_jobs.rl.rollout.pools import Local, Remote
+from ray_jobs.rl.rollout.runner import Actor, Casting, build_actor
+from ray_jobs.rl.together.seeds import Together
+
+
+def play(
+    recipe: Play,
+    *,
+    seed: int,
+    run: Recorder,
+    runners: int = 0,
+    learners: int = 1,
+    report: Report = lambda event: None,
+    address: str | None = None,
+    resume: Mapping[str, Any] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    device: str = "cpu",
+    failures: int = 3,
+) -> dict[str, float]:
+    """Train the recipe's agent and evaluate it.
+
+    Args:
+        recipe: what to train, on what and for how long.
+        seed: everything is a function of it.
+        run: gets metrics and checkpoints.
+        runners: Ray actors that play, over all learners together; 0 plays in each learner's process, without Ray.
+        learners: processes that share the updates; more than one are a Ray Train group.
+        report: gets progress at most four times a second.
+        address: a Ray cluster; one of this machine alone where None.
+        resume: the state of a checkpoint to go on from.
+        should_stop: asked after every update; once True, the state is saved and `play` returns.
+        device: the learners'.
+        failures: how often several learners start again from their newest checkpoint because one of them died.
+
+    Returns:
+        The result's metrics; without an evaluation where it was stopped.
+
+    Raises:
+        UsageError: the environment, its spaces or the numbers of environments, runners and learners do not fit.
+        FloatingPointError: a loss, an observation or a reward is not finite; nothing is saved after it.
+        EnvironmentFailed: an environment raised or hangs, in this process, or on Ray again and again.
+        Lost: runners or learners die again and again, or find no place.
+    """
+    check(recipe, runners, learners)
+    if runners or learners > 1:
+        untrained(recipe, seed)  # what does not fit is refused before there is a cluster
+        connect(address, cpus=runners + learners)
+    if learners > 1:
+        config = {"recipe": recipe, "seed": seed, "runners": runners, "device": device}
+        return group(config, learners, run, resume, report, should_stop, failures)
+    training = prepare(recipe, seed, Alone(generator(seed, 0)), runners, run, report, should_stop, device)
+    return training.go(resume)
+
+
+def play_together(
+    recipe: Play,
+    seeds: Sequence[int],
+    runs: Sequence[Recorder],
+    *,
+    states: Sequence[Mapping[str, Any] | None],
+    done: Callable[[int, dict[str, float]], None],
+    failed: Callable[[int, Exception], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train several seeds in this process, each as `play` would up to the order of sums; those at the same step at the same time.
+
+    Args:
+        recipe: what to train, for which `check_together` has no objection.
+        seeds: what each is a function of.
+        runs: get their metrics and checkpoints.
+        states: of checkpoints to go on from, or None.
+        done: told which of them is at its end, as it comes, with its result's metrics.
+        failed: told which of them cannot go on, and why; the others do.
+        should_stop: asked after every round; once True, all are saved, and this returns.
+
+    Returns:
+        Whether they were told to stop before their end.
+
+    Raises:
+        UsageError: the environment does not fit, or there is no memory for what is to be replayed.
+        FloatingPointError, EnvironmentFailed: an environment's fault, which ends all.
+    """
+    trainings = [
+        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, lambda event: None, lambda: False, "cpu")
+        for seed, run in zip(seeds, runs, strict=True)
+    ]
+    for training, state in zip(trainings, states, strict=True):
+        if state:
+            training.load(state)
+    which = {id(t): i for i, t in enumerate(trainings)}
+    for step in sorted({t.ledger.steps for t in trainings}):
+        group = Together([t for t in trainings if t.ledger.steps == step])
+        if group.go(lambda t, m: done(which[id(t)], m), lambda t, e: failed(which[id(t)], e), should_stop):
+            return True
+    return False
+
+
+def check_together(recipe: Play) -> None:
+    """Refuse what `play_together` cannot do: found out with two seeds, an action and made-up steps to learn from.
+
+    Raises:
+        UsageError: the algorithm's experience, its act or update or the environment does not allow it, or nothing of it fits.
+    """
+    name, plan = type(recipe.algorithm).__name__, recipe.algorithm.experience
+    env = vector(recipe.env, 1, recipe.env_options)
+    env.close()
+    replayed = isinstance(plan, Replay) and not (plan.length or plan.priority or plan.newest)
+    plain = replayed or isinstance(plan, Stream) or (isinstance(plan, Fresh) and not plan.keep)
+    if not plain:
+        raise UsageError(cannot(name, "it learns neither from fresh steps alone nor from ones replayed evenly"))
+    if image(env.obs_space) or isinstance(env, MultiAgent):
+        raise UsageError(cannot(name, f"{recipe.env} shows images or has several agents"))
+    if recipe.normalize_reward:
+        raise UsageError(cannot(name, "rewards are normalised"))
+    run: Any = None
+    trainings = [
+        prepare(replace(recipe, envs=2), seed, Alone(generator(seed, 0)), 0, run, print, bool, "cpu") for seed in (0, 1)
+    ]
+    try:
+        Together(trainings).trial()
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        told = "torch.func.vmap cannot carry its update"
+        if "data-dependent" in str(error) or ".item()" in str(error):
+            told = "what it does next hangs on numbers that differ between seeds"
+        elif isinstance(error, ValueError):
+            told = str(error)
+        raise UsageError(cannot(name, told)) from error
+    finally:
+        for t in trainings:
+            t.pool.close()
+
+
+def cannot(name: str, why: str) -> str:
+    return (
+        f"{name} cannot train seeds together here: {why}. Leave --together out; it is for REINFORCE, A2C, PPO, DQN, DDPG, TD3, SAC and "
+        "their like, with vectors for observations."
+    )
+
+
+def evaluate(recipe: Play, state: Mapping[str, Any], *, seed: int) -> dict[str, float]:
+    """Greedy episodes of the agent that a checkpoint holds: the result's metrics, as `play` measures them at its end."""
+    actor = untrained(recipe, seed)
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    return greedy(recipe, seed, actor)
+
+
+def untrained(recipe: Play, seed: int) -> Actor:
+    """The recipe's agent as it begins.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+    try:
+        env = vector(recipe.env, 1, recipe.env_options)
+        env.close()
+        return build_actor(recipe.algorithm, env, recipe.normalize_obs, seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def check(recipe: Play, runners: int, learners: int) -> None:
+    """Refuse numbers that do not fit.
+
+    Raises:
+        UsageError: environments cannot be shared out evenly.
+    """
+    if runners < 0 or learners < 1 or recipe.envs < 1 or recipe.steps < 1:
+        raise UsageError(
+            "There must be at least one environment, one step and one learner, and not fewer than 0 runners."
+        )
+    if runners % learners:
+        raise UsageError(
+            f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0."
+        )
+    if isinstance(recipe.algorithm.experience, Gradients) and (recipe.normalize_obs or recipe.normalize_reward):
+        raise UsageError(
+            f"{type(recipe.algorithm).__name__}'s runners send gradients and no steps, so nothing can be normalised: "
+            "leave normalize_obs and normalize_reward out."
+        )
+    shares = max(runners, learners)
+    if recipe.envs % shares:
+        raise UsageError(
+            f"{recipe.envs} environments cannot be shared by {shares} runners: give envs that {shares} divides."
+        )
+
+
+def generator(seed: int, learner: int) -> torch.Generator:
+    """The learner's own generator."""
+    word = np.random.SeedSequence(seed, spawn_key=(0, learner)).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(word))
+
+
+def cast(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[Casting]:
+    """The runners of one learner, of `runners` altogether."""
+    mine = max(runners // learners, 1)
+    one = Casting(
+        recipe.algorithm,
+        recipe.env,
+        recipe.envs // (mine * learners),
+        seed,
+        learner,
+        env_options=dict(recipe.env_options),
+        normalize_obs=recipe.normalize_obs,
+    )
+    return [replace(one, index=i) for i in range(mine)]
+
+
+def prepare(
+    recipe: Play,
+    seed: int,
+    world: World,
+    runners: int,
+    run: Recorder,
+    report: Report,
+    should_stop: Callable[[], bool],
+    device: str,
+) -> Training:
+    """A training of one learner with its runners, ready to go.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+    actor = untrained(recipe, seed)
+    learner = Learner(
+        recipe.algorithm,
+        actor,
+        world,
+        envs=recipe.envs // world.size,
+        normalize_reward=recipe.normalize_reward,
+        device=torch.device(device),
+        matmul=recipe.matmul,
+    )
+    castings = cast(recipe, seed, world.rank, world.size, runners)
+    pool = Remote(castings, report, outside=world.size > 1) if runners else Local(castings)
+    return Training(recipe, seed, learner, pool, run, report, should_stop)

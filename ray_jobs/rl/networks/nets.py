@@ -1,0 +1,201 @@
+"""Small networks for reinforcement learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
+
+from ray_jobs.rl.fast.layers import Taped, chain, pulled, relu_backward, tanh_, tanh_backward, taped, through
+from ray_jobs.rl.fast.vmapped import every, stacked
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def orthogonal(layer: Layer, gain: float) -> Layer:
+    """The layer with orthogonal weights times `gain`, and no bias; a convolution's kernels are flattened for it.
+
+    Source: Saxe et al. 2014, arXiv:1312.6120.
+    """
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@torch.no_grad()
+def scale_rows(layer: nn.Linear, gains: float | Sequence[float]) -> nn.Linear:
+    """The layer with each output's weights times its gain."""
+    layer.weight.mul_(torch.as_tensor(gains).reshape(-1, 1))
+    return layer
+
+
+def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
+    """[*, sizes[0]] -> [*, sizes[-1]], as torch initialises it.
+
+    Its biases are spread out, without which ReLU units all bend at the origin: DQN diverged on CartPole with biases of 0.
+    """
+    layers: list[nn.Module] = []
+    for width_in, width in pairwise(sizes[:-1]):
+        layers += [nn.Linear(width_in, width), activation()]
+    return (Relus if activation is nn.ReLU else nn.Sequential)(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class Relus(nn.Sequential):
+    """Linear layers with ReLU between them, all seeds' in one product each where several train together; layers cannot be hooked."""
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.numbers = list(self.parameters())  # to ask the layers, or to call them, takes as long as a small product
+
+    def forward(self, x: Tensor) -> Tensor:
+        if stacked(x) and x.dim() == 2:
+            return chain(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
+        *hidden, last = zip(self.numbers[::2], self.numbers[1::2], strict=True)
+        for weight, bias in hidden:
+            x = F.linear(x, weight, bias).relu_()
+        return F.linear(x, *last)
+
+    def taped(self, x: Tensor) -> Taped:
+        """See `chains.taped`."""
+        return taped(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
+
+    def pulled(self, slope: Callable[..., Tensor], known: Sequence[Tensor], x: Tensor) -> Tensor:
+        """What the network says of x [N, in]; over its parameters' gradients go those of a loss: see `chains.pulled`."""
+        numbers = [every(p) for p in self.numbers]
+        return pulled(slope, known, x, numbers, [p.grad for p in numbers])
+
+
+def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
+    """The linear layers of a tanh network: orthogonal weights of gain sqrt(2), those of the last of gain 1 times `last`."""
+    gains = [2**0.5] * (len(sizes) - 2) + [1.0]
+    layers = [orthogonal(nn.Linear(a, b), g) for (a, b), g in zip(pairwise(sizes), gains, strict=True)]
+    scale_rows(layers[-1], last)
+    return layers
+
+
+def plain_tanh(sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> nn.Sequential:
+    """`TanhMLP` of torch's own layers, with the same initial weights: to be differentiated twice (TRPO) or hooked (K-FAC)."""
+    *hidden, end = orthogonals(sizes, last)
+    return nn.Sequential(*(m for layer in hidden for m in (layer, nn.Tanh())), end)
+
+
+class TanhMLP(nn.Module):
+    """`mlp` with tanh and orthogonal weights, its backward pass written out: about half of autograd's time for 64 x 64 units on a CPU.
+
+    First derivatives only: what differentiates twice (Fisher products) takes `plain_tanh`.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(orthogonals(sizes, last))
+        self.numbers = list(self.parameters())  # for to ask the layers takes as long as a small product
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[*, sizes[0]] -> [*, sizes[-1]]"""
+        rows = x.flatten(0, -2) if x.dim() > 2 else x
+        if stacked(x) or torch.is_grad_enabled():
+            out = chain(rows, [every(p) for p in self.numbers], tanh_, tanh_backward)
+        else:
+            out = through(rows, self.numbers, tanh_)[-1]
+        return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
+
+    def taped(self, x: Tensor) -> Taped:
+        """See `chains.taped`."""
+        return taped(x, [every(p) for p in self.numbers], tanh_, tanh_backward)
+
+
+ATARI = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+"""Output channels, kernel and stride of each convolution: Mnih et al. 2015, doi:10.1038/nature14236, methods."""
+MINATAR = ((16, 3, 1),)
+"""As above: Young & Tian 2019, arXiv:1903.03176, section 3."""
+
+
+class ConvNet(nn.Module):
+    """Images [*, C, H, W] of 0..top -> [*, outputs]: convolutions, a hidden layer and a linear one, with orthogonal weights.
+
+    Where both sides are 36 pixels or more it is the network of Mnih et al. 2015 (512 hidden units), else that of Young & Tian 2019 (128).
+    Differs: initial weights, for which neither source says orthogonal.
+
+    Raises:
+        ValueError: a side is shorter than 3 pixels.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float | Sequence[float] = 1.0
+    ) -> None:
+        super().__init__()
+        channels, *sides = shape
+        if min(sides) < 3:
+            raise ValueError(
+                f"Images of shape {tuple(shape)} are too small: (C, H, W) needs H and W of 3 pixels or more."
+            )
+        self.scale, self.layers = 1 / top, nn.Sequential()
+        stack, hidden = (ATARI, 512) if min(sides) >= 36 else (MINATAR, 128)
+        for width, kernel, stride in stack:
+            self.layers.extend([orthogonal(nn.Conv2d(channels, width, kernel, stride), 2**0.5), nn.ReLU(inplace=True)])
+            channels, sides = width, [(side - kernel) // stride + 1 for side in sides]
+        inputs = channels * sides[0] * sides[1]
+        self.layers.extend([nn.Flatten(), orthogonal(nn.Linear(inputs, hidden), 2**0.5), nn.ReLU(inplace=True)])
+        self.layers.append(scale_rows(orthogonal(nn.Linear(hidden, outputs), 1.0), last))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """uint8 or floats of the same range"""
+        return self.layers(x.reshape(-1, *x.shape[-3:]) * self.scale).reshape(*x.shape[:-3], -1)
+
+
+class Stack(nn.Module):
+    """n networks as by `plain_tanh`, apart in all weights, one in each row of `theta` [n, P]; one batched product for each layer."""
+
+    def __init__(self, n: int, sizes: Sequence[int], *, last: float = 1.0) -> None:
+        super().__init__()
+        self.theta = vectors([plain_tanh(sizes, last=last) for _ in range(n)])
+        self.shapes = [(b, a) for a, b in pairwise(sizes)]
+
+    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
+        """[n, N, sizes[0]] -> [n, N, sizes[-1]]; the network `only` alone for n = 1."""
+        theta = self.theta if only is None else self.theta[only][None]
+        parts = theta.split([m for b, a in self.shapes for m in (a * b, b)], 1)
+        for i, shape in enumerate(self.shapes):
+            x = torch.baddbmm(parts[2 * i + 1][:, None], x, parts[2 * i].unflatten(1, shape).mT)
+            x = x.tanh() if i + 1 < len(self.shapes) else x
+        return x
+
+
+class ConvStack(nn.Module):
+    """n networks as by `ConvNet`, apart in all weights, one in each row of `theta` [n, P]; evaluated one after the other.
+
+    Raises:
+        ValueError: as `ConvNet`.
+    """
+
+    def __init__(self, n: int, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float = 1.0) -> None:
+        super().__init__()
+        nets = [ConvNet(shape, outputs, top=top, last=last) for _ in range(n)]
+        self.theta = vectors(nets)
+        self.one = (nets[0].to("meta"),)  # in a tuple, for its weights are not this module's
+
+    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
+        """Images [n, N, C, H, W] -> [n, N, outputs]; the network `only` alone for n = 1."""
+        (net,), theta = self.one, self.theta if only is None else self.theta[only][None]
+        sizes = {k: p.shape for k, p in net.named_parameters()}
+        each = [row.split([size.numel() for size in sizes.values()]) for row in theta]
+        numbers = ({k: part.view(size) for (k, size), part in zip(sizes.items(), row, strict=True)} for row in each)
+        return torch.stack([functional_call(net, w, (images,)) for w, images in zip(numbers, x, strict=True)])
+
+
+def vectors(nets: Sequence[nn.Module]) -> nn.Parameter:
+    """Networks' parameters in order [n, P], a row for each."""
+    return nn.Parameter(torch.stack([parameters_to_vector(net.parameters()).detach() for net in nets]))
+
+
+def image(space: gym.spaces.Box) -> bool:
+    """Are observations images, channels first? Then they are of three dimensions and uint8."""
+    return len(space.shape) == 3 and space.dtype == np.uint8
