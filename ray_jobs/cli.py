@@ -27,7 +27,7 @@ Handler = Callable[[list[str]], int]
 def demo(argv: list[str]) -> int:
     """train DDPM on digits and PPO on CartPole, and show both against their claims, in a few minutes"""
     from ray_jobs import demo as it
-    from ray_jobs import options
+    from ray_jobs.command import options
 
     said = _read("demo", argv, options.of(it.demo), it.demo, most=0)
     it.demo(**said.options)
@@ -36,7 +36,8 @@ def demo(argv: list[str]) -> int:
 
 def list_(argv: list[str]) -> int:
     """every recipe with its paper, its claim and what was measured"""
-    from ray_jobs import catalogue, options
+    from ray_jobs.command import options
+    from ray_jobs.report import catalogue
 
     said = _read("list", argv, options.of(catalogue.list_recipes), catalogue.list_recipes, most=0)
     catalogue.list_recipes(**said.options)
@@ -45,7 +46,7 @@ def list_(argv: list[str]) -> int:
 
 def show(argv: list[str]) -> int:
     """a recipe's settings with types, defaults and meaning"""
-    from ray_jobs import catalogue
+    from ray_jobs.report import catalogue
 
     said = _read("show", argv, {}, catalogue.show, words="RECIPE")
     catalogue.show(said.words[0])
@@ -54,64 +55,67 @@ def show(argv: list[str]) -> int:
 
 def train(argv: list[str]) -> int:
     """train a recipe"""
-    from ray_jobs import spec
-    from ray_jobs.progress import display
-    from ray_jobs.train import launch
+    from ray_jobs.command import requests
+    from ray_jobs.run.progress import display
+    from ray_jobs.train.launch import launch
 
     asked = order("train", argv)
     with display(asked.spec.recipe, quiet=asked.quiet) as report:
         run = launch(asked.spec, report=report, command=["reprise", "train", *argv])
-    spec.conclude(run)
+    requests.conclude(run)
     return 0
 
 
 def resume(argv: list[str]) -> int:
     """go on with a run that was stopped or killed, bit for bit"""
-    from ray_jobs import spec, train
-    from ray_jobs.progress import display
-    from ray_jobs.run import Run
+    from ray_jobs.command import requests
+    from ray_jobs.run.folder import Run
+    from ray_jobs.run.progress import display
+    from ray_jobs.train import launch as train
 
     said = _read("resume", argv, _of_resume(), train.resume, words="RUN")
     if said.options.get("trust"):
         os.environ["REPRISE_TRUST"] = "1"  # of this process and those it starts
     with display(Run.open(said.words[0]).spec.recipe, quiet=said.options.get("quiet", False)) as report:
         run = train.resume(said.words[0], report=report, address=said.options.get("address"))
-    spec.conclude(run)
+    requests.conclude(run)
     return 0
 
 
 def _of_resume() -> dict[str, Any]:
     """The options of `resume`."""
-    from ray_jobs import spec
-    from ray_jobs.settings import Setting
+    from ray_jobs.command import requests
+    from ray_jobs.recipe.settings import Setting
 
     about = "Another Ray cluster than the one where it began; 'local' is this machine alone."
     trust = Setting("trust", bool, False, "Load whatever its environments hold: give it for authors whom you trust.")
-    return {"quiet": spec.COMMON["quiet"], "address": Setting("address", str, None, about), "trust": trust}
+    return {"quiet": requests.COMMON["quiet"], "address": Setting("address", str, None, about), "trust": trust}
 
 
 def sample(argv: list[str]) -> int:
     """draw samples from a trained generative model"""
-    from ray_jobs import options, use
+    from ray_jobs.command import options
+    from ray_jobs.train import inspect
 
-    said = _read("sample", argv, options.of(use.sample), use.sample, words="RUN")
-    print(use.sample(said.words[0], **said.options))
+    said = _read("sample", argv, options.of(inspect.sample), inspect.sample, words="RUN")
+    print(inspect.sample(said.words[0], **said.options))
     return 0
 
 
 def evaluate(argv: list[str]) -> int:
     """measure a run's newest checkpoint again"""
-    from ray_jobs import options, use
+    from ray_jobs.command import options
+    from ray_jobs.train import inspect
 
-    said = _read("evaluate", argv, options.of(use.evaluate), use.evaluate, words="RUN")
-    use.evaluate(said.words[0], **said.options)
+    said = _read("evaluate", argv, options.of(inspect.evaluate), inspect.evaluate, words="RUN")
+    inspect.evaluate(said.words[0], **said.options)
     return 0
 
 
 def tune(argv: list[str]) -> int:
     """search a recipe's settings with Ray Tune"""
-    from ray_jobs import tune as it
-    from ray_jobs.run import Spec
+    from ray_jobs.run.folder import Spec
+    from ray_jobs.tune import tune as it
 
     known = _own("tune")
     if argv[:1] == ["--resume"]:
@@ -124,8 +128,8 @@ def tune(argv: list[str]) -> int:
 
 def reproduce(argv: list[str]) -> int:
     """train over several seeds, with intervals, and check the claim"""
-    from ray_jobs import options
-    from ray_jobs import reproduce as it
+    from ray_jobs.command import options
+    from ray_jobs.reproduce import reproduce as it
 
     said = _read("reproduce", argv, options.of(it.reproduce), it.reproduce, words="RECIPE...", most=99)
     return it.reproduce(said.words, **said.options)
@@ -133,8 +137,8 @@ def reproduce(argv: list[str]) -> int:
 
 def report(argv: list[str]) -> int:
     """one HTML page of all results against their claims"""
-    from ray_jobs import options
-    from ray_jobs import report as it
+    from ray_jobs.command import options
+    from ray_jobs.report import report as it
 
     known = {k: s for k, s in options.of(it.report).items() if k != "runs"}
     said = _read("report", argv, known, it.report, words="[RUN...]", least=0, most=99)
@@ -144,23 +148,24 @@ def report(argv: list[str]) -> int:
 
 def submit(argv: list[str]) -> int:
     """send any of these commands to this machine's background, Ray, Slurm, Kubernetes ..."""
-    from ray_jobs import submit as it
+    from ray_jobs.jobs import submit as it
 
     return it.submit(argv, check)
 
 
 def resubmit(argv: list[str]) -> int:
     """send a job again; what it trained goes on in the same run folder"""
-    from ray_jobs import resubmit as it
+    from ray_jobs.jobs import resubmit as it
 
     return it.resubmit(argv, check)
 
 
 def _job_verb(name: str, word: str = "JOB") -> Handler:
     def verb(argv: list[str]) -> int:
-        from ray_jobs import jobs_cli, options
+        from ray_jobs.command import options
+        from ray_jobs.jobs import verbs
 
-        function = getattr(jobs_cli, name)
+        function = getattr(verbs, name)
         count = 1 if word else 0
         said = _read(name, argv, options.of(function), function, words=word, least=count, most=count)
         return function(*said.words, **said.options) or 0
@@ -170,9 +175,10 @@ def _job_verb(name: str, word: str = "JOB") -> Handler:
 
 def cluster(argv: list[str]) -> int:
     """start, show and end a Ray cluster of processes on this machine, or write one down for `ray up`"""
-    from ray_jobs import cluster_cli, options
+    from ray_jobs.command import options
+    from ray_jobs.jobs import ray_cluster
 
-    name, function = cluster_cli.verb(argv)
+    name, function = ray_cluster.verb(argv)
     said = _read(f"cluster {name}", argv[1:], options.of(function), function, words="[NAME]", least=0)
     return function(*said.words, **said.options) or 0
 
@@ -180,7 +186,7 @@ def cluster(argv: list[str]) -> int:
 def doctor(argv: list[str]) -> int:
     """say what of torch, Ray, GPUs, data and disk is in order, and how to mend what is not"""
     from ray_jobs import doctor as it
-    from ray_jobs import options
+    from ray_jobs.command import options
 
     said = _read("doctor", argv, options.of(it.doctor), it.doctor, most=0)
     return it.doctor(**said.options) or 0
@@ -213,8 +219,8 @@ def _read(
     most: int = 1, rest: bool = False,
 ) -> Any:  # fmt: skip
     """The verb's words and options; its help where that is asked for."""
-    from ray_jobs import options
-    from ray_jobs.recipe import UsageError
+    from ray_jobs.command import options
+    from ray_jobs.recipe.plan import UsageError
 
     form = f"reprise {verb} {words}".rstrip()
     try:
@@ -232,32 +238,32 @@ def _own(verb: str) -> dict[str, Any]:
     """The options that `verb` has beside those of every verb that trains."""
     if verb != "tune":
         return {}
-    from ray_jobs import options
-    from ray_jobs import tune as it
+    from ray_jobs.command import options
+    from ray_jobs.tune import tune as it
 
     return {k: s for k, s in options.of(it.tune).items() if k != "train"}
 
 
 def order(verb: str, argv: list[str]) -> Any:
     """What `train` and `tune` share: a recipe, its settings, a seed and a place."""
-    from ray_jobs import options, spec
-    from ray_jobs.recipe import UsageError, names
+    from ray_jobs.command import options, requests
+    from ray_jobs.recipe.plan import UsageError, names
 
     own = _own(verb)
     if not argv or argv[0] in ("-h", "--help"):
         if not argv:
             raise UsageError(f"It is used as: reprise {verb} RECIPE [options]. Recipes: {', '.join(names())}.")
-        general = {"options": spec.COMMON | own}
+        general = {"options": requests.COMMON | own}
         options.usage(
             f"reprise {verb} RECIPE [options]", VERBS[verb][1] + "; 'reprise show RECIPE' has its settings", general
         )
         raise SystemExit(0)
     try:
-        return spec.read(verb, argv, own, "space." if verb == "tune" else "")
+        return requests.read(verb, argv, own, "space." if verb == "tune" else "")
     except options.HelpWanted:
-        from ray_jobs.settings import known
+        from ray_jobs.recipe.settings import known
 
-        groups = {f"settings of {argv[0]}": known(argv[0]), "options": spec.COMMON | own}
+        groups = {f"settings of {argv[0]}": known(argv[0]), "options": requests.COMMON | own}
         options.usage(f"reprise {verb} {argv[0]} [options]", VERBS[verb][1], groups)
         raise SystemExit(0) from None
 
@@ -268,21 +274,21 @@ def check(argv: list[str]) -> None:
     Raises:
         UsageError: the verb or one of its recipes, settings or options does not exist.
     """
-    from ray_jobs.recipe import UsageError, module, unknown
+    from ray_jobs.recipe.plan import UsageError, module, unknown
 
     verb, *others = argv
     if verb not in VERBS:
         raise UsageError(unknown("verb", verb, list(VERBS)))
     if verb in ("train", "tune") and "--resume" not in others:
-        from ray_jobs.settings import check as check_settings
+        from ray_jobs.recipe.settings import check as check_settings
 
         asked = order(verb, others)
         check_settings(asked.spec.recipe, asked.spec.settings, asked.spec.where)
     if verb == "show":
         module(others[0] if others else "")
     if verb == "reproduce":
-        from ray_jobs import options
-        from ray_jobs import reproduce as it
+        from ray_jobs.command import options
+        from ray_jobs.reproduce import reproduce as it
 
         for recipe in _read(verb, others, options.of(it.reproduce), it.reproduce, words="RECIPE...", most=99).words:
             it.claim_of(recipe)
@@ -306,7 +312,7 @@ def _check_form(verb: str, argv: list[str]) -> None:
     """Refuse words and options that the verb does not have, without running it."""
     from importlib import import_module
 
-    from ray_jobs import options
+    from ray_jobs.command import options
 
     where, words, most = FORMS[verb]
     file, _, name = where.partition(".")
@@ -339,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version("reprise"))
         return 0
-    from ray_jobs.recipe import UsageError, unknown
+    from ray_jobs.recipe.plan import UsageError, unknown
 
     try:
         if verb not in VERBS:
@@ -353,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from ray_jobs.train import Failed, Stopped
+        from ray_jobs.train.launch import Failed, Stopped
 
         if isinstance(error, Stopped):
             print(error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from ray_jobs.progress import display
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.spec import as_flags, conclude
-from ray_jobs.train import launch, resume
+from ray_jobs.command.requests import as_flags, conclude
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.progress import display
+from ray_jobs.train.launch import launch, resume
 
 PARTS = {"ddpm_digits": Where(workers=2, address="local"), "ppo_cartpole": Where(runners=2, address="local")}
 
@@ -25,7 +25,7 @@ def demo(*, out: str | None = None, seed: int = 0) -> Path:
     Returns:
         the page that shows both.
     """
-    from ray_jobs.report import report
+    from ray_jobs.report.report import report
 
     folder = Path(out or f"runs/demo-{datetime.now():%Y%m%d-%H%M%S}")
     print(f"Training {' and '.join(PARTS)} into {folder}; this takes a few minutes.", flush=True)

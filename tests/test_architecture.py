@@ -14,8 +14,8 @@ MAY = {
     "datamodules": set(),
     "lightning_modules": set(),
     "ray_jobs": {"cluster", "lightning_modules", "datamodules", "ray_jobs"},
-    "ray_jobs.envs": {"ray_jobs.recipe"},
-    "ray_jobs.rl": {"ray_jobs.recipe", "ray_jobs.envs", "ray_jobs.on_ray", "ray_jobs.memory"},
+    "ray_jobs.envs": {"ray_jobs.recipe.plan"},
+    "ray_jobs.rl": {"ray_jobs.recipe.plan", "ray_jobs.envs", "ray_jobs.distributed.ray_group", "ray_jobs.run.memory"},
     "ray_jobs.recipes": {"lightning_modules", "datamodules", "ray_jobs"},
 }
 PURE = {"returns", "policy_losses", "value_losses", "curvature", "stein"}

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page
-from ray_jobs import catalogue, manual, orders
 from ray_jobs.cli import VERBS, check
+from ray_jobs.jobs import place_options
+from ray_jobs.report import algorithm_pages, catalogue
 from tests import faults
 
 ROOT = Path(__file__).parent.parent
@@ -29,15 +30,19 @@ def test_links_and_paths_lead_somewhere(page):
 
 def test_the_table_of_systems_is_made_from_the_docstrings():
     page = ROOT / "README.md"
-    assert page.read_text() == catalogue.with_table(page.read_text()), "run: python -m ray_jobs.catalogue README.md"
+    assert page.read_text() == catalogue.with_table(page.read_text()), (
+        "run: python -m ray_jobs.report.catalogue README.md"
+    )
     assert all(s["Source"] for s in catalogue.systems())
 
 
 def test_the_pages_of_algorithms_are_made_from_them():
-    pages = manual.pages()
-    assert {p.name for p in manual.PAGES.glob("*.md")} == set(pages)
+    pages = algorithm_pages.pages()
+    assert {p.name for p in algorithm_pages.PAGES.glob("*.md")} == set(pages)
     for name, text in pages.items():
-        assert (manual.PAGES / name).read_text() == text, f"{name}: run python -m ray_jobs.manual"
+        assert (algorithm_pages.PAGES / name).read_text() == text, (
+            f"{name}: run python -m ray_jobs.report.algorithm_pages"
+        )
 
 
 def test_the_page_of_speed_is_made_from_what_was_recorded():
@@ -64,7 +69,7 @@ def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
     words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":
-        words = list(orders.read("submit", words[1:]).argv)
+        words = list(place_options.read("submit", words[1:]).argv)
     assert words[0] in VERBS
     check(words)
 

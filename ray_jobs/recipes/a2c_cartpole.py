@@ -1,6 +1,6 @@
 """A2C balances a pole on a cart."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "A2C", "CartPole-v1"
 headline = Headline("Mnih et al. 2016", arxiv="1602.01783", metric="episode_return")

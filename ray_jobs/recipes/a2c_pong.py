@@ -1,6 +1,6 @@
 """A2C plays Pong from pixels, at the paper's scale; needs ale-py."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "A2C", "ALE/Pong-v5"
 headline = Headline("Mnih et al. 2016", arxiv="1602.01783", metric="episode_return")

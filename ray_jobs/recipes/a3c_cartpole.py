@@ -1,6 +1,6 @@
 """A3C balances a pole on a cart, from gradients that its runners send."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "A3C", "CartPole-v1"
 headline = Headline("Mnih et al. 2016", arxiv="1602.01783", metric="episode_return")

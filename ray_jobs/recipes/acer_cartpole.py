@@ -1,6 +1,6 @@
 """ACER balances a pole on a cart, from new and from replayed steps."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "ACER", "CartPole-v1"
 headline = Headline("Wang et al. 2017", arxiv="1611.01224", metric="episode_return")

@@ -1,6 +1,6 @@
 """ACER with stochastic dueling networks swings up a pendulum."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "ACER (dueling)", "Pendulum-v1"
 headline = Headline("Wang et al. 2017", arxiv="1611.01224", metric="episode_return", where="section 5")

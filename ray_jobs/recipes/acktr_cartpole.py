@@ -1,6 +1,6 @@
 """ACKTR balances a pole on a cart; a random policy scores about 22, stable-baselines 2 in its zoo 487.6."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "ACKTR", "CartPole-v1"
 headline = Headline("Wu et al. 2017", arxiv="1708.05144", metric="episode_return")

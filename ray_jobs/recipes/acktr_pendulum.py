@@ -1,6 +1,6 @@
 """ACKTR swings up a pendulum; a random policy scores about -1200."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "ACKTR", "Pendulum-v1"
 headline = Headline("Wu et al. 2017", arxiv="1708.05144", metric="episode_return")

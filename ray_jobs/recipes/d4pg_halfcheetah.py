@@ -1,6 +1,6 @@
 """D4PG on HalfCheetah at the paper's scale; needs the mujoco extra, many cores and hours."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "D4PG", "HalfCheetah-v5"
 headline = Headline("Barth-Maron et al. 2018", arxiv="1804.08617", metric="episode_return")

@@ -1,6 +1,6 @@
 """D4PG swings a pendulum up."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "D4PG", "Pendulum-v1"
 headline = Headline("Barth-Maron et al. 2018", arxiv="1804.08617", metric="episode_return")

@@ -1,6 +1,6 @@
 """DDPG on HalfCheetah at the paper's scale; needs the mujoco extra and hours."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "DDPG", "HalfCheetah-v5"
 headline = Headline("Lillicrap et al. 2016", arxiv="1509.02971", metric="episode_return")

@@ -1,6 +1,6 @@
 """DDPG swings a pendulum up."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "DDPG", "Pendulum-v1"
 headline = Headline("Lillicrap et al. 2016", arxiv="1509.02971", metric="episode_return")

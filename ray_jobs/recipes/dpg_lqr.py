@@ -1,6 +1,6 @@
 """DPG brings a cart with linear dynamics to rest, where the best policy is known."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "DPG", "LQR cart"
 headline = Headline("Silver et al. 2014", metric="episode_return", where="proceedings.mlr.press/v32/silver14")

@@ -1,6 +1,6 @@
 """DPG swings a pendulum up."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "DPG", "Pendulum-v1"
 headline = Headline("Silver et al. 2014", metric="episode_return", where="proceedings.mlr.press/v32/silver14")

@@ -1,6 +1,6 @@
 """DQN balances a pole on a cart, from replayed steps."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "DQN", "CartPole-v1"
 headline = Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236")

@@ -1,6 +1,6 @@
 """DQN plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "DQN", "ALE/Pong-v5"
 headline = Headline(

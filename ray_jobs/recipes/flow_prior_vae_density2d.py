@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import bound_above_entropy
-from ray_jobs.recipe import Claim, Fit, Headline, Variant
+from ray_jobs.recipe.measures import bound_above_entropy
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 system = "VAE with flow prior"
 data = "density2d, moons"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import modes_found
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.measures import modes_found
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 
 system = "GAN"
 data = "density2d"

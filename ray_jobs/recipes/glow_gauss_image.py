@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ray_jobs.measures import bits_above_truth
-from ray_jobs.recipe import Claim, Fit, Headline, Variant
+from ray_jobs.recipe.measures import bits_above_truth
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 system = "Glow"
 data = "gauss_image"

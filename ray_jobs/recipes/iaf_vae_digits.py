@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 from ray_jobs.recipes.vae_digits import evaluate
 
 system = "VAE with IAF posterior"

@@ -1,6 +1,6 @@
 """IMPALA balances a pole on a cart, from fragments as they arrive."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "IMPALA", "CartPole-v1"
 headline = Headline("Espeholt et al. 2018", arxiv="1802.01561", metric="episode_return")

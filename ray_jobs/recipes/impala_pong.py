@@ -1,6 +1,6 @@
 """IMPALA plays Pong, at the paper's scale; needs the ale-py package."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "IMPALA", "ALE/Pong-v5"
 headline = Headline("Espeholt et al. 2018", arxiv="1802.01561", metric="episode_return")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ray_jobs.measures import likeness_of_images
-from ray_jobs.recipe import Fit, Headline
+from ray_jobs.recipe.measures import likeness_of_images
+from ray_jobs.recipe.plan import Fit, Headline
 
 system = "Improved GAN"
 data = "CIFAR-10"

@@ -1,6 +1,6 @@
 """MADDPG: three agents push themselves over three landmarks, without running into each other; needs the mpe extra."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "MADDPG", "simple_spread_v3"
 headline = Headline("Lowe et al. 2017", arxiv="1706.02275", metric="episode_return")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 
 if TYPE_CHECKING:
     from datamodules.base import Data

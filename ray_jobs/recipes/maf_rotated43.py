@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ray_jobs.measures import gap_to_entropy
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.measures import gap_to_entropy
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 
 system = "MAF"
 data = "density2d, rotated"

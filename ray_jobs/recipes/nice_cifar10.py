@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import bits_of_images
-from ray_jobs.recipe import Fit, Headline
+from ray_jobs.recipe.measures import bits_of_images
+from ray_jobs.recipe.plan import Fit, Headline
 
 system = "NICE"
 data = "CIFAR-10"

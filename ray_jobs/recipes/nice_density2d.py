@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import gap_to_entropy
-from ray_jobs.recipe import Claim, Fit, Headline, Variant
+from ray_jobs.recipe.measures import gap_to_entropy
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 system = "NICE"
 data = "density2d, wave"

@@ -1,6 +1,6 @@
 """Off-policy actor-critic learns to balance a pole from a behaviour that drops it, half of which is chance."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "Off-PAC", "CartPole-v1"
 headline = Headline("Degris et al. 2012", arxiv="1205.4839", metric="episode_return")

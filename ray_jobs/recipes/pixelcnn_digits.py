@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import exact_bits_of_digits
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.measures import exact_bits_of_digits
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 
 system = "PixelCNN"
 data = "digits, 4 levels"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import bits_above_truth
-from ray_jobs.recipe import Claim, Fit, Headline, Variant
+from ray_jobs.recipe.measures import bits_above_truth
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 system = "PixelCNN"
 data = "lattice, 8x8 spins"

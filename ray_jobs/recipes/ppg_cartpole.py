@@ -1,6 +1,6 @@
 """PPG balances a pole on a cart."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPG", "CartPole-v1"
 headline = Headline("Cobbe et al. 2020", arxiv="2009.04416", metric="episode_return")

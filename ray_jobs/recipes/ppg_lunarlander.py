@@ -1,6 +1,6 @@
 """PPG lands on the moon; needs the box2d extra."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPG", "LunarLander-v3"
 headline = Headline("Cobbe et al. 2020", arxiv="2009.04416", metric="episode_return")

@@ -1,6 +1,6 @@
 """PPO on CartPole-v1 with the settings of stable-baselines3's zoo."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPO", "CartPole-v1"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return")

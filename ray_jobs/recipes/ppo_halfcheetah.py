@@ -1,6 +1,6 @@
 """PPO lets a cheetah run, at the paper's scale; needs the mujoco package."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "PPO", "HalfCheetah-v5"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return", where="figure 3")

@@ -1,6 +1,6 @@
 """PPO hops on one leg, with many environments at once; needs the mujoco extra."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPO", "Hopper-v5"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return", where="figure 3")

@@ -1,6 +1,6 @@
 """PPO with an adaptive penalty on the KL, in place of clipping, balances a pole; a random policy scores about 22."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPO with a KL penalty", "CartPole-v1"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return", where="section 4")

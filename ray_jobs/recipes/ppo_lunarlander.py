@@ -1,6 +1,6 @@
 """PPO lands on the moon; needs the box2d extra."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "PPO", "LunarLander-v3"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return")

@@ -1,6 +1,6 @@
 """PPO plays Pong, at the paper's scale; needs the ale-py package."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "PPO", "ALE/Pong-v5"
 headline = Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return", value=20.7, where="table 6")

@@ -1,6 +1,6 @@
 """Actor-critic with a critic of actions balances a pole on a cart."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "QAC", "CartPole-v1"
 headline = Headline("Sutton et al. 2000", metric="episode_return", where="theorem 1")

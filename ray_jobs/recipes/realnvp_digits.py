@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ray_jobs.measures import bits_of_digits
-from ray_jobs.recipe import Claim, Fit, Headline
+from ray_jobs.recipe.measures import bits_of_digits
+from ray_jobs.recipe.plan import Claim, Fit, Headline
 
 system = "RealNVP"
 data = "digits"

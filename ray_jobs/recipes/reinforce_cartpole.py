@@ -1,6 +1,6 @@
 """REINFORCE with a baseline balances a pole on a cart."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "REINFORCE", "CartPole-v1"
 headline = Headline("Williams 1992", metric="episode_return", where="doi:10.1007/BF00992696")

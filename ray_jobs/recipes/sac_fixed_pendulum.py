@@ -1,6 +1,6 @@
 """SAC swings up a pendulum, with a temperature that stays."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "SAC", "Pendulum-v1"
 headline = Headline("Haarnoja et al. 2018", arxiv="1801.01290", metric="episode_return")

@@ -1,6 +1,6 @@
 """SAC runs as half a cheetah, at the paper's scale; needs the mujoco extra of gymnasium."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "SAC", "HalfCheetah-v5"
 headline = Headline(

@@ -1,6 +1,6 @@
 """SAC runs as half a cheetah by networks half as wide as the paper's; needs the mujoco extra."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "SAC", "HalfCheetah-v5"
 headline = Headline("Haarnoja et al. 2018", arxiv="1801.01290", metric="episode_return", where="figure 1")

@@ -1,6 +1,6 @@
 """SVPG balances a pole with several policies at once; a random policy scores about 22."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "SVPG", "CartPole-v1"
 headline = Headline("Liu et al. 2017", arxiv="1704.02399", metric="episode_return")

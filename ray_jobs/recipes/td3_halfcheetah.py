@@ -1,6 +1,6 @@
 """TD3 on HalfCheetah at the paper's scale; needs the mujoco extra and hours."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "TD3", "HalfCheetah-v5"
 headline = Headline(

@@ -1,6 +1,6 @@
 """TD3 swings a pendulum up."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "TD3", "Pendulum-v1"
 headline = Headline("Fujimoto et al. 2018", arxiv="1802.09477", metric="episode_return")

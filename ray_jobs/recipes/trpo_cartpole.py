@@ -1,6 +1,6 @@
 """TRPO balances a pole on a cart; a random policy scores about 22."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "TRPO", "CartPole-v1"
 headline = Headline("Schulman et al. 2015", arxiv="1502.05477", metric="episode_return")

@@ -1,6 +1,6 @@
 """TRPO hops, at the paper's scale; needs the mujoco package."""
 
-from ray_jobs.recipe import Headline, Play
+from ray_jobs.recipe.plan import Headline, Play
 
 system, data = "TRPO", "Hopper-v5"
 headline = Headline("Schulman et al. 2015", arxiv="1502.05477", metric="episode_return", where="figure 4")

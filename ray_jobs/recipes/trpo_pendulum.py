@@ -1,6 +1,6 @@
 """TRPO swings up a pendulum; a random policy scores about -1200."""
 
-from ray_jobs.recipe import Claim, Headline, Play
+from ray_jobs.recipe.plan import Claim, Headline, Play
 
 system, data = "TRPO", "Pendulum-v1"
 headline = Headline("Schulman et al. 2015", arxiv="1502.05477", metric="episode_return")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.recipe import Claim, Fit, Headline, Variant
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 if TYPE_CHECKING:
     from lightning_modules.autoregressive.wavenet import WaveNet

@@ -58,7 +58,7 @@ def test_sizes_and_times_are_told_in_three_digits():
 
 @pytest.mark.parametrize("name", ["ddpm_cifar10", "wgan_gp_cifar10"])
 def test_the_sizes_that_were_recorded_are_those_of_the_models(name):
-    from ray_jobs.settings import build
+    from ray_jobs.recipe.settings import build
 
     kept = json.loads((ROOT / "benchmarks/results/sizes.json").read_text())["parts"]["generative models"][name][-1]
     made = build(name, {})
@@ -68,8 +68,8 @@ def test_the_sizes_that_were_recorded_are_those_of_the_models(name):
 
 def test_a_checkpoint_is_as_large_as_it_is_counted(tmp_path, monkeypatch):
     """Against the file that a real training leaves; what is not counted is some thousand bytes."""
-    from ray_jobs import fit
-    from ray_jobs.run import Run, Spec
+    from ray_jobs.run.folder import Run, Spec
+    from ray_jobs.train import fit
 
     monkeypatch.setattr(fit, "_conclude", lambda *_: None)
     spec = Spec("ddpm_digits", {"steps": 2}, out=str(tmp_path / "run"))

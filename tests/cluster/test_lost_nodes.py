@@ -12,8 +12,8 @@ import pytest
 
 from cluster.ray_clusters import nodes, record
 from cluster.ray_clusters.plan import LOOPBACK, Cluster, client_env, plan
-from ray_jobs import seeds
-from ray_jobs.seeds import Seed
+from ray_jobs.reproduce import seeds
+from ray_jobs.reproduce.seeds import Seed
 from tests.ray_jobs.command import alike, lines, reprise, start, wait_for
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,9 @@ from cluster.ray_clusters import nodes, plan, record
 from cluster.ray_clusters.http import ask, bearer
 from cluster.ray_clusters.jobs_api import Ray, address_of
 from cluster.ray_clusters.plan import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
-from ray_jobs import cli, cluster_cli
-from ray_jobs.recipe import UsageError
+from ray_jobs import cli
+from ray_jobs.jobs import ray_cluster
+from ray_jobs.recipe.plan import UsageError
 from tests.cluster import tls
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +155,7 @@ def test_without_a_token_nobody_else_may_reach_it(apart, monkeypatch):
     monkeypatch.setattr(plan, "_own_address", lambda host: None)
     monkeypatch.setattr(plan, "free_ports", lambda n, host: list(range(n)))
     with pytest.raises(UsageError, match="can run programs here"):
-        cluster_cli.up("lab", host="192.0.2.77", token=False)
+        ray_cluster.up("lab", host="192.0.2.77", token=False)
 
 
 def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monkeypatch):
@@ -283,8 +284,8 @@ def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
 def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
     id = Ray().submit(Job("sleeps", ("sleep", "600"), Resources(cpus=0), workdir=tmp_path))
     with pytest.raises(UsageError, match=f"still run on lab: {id}"):
-        cluster_cli.down()
-    assert cluster_cli.status() == 0
+        ray_cluster.down()
+    assert ray_cluster.status() == 0
     told = capsys.readouterr().out
     assert f"job {id}" in told
     assert "1 CPU, 1 fast" in told
@@ -297,7 +298,7 @@ def turns_of_two(cluster: Cluster, tmp_path: Path) -> list[str]:
     """Whose seeds begin, one after another, where two jobs ask for three each at once, and the cluster has one core."""
     program = (
         "import sys, time; from pathlib import Path; from types import SimpleNamespace\n"
-        "from ray_jobs.seeds_on_ray import on_cluster\n"
+        "from ray_jobs.reproduce.seeds_on_ray import on_cluster\n"
         "folder, mine, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
         'line = \'import sys; from time import time; open(sys.argv[1], "a").write(f"{sys.argv[2]} {time()}\\\\n")\'\n'
         "build = lambda seed: [sys.executable, '-c', line, str(folder / 'begun'), mine]\n"
@@ -320,7 +321,7 @@ def turns_of_two(cluster: Cluster, tmp_path: Path) -> list[str]:
 def test_a_second_cluster_is_apart_its_jobs_take_turns_and_its_end_touches_nothing_else(lab, tmp_path):
     bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
     try:
-        assert cluster_cli.up("brief", cpus=1, gpus=0, object_store="80MB") == 0
+        assert ray_cluster.up("brief", cpus=1, gpus=0, object_store="80MB") == 0
         brief = record.load("brief")
         with pytest.raises(ValueError, match=r"Several clusters are up here \(lab, brief\)"):
             address_of()
@@ -328,7 +329,7 @@ def test_a_second_cluster_is_apart_its_jobs_take_turns_and_its_end_touches_nothi
         assert len(turns) == 6
         assert set(turns[:3]) == {"a", "b"}, "one job waits for all of the other's"
         assert nodes.marked(brief)
-        assert cluster_cli.down("brief") == 0
+        assert ray_cluster.down("brief") == 0
         assert bystander.poll() is None
     finally:
         bystander.kill()

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.job import Job, Resources, State
 from cluster.slurm.launcher import Slurm
-from ray_jobs.run import Spec, Where
-from ray_jobs.train import launch
+from ray_jobs.run.folder import Spec, Where
+from ray_jobs.train.launch import launch
 from tests.cluster import slurms
 from tests.cluster.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest

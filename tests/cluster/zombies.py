@@ -9,7 +9,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from ray_jobs.on_ray import Group, connect, outlive
+from ray_jobs.distributed.ray_group import Group, connect, outlive
 
 
 def work(config: dict) -> None:
@@ -17,7 +17,7 @@ def work(config: dict) -> None:
     import ray
     from ray.train import get_context
 
-    from ray_jobs.fence import Fenced
+    from ray_jobs.run.fence import Fenced
 
     run, rank = Fenced(Path(config["folder"])), get_context().get_world_rank()
     run.ask = lambda: ray.get(config["mailbox"].told_to_stop.remote())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl import algorithms
 from ray_jobs.rl.contract import Experience
 from ray_jobs.rl.learning import play

@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
-from ray_jobs import attempt, reproduce, seeds
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where, place
-from ray_jobs.train import Stopped, launch
-from ray_jobs.tune import tune
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.reproduce import reproduce, seeds
+from ray_jobs.run import job_context
+from ray_jobs.run.folder import Run, Spec, Where, place
+from ray_jobs.train.launch import Stopped, launch
+from ray_jobs.tune.tune import tune
 from tests.ray_jobs.command import equal, lines, newest
 from tests.ray_jobs.lab import ROOT, Lab, write_recipe
 from tests.ray_jobs.test_tune import SPACE, formula
@@ -64,17 +65,17 @@ def test_what_is_no_share_is_refused(monkeypatch, task, tasks):
     monkeypatch.setenv("REPRISE_TASK", task)
     monkeypatch.setenv("REPRISE_TASKS", tasks)
     with pytest.raises(UsageError, match="is no share"):
-        attempt.share()
+        job_context.share()
 
 
 def test_shares_are_all_of_the_work_once(monkeypatch):
-    assert attempt.share() is None
+    assert job_context.share() is None
     monkeypatch.setenv("REPRISE_TASK", "1")
     monkeypatch.setenv("REPRISE_TASKS", "3")
-    assert attempt.share() == (1, 3)
+    assert job_context.share() == (1, 3)
     work = list(range(10))
-    assert sorted(x for task in range(3) for x in attempt.own(work, (task, 3))) == work
-    assert attempt.own(work, (1, 3)) == [1, 4, 7]
+    assert sorted(x for task in range(3) for x in job_context.own(work, (task, 3))) == work
+    assert job_context.own(work, (1, 3)) == [1, 4, 7]
 
 
 def test_tasks_run_their_seeds_and_the_last_job_gathers_them(tmp_path, monkeypatch, capsys):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from ray_jobs import fit
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.train import launch
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.train import fit
+from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, lines, newest
 
 SMALL = {
@@ -79,7 +79,7 @@ def test_speech_from_a_folder_becomes_samples_to_hear(tmp_path):
     ],
 )
 def test_the_papers_recipes_build_and_score(recipe, small, channels):
-    from ray_jobs.settings import build
+    from ray_jobs.recipe.settings import build
 
     made = build(recipe, small)
     side = 28 if channels == 1 else 32

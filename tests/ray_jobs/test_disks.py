@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from ray_jobs.group import Failed
-from ray_jobs.journal import Growing
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.train import launch, resume
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.metrics_log import Growing
+from ray_jobs.train.ddp_group import Failed
+from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import alike, lines, newest
 
 POINTS = {"steps": 60, "batch": 64, "width": 16, "levels": 25, "log_every": 1, "save_every": 10}

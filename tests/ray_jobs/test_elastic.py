@@ -4,11 +4,11 @@ import contextlib
 
 import pytest
 
-from ray_jobs import elastic
-from ray_jobs.on_ray import Lost
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Spec, Where
-from ray_jobs.train import launch
+from ray_jobs.distributed import elastic
+from ray_jobs.distributed.ray_group import Lost
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Spec, Where
+from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import lines
 from tests.ray_jobs.test_train import POINTS
 

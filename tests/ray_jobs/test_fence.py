@@ -2,8 +2,8 @@
 
 import pytest
 
-from ray_jobs.fence import Fenced
-from ray_jobs.run import Run
+from ray_jobs.run.fence import Fenced
+from ray_jobs.run.folder import Run
 
 WRITES = {
     "log": lambda run: run.log(1, {"loss": 1.0}),

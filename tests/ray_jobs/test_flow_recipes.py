@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs import fit
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.settings import build
-from ray_jobs.train import launch
+from ray_jobs.recipe.settings import build
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.train import fit
+from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, newest
 
 SMALL = {
@@ -43,10 +43,10 @@ def trained(name: str, out: Path, *, workers: int = 1, **more: object) -> Run:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
-    from ray_jobs import recipe
+    from ray_jobs.recipe import plan
 
     run = trained(name, tmp_path)
-    metric = recipe.module(name).claim.metric
+    metric = plan.module(name).claim.metric
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
     drawn, plane = np.load(run.path / "samples.npy"), name.endswith(("density2d", "ring"))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ray_jobs.fit import fit, trained
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.train import launch
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.train.fit import fit, trained
+from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, lines, newest
 
 SETTINGS = {"steps": 24, "batch": 32, "width": 16, "log_every": 4, "save_every": 8}

@@ -6,7 +6,7 @@ import pytest
 
 from datamodules.labs.density2d import Density2D
 from datamodules.labs.lattice import Lattice
-from ray_jobs.measures import bits_above_truth, bound_above_entropy
+from ray_jobs.recipe.measures import bits_above_truth, bound_above_entropy
 
 
 class Told:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from ray_jobs import on_ray
-from ray_jobs.on_ray import Lost, Mailbox, casualties, cause, outlive, oversee, placeless, who_died
+from ray_jobs.distributed import ray_group
+from ray_jobs.distributed.ray_group import Lost, Mailbox, casualties, cause, outlive, oversee, placeless, who_died
 from ray_jobs.rl.learning.group import Record
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -40,7 +40,7 @@ def here(monkeypatch):
     """Ray's `get` of what was answered in this process."""
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr(on_ray, "PATIENCE", 0.3)
+    monkeypatch.setattr(ray_group, "PATIENCE", 0.3)
 
 
 def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception | None, list[str], Record]:
@@ -54,7 +54,7 @@ def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception
 
 
 def test_a_group_without_a_place_is_told_of_and_given_up(here, monkeypatch):
-    monkeypatch.setattr(on_ray, "START_LIMIT", 0.7)
+    monkeypatch.setattr(ray_group, "START_LIMIT", 0.7)
     trainer = Trainer(mail=Handle())
     ended, notes, _ = seen_through(trainer)
     assert isinstance(ended, Lost)
@@ -65,7 +65,7 @@ def test_a_group_without_a_place_is_told_of_and_given_up(here, monkeypatch):
 
 def test_a_group_that_works_without_a_word_is_not_given_up(here, monkeypatch):
     """It ends by itself when it has been asked ten times, long after that limit."""
-    monkeypatch.setattr(on_ray, "START_LIMIT", 0.4)
+    monkeypatch.setattr(ray_group, "START_LIMIT", 0.4)
     trainer, asked = Trainer({"begins": (0,)}, mail=Handle()), []
 
     def should_stop() -> bool:
@@ -159,8 +159,8 @@ def test_a_full_disk_ends_no_group(here):
     [
         ("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR", "its process ended"),
         ("The actor died because its node has died. Node Id: 66e9\n\tthe node was terminated", "its node is gone"),
-        ("The actor 9a11 is unavailable: RpcError", on_ray.BROKEN),
-        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:924", on_ray.BROKEN),
+        ("The actor 9a11 is unavailable: RpcError", ray_group.BROKEN),
+        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:924", ray_group.BROKEN),
         ("Task was killed due to the node running low on memory.", "its node ran out of memory"),
         ("No such\nthing. And more", "RuntimeError: No such thing"),
     ],
@@ -170,21 +170,21 @@ def test_causes_in_few_words(said, brief):
 
 
 def test_survivors_do_not_stand_for_the_dead():
-    assert who_died({0: on_ray.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
-    assert who_died({0: on_ray.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
+    assert who_died({0: ray_group.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
+    assert who_died({0: ray_group.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
 
 
 def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monkeypatch):
     """A socket stands for the head, which closes, and opens again before anybody gives it up; then it closes for good."""
-    monkeypatch.setattr(on_ray, "HEAD_PAUSE", 0.02)
-    monkeypatch.setattr(on_ray, "HEAD_LIMIT", 3.0)
+    monkeypatch.setattr(ray_group, "HEAD_PAUSE", 0.02)
+    monkeypatch.setattr(ray_group, "HEAD_LIMIT", 3.0)
     head = socket.create_server(("127.0.0.1", 0))
     port = head.getsockname()[1]
     context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
     fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
     monkeypatch.setitem(sys.modules, "ray", fake)
     told, over = [], threading.Event()
-    with on_ray.head_watched(lambda why: (told.append(why), over.set())):
+    with ray_group.head_watched(lambda why: (told.append(why), over.set())):
         head.close()
         head = socket.create_server(("127.0.0.1", port))
         head.settimeout(60)
@@ -209,4 +209,4 @@ def test_a_cluster_that_is_gone_is_one_sentence(here):
 
     ended, _, _ = seen_through(Trainer(mail=Unheard()))
     assert isinstance(ended, Lost)
-    assert str(ended) == on_ray.GONE.format(on_ray.BROKEN)
+    assert str(ended) == ray_group.GONE.format(ray_group.BROKEN)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from ray_jobs import mirror
-from ray_jobs.mirror import Superseded, Unreachable
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.train import launch, resume
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run import mirror
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.mirror import Superseded, Unreachable
+from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import alike, equal, lines, newest
 
 POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 10}

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_jobs import pictures, results
-from ray_jobs.recipe import Claim, UsageError
-from ray_jobs.report import report
-from ray_jobs.results import Result
+from ray_jobs.recipe.plan import Claim, UsageError
+from ray_jobs.report.report import report
+from ray_jobs.results import plots
+from ray_jobs.results import store as results
+from ray_jobs.results.statistics import summarize, verdict
+from ray_jobs.results.store import Result
 from ray_jobs.rl.learning.counters import WINDOW
-from ray_jobs.run import Run, Spec
-from ray_jobs.statistics import summarize, verdict
+from ray_jobs.run.folder import Run, Spec
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lab import write_recipe
@@ -148,7 +149,7 @@ def test_a_claim_that_has_changed_since_is_told(aim: str, tmp_path: Path) -> Non
 def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:
     good = run(tmp_path / "good", aim)
     for shown in ("samples", "samples-reconstructions"):
-        pictures.grid(np.zeros((4, 1, 3, 3)), tmp_path / "good" / f"{shown}.png")
+        plots.grid(np.zeros((4, 1, 3, 3)), tmp_path / "good" / f"{shown}.png")
     free = write_recipe(tmp_path, "free", claim="None")
     others = [
         run(tmp_path / "bad", aim, 1, score=3.0),
@@ -178,7 +179,7 @@ def test_nothing_to_show_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 def test_markdown_has_the_table_and_changes_only_with_a_measurement(aim: str, tmp_path: Path) -> None:
     results.save(result(aim, [500.0, 490.0, 495.0]), tmp_path / "results")
-    pictures.grid(np.zeros((1, 1, 3, 3)), tmp_path / "results" / f"{aim}.png")
+    plots.grid(np.zeros((1, 1, 3, 3)), tmp_path / "results" / f"{aim}.png")
     texts = []
     for _ in range(2):
         report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), markdown=str(tmp_path / "R.md"))
@@ -223,7 +224,7 @@ def look(page: Path, folder: Path, *flags: str) -> dict:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_chromium_renders_it_in_light_and_dark_wide_and_narrow(aim: str, tmp_path: Path) -> None:
     results.save(result(aim, [500.0, 490.0, 495.0]), tmp_path / "results")
-    pictures.grid(np.zeros((4, 1, 8, 8)), tmp_path / "results" / f"{aim}.png")
+    plots.grid(np.zeros((4, 1, 8, 8)), tmp_path / "results" / f"{aim}.png")
     single = run(tmp_path / "one", aim)
     page = report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), runs=[single])
     light = look(page, tmp_path, "--window-size=1280,900", "--blink-settings=preferredColorScheme=1")

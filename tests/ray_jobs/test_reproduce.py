@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs import record, reproduce, results, seeds, seeds_on_ray
-from ray_jobs.board import glance
-from ray_jobs.recipe import Claim, UsageError
-from ray_jobs.results import Result
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.seeds import Seed
-from ray_jobs.statistics import summarize
+from ray_jobs.recipe.plan import Claim, UsageError
+from ray_jobs.reproduce import aggregate, reproduce, seeds, seeds_on_ray
+from ray_jobs.reproduce.board import glance
+from ray_jobs.reproduce.seeds import Seed
+from ray_jobs.results import store
+from ray_jobs.results.statistics import summarize
+from ray_jobs.results.store import Result
+from ray_jobs.run.folder import Run, Spec, Where
 from tests.faults import Fault
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -107,7 +108,7 @@ def test_reproduce_says_by_its_exit_code_whether_the_claim_holds(
         monkeypatch.setattr(reproduce, "on_machine", lambda w, c, lab=lab: (seeds.on_machine(1, 0, lab.build)[0], 1))
         where = {"out": str(tmp_path / f"out{number}"), "results": str(tmp_path / "kept")}
         assert reproduce.reproduce([aim], seeds=1, **where) == code
-    assert results.measured(aim, tmp_path / "kept") == "✗ 470, 1 seed"
+    assert store.measured(aim, tmp_path / "kept") == "✗ 470, 1 seed"
 
 
 # ---- being stopped
@@ -223,13 +224,13 @@ def test_the_command_trains_a_new_seed_and_resumes_a_begun_one(tmp_path: Path) -
 
 
 def test_the_recorded_command_brings_the_same_plan(aim: str, tmp_path: Path) -> None:
-    from ray_jobs import options
+    from ray_jobs.command import options
 
     where = Where(runners=2, threads=3)
     plan = reproduce.plan(aim, 2, {"lr": 0.5}, str(tmp_path / "a b"), where)
     import shlex
 
-    words = shlex.split(record.retrace(plan))[2:]
+    words = shlex.split(aggregate.retrace(plan))[2:]
     said = options.parse("reprise reproduce", words, options.of(reproduce.reproduce))
     assert said.words == [aim]
     assert said.options == {
@@ -238,21 +239,21 @@ def test_the_recorded_command_brings_the_same_plan(aim: str, tmp_path: Path) -> 
 
 
 def test_a_machine_is_named_by_its_gpu_or_by_its_own_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "processor", lambda: "Abacus")
-    here = record.socket.gethostname()
-    assert record.machine("cpu", 2, here) == "Abacus, 2 cores"
-    assert record.machine("cpu", 2, here + "x") == "CPU, 2 cores"
-    assert record.machine("NVIDIA H100", 16, here) == "NVIDIA H100, 16 cores"
+    monkeypatch.setattr(aggregate, "processor", lambda: "Abacus")
+    here = aggregate.socket.gethostname()
+    assert aggregate.machine("cpu", 2, here) == "Abacus, 2 cores"
+    assert aggregate.machine("cpu", 2, here + "x") == "CPU, 2 cores"
+    assert aggregate.machine("NVIDIA H100", 16, here) == "NVIDIA H100, 16 cores"
 
 
 def test_only_the_recipes_own_settings_and_all_seeds_make_its_record(tmp_path: Path) -> None:
     full = Result("aim", Claim("score", at_least=1, seeds=2), "c", seeds=[0], values=[1.0], failures={"1": "why"})
     out = str(tmp_path)
-    assert record.place(full, None, out) == ROOT / "results"
-    assert record.place(full, "elsewhere", out) == Path("elsewhere")
+    assert aggregate.place(full, None, out) == ROOT / "results"
+    assert aggregate.place(full, "elsewhere", out) == Path("elsewhere")
     few = Result("aim", full.claim, "c", seeds=[0], values=[1.0])
     other = Result("aim", full.claim, "c", seeds=[0, 1], values=[1.0, 1.0], settings={"lr": 1})
-    assert record.place(few, None, out) == record.place(other, None, out) == tmp_path / "results"
+    assert aggregate.place(few, None, out) == aggregate.place(other, None, out) == tmp_path / "results"
 
 
 # ---- several at a time

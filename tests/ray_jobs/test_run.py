@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, write
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Run, Spec, write
 
 
 @pytest.fixture()
@@ -109,7 +109,9 @@ def test_two_runs_in_one_folder(run):
 
 def test_the_lock_dies_with_its_process(run):
     run.release()
-    code = f"import os; from ray_jobs.run import Run; Run.open({str(run.path)!r}).lock(); os.kill(os.getpid(), 9)"
+    code = (
+        f"import os; from ray_jobs.run.folder import Run; Run.open({str(run.path)!r}).lock(); os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     Run.open(run.path).lock().release()
 

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from ray_jobs import board, seeds, seeds_on_ray
-from ray_jobs.recipe import UsageError
-from ray_jobs.reproduce import needs
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.seeds import Seed
-from ray_jobs.seeds_on_ray import Needs, RayProcess, room
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.reproduce import board, seeds, seeds_on_ray
+from ray_jobs.reproduce.reproduce import needs
+from ray_jobs.reproduce.seeds import Seed
+from ray_jobs.reproduce.seeds_on_ray import Needs, RayProcess, room
+from ray_jobs.run.folder import Run, Spec, Where
 from tests.cluster.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -146,8 +146,10 @@ class Cluster:
 
 def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     cluster = Cluster({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0}, {"memory": 1.0})
-    monkeypatch.setattr("ray_jobs.on_ray.connect", lambda address: cluster)
-    monkeypatch.setattr("ray_jobs.on_ray.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False))
+    monkeypatch.setattr("ray_jobs.distributed.ray_group.connect", lambda address: cluster)
+    monkeypatch.setattr(
+        "ray_jobs.distributed.ray_group.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False)
+    )
     of = {"ddpm_digits": Needs(1, 1), "ppo_cartpole": Needs(2)}
     start, places = seeds_on_ray.on_cluster("auto", 2, 1, of=of)
     assert places == 2 + 7 + 2
@@ -156,7 +158,7 @@ def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     assert cluster.held == [{"num_cpus": 1, "num_gpus": 1}, {"num_cpus": 2, "num_gpus": 0}]
     with pytest.raises(UsageError, match="A run needs 1 CPUs and 4 GPUs on one node"):
         seeds_on_ray.on_cluster("auto", 1, of={"ddpm_digits": Needs(1, 4), "ppo_cartpole": Needs(1)})
-    monkeypatch.setattr("ray_jobs.on_ray.connect", lambda address: Cluster({"CPU": 4.0}))
+    monkeypatch.setattr("ray_jobs.distributed.ray_group.connect", lambda address: Cluster({"CPU": 4.0}))
     assert seeds_on_ray.on_cluster("auto", 2, 1, of=of)[1] == 2, "where there are no GPUs nobody waits for one"
 
 
@@ -242,8 +244,8 @@ def test_the_driver_fetches_no_checkpoints(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("write", "saved"), [(0.5, [2, 4, 6, 8, 9]), (6.0, [2, 9])])
 def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, monkeypatch):
     """A step is 10 s of a clock that only the test moves: 6 s of writing forbid another for 120 s, and the last is written in any case."""
-    from ray_jobs import fit
-    from ray_jobs.recipe import Fit
+    from ray_jobs.recipe.plan import Fit
+    from ray_jobs.train import fit
 
     clock, written = [100.0], []
     monkeypatch.setattr(fit.time, "monotonic", lambda: clock[0])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ray_jobs import settings
-from ray_jobs.recipe import Claim, UsageError, module, names
-from ray_jobs.run import Where
+from ray_jobs.recipe import settings
+from ray_jobs.recipe.plan import Claim, UsageError, module, names
+from ray_jobs.run.folder import Where
 
 
 def test_types_come_from_the_signature_and_the_kind():

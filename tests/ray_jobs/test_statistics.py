@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ray_jobs.recipe import Claim
-from ray_jobs.statistics import Summary, band, interval, iqm, summarize, verdict
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.results.statistics import Summary, band, interval, iqm, summarize, verdict
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12)
 

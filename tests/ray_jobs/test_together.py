@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs import record, reproduce, seeds
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.seeds import Group, Seed
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.reproduce import aggregate, reproduce, seeds
+from ray_jobs.reproduce.seeds import Group, Seed
+from ray_jobs.run.folder import Run, Spec, Where
 
 sys.path.insert(0, str(Path(__file__).parent))
 from command import lines, newest, reprise, start, wait_for
@@ -101,13 +101,13 @@ def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
 def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
     several = [seed(tmp_path, i, None, together=1) for i in range(3)]
     assert seeds.grouped(several) == several
-    assert "--together" not in record.retrace(several)
+    assert "--together" not in aggregate.retrace(several)
 
 
 def test_a_group_is_one_command(tmp_path: Path) -> None:
     group = Group((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
     *_, name, told = seeds.command(group)
-    assert name == "ray_jobs.together"
+    assert name == "ray_jobs.reproduce.seeds_together"
     assert [Spec.of(x).seed for x in json.loads(told)] == [3, 5]
     assert [Spec.of(x).out for x in json.loads(told)] == [s.folder for s in group.seeds]
 

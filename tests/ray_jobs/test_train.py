@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs import run as run_module
-from ray_jobs.group import Failed
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.train import launch, resume
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run import folder as run_module
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.train.ddp_group import Failed
+from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
 
 DIGITS = [
@@ -92,7 +92,7 @@ def went_on(said: str) -> int:
 def children(run: Path) -> list[str]:
     """The workers that still run for this folder."""
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
-    return [line for line in found if "ray_jobs.worker" in line and str(run) in line]
+    return [line for line in found if "ray_jobs.train.ddp_worker" in line and str(run) in line]
 
 
 @pytest.mark.fault("process", "a training with --workers {workers} gets {number.name}, and is resumed")

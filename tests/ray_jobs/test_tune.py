@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs import population, search, spec, trial, trials
 from ray_jobs.cli import main
-from ray_jobs.on_tune import _scheduler, _searcher
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where
-from ray_jobs.trial import Task
-from ray_jobs.trials import Trial
-from ray_jobs.tune import tune
+from ray_jobs.command import requests
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.tune import population, search, trial, trials
+from ray_jobs.tune.ray_tune import _scheduler, _searcher
+from ray_jobs.tune.trial import Task
+from ray_jobs.tune.trials import Trial
+from ray_jobs.tune.tune import tune
 
 STEPS = 50
 SPACE = {"lr": "loguniform(1e-5,1e-1)"}
@@ -296,7 +297,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
     assert all(len(list(Run(trials.folder(tmp_path, t.number)).metrics())) < STEPS for t in stopped)
     best = max(finished, key=lambda t: score(t.settings["lr"]))
     assert best.settings["lr"] == min((t.settings["lr"] for t in found), key=lambda lr: abs(math.log10(lr) + 3))
-    order = spec.read("train", ["ddpm_digits", "--config", str(tmp_path / "best.yaml")], {})
+    order = requests.read("train", ["ddpm_digits", "--config", str(tmp_path / "best.yaml")], {})
     assert order.spec.settings == {"batch": 32, **best.settings}
     assert json.loads((tmp_path / "trials.json").read_text())[0]["number"] == best.number
     assert (tmp_path / "trials.csv").read_text().count("\n") == 11

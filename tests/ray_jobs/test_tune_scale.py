@@ -13,13 +13,14 @@ from statistics import median
 import pytest
 from rich.console import Console
 
-from ray_jobs import outcome, placement, search, trial, trials
-from ray_jobs.leaderboard import SHOWN, Leaderboard
-from ray_jobs.placement import placed
-from ray_jobs.recipe import UsageError
-from ray_jobs.run import Run, Spec, Where, write_json
-from ray_jobs.trials import Trial, folder
-from ray_jobs.tune import tune
+from ray_jobs.distributed import placement
+from ray_jobs.distributed.placement import placed
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Run, Spec, Where, write_json
+from ray_jobs.tune import search, search_report, trial, trials
+from ray_jobs.tune.leaderboard import SHOWN, Leaderboard
+from ray_jobs.tune.trials import Trial, folder
+from ray_jobs.tune.tune import tune
 
 MODEL = {"steps": 20, "batch": 32, "width": 16, "log_every": 2}
 SPACE = {"lr": "loguniform(1e-4,1e-2)"}
@@ -77,9 +78,9 @@ def test_a_board_of_hundreds_fits_a_terminal_and_shows_who_trains(tmp_path):
 
 def test_the_last_table_shows_the_best_and_says_where_all_are(tmp_path, capsys):
     found = hundreds()
-    assert outcome.conclude(board_of(found, tmp_path), tmp_path, interrupted=False, quiet=False) == 0
+    assert search_report.conclude(board_of(found, tmp_path), tmp_path, interrupted=False, quiet=False) == 0
     said = capsys.readouterr().out
-    assert sum(line.strip().startswith("0") for line in said.splitlines()) == outcome.SHOWN
+    assert sum(line.strip().startswith("0") for line in said.splitlines()) == search_report.SHOWN
     assert "and 280 more" in said
     assert "300 trials: 120 finished, 120 stopped early, 30 failed, 30 unfinished." in said
     assert (tmp_path / "trials.csv").read_text().count("\n") == 301

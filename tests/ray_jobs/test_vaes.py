@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ray_jobs.report import report
-from ray_jobs.run import Spec, Where
-from ray_jobs.train import launch, resume
-from ray_jobs.use import sample
+from ray_jobs.report.report import report
+from ray_jobs.run.folder import Spec, Where
+from ray_jobs.train.inspect import sample
+from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, start, wait_for
 
 SMALL = {"steps": 60, "batch": 20, "width": 16, "latents": 4, "free": 0.3, "log_every": 5, "save_every": 10}

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from ray_jobs.settings import build
+from ray_jobs.recipe.settings import build
 
 
 def main() -> None:

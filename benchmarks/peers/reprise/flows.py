@@ -4,7 +4,7 @@ import torch
 from flow_work import GLOW, MAF, REALNVP, ROWS, SIZE, arguments, batch, emit, trainer
 
 from lightning_modules.flows import glow, maf, realnvp
-from ray_jobs.memory import keep_freed
+from ray_jobs.run.memory import keep_freed
 
 
 def model(work: str):

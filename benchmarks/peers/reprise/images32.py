@@ -1,6 +1,6 @@
 """DDPM on 3x32x32 images of noise: a load for `benchmarks.ddp`, with nothing to learn."""
 
-from ray_jobs.recipe import Fit, Headline
+from ray_jobs.recipe.plan import Fit, Headline
 
 system, data = "DDPM", "noise"
 headline = Headline("Ho et al. 2020", arxiv="2006.11239")

@@ -3,7 +3,7 @@
 import torch
 from workloads import WORK, arguments, emit
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.algorithms.off_policy.td3 import TD3

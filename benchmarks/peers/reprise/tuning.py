@@ -66,7 +66,7 @@ def words(settings: dict) -> list[str]:
 
 def settings_of(kind: str, n: int) -> list[dict]:
     """What the trials of the search are trained with."""
-    from ray_jobs.space import parse_all, sample
+    from ray_jobs.tune.space import parse_all, sample
 
     _, fixed, space = WORK[kind]
     dimensions = parse_all(space, {}, lambda values: None)
@@ -75,8 +75,8 @@ def settings_of(kind: str, n: int) -> list[dict]:
 
 def alone(kind: str, n: int, folder: Path) -> None:
     """Train in this process, one after the other, and print the seconds that each took when it was warm."""
-    from ray_jobs import trial
-    from ray_jobs.run import Spec
+    from ray_jobs.run.folder import Spec
+    from ray_jobs.tune import trial
 
     for i, settings in enumerate(settings_of(kind, n + WARM)):
         if i == WARM:

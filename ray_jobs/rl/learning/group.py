@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ray_jobs.distributed.ray_group import Group, Lost, connect, outlive, who_died
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.on_ray import Group, Lost, connect, outlive, who_died
-from ray_jobs.recipe import UsageError
+from ray_jobs.recipe.plan import UsageError
 from ray_jobs.rl.learning.training import Recorder, Report, save
 
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.memory import keep_freed
-from ray_jobs.recipe import Matmul
+from ray_jobs.recipe.plan import Matmul
 from ray_jobs.rl.contract import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
 from ray_jobs.rl.fast.matmul import arithmetic, check_matmul
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import RewardScale, moments
 from ray_jobs.rl.rollout.runner import Actor
+from ray_jobs.run.memory import keep_freed
 
 
 def source(fragments: Sequence[Fragment]) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ray_jobs.distributed.ray_group import connect
 from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.vector import vector
-from ray_jobs.on_ray import connect
-from ray_jobs.recipe import Play, UsageError
+from ray_jobs.recipe.plan import Play, UsageError
 from ray_jobs.rl.contract import Alone, Fresh, Gradients, Replay, Stream, World
 from ray_jobs.rl.learning.group import group
 from ray_jobs.rl.learning.learner import Learner

@@ -8,7 +8,7 @@ import pytest
 from cluster import store
 from cluster.local import Local
 from cluster.places import PLACES, Place
-from ray_jobs import jobs_cli
+from ray_jobs.jobs import verbs
 from tests.ray_jobs.jobs import shelf
 
 
@@ -66,7 +66,7 @@ def ended():
 
     def wait(id: str) -> str:
         deadline = time.monotonic() + 400
-        while not (now := jobs_cli.state_of(jobs_cli.find(id))).ended:
+        while not (now := verbs.state_of(verbs.find(id))).ended:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         return now.value

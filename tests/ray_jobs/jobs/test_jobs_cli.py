@@ -13,9 +13,9 @@ import pytest
 
 from cluster import store
 from cluster.job import History, State
-from ray_jobs import jobs_cli, jobs_view
-from ray_jobs.recipe import UsageError
-from ray_jobs.submit import submit
+from ray_jobs.jobs import verbs, view
+from ray_jobs.jobs.submit import submit
+from ray_jobs.recipe.plan import UsageError
 from tests.cluster import heads
 from tests.ray_jobs.jobs import shelf
 
@@ -35,32 +35,32 @@ def test_a_job_is_found_again_until_its_end(echo, capsys, ended, only):
     assert submit(["--python", echo, *argv]) == 0
     assert only().name == RECIPE
     assert only().id in capsys.readouterr().out
-    assert jobs_cli.logs(only().id, follow=True) == 0
+    assert verbs.logs(only().id, follow=True) == 0
     assert json.loads(capsys.readouterr().out) == ["-m", "ray_jobs.cli", *argv]
-    assert jobs_cli.status(only().id) == 0
+    assert verbs.status(only().id) == 0
     told = capsys.readouterr().out
     assert "succeeded" in told and "exit code 0" in told and "1 node: 1 CPUs, 0 GPUs" in told
-    assert jobs_cli.jobs() == 0
+    assert verbs.jobs() == 0
     listed = capsys.readouterr().out
     assert only().id in listed and f"train {RECIPE}" in listed
 
 
 def test_a_failed_job_says_how_and_what_to_do(echo, capsys, ended, only):
     submit(["--python", echo, "train", RECIPE, "--density", "fail"])
-    assert jobs_cli.logs(only().id, follow=True) == 1
+    assert verbs.logs(only().id, follow=True) == 1
     assert ended(only().id) == "failed"
     capsys.readouterr()
-    jobs_cli.status(only().id)
+    verbs.status(only().id)
     told = capsys.readouterr().out
     assert "exit code 3" in told and f"reprise resubmit {only().id}" in told
     assert only().why == "exit code 3" and only().ended > only().submitted
-    jobs_cli.cancel(only().id)
+    verbs.cancel(only().id)
     assert "already failed" in capsys.readouterr().out
 
 
 def test_cancel(sleeper, ended, only):
     submit(["--python", sleeper, "train", RECIPE])
-    assert jobs_cli.cancel(only().id) == 0
+    assert verbs.cancel(only().id) == 0
     assert ended(only().id) == "cancelled"
     assert "SIGTERM" in only().why
 
@@ -70,7 +70,7 @@ def test_status_tells_all_that_is_recorded_and_no_secret(capsys, monkeypatch):
     words = ["--on", "shelf", "--nodes", "2", "--memory", "4GiB", "--labels", "a b", "--labels", "PASSWORD=s3cret"]
     id = sent(*words, "--env", "HF_TOKEN PLAIN='x y'")
     shelf.move(id, State.running, History(attempts=3, started=1e9))
-    jobs_cli.status(id)
+    verbs.status(id)
     told = capsys.readouterr().out
     for part in ("running", "on shelf", "2 nodes: 1 CPUs, 0 GPUs, 4 GiB of each", "'a b'", "PASSWORD=***", "'PLAIN=x y'",
                  "HF_TOKEN=***", "3 attempts", "2001-09-0", "Reprise "):  # fmt: skip
@@ -86,7 +86,7 @@ def test_status_shows_how_far_the_run_is(capsys):
     (run / "status.json").write_text('{"state": "running", "step": 30, "steps": 500}')
     [entry] = store.entries()[0]
     assert entry.runs == (str(run.absolute()),)
-    jobs_cli.status(entry.id)
+    verbs.status(entry.id)
     assert "step 30 of 500" in capsys.readouterr().out
 
 
@@ -99,10 +99,10 @@ def test_a_run_without_out_is_found_by_what_it_says_of_itself(capsys):
         (Path("runs") / name).mkdir(parents=True)
         record = {"command": command, "started": "2099-01-01T00:00:00+00:00"}
         (Path("runs") / name / "run.json").write_text(json.dumps(record))
-    assert [Path(run).name for run in jobs_cli.runs_of(store.find(id))] == [f"{RECIPE}-seed0-2"]
+    assert [Path(run).name for run in verbs.runs_of(store.find(id))] == [f"{RECIPE}-seed0-2"]
 
 
-@pytest.mark.parametrize("verb", [jobs_cli.status, jobs_cli.logs, jobs_cli.cancel])
+@pytest.mark.parametrize("verb", [verbs.status, verbs.logs, verbs.cancel])
 def test_an_unknown_job_names_the_nearest(verb):
     id = sent("--on", "shelf")
     with pytest.raises(UsageError, match=f"Did you mean '{id}'"):
@@ -120,7 +120,7 @@ def test_the_list_is_filtered_by_state_and_place(capsys):
     capsys.readouterr()
 
     def shown(**asked: str) -> set[str]:
-        jobs_cli.jobs(**asked)
+        verbs.jobs(**asked)
         out = capsys.readouterr().out
         return {id for id in (first, second, third) if id in out}
 
@@ -128,9 +128,9 @@ def test_the_list_is_filtered_by_state_and_place(capsys):
     assert shown(state="running") == shown(on="lab") == {second, third}
     assert shown(state="pending", on="lab") == set()
     with pytest.raises(UsageError, match=r"no state 'runing'. Did you mean 'running'"):
-        jobs_cli.jobs(state="runing")
+        verbs.jobs(state="runing")
     with pytest.raises(UsageError, match=r"no place 'lap'. Did you mean 'lab'"):
-        jobs_cli.jobs(on="lap")
+        verbs.jobs(on="lap")
 
 
 def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
@@ -139,7 +139,7 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
     store.write(store.Entry("a-3", "ray", "a", ("x",), "/", "http://127.0.0.1:1", state="succeeded"))
     store.write(store.Entry("a-4", "moon", "a", ("x",), "/"))  # a place that a later version knows
     (store.jobs_folder() / "bad.json").write_text("{")
-    assert jobs_cli.jobs() == 0
+    assert verbs.jobs() == 0
     told = capsys.readouterr()
     assert told.err.count("\n") == 1
     assert "bad.json" in told.err
@@ -148,20 +148,20 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
 
 
 def test_a_place_that_is_slow_not_to_answer_is_asked_once(capsys, monkeypatch):
-    monkeypatch.setattr(jobs_cli, "PATIENCE", 0.0)
+    monkeypatch.setattr(verbs, "PATIENCE", 0.0)
     dark = [sent("--on", "shelf", "--dark") for _ in range(3)]
     lit = sent("--on", "shelf")
     shelf.ASKED.clear()
-    assert {e.id: s for e, s in jobs_cli.rows()} == dict.fromkeys(dark, "no answer") | {lit: "pending"}
+    assert {e.id: s for e, s in verbs.rows()} == dict.fromkeys(dark, "no answer") | {lit: "pending"}
     assert len(shelf.ASKED) == 2
 
 
 def test_nothing_to_list_is_said(capsys):
-    jobs_cli.jobs()
+    verbs.jobs()
     assert "No job was submitted" in capsys.readouterr().out
     sent("--on", "shelf")
     capsys.readouterr()
-    jobs_cli.jobs(state="failed")
+    verbs.jobs(state="failed")
     assert "No job is like that" in capsys.readouterr().out
 
 
@@ -170,18 +170,18 @@ def test_the_shared_folder_of_a_profile_is_looked_into(tmp_path, monkeypatch):
     id = sent("--on", "lab")
     assert (tmp_path / f"common/.reprise/jobs/{id}.json").exists()
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
-    assert [e.id for e, _ in jobs_cli.rows()] == [id]
+    assert [e.id for e, _ in verbs.rows()] == [id]
     Path("clusters.yaml").write_text("lab: [broken")
-    assert jobs_cli.rows() == []
+    assert verbs.rows() == []
 
 
 def test_colleagues_on_shared_storage_see_the_job_too(tmp_path, monkeypatch, capsys):
     id = sent("--on", "shelf")  # whose jobs run in this very folder, on other machines
     assert Path(".reprise/jobs/.gitignore").read_text() == "*\n"
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
-    assert [e.id for e, _ in jobs_cli.rows()] == [id]
+    assert [e.id for e, _ in verbs.rows()] == [id]
     shelf.move(id, State.failed, History(why="out of memory"))
-    jobs_cli.status(id)  # a colleague sees the end first
+    verbs.status(id)  # a colleague sees the end first
     assert not list((tmp_path / "theirs").rglob("*.json"))  # and it does not become a job of theirs
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
     assert store.find(id, also=[Path(".reprise/jobs")]).why == "out of memory"
@@ -197,9 +197,9 @@ def test_watching_without_a_terminal_prints_each_change_and_ends_with_the_jobs(c
 
     def look():
         shelf.move(id, next(turns))
-        return jobs_cli.rows()
+        return verbs.rows()
 
-    jobs_view.watch(look, refresh=0)
+    view.watch(look, refresh=0)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1:3] for line in lines] == [[id, "pending"], [id, "running"], [id, "succeeded"]]
 
@@ -242,7 +242,7 @@ def test_ctrl_c_ends_the_live_view_cleanly(sleeper, only, ended):
     finally:
         process.kill()
         process.wait()
-        jobs_cli.cancel(only().id)
+        verbs.cancel(only().id)
     reader.join(30)
     assert b"Traceback" not in b"".join(shown)
     assert b"\x1b[?25h" in b"".join(shown)  # the cursor is back
@@ -255,7 +255,7 @@ def test_the_live_view_ends_with_the_last_job(sleeper, only, ended):
         while b"running" not in b"".join(shown):
             assert process.poll() is None, shown
             reader.join(0.02)
-        jobs_cli.cancel(only().id)
+        verbs.cancel(only().id)
         assert process.wait(60) == 0
     finally:
         process.kill()
@@ -268,14 +268,14 @@ def test_on_ray_from_submission_to_the_list(echo, capsys, only):
     argv = ["train", RECIPE, "--density", "two words"]
     assert submit(["--on", "ray", "--address", heads.open_head(), "--python", echo, *argv]) == 0
     assert "--out" in capsys.readouterr().err  # the copy of the folder does not last
-    assert jobs_cli.logs(only().id, follow=True) == 0
+    assert verbs.logs(only().id, follow=True) == 0
     assert json.dumps(["-m", "ray_jobs.cli", *argv]) in capsys.readouterr().out
     assert only().state == "succeeded"  # kept for when the cluster is gone
     assert only().why == "exit code 0" and only().ended >= only().started > 0
 
 
 def test_nothing_heavy_is_imported():
-    modules = "ray_jobs.jobs_cli, ray_jobs.submit, ray_jobs.doctor"
+    modules = "ray_jobs.jobs.verbs, ray_jobs.jobs.submit, ray_jobs.doctor"
     program = f"import sys, {modules}; print([m for m in ('torch', 'ray', 'lightning') if m in sys.modules])"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env).stdout == "[]\n"

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from cluster import store
 from cluster.job import HIDDEN, Resources, State
 from cluster.places import PLACES, Place
-from ray_jobs import cli, jobs_cli
-from ray_jobs.recipe import UsageError
-from ray_jobs.resubmit import resubmit
-from ray_jobs.submit import submit
+from ray_jobs import cli
+from ray_jobs.jobs import verbs
+from ray_jobs.jobs.resubmit import resubmit
+from ray_jobs.jobs.submit import submit
+from ray_jobs.recipe.plan import UsageError
 from tests.ray_jobs.jobs import shelf
 
 RECIPE = "ddpm_mixture2d"
@@ -54,7 +55,7 @@ def test_hostile_settings_and_variables_arrive_verbatim(density, out, value, ech
     entry = store.entries()[0][0]
     assert ended(entry.id) == "succeeded"
     capsys.readouterr()
-    jobs_cli.logs(entry.id)
+    verbs.logs(entry.id)
     assert json.loads(capsys.readouterr().out) == ["-m", "ray_jobs.cli", *argv]
     assert entry.command == (echo, "-m", "ray_jobs.cli", *argv) and entry.env == {"ODD": value}
     assert entry.runs == (str(Path(out).absolute()),)
@@ -92,7 +93,7 @@ def test_the_record_says_what_was_sent_and_where(only, tmp_path):
     assert entry.command[3:] == ("reproduce", "ppo_cartpole", "--seeds", "2", "--out", "r")
     assert entry.runs == (str(Path("r/ppo_cartpole").absolute()),)
     assert entry.workdir == str(Path.cwd()) and len(entry.commit) == 40 and entry.version
-    assert jobs_cli.launcher_of(entry) == shelf.Shelf(slots=3, fragile=True, labels=("a b", "c"))
+    assert verbs.launcher_of(entry) == shelf.Shelf(slots=3, fragile=True, labels=("a b", "c"))
     job, _ = shelf.KEPT[entry.id]
     assert job.resources == entry.wanted
 
@@ -235,7 +236,7 @@ def test_help_lists_what_the_place_has(capsys):
     ],
 )
 def test_jobs_get_a_fitting_name(argv, name):
-    from ray_jobs.submit import _name
+    from ray_jobs.jobs.submit import _name
 
     assert _name(argv) == name
 
@@ -292,7 +293,7 @@ def test_what_is_given_anew_replaces_what_was():
 def test_what_the_surroundings_decided_is_recorded(only, monkeypatch):
     monkeypatch.setattr(shelf.Shelf, "pinned", lambda self: {"board": "the one of today"}, raising=False)
     submit(["--on", "shelf", "list"])
-    assert jobs_cli.launcher_of(only()).board == "the one of today"
+    assert verbs.launcher_of(only()).board == "the one of today"
 
 
 def test_it_runs_where_the_first_one_ran(tmp_path, monkeypatch):
@@ -349,8 +350,8 @@ def test_a_cancelled_training_goes_on_in_its_run_folder(ended, capsys):
     assert cli.main(["submit", "train", "ppo_cartpole", *size, "--out", str(run)]) == 0
     first = store.entries()[0][0]
     while not list(run.glob("checkpoints/*.ckpt")):
-        assert not jobs_cli.state_of(first).ended, "".join(jobs_cli.launcher_of(first).logs(first.id, False))
-    jobs_cli.cancel(first.id)
+        assert not verbs.state_of(first).ended, "".join(verbs.launcher_of(first).logs(first.id, False))
+    verbs.cancel(first.id)
     assert ended(first.id) == "cancelled"
     assert cli.main(["resubmit", first.id]) == 0
     second = store.entries()[0][0]

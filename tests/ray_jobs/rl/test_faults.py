@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs import on_ray
-from ray_jobs.recipe import Play
+from ray_jobs.distributed import ray_group
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
@@ -176,7 +176,7 @@ def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, m
 @pytest.mark.fault("node", "the node of one of two learners is lost")
 def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
-    monkeypatch.setattr(on_ray, "PATIENCE", 0.5)
+    monkeypatch.setattr(ray_group, "PATIENCE", 0.5)
     memory = Memory()
     events = Heard(memory)
     plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_jobs.recipe import Play, UsageError
+from ray_jobs.recipe.plan import Play, UsageError
 from ray_jobs.rl.algorithms.off_policy.d4pg import D4PG
 from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN

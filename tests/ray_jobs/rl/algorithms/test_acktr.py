@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient import acktr
 from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 from ray_jobs.rl.learning import play

@@ -7,7 +7,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play

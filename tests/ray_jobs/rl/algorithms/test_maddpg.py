@@ -11,7 +11,7 @@ from scipy import stats
 
 from ray_jobs.envs.multi_agent import Padded, joint
 from ray_jobs.envs.vector import vector
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play

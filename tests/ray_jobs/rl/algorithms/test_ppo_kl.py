@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.learning import play
 from tests.ray_jobs.rl.algorithms.invented import SPACES, alone, built, invented, standardised

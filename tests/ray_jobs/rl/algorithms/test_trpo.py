@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import distributions as D
 
-from ray_jobs.recipe import Play
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.networks.nets import TanhMLP, plain_tanh

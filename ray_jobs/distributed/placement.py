@@ -1,0 +1,46 @@
+"""Where the processes of one trial go: what Ray Tune has to hold for it on which node, and what the trial sees to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Where
+
+DRIVER = {"memory": float(1 << 20)}
+"""What a process holds that only waits for a group of workers: a bundle must not be empty, and it needs no core."""
+
+
+def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tuple[Where, tuple[dict[str, float], ...]]:
+    """The place of a trial's training, and the bundles of its placement group, that of its own process first.
+
+    A generative model trains within one bundle, so on one node, without Ray, where a node has room for all its workers;
+    else they are a group of Ray Train over several. An agent's runners have bundles of their own, packed beside it where there is
+    room. Groups of Ray Train, several learners too, hold their resources themselves: held here as well they would be counted
+    twice, and a cluster that is just large enough would wait for ever.
+
+    Args:
+        where: how wide a trial is, as asked.
+        fit: whether it trains a generative model.
+        nodes: the resources of each node in all.
+
+    Raises:
+        UsageError: no node has room for a process that cannot be divided, or all together have none for a group.
+    """
+    wide = where.workers if fit else where.learners
+    gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and fit and any(n.get("GPU", 0) for n in nodes))
+    first = {"CPU": float(wide * where.threads)} | ({"GPU": float(wide)} if gpu else {})
+    room = any(all(node.get(name, 0) >= much for name, much in first.items()) for node in nodes)
+    if fit and room:
+        return replace(where, address="local"), (first,)
+    if wide > 1:
+        every = where.cpus(fit)
+        most = sum(node.get("CPU", 0) for node in nodes)
+        if every > most:
+            raise UsageError(f"A trial needs {every} CPUs, and all nodes of the cluster have {most:g}: take fewer.")
+        return (replace(where, address="auto") if fit else where), (dict(DRIVER),)
+    if not room:
+        asked = " and ".join(f"{much:g} {name}s" for name, much in first.items())
+        raise UsageError(f"A trial needs {asked} on one node, but no node of the cluster has as many: take fewer.")
+    return where, (first, *({"CPU": 1.0} for _ in range(where.runners)))

@@ -1,0 +1,174 @@
+"""How jobs are shown: a table, one of them whole, and a view that follows them."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.job import JOB_VARIABLE, State
+from cluster.store import Entry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Row = tuple[Entry, str]
+"""A job and its state in words."""
+COLOURS = {"succeeded": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "running": "cyan"}
+REFRESH = 1.0
+"""Seconds between two looks."""
+MODULE = ("-m", "ray_jobs.cli")
+
+
+def print_list(rows: list[Row]) -> None:
+    """The jobs as a table; without colours and cuts where this is no terminal."""
+    if rows:
+        _console().print(_table(rows))
+    else:
+        print("No job is like that; `reprise jobs` lists all of them.")
+
+
+def print_one(entry: Entry, state: str, runs: list[str]) -> None:
+    """All that is recorded of a job, and how its runs stand where their folders are here."""
+    out = _console()
+    out.print(f"{entry.id}  {_coloured(state)}  on {_escaped(_where(entry))}")
+    for line in _lines(entry, state, runs):
+        out.print(f"  {line}", markup=False)
+
+
+def watch(look: Callable[[], list[Row]], refresh: float = REFRESH) -> None:
+    """Show the jobs until none is left that may change, or Ctrl-C; a line for each change where this is no terminal."""
+    with contextlib.suppress(KeyboardInterrupt):
+        (_watch_live if sys.stdout.isatty() else _watch_lines)(look, refresh)
+
+
+def _watch_live(look: Callable[[], list[Row]], refresh: float) -> None:
+    from rich.live import Live
+
+    with Live(console=_console(), auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            rows = look()
+            live.update(_table(rows), refresh=True)
+            if not _going(rows):
+                return
+            time.sleep(refresh)
+
+
+def _watch_lines(look: Callable[[], list[Row]], refresh: float) -> None:
+    before: dict[str, str] = {}
+    while True:
+        rows = look()
+        for entry, state in rows:
+            if before.get(entry.id) != state:
+                print(time.strftime("%H:%M:%S"), entry.id, state, _where(entry), entry.why, flush=True)
+        before = {entry.id: state for entry, state in rows}
+        if not _going(rows):
+            return
+        time.sleep(refresh)
+
+
+def _going(rows: list[Row]) -> bool:
+    return any(state not in {s.value for s in State if s.ended} for _, state in rows)
+
+
+def _table(rows: list[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("JOB", "STATE", "ON", "SUBMITTED", "COMMAND"):
+        table.add_column(title, overflow="fold", no_wrap=title != "COMMAND")
+    for entry, state in rows:
+        place = _escaped(entry.profile or entry.on)
+        table.add_row(entry.id, _coloured(state), place, _when(entry.submitted), _escaped(_words(entry.command)))
+    return table
+
+
+def _lines(entry: Entry, state: str, runs: list[str]) -> list[str]:
+    """What is known of a job, each in one line, without what is not."""
+    env = shlex.join(f"{name}={value}" for name, value in entry.env.items() if name != JOB_VARIABLE)
+    set_ = ", ".join(f"{name} {_said(value)}" for name, value in entry.options.items())
+    code = ", ".join(
+        filter(None, [entry.commit and f"commit {entry.commit}", entry.version and f"Reprise {entry.version}"])
+    )
+    lines = [
+        f"submitted {_when(entry.submitted)} from {entry.workdir}" + f" ({code})" * bool(code),
+        shlex.join(entry.command),
+        _resources(entry),
+        set_ and f"with {set_}",
+        env and f"variables {env}",
+        entry.follows and f"goes on with {entry.follows}",
+        _times(entry),
+        *(f"run {run}{_progress(run)}" for run in runs),
+    ]
+    if state == State.lost.value:
+        lines.append("It ended without an exit code: the machine went down, or the job was killed from outside.")
+    if state in (State.failed.value, State.lost.value):
+        lines.append(f"`reprise logs {entry.id}` shows what it printed, `reprise resubmit {entry.id}` goes on with it.")
+    return [line for line in lines if line]
+
+
+def _resources(entry: Entry) -> str:
+    if not entry.resources:
+        return ""
+    asked = entry.wanted
+    memory = f", {asked.memory / 2**30:.3g} GiB" if asked.memory else ""
+    return f"{asked.nodes} node{'s' * (asked.nodes != 1)}: {asked.cpus:g} CPUs, {asked.gpus:g} GPUs{memory} of each"
+
+
+def _times(entry: Entry) -> str:
+    """Since when, until when, how often and why it ended."""
+    told = [f"started {_when(entry.started)}"] if entry.started else []
+    told += [f"ended {_when(entry.ended)}"] if entry.ended else []
+    told += [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
+    return ", ".join([*told, *filter(None, [entry.why])])
+
+
+def _progress(run: str) -> str:
+    """How far a run is, where its folder can be seen from here."""
+    from ray_jobs.run.folder import Run
+
+    try:
+        told = Run(Path(run)).read("status.json") if "://" not in run else None
+        return f": {told['state']}, step {told['step']} of {told['steps']}" if told else ""
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _where(entry: Entry) -> str:
+    return " ".join(filter(None, [entry.on, entry.profile and f"({entry.profile})", entry.address]))
+
+
+def _said(value: object) -> str:
+    return shlex.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _words(command: tuple[str, ...]) -> str:
+    """The command as a user would type it, in one line."""
+    return shlex.join(command[3:] if command[1:3] == MODULE else command).replace("\n", "\\n")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    """One line for each job, however long, where a program reads them."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 10_000)
+
+
+def _coloured(state: str) -> str:
+    return f"[{COLOURS[state]}]{state}[/]" if state in COLOURS else state
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,63 @@
+"""RESULTS.md: the table of what was measured, in Markdown. It changes only when a measurement does."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ray_jobs.report.report import Card, published, tally
+from ray_jobs.results.store import count, describe, median, short
+
+HEAD = """# Results
+
+{tally} Recorded by `reprise reproduce` and written by `reprise report --markdown RESULTS.md`; never edited by hand.
+
+| Recipe | Paper | Claim | Measured: mean [95% interval] | IQM | Seeds | Time | Verdict |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def table(cards: Sequence[Card], folder: Path) -> str:
+    """The Markdown of all cards; pictures are linked relative to `folder`."""
+    rows = "".join(f"| {' | '.join(cells(card))} |\n" for card in cards)
+    return HEAD.format(tally=tally(cards)) + rows + "".join(section(card, folder) for card in cards)
+
+
+def cells(card: Card) -> list[str]:
+    r, head = card.result, card.headline
+    paper = (
+        f"[{plain(published(head))}](https://arxiv.org/abs/{head.arxiv})"
+        if head and head.arxiv
+        else plain(published(head))
+    )
+    system = plain(f"{card.system} on {card.data}" if card.data else card.system)
+    iqm = short(r.iqm) if r.iqm is not None else ""
+    claim = plain(str(r.claim or "none"))
+    return [f"`{r.recipe}`<br>{system}", paper, claim, describe(r), iqm, count(r), median(r), card.verdict]
+
+
+def section(card: Card, folder: Path) -> str:
+    """How one recipe was run, and what its seeds gave."""
+    r = card.result
+    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
+    facts = {
+        "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
+        "Measured": r.date,
+        "Commit": ", ".join(r.git),
+        "Versions": ", ".join(f"{k} {v}" for k, v in r.versions.items()),
+        r.metric: ", ".join(f"{short(v)} (seed {s})" for s, v in zip(r.seeds, r.values, strict=True)),
+        "Note": card.note,
+    }
+    lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
+    lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
+    for i, path in enumerate([card.picture, *card.more] if card.picture else []):
+        link = os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
+        lines += ["", f"![{'More' if i else 'Samples'} of {plain(r.recipe)}]({link})"]
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text).replace("\n", " ")

@@ -1,0 +1,180 @@
+"""`reprise report`: what was measured, against what was claimed and published, on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ray_jobs.recipe.plan import Claim, Headline, UsageError, module
+from ray_jobs.reproduce import aggregate
+from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.results import store as results
+from ray_jobs.results.store import Result
+from ray_jobs.run.folder import Run, write
+
+
+@dataclass(frozen=True)
+class Card:
+    """One recipe, or one run of it, as the page and the Markdown table show it."""
+
+    result: Result
+    title: str = ""
+    system: str = ""
+    data: str = ""
+    headline: Headline | None = None
+    picture: Path | None = None
+    """A PNG of samples."""
+    more: tuple[Path, ...] = ()
+    """PNGs of what else the model shows: <picture's name>-<what>.png."""
+    note: str = ""
+    """What a reader must know to read the numbers right."""
+    single: bool = False
+    """Whether this is one run, not a reproduction."""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words; one run reaches or misses a claim and shows no more."""
+        if not self.single:
+            return self.result.verdict
+        if self.result.mean is None:
+            return "no claim" if self.result.claim is None and not self.result.failures else "not finished"
+        return "reached" if self.result.holds else "missed"
+
+
+def report(
+    *, out: str = "report.html", results: str | None = None, runs: Sequence[str] = (), markdown: str | None = None
+) -> Path:
+    """Write one self-contained HTML page: the recipes measured, or the runs given, against their claims.
+
+    Args:
+        out: the page.
+        results: folder of measured results; by default the project's results/, and none where runs are given.
+        runs: run folders, each shown as one run.
+        markdown: also write the table as Markdown to this file.
+
+    Returns:
+        the page's path.
+
+    Raises:
+        UsageError: a folder holds no run, or there is nothing to show.
+    """
+    from ray_jobs.report.html import html
+
+    cards = [*measured(results, default=not runs), *(of_run(location) for location in runs)]
+    if not cards:
+        raise UsageError("There is nothing to report yet: 'reprise reproduce RECIPE' measures, or name a run folder.")
+    write(Path(out), html(cards).encode())
+    if markdown:
+        from ray_jobs.report.markdown import table
+
+        write(Path(markdown), table(cards, Path(markdown).resolve().parent).encode())
+    return Path(out)
+
+
+# ---- what there is to show
+
+
+def measured(given: str | None, *, default: bool) -> list[Card]:
+    """Every result in the folder given, or in the project's own if `default`; ordered by system."""
+    if given and not Path(given).is_dir():
+        raise UsageError(
+            f"There is no folder of results at {given}: 'reprise reproduce RECIPE --results {given}' makes it."
+        )
+    where = results.folder(given) if given or default else None
+    found = [of_result(r, where / f"{name}.png") for name, r in results.load(where).items()] if where else []
+    return sorted(found, key=lambda c: (c.system, c.result.recipe))
+
+
+def of_result(result: Result, picture: Path) -> Card:
+    """The card of a reproduced recipe."""
+    card, claim = about(result)
+    notes = []
+    if result.settings:
+        notes.append("With settings that differ from the recipe's own.")
+    if result.claim and len(result.values) + len(result.failures) < result.claim.seeds:
+        notes.append(f"The claim is about {result.claim.seeds} seeds; fewer were run.")
+    if claim != result.claim:
+        notes.append(
+            f"Measured against an earlier claim; the recipe's is now {claim}."
+            if claim
+            else "The recipe makes no claim now."
+        )
+    return replace(shown(card, picture), note=" ".join(notes))
+
+
+def of_run(location: str) -> Card:
+    """The card of one run, finished or not.
+
+    Raises:
+        UsageError: there is no run at `location`.
+    """
+    run = Run.open(location)
+    spec = run.spec
+    try:
+        claim = getattr(module(spec.recipe), "claim", None)
+    except UsageError:  # the recipe has gone since
+        claim = None
+    seed = Seed(spec.recipe, spec.seed, location, spec.settings)
+    result = aggregate.collect(claim, [seed], {} if run.result else {spec.seed: unfinished(run)}, 1)
+    said, finished = run.read("run.json") or {}, (run.result or {}).get("finished")
+    result = replace(
+        result, command=said["command"], curves=aggregate.curves([run], result.metric), date=finished or said["started"]
+    )
+    picture = run.path / "samples.png"
+    note = "One run: it shows that the command works, not that the claim holds; 'reprise reproduce' does that."
+    if spec.settings:
+        note += " Its settings differ from the recipe's own."
+    return replace(shown(about(result)[0], picture), note=note, single=True)
+
+
+def shown(card: Card, picture: Path) -> Card:
+    """The card with its picture of samples, and those beside it, as far as they are there."""
+    more = tuple(sorted(picture.parent.glob(f"{picture.stem}-*.png")))
+    return replace(card, picture=picture, more=more) if picture.is_file() else card
+
+
+def unfinished(run: Run) -> str:
+    """Where a run without a result stands, and for a failed one the end of its log."""
+    status = run.read("status.json") or {}
+    state = status.get("state", "not started")
+    at = (
+        f"{state}, at step {status['step']:,}" + (f" of {status['steps']:,}" if status.get("steps") else "")
+        if status
+        else state
+    )
+    return "\n".join([at, *(last_lines(run.path / "log.txt") if state == "failed" else [])])
+
+
+def about(result: Result) -> tuple[Card, Claim | None]:
+    """The card with what the recipe's module says of itself, and its claim as it stands now."""
+    try:
+        found = module(result.recipe)
+    except UsageError:  # a recipe that is gone keeps its measured numbers
+        return Card(result), result.claim
+    title = (found.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+    words = {k: getattr(found, k, "") for k in ("system", "data")}
+    return Card(result, title, **words, headline=getattr(found, "headline", None)), getattr(found, "claim", None)
+
+
+# ---- words that the page and the table share
+
+
+def published(headline: Headline | None) -> str:
+    """'Schulman et al. 2017: episode_return 500 (table 3)', as far as it is known."""
+    if headline is None:
+        return ""
+    number = " ".join([headline.metric, results.short(headline.value)]) if headline.value is not None else ""
+    text = f"{headline.paper}: {number}" if number else headline.paper
+    return f"{text} ({headline.where})" if headline.where else text
+
+
+def tally(cards: Sequence[Card]) -> str:
+    """How many claims hold, in one sentence."""
+    if all(card.single for card in cards):
+        reached = sum(card.verdict == "reached" for card in cards)
+        return f"{reached} of {len(cards)} runs {'reaches its' if reached == 1 else 'reach their'} claim."
+    claims = [card.result for card in cards if not card.single]
+    held, clear = sum(r.holds for r in claims), sum(r.verdict == "clearly holds" for r in claims)
+    how = f", {clear} of them clearly: the whole interval is on the right side" if clear else ""
+    return f"{held} of {len(claims)} claims hold{how}."

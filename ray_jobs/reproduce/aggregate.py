@@ -1,0 +1,129 @@
+"""What the folders of finished seeds add up to: a `Result`, and where it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import platform
+import shlex
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.command.requests import as_flags
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.reproduce.seeds import Seed
+from ray_jobs.results import store
+from ray_jobs.results.store import Result
+from ray_jobs.run.folder import Run, now
+
+OUT = "runs/reproduce"
+
+
+def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
+    """The command that reproduces these seeds, in the folder where they are, or anywhere: a record names no place of one machine."""
+    first = plan[0]
+    out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
+    place = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
+    together = ("--together", str(first.together)) if first.together > 1 else ()
+    settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
+    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *as_flags(first.where)]
+    return shlex.join([*words, *together, *settings])
+
+
+def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
+    """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong.
+
+    A recipe without a claim has no values, only metrics.
+    """
+    from ray_jobs.results.statistics import summarize, verdict
+
+    finished = {s.number: s.run for s in plan if s.run.result is not None}
+    failures = {str(k): v for k, v in why.items()} | (unusable(finished, claim.metric) if claim else {})
+    good = {n: run for n, run in finished.items() if str(n) not in failures}
+    reports = [run.result or {} for run in good.values()]
+    values = [r["metrics"][claim.metric] for r in reports] if claim else []
+    summary = summarize(values) if values else None
+    found = verdict(claim, summary, complete=not failures) if claim else "no claim"
+    return Result(
+        plan[0].recipe, claim, retrace(plan, here=False), list(good), values, failures,
+        **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
+        settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
+        metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
+        **provenance(list(good.values())), curves=curves(list(good.values()), claim.metric if claim else ""),
+    )  # fmt: skip
+
+
+def unusable(finished: Mapping[int, Run], metric: str) -> dict[str, str]:
+    """Finished seeds whose result gives no number for the claim, and why."""
+    said = {}
+    for number, run in finished.items():
+        found = (run.result or {})["metrics"]
+        if metric not in found:
+            said[str(number)] = f"its result holds no {metric}, only {', '.join(found) or 'nothing'}"
+        elif not math.isfinite(found[metric]):
+            said[str(number)] = f"{metric} is {found[metric]}"
+    return said
+
+
+def side_by_side(reports: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    """Every metric over the seeds, None where one lacks it or it is not finite."""
+    names = dict.fromkeys(name for report in reports for name in report)
+    return {k: [r[k] if math.isfinite(r.get(k, math.nan)) else None for r in reports] for k in names}
+
+
+def provenance(runs: Sequence[Run]) -> dict[str, Any]:
+    """Machine, versions and commits that the runs were made with."""
+    if not runs:
+        return {}
+    records, reports = [r.read("run.json") or {} for r in runs], [r.result or {} for r in runs]
+    machines = dict.fromkeys(machine(r["device"], r["cores"], c["host"]) for c, r in zip(records, reports, strict=True))
+    commits = dict.fromkeys(c["git"] for c in records if c.get("git"))
+    return {"machine": "; ".join(machines), "versions": records[-1]["versions"], "git": list(commits)}
+
+
+def machine(device: str, cores: int, host: str) -> str:
+    """'AMD EPYC 9B14, 2 cores', or the GPU's name in its place; another host's CPU is not known by name here."""
+    name = processor() if host == socket.gethostname() else "CPU"
+    return f"{name if device == 'cpu' else device}, {cores} cores"
+
+
+def processor() -> str:
+    """The CPU's name, as this machine tells it."""
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name"))
+        return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def curves(runs: Sequence[Run], metric: str) -> dict[str, dict[str, list[Any]]]:
+    """The learning curves of the metric that shows the way to the claim, thinned for a plot."""
+    logged = [list(run.metrics()) for run in runs]
+    key = store.main_metric(dict.fromkeys(k for run in logged for m in run for k in m), metric)
+    return {key: store.thin(logged, key)} if key else {}
+
+
+def place(result: Result, given: str | None, out: str) -> Path:
+    """Where a result belongs: a folder that was named, or the project's record for the recipe's own settings and at
+    least the claim's seeds, or, for a look with fewer seeds or other settings, beside the runs."""
+    if given:
+        return Path(given)
+    enough = result.claim is not None and len(result.values) + len(result.failures) >= result.claim.seeds
+    own = store.folder() if enough and not result.settings else None
+    return own or (Path("runs/results") if "://" in out else Path(out) / "results")
+
+
+def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
+    """Write the result, and beside it the samples of its first seed and what else that shows."""
+    path = store.save(result, where)
+    pictures = [seed.run.path / "samples.png" for seed in plan if seed.number in result.seeds]
+    picture = next((p for p in pictures if p.is_file()), None)
+    for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
+        old.unlink(missing_ok=True)
+    for new in (picture, *picture.parent.glob("samples-*.png")) if picture else ():
+        shutil.copyfile(new, path.with_name(path.stem + new.name.removeprefix("samples")))
+    return path

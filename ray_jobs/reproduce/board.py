@@ -1,0 +1,160 @@
+"""The live table of `reprise reproduce`: a row for each seed, or for as many at work as can be seen, read from the run folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.results.store import main_metric, short
+from ray_jobs.run.folder import Run
+
+LOOK = 0.5
+"""Seconds between two looks into a seed's folder."""
+MARGIN = 4
+"""Lines of the terminal that the table leaves to others."""
+Tell = Callable[[Seed, str], None]
+
+
+def glance(run: Run, wanted: str) -> dict[str, Any]:
+    """Where a run is: `step`, `steps` and `note`, its result, or newest metric, in words; what is not known yet is left out."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        status = run.read("status.json") or {}
+        found = {k: status[k] for k in ("step", "steps") if status.get(k)}
+    said: dict[str, Any] = {}
+    for line in last_lines(run.path / "metrics.jsonl", 1):
+        with contextlib.suppress(ValueError):  # a line that is being written
+            said = json.loads(line)
+            found["step"] = max(found.get("step", 0), said["step"])
+    if result := run.result:
+        said = result["metrics"]
+    if said:
+        key = main_metric(said, wanted)
+        found["note"] = f"{key} {short(said[key])}" if key else ""
+    return found
+
+
+@contextlib.contextmanager
+def board(seeds: Sequence[Seed], wanted: dict[str, str]) -> Iterator[Tell]:
+    """A table with a row for each seed, or for those at work where the terminal is too low for all.
+
+    It gives what to call with a seed and its state.
+
+    Where the output is no terminal, one plain line for each change of state.
+
+    Args:
+        wanted: the claim's metric of each recipe.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    draw = _live(seeds, wanted, console) if console.is_terminal else _plain(wanted, console)
+    with draw as tell:
+        yield tell
+
+
+@contextlib.contextmanager
+def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterator[Tell]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = [
+        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.fields[state]}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("[cyan]{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]left"),
+        TimeRemainingColumn(),
+    ]
+
+    class Calm(Progress):
+        def refresh(self) -> None:
+            """Nothing: by itself it would draw all rows anew whenever one comes; they are drawn four times a second."""
+
+    with Calm(*columns, console=console, refresh_per_second=4) as bar:
+        room = max(1, console.height - MARGIN)
+        yield _rows(bar, seeds, wanted) if len(seeds) <= room else _window(bar, len(seeds), wanted, room)
+
+
+def _rows(bar: Any, seeds: Sequence[Seed], wanted: dict[str, str]) -> Tell:
+    """A row for each seed, from the beginning to the end."""
+    rows = {s: bar.add_task(str(s), total=None, start=False, state="waiting", note="") for s in seeds}
+    looked: dict[Seed, float] = {}
+
+    def tell(seed: Seed, state: str) -> None:
+        if seed not in looked:
+            bar.start_task(rows[seed])
+        if state != "running" or due(looked, seed):
+            _show(bar, rows[seed], seed, state, wanted)
+        if state != "running":
+            bar.stop_task(rows[seed])
+
+    return tell
+
+
+def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
+    """A row for all seeds together, and one for each of those at work as far as the terminal has room; no folder is read unseen."""
+    whole = bar.add_task(f"{count} seeds", total=count, state="", note="")
+    rows: dict[Seed, Any] = {}
+    looked: dict[Seed, float] = {}
+    ended: Counter[str] = Counter()
+
+    def tell(seed: Seed, state: str) -> None:
+        if state != "running":
+            ended[state] += 1
+            told = "  ".join(f"{n} {_coloured(which)}" for which, n in ended.items())
+            bar.update(whole, completed=ended.total(), state=told)
+            if seed in rows:
+                bar.remove_task(rows.pop(seed))
+        elif seed not in rows and len(rows) < room:
+            rows[seed] = bar.add_task(str(seed), total=None, state="", note="")
+        if seed in rows and due(looked, seed):
+            _show(bar, rows[seed], seed, state, wanted)
+
+    return tell
+
+
+def due(looked: dict[Seed, float], seed: Seed) -> bool:
+    """Whether to look into a seed's folder again, and then notes that it was done."""
+    now = time.monotonic()
+    if now - looked.get(seed, -LOOK) < LOOK:
+        return False
+    looked[seed] = now
+    return True
+
+
+def _show(bar: Any, row: Any, seed: Seed, state: str, wanted: dict[str, str]) -> None:
+    seen = glance(seed.run, wanted[seed.recipe])
+    completed, total, note = seen.get("step"), seen.get("steps"), seen.get("note", "")
+    bar.update(row, completed=completed, total=total, state=_coloured(state), note=note)
+
+
+def _coloured(state: str) -> str:
+    colour = {"finished": "green", "failed": "red", "stopped": "yellow"}.get(state, "default")
+    return f"[{colour}]{state}[/{colour}]"
+
+
+@contextlib.contextmanager
+def _plain(wanted: dict[str, str], console: Any) -> Iterator[Tell]:
+    told: dict[Seed, str] = {}
+
+    def tell(seed: Seed, state: str) -> None:
+        if told.get(seed) != state:
+            told[seed] = state
+            note = glance(seed.run, wanted[seed.recipe]).get("note", "")
+            console.print(f"{seed}: {state}  {note}".rstrip(), markup=False, soft_wrap=True)
+
+    yield tell

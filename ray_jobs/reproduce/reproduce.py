@@ -1,0 +1,240 @@
+"""`reprise reproduce`: run a recipe's seeds, compute the statistics, check the claim, write down what was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.distributed.ray_group import head_watched
+from ray_jobs.recipe.plan import Claim, Fit, UsageError, kind, module
+from ray_jobs.reproduce import aggregate, seeds
+from ray_jobs.reproduce.seeds import Seed, on_machine
+from ray_jobs.reproduce.seeds_on_ray import Needs, on_cluster
+from ray_jobs.results import store as results
+from ray_jobs.results.store import Result
+from ray_jobs.run import job_context
+from ray_jobs.run.folder import Where
+from ray_jobs.run.job_context import own
+from ray_jobs.run.signals import heard, interrupt
+
+WIDE = 96
+"""Columns of a terminal that has room for the interquartile mean."""
+
+
+def reproduce(
+    recipes: list[str],
+    *,
+    seeds: int | None = None,
+    settings: dict[str, Any] | None = None,
+    out: str = aggregate.OUT,
+    results: str | None = None,
+    jobs: int | None = None,
+    together: int = 1,
+    address: str | None = None,
+    workers: int = 1,
+    runners: int = 0,
+    learners: int = 1,
+    accelerator: str = "auto",
+    threads: int = 1,
+) -> int:
+    """Train recipes with several seeds and say whether their claims hold.
+
+    Finished seeds are not run again and unfinished ones are resumed, so the same command goes on after a kill.
+
+    Args:
+        recipes: recipes that make a claim.
+        seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names.
+        settings: what differs from the recipe's own settings, as '{"lr": 0.001}'; such a result is kept apart from the
+            recipe's record.
+        out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
+        results: folder that the measured results are written to; by default the project's results/.
+        jobs: processes, of one seed or of those that train together, at the same time; by default as many as the cores (and GPUs)
+            can hold.
+        together: seeds of an agent that train in one process, their networks' sums done at once, each leaving the run that it leaves
+            alone. It is for small networks: with 256 units and more the sums themselves take the time, and --jobs shares them better.
+        address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS; 'local' is this machine.
+        workers: data-parallel processes of each run of a generative model.
+        runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
+        learners: processes that share the updates of each run of an agent.
+        accelerator: auto, cpu or gpu.
+        threads: CPU threads of each process.
+
+    Returns:
+        0 if every claim holds, 1 if one does not, 130 if stopped. One of several tasks (REPRISE_TASK) runs its share of the seeds,
+        records nothing, and returns 1 where one failed.
+
+    Raises:
+        UsageError: an unknown recipe or setting, a recipe without a claim, runs of other settings in `out`.
+    """
+    where = Where(workers, runners, learners, accelerator, threads)
+    plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
+    each = {name: needs(name, where) for name in recipes}
+    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = address == "local"
+    starter, places = on_machine(*widest) if local else on_cluster(address, *widest, of=each, lives=where.max_failures)
+    limit = places if jobs is None else jobs if local else min(jobs, places)
+    if limit < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}.")
+    part = job_context.share()
+    if part is not None:
+        return work(own([seed for plan in plans.values() for seed in plan], part), starter, limit)
+    measured = measure(plans, starter, limit, target=lambda r: aggregate.place(r, results, out))
+    return 130 if measured is None else int(not all(r.holds for r in measured))
+
+
+# ---- before anything starts
+
+
+def plan(
+    recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where, together: int = 1
+) -> list[Seed]:
+    """The seeds of one recipe, refused where they cannot be run.
+
+    Raises:
+        UsageError: see `reproduce`.
+    """
+    from ray_jobs.recipe.settings import check
+    from ray_jobs.reproduce.seeds_together import refuse
+
+    claim = claim_of(recipe)
+    given = check(recipe, settings, where)
+    n = claim.seeds if count is None else count
+    if n < 1:
+        raise UsageError(f"--seeds must be at least 1, not {n}.")
+    if together < 1:
+        raise UsageError(f"--together must be at least 1, not {together}.")
+    if together > 1:
+        refuse(recipe, given, where)
+    root = out if "://" in out else str(Path(out).resolve())
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(n)]
+    for seed in planned:
+        refuse_others(seed)
+    return planned
+
+
+def claim_of(recipe: str) -> Claim:
+    """The recipe's claim.
+
+    Raises:
+        UsageError: it makes none.
+    """
+    claim = getattr(module(recipe), "claim", None)
+    if claim is None:
+        raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
+    return claim
+
+
+def refuse_others(seed: Seed) -> None:
+    """Refuse a folder that holds a run of something else."""
+    from ray_jobs.recipe.settings import known
+
+    run = seeds.fetch(seed)
+    found = run.read("run.json")
+    if found is None:
+        return
+    usual = {s.name: s.default for s in known(seed.recipe).values()}
+    there, wanted = usual | found["settings"], usual | dict(seed.settings)
+    differ = sorted(k for k in there | wanted if there.get(k) != wanted.get(k))
+    if found["recipe"] != seed.recipe or found["seed"] != seed.number or differ:
+        what = f"other settings ({', '.join(differ)})" if differ else f"{found['recipe']}, seed {found['seed']}"
+        raise UsageError(f"{run} holds a run of {what}: choose another --out.")
+
+
+def needs(recipe: str, where: Where) -> Needs:
+    """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
+    fits = kind(recipe) is Fit
+    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and fits)
+    return Needs(where.cpus(fits), (where.workers if fits else where.learners) if wanted else 0)
+
+
+# ---- running, and writing down
+
+
+def measure(
+    plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
+) -> list[Result] | None:
+    """Run what has not finished, then record every recipe's result where `target` says; None if stopped by Ctrl-C."""
+    why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
+    if why is None:
+        for plan in plans.values():
+            say(f"  {record.retrace(plan)}")
+        return None
+    measured = []
+    for name, plan in plans.items():
+        result = aggregate.collect(
+            claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs * plan[0].together
+        )
+        say(f"Recorded in {record.keep(result, plan, target(result))}")
+        measured.append(result)
+    show(measured)
+    return measured
+
+
+def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed, str] | None:
+    """Run the seeds that have not finished; why some failed, or None if stopped."""
+    from ray_jobs.reproduce.board import board
+
+    waiting = [seed for seed in planned if seed.run.result is None]
+    if len(waiting) < len(planned):
+        earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
+        say(f"{earlier}; another --out measures afresh.")
+    try:
+        lost = head_watched(lambda why: give_up(why, planned))
+        with lost, heard(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
+            return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
+    except KeyboardInterrupt:
+        done = sum(seed.run.result is not None for seed in planned)
+        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+        return None
+
+
+def give_up(why: str, planned: Sequence[Seed]) -> None:
+    """End this process, whatever it waits for: the cluster is gone. Seeds that were at work have saved, or go on from a checkpoint."""
+    from rich.console import Console
+
+    Console().show_cursor()  # the table has hidden it
+    done = sum(seed.run.result is not None for seed in planned)
+    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command goes on.")
+    os._exit(1)
+
+
+def work(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> int:
+    """One task's share of the seeds; whoever gathers them records the result."""
+    why = run_all(planned, start, jobs)
+    for seed, reason in (why or {}).items():
+        say(f"{seed} failed: {reason}")
+    return 130 if why is None else int(bool(why))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def show(measured: Sequence[Result]) -> None:
+    """The table, and below it why seeds failed."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    wide = console.width >= WIDE
+    heads = ["recipe", "claim", escape("mean [95%]"), *(["IQM"] if wide else []), "seeds", "time", "verdict"]
+    table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    for r in measured:
+        metric, _, bound = str(r.claim).partition(" ")
+        iqm = [results.short(r.iqm) if r.iqm is not None else ""] if wide else []
+        seeds_done = results.count(r).partition(" seed")[0]
+        told = f"[{'green' if r.holds else 'red'}]{r.verdict}[/]"
+        mean, bracket, interval = results.describe(r).partition(" [")
+        found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), told]
+        table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
+    console.print(table)
+    for r in measured:
+        for number, reason in r.failures.items():
+            console.print(f"{r.recipe} seed {number} failed: {reason}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,322 @@
+"""Several seeds at a time, each a process of its own that runs the very command a person would type."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray_jobs.command.requests import as_flags
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Run, Spec, Where
+
+GRACE = 120.0
+"""Seconds that a stopped seed has to save its checkpoint before it is killed."""
+TAIL = 12
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One seed of one recipe, and the folder that its run lives in (a path or a URI)."""
+
+    recipe: str
+    number: int
+    folder: str
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    where: Where = field(default_factory=Where)
+    """Where and how wide to run."""
+    together: int = 1
+    """Seeds that train in one process."""
+
+    @property
+    def run(self) -> Run:
+        return Run.at(self.folder)
+
+    @property
+    def log(self) -> Path:
+        """What the process said, beside the run folder, which belongs to the run."""
+        path = self.run.path
+        return path.with_name(f"{path.name}.log")
+
+    def __str__(self) -> str:
+        return f"{self.recipe} seed {self.number}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one recipe that train in one process."""
+
+    seeds: tuple[Seed, ...]
+
+    @property
+    def log(self) -> Path:
+        """What the process said: the first seed's."""
+        return self.seeds[0].log
+
+
+Unit = Seed | Group
+"""What one process trains."""
+
+
+def members(unit: Unit) -> tuple[Seed, ...]:
+    return unit.seeds if isinstance(unit, Group) else (unit,)
+
+
+def grouped(seeds: Iterable[Seed]) -> list[Unit]:
+    """Seeds that train together, as groups of those at the same step: `together` at most, and none that another process holds."""
+    units: list[Unit] = []
+    alike: dict[tuple[str, str], list[Seed]] = {}
+    for seed in seeds:
+        if seed.together == 1 or held(seed):
+            units.append(seed)
+        else:
+            newest = [path.name for path in fetch(seed, checkpoints=True).checkpoints()[:1]]
+            alike.setdefault((seed.recipe, "".join(newest)), []).append(seed)
+    for same in alike.values():
+        n = same[0].together
+        parts = [tuple(same[i : i + n]) for i in range(0, len(same), n)]
+        units += [Group(part) if len(part) > 1 else part[0] for part in parts]
+    return units
+
+
+def fetch(seed: Seed, *, checkpoints: bool = False) -> Run:
+    """The seed's run; what a remote address holds of it is fetched first, checkpoints only where they are asked for."""
+    run = seed.run
+    if run.uri:
+        run.pull(checkpoints=checkpoints)
+    return run
+
+
+Build = Callable[[Unit], list[str]]
+"""From a seed to the command that trains it, or goes on with it."""
+
+
+def command(seed: Unit) -> list[str]:
+    """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; for a group what does both."""
+    if isinstance(seed, Group):
+        specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
+        return [sys.executable, "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
+    reprise = [sys.executable, "-m", "ray_jobs.cli"]
+    if (seed.run.path / "run.json").exists():
+        return [*reprise, "resume", seed.folder]
+    place = ["--seed", str(seed.number), "--out", seed.folder]
+    return [*reprise, "train", seed.recipe, *place, *as_flags(seed.where), *options(seed.settings)]
+
+
+def options(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line."""
+    return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in settings.items()]
+
+
+class Process(Protocol):
+    """A seed at work somewhere."""
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it works."""
+
+    def tail(self) -> list[str]:
+        """The last lines that it wrote."""
+
+    def terminate(self) -> None:
+        """Ask it to save and stop."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+Start = Callable[[Unit, int], Process]
+"""From a seed and its place (0, 1 ... below the number that run at a time) to its process."""
+
+
+class LocalProcess:
+    """A child of this process, in a session of its own: a Ctrl-C at the terminal reaches it once, through us."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as out:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=environment(env or {}),
+            )
+        self.poll, self.terminate, self.kill = self._child.poll, self._child.terminate, self._child.kill
+
+    def tail(self) -> list[str]:
+        return last_lines(self.log)
+
+
+BOUND = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""A program that becomes another one, to which Linux sends SIGTERM when its parent is gone (PR_SET_PDEATHSIG)."""
+
+
+def bound(argv: Sequence[str]) -> list[str]:
+    """The same command, told to save and stop when this process ends, however it does; on Linux, and unchanged elsewhere."""
+    return [sys.executable, "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
+
+
+class Elsewhere:
+    """A seed that another process holds, left by a `reproduce` that was killed: wait for it, do not disturb it."""
+
+    def __init__(self, seed: Seed) -> None:
+        self._seed = seed
+
+    def poll(self) -> int | None:
+        return None if held(self._seed) else int(self._seed.run.result is None)
+
+    def tail(self) -> list[str]:
+        return last_lines(self._seed.log)
+
+    def terminate(self) -> None:
+        """Nothing: whoever started it will end it."""
+
+    kill = terminate
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """What a child inherits: one thread unless told otherwise, and no trace of a Ray job that we are in."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k.startswith("RAY_AUTH")}
+    return {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | kept | dict(extra)
+
+
+def last_lines(path: Path, count: int = TAIL) -> list[str]:
+    """The last `count` lines of a file that are not blank, reading its end only."""
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - 20_000))
+            text = f.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def held(seed: Seed) -> bool:
+    """Whether a process is at work in the seed's folder."""
+    try:
+        with open(seed.run.path / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def on_machine(width: int, each: int = 0, build: Build = command) -> tuple[Start, int]:
+    """Seeds as children of this process: how to start one, and how many at a time this machine can hold.
+
+    Args:
+        width: threads that one seed keeps busy.
+        each: GPUs that one seed uses, if there are any.
+    """
+    devices = gpus() if each else []
+    places = max(1, len(os.sched_getaffinity(0)) // width)
+    if devices:
+        places = min(places, max(1, len(devices) // each))
+
+    def start(seed: Unit, place: int) -> Process:
+        return LocalProcess(build(seed), seed.log, visible(devices, each, place))
+
+    return start, places
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [d for d in named.split(",") if d.strip()]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def visible(devices: Sequence[str], each: int, place: int) -> dict[str, str]:
+    """The environment that gives each place GPUs of its own, where there are several."""
+    if len(devices) < 2:
+        return {}
+    first = place * each % len(devices)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + each])}
+
+
+def execute(
+    seeds: Iterable[Unit],
+    start: Start,
+    jobs: int,
+    tell: Callable[[Seed, str], None],
+    pause: float = 0.2,
+) -> dict[Seed, str]:
+    """Run every seed, at most `jobs` at a time; a failed one does not stop the others.
+
+    Args:
+        tell: called with 'running' at each look at a seed, then once with 'finished', 'failed' or 'stopped'.
+        pause: seconds between two looks.
+
+    Returns:
+        Why each failed seed failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the children have saved and stopped by then.
+    """
+    waiting = list(seeds)
+    working: dict[int, tuple[Unit, Process]] = {}
+    why: dict[Seed, str] = {}
+    try:
+        while waiting or working:
+            for place in [p for p in range(jobs) if p not in working][: len(waiting)]:
+                unit = waiting.pop(0)
+                elsewhere = isinstance(unit, Seed) and held(unit)
+                working[place] = (unit, Elsewhere(members(unit)[0]) if elsewhere else start(unit, place))
+            time.sleep(pause)
+            for place, (unit, process) in list(working.items()):
+                code = process.poll()
+                if code is not None:
+                    del working[place]
+                for seed in members(unit):
+                    reason = "" if code is None else failure(seed, code, process.tail())
+                    why |= {seed: reason} if reason else {}
+                    tell(seed, "running" if code is None else "failed" if seed in why else "finished")
+    finally:
+        stop([process for _, process in working.values()])
+        for seed in (s for unit, _ in working.values() for s in members(unit)):
+            tell(seed, "stopped")
+    return why
+
+
+def failure(seed: Seed, code: int, tail: Sequence[str]) -> str:
+    """Why there is no result, or '' where there is one."""
+    try:
+        if fetch(seed).result is not None:
+            return ""
+    except UsageError as error:  # its address
+        return str(error)
+    return "\n".join([f"exit code {code} and no result.json", *tail])
+
+
+def stop(processes: Sequence[Process], grace: float = GRACE) -> None:
+    """Ask all to stop and wait; kill those that have not after `grace` seconds, or at a second Ctrl-C."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + grace
+    mine = [p for p in processes if not isinstance(p, Elsewhere)]
+    try:
+        while any(p.poll() is None for p in mine) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        for process in mine:
+            if process.poll() is None:
+                process.kill()

@@ -1,0 +1,174 @@
+"""Seeds as tasks of a Ray cluster: how many find room, and what becomes of those whose worker or node dies."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray_jobs.distributed import ray_group
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.reproduce import seeds
+from ray_jobs.reproduce.seeds import held, members
+
+
+class Needs(NamedTuple):
+    """What one run holds of a node."""
+
+    cpus: int
+    gpus: int = 0
+
+
+def on_cluster(
+    address: str,
+    width: int,
+    each: int = 0,
+    build: seeds.Build = seeds.command,
+    of: Mapping[str, Needs] | None = None,
+    lives: int = 0,
+) -> tuple[seeds.Start, int]:
+    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`: how to start one, and how many find room at a time.
+
+    Args:
+        address: of the cluster.
+        width: CPUs of a seed whose recipe is not in `of`.
+        each: its GPUs, if there are any.
+        build: the command of a seed.
+        of: what a recipe's seeds need.
+        lives: how often a seed whose worker or node dies is begun again.
+
+    Raises:
+        UsageError: the cluster cannot be reached, or no node can hold one seed.
+    """
+    ray = ray_group.connect(address)
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    cards = any(n.get("GPU") for n in nodes)
+    sizes = {name: n if cards else Needs(n.cpus) for name, n in ({"": Needs(width, each)} | dict(of or {})).items()}
+    kinds = {sizes[name] for name in of or [""]}
+    for size in kinds:
+        refuse_narrow(address, size, nodes)
+    # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
+    task = ray.remote(max_retries=0, max_calls=1)(run_there)
+    where = ray_group.Whereabouts(ray)
+
+    def start(unit: seeds.Unit, place: int) -> seeds.Process:
+        need = sizes[members(unit)[0].recipe if of else ""]
+        sized = task.options(num_cpus=need.cpus, num_gpus=need.gpus)
+
+        def begin(name: str) -> Any:
+            return sized.remote(build(unit), sys.executable, str(unit.log), where.mail, name)
+
+        return RayProcess(begin, unit, lives, where.lost)
+
+    return start, sum(room(node, kinds) for node in nodes)
+
+
+def room(node: Mapping[str, float], kinds: Collection[Needs]) -> int:
+    """How many runs of these kinds fill a node: first as many as it holds of those that need most GPUs, the others in what is left."""
+    cpus, gpus, runs = node.get("CPU", 0), node.get("GPU", 0), 0
+    for need in sorted(kinds, key=lambda n: (n.gpus, n.cpus), reverse=True):
+        many = int(min(cpus // need.cpus, gpus // need.gpus if need.gpus else math.inf))
+        cpus, gpus, runs = cpus - many * need.cpus, gpus - many * need.gpus, runs + many
+    return runs
+
+
+def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse what no node could hold."""
+    if not any(room(node, [need]) for node in nodes):
+        most = max((int(n.get("CPU", 0)) for n in nodes), default=0)
+        raise UsageError(
+            f"A run needs {need.cpus} CPUs and {need.gpus} GPUs on one node; the widest node of {address} has {most} CPUs."
+        )
+
+
+def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> tuple[int, list[str]]:
+    """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
+    ray_group.tell_where(mail, name)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
+    ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
+    command = seeds.bound([sys.executable if word == python else word for word in argv])
+    child = seeds.LocalProcess(command, Path(log), ours)
+    try:
+        while child.poll() is None:  # in steps: ray.cancel interrupts Python, not a blocking wait
+            time.sleep(0.2)
+    finally:
+        seeds.stop([child])
+    return child.poll() or 0, child.tail()
+
+
+class RayProcess:
+    """A seed as a Ray task. Where its worker or node dies it is begun again, and goes on from its newest checkpoint.
+
+    Args:
+        begin: starts the task, under a name of its own.
+        unit: what it trains.
+        lives: how often it is begun again.
+        lost: whether the node on which the task of a name runs is gone.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[str], Any],
+        unit: seeds.Unit,
+        lives: int = 0,
+        lost: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self._begin, self._unit, self._lives, self._lost, self._said = begin, unit, lives, lost, []
+        self._begin_task()
+
+    def _begin_task(self) -> None:
+        self._name = uuid.uuid4().hex
+        self._reference = self._begin(self._name)
+        self._answer = self._reference.future()  # completed by Ray itself: to look at it costs no call
+        self._died = False
+
+    def poll(self) -> int | None:
+        import ray
+
+        if self._died and not any(map(held, members(self._unit))):  # whoever has the folder yet may be saving
+            for seed in members(self._unit):
+                seeds.fetch(seed)
+            self._begin_task()
+        if self._died:
+            return None
+        if not self._answer.done():
+            return self._after("its node is gone") if self._lost(self._name) else None
+        try:
+            code, self._said = self._answer.result()
+        except ray.exceptions.RayError as error:
+            mendable = not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError)
+            return self._after(ray_group.cause(error), mendable=mendable)
+        return code
+
+    def _after(self, why: str, *, mendable: bool = True) -> int | None:
+        """What becomes of a seed whose task is dead: None where it is to be begun again, else its exit code."""
+        if ray_group.head_is_gone():  # no death of its own: `head_watched` ends this process, or the head comes back
+            return None
+        if not (self._lives and mendable):
+            self._said = [f"its Ray task died: {why}"]
+            return 1
+        self._lives, self._died = self._lives - 1, True
+        print(f"{members(self._unit)[0]}: {why}; it is begun again.", flush=True)
+        return None
+
+    def tail(self) -> list[str]:
+        return self._said or seeds.last_lines(self._unit.log)
+
+    def terminate(self) -> None:
+        self._cancel(force=False)
+
+    def kill(self) -> None:
+        self._cancel(force=True)
+
+    def _cancel(self, *, force: bool) -> None:
+        import ray
+
+        self._lives, self._died = 0, False
+        ray.cancel(self._reference, force=force)

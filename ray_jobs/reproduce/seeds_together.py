@@ -1,0 +1,115 @@
+"""Several seeds of an agent's recipe in this process, each in a run folder of its own: what `reprise reproduce --together` starts.
+
+    python -m ray_jobs.reproduce.seeds_together '[{"recipe": ..., "settings": {...}, "seed": 0, "where": {...}, "out": FOLDER}, ...]'
+
+Their specs differ in seed and folder. A folder that holds an unfinished run is gone on with, from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.recipe.settings import build, check
+from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.progress import noise_to
+from ray_jobs.run.signals import stopping
+from ray_jobs.train.launch import conclude, leave
+
+
+def refuse(recipe: str, settings: dict, where: Where) -> None:
+    """Find out, before any folder is made, whether a recipe can be trained so.
+
+    Raises:
+        UsageError: it cannot, and why.
+    """
+    if kind(recipe) is Fit:
+        raise UsageError(f"{recipe} trains a generative model: --together is for agents.")
+    if where.runners or where.learners > 1 or where.accelerator == "gpu":
+        raise UsageError("--together trains seeds in one process on its CPU: leave --runners, --learners and gpu out.")
+    from ray_jobs.rl.learning.play import check_together
+
+    try:
+        check_together(build(recipe, settings))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def opened(spec: Spec) -> Run:
+    """The spec's folder, new or gone on with, and held.
+
+    Raises:
+        UsageError: another process is at work in it, or it cannot be written.
+    """
+    if Run.at(spec.out or "").exists():
+        return Run.open(spec.out or "").lock()
+    return Run.create(spec, kind="Play", command=["python", "-m", "ray_jobs.reproduce.seeds_together", *sys.argv[1:]])
+
+
+def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
+    """Train them to their ends, or until a signal.
+
+    Returns:
+        Why seeds failed, and the number of the signal that stopped them, or 0.
+    """
+    import torch
+
+    from ray_jobs.rl.learning.play import play_together
+
+    first = specs[0]
+    check(first.recipe, first.settings, first.where)
+    torch.set_num_threads(first.where.threads)
+    why: dict[int, str] = {}
+    runs = [opened(spec) for spec in specs]
+    state = "failed"
+
+    def done(i: int, metrics: dict[str, float]) -> None:
+        conclude(runs[i], metrics, "cpu")
+
+    def failed(i: int, error: Exception) -> None:
+        why[specs[i].seed] = str(error)
+
+    try:
+        made = build(first.recipe, first.settings)
+        with stopping() as stop, noise_to(runs[0].path / "log.txt"):
+            states = [begun(run, made.steps) for run in runs]
+            seeds = [spec.seed for spec in specs]
+            stopped = play_together(made, seeds, runs, states=states, done=done, failed=failed, should_stop=stop.is_set)
+        state = "stopped" if stopped else "failed"
+        return why, stop.number if stopped else 0
+    finally:
+        for run in runs:
+            if run.result is None:
+                leave(run, state)
+            run.release()
+
+
+def begun(run: Run, steps: int) -> dict | None:
+    """The checkpoint to go on from, with the run's metrics back to where it was."""
+    found = run.latest()
+    step = found["step"] if found else 0
+    run.rewind(step)
+    run.status("running", step, steps)
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """0; 1 where a seed failed; 2 where it cannot be; 128 + n when signal n stopped it."""
+    try:
+        why, signal = train([Spec.of(record) for record in json.loads(argv[0])])
+    except UsageError as error:
+        print(f"reprise: {error}", file=sys.stderr)
+        return 2
+    except (FloatingPointError, OSError, EnvironmentFailed) as error:
+        print(f"reprise: {error}", file=sys.stderr)
+        return 1
+    for seed, reason in why.items():
+        print(f"reprise: seed {seed}: {reason}", file=sys.stderr)
+    return 128 + signal if signal else int(bool(why))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,208 @@
+"""What was measured: one JSON file for each reproduced recipe, written by `reprise reproduce`, read by list and report.
+
+The project keeps its own in `results/` beside the packages; whoever installed a wheel names a folder with --results.
+This module reads JSON and nothing else, for `reprise list` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.recipe.plan import Claim
+
+ROOT = Path(__file__).resolve().parent.parent
+POINTS = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """One reproduction of a recipe: the claim's metric over its seeds, and how it was come by."""
+
+    recipe: str
+    claim: Claim | None
+    """The claim as it stood when this was measured; None for a run of a recipe that makes none."""
+    command: str
+    seeds: list[int] = field(default_factory=list)
+    """The seeds that finished, in the order of `values`."""
+    values: list[float] = field(default_factory=list)
+    """The claim's metric for each of `seeds`."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Seeds that gave no value, and why."""
+    mean: float | None = None
+    iqm: float | None = None
+    interval: tuple[float, float] | None = None
+    """95% bootstrap interval of the mean."""
+    verdict: str = "not shown"
+    holds: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings that differ from the recipe's own."""
+    seconds: list[float] = field(default_factory=list)
+    """Training time of each seed, evaluation included."""
+    jobs: int = 1
+    """Seeds that ran at the same time on one machine, which slows each."""
+    metrics: dict[str, list[float | None]] = field(default_factory=dict)
+    """Every metric of the seeds' results, in the order of `seeds`."""
+    machine: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    git: list[str] = field(default_factory=list)
+    """The commits that the seeds ran on: one, unless a seed was finished earlier."""
+    date: str = ""
+    curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    """For each plotted metric, `steps` [N] and `values` [S, N] with null where a seed has none."""
+
+    @property
+    def metric(self) -> str:
+        return self.claim.metric if self.claim else ""
+
+
+def folder(given: str | Path | None = None) -> Path | None:
+    """The folder of results: the one given, else the checkout's own, else None (an installed wheel has none)."""
+    if given is not None:
+        return Path(given)
+    return ROOT / "results" if (ROOT / "pyproject.toml").is_file() else None
+
+
+def save(result: Result, where: Path) -> Path:
+    """Write `<where>/<recipe>.json`, whole or not at all."""
+    from ray_jobs.run.folder import write
+
+    path = where / f"{result.recipe}.json"
+    write(path, (_lines(asdict(result) | {"metric": result.metric}) + "\n").encode())
+    return path
+
+
+def _lines(record: Mapping[str, Any]) -> str:
+    """JSON with one line for each field, so that a new measurement reads well as a diff."""
+    lines = [f" {json.dumps(k)}: {json.dumps(v, allow_nan=False, default=str)}" for k, v in record.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def read(path: Path) -> Result:
+    """One result; fields of a newer version are passed over.
+
+    Raises:
+        ValueError: the file is not a result.
+    """
+    try:
+        record = json.loads(path.read_text())
+        known = {f.name for f in fields(Result)}
+        claim = record["claim"] and Claim(**record["claim"])
+        return Result(**{k: v for k, v in record.items() if k in known} | {"claim": claim})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a result of 'reprise reproduce' ({error}): measure again.") from None
+
+
+def load(where: Path | None) -> dict[str, Result]:
+    """Every result in a folder, by recipe; a damaged file is passed over with one warning."""
+    found = {}
+    for path in sorted(where.glob("*.json")) if where else []:
+        try:
+            result = read(path)
+            found[result.recipe] = result
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=2)
+    return found
+
+
+def measured(recipe: str, where: str | Path | None = None) -> str:
+    """What `reprise list` shows of a recipe: '499.8 [499.1, 500], 5 seeds', with ✗ before it where the claim fails."""
+    place = folder(where)
+    path = place / f"{recipe}.json" if place else None
+    if path is None or not path.is_file():
+        return ""
+    try:
+        result = read(path)
+    except ValueError:
+        return "damaged"
+    return f"{'' if result.holds else '✗ '}{describe(result)}, {count(result)}"
+
+
+def describe(result: Result) -> str:
+    """Mean and interval, to four digits."""
+    if result.mean is None:
+        return "no value"
+    low_high = result.interval and f" [{short(result.interval[0])}, {short(result.interval[1])}]"
+    return short(result.mean) + (low_high or "")
+
+
+def count(result: Result) -> str:
+    """'5 seeds', or '4 of 5 seeds' where one failed."""
+    done, tried = len(result.values), len(result.values) + len(result.failures)
+    return f"{done} of {tried} seeds" if done < tried else f"{done} seed{'' if done == 1 else 's'}"
+
+
+def caption(result: Result) -> str:
+    """What is to be said below a result's learning curves; empty where they are of what the claim measures."""
+    if "train_return" not in result.metrics:
+        return ""
+    return (
+        "Means of the newest 100 training episodes, which explore; the claim is about greedy ones after the training."
+    )
+
+
+def median(result: Result) -> str:
+    """The median seed's duration, or ''."""
+    return span(sorted(result.seconds)[len(result.seconds) // 2]) if result.seconds else ""
+
+
+def short(x: float) -> str:
+    """A number to four significant digits, without exponents from 0.0001 to 10 million."""
+    return f"{x:,.0f}" if 1000 <= abs(x) < 1e7 else f"{x:.4g}"
+
+
+def span(seconds: float) -> str:
+    """A duration as people say it: '8.2 s', '42 s', '3 min', '2.4 h'."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def main_metric(names: Iterable[str], wanted: str) -> str | None:
+    """Of the metrics logged in training, the one that shows the way to `wanted`: itself, a return, or a loss."""
+    there = [n for n in names if n not in ("step", "time")]
+    order = [wanted, *(n for n in there if n.endswith(f"/{wanted}")), "episode_return", "loss"]
+    order += [n for n in there if "loss" in n] + there
+    return next((n for n in order if n in there), None)
+
+
+def thin(runs: Sequence[Sequence[Mapping[str, float]]], key: str, points: int = POINTS) -> dict[str, list[Any]]:
+    """Curves of several runs on one grid of at most `points` steps: {'steps': [N], 'values': [S, N]}.
+
+    Each point is the mean of what a run logged in its bin; a hole takes the line between its neighbours; before a run's
+    first and after its last logged step there is None.
+    """
+    logged = [[(m["step"], m[key]) for m in run if key in m and math.isfinite(m[key])] for run in runs]
+    steps = sorted({step for run in logged for step, _ in run})
+    if not steps:
+        return {"steps": [], "values": [[] for _ in runs]}
+    n = min(points, len(steps))
+    width = (steps[-1] - steps[0]) / n or 1.0
+    centres = [steps[0] + (i + 0.5) * width for i in range(n)] if n < len(steps) else [float(s) for s in steps]
+    bins = [_binned(run, centres) for run in logged]
+    return {"steps": [round(c, 3) for c in centres], "values": [_filled(b, centres) for b in bins]}
+
+
+def _binned(run: Sequence[tuple[float, float]], centres: Sequence[float]) -> list[float | None]:
+    middles = [(a + b) / 2 for a, b in pairwise(centres)]
+    bins: list[list[float]] = [[] for _ in centres]
+    for step, value in run:
+        bins[bisect_left(middles, step)].append(value)
+    return [sum(b) / len(b) if b else None for b in bins]
+
+
+def _filled(values: Sequence[float | None], at: Sequence[float]) -> list[float | None]:
+    known = [i for i, v in enumerate(values) if v is not None]
+    out = [None if v is None else float(f"{v:.6g}") for v in values]
+    for a, b in pairwise(known):
+        for i in range(a + 1, b):
+            share = (at[i] - at[a]) / (at[b] - at[a])
+            out[i] = float(f"{values[a] + share * (values[b] - values[a]):.6g}")  # type: ignore[operator]
+    return out

@@ -1,0 +1,391 @@
+"""The run folder: everything that one execution of a recipe leaves behind, and all that is needed to go on with it.
+
+    run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
+    status.json     state, step, pid: rewritten as the run goes
+    metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events beside it
+    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept
+    result.json     final metrics: its presence means that the run is finished
+
+A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
+the end: object stores cannot append, and a training step must not wait for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run import job_context
+from ray_jobs.run.metrics_log import Journal
+from ray_jobs.run.mirror import Mirror, Unmirrored
+from ray_jobs.run.progress import Report, silent
+
+KEPT = 2
+RECORDS = (":!results", ":!RESULTS.md", ":!benchmarks/results")
+"""What measuring itself writes is no change of the code that is measured."""
+PACKAGES = ("torch", "lightning", "ray", "datasets", "gymnasium", "numpy", "reprise")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where and how wide a run executes. It changes what is computed by nothing but the order of sums."""
+
+    workers: int = 1
+    """Data-parallel processes that train a generative model."""
+    runners: int = 0
+    """Ray actors that play the environments, over all learners together; 0 plays them in the learners' own processes."""
+    learners: int = 1
+    """Processes that share the updates of an agent, each with runners of its own."""
+    accelerator: str = "auto"
+    """auto, cpu or gpu."""
+    threads: int = 1
+    """CPU threads of each process."""
+    address: str | None = None
+    """A Ray cluster ('auto', 'host:6379'); without one, and without RAY_ADDRESS, this machine alone."""
+    max_failures: int = 3
+    """How often a died group of workers is restarted from its last checkpoint."""
+    min_workers: int = 0
+    """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
+
+    def cpus(self, fits: bool) -> int:
+        """Of all processes of one run together: of a generative model (`fits`), or of an agent, each of whose runners takes one."""
+        return self.workers * self.threads if fits else self.learners * self.threads + self.runners
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that defines a run: only this crosses the wire; whoever trains rebuilds the rest from it."""
+
+    recipe: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    where: Where = field(default_factory=Where)
+    out: str | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Spec:
+        """The spec that `run.json` or a wire message holds."""
+        where = Where(**record["where"])
+        return cls(record["recipe"], record["settings"], record["seed"], where, record.get("out"))
+
+
+def now() -> str:
+    """This moment, ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
+    """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
+
+    Args:
+        path: of the file.
+        data: what it will hold, or what writes that into an open file.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left beside the old file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as f:
+            data(f) if callable(data) else f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=1, default=str).encode())
+
+
+def versions() -> dict[str, str]:
+    """Python's and the main packages' versions, read without importing them."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def git_commit(folder: Path = Path(__file__).parent.parent) -> str | None:
+    """The checkout's commit, with '+changes' where the tree differs from it; None outside a checkout."""
+
+    def ask(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return ask("rev-parse", "HEAD") + (
+            "+changes" if ask("status", "--porcelain", "-uno", "--", ".", *RECORDS) else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def place(spec: Spec) -> str:
+    """Where the run of `spec` lies: `spec.out`, or runs/<recipe>-seed<seed>-<time>, in a job with its id for the time."""
+    stamp = job_context.job() or datetime.now().strftime("%Y%m%d-%H%M%S")
+    return spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}"
+
+
+class Run:
+    """One run folder. Open it with `Run.create` or `Run.open`; both refuse what cannot be.
+
+    Args:
+        path: the folder on this machine.
+        uri: the remote address that it mirrors, or None.
+    """
+
+    def __init__(self, path: Path, uri: str | None = None) -> None:
+        self.path, self.uri = path, uri
+        self.notes: list[str] = []
+        self.report: Report = silent
+        self._lock: io.TextIOWrapper | None = None
+        self._journal = Journal(path)
+        self.mirror: Mirror | Unmirrored = Unmirrored()
+        if uri:
+            self.mirror = Mirror(path, uri, lambda note: self.report({"note": note}))
+        self._before, self._start = 0.0, time.monotonic()
+
+    # ---- making and finding
+
+    @classmethod
+    def create(cls, spec: Spec, *, kind: str, command: list[str] | None = None) -> Run:
+        """A new folder for `spec`, at `place(spec)`.
+
+        Raises:
+            UsageError: the folder already holds a run, or cannot be written.
+        """
+        run = cls.at(place(spec))
+        if run.exists():
+            raise UsageError(
+                f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out."
+            )
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            run.lock()
+            record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
+            record |= {"job": job_context.job()} if job_context.job() else {}
+            record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
+            write_json(run.path / "run.json", record)
+        except OSError as error:
+            raise UsageError(
+                f"The run folder {run} cannot be written ({error.strerror}): choose another --out."
+            ) from None
+        return run
+
+    @classmethod
+    def at(cls, location: str | Path) -> Run:
+        """The folder at a path or URI, without asking what it holds."""
+        text = str(location)
+        if "://" not in text:
+            return cls(Path(text))
+        tag = sha256(text.encode()).hexdigest()[:16]
+        cache = Path(os.environ.get("REPRISE_CACHE", Path(tempfile.gettempdir()) / f"reprise-{os.getuid()}"))
+        return cls(cache / tag, text.rstrip("/"))
+
+    @classmethod
+    def open(cls, location: str | Path) -> Run:
+        """An existing run; a remote one is fetched first.
+
+        Raises:
+            UsageError: there is no run at `location`.
+        """
+        run = cls.at(location)
+        run.pull()
+        if not (run.path / "run.json").is_file():
+            raise UsageError(f"{location} is not a run folder: it holds no run.json. 'reprise train' makes one.")
+        run._before = max((m["time"] for m in run.metrics()), default=0.0)
+        return run
+
+    def exists(self) -> bool:
+        """Whether the folder, or the remote one that it mirrors, holds a run already."""
+        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
+
+    def lock(self) -> Run:
+        """Hold the folder until this process ends, however it ends; a remote one, until another process takes it.
+
+        Raises:
+            UsageError: another process is at work in it, or its address cannot be used now.
+        """
+        self._lock = open(self.path / ".lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        self.mirror.claim()
+        return self
+
+    def release(self) -> None:
+        """Let go of the folder and of open files."""
+        self._journal.close()
+        if self._lock is not None:
+            self._lock.close()
+        self._lock = None
+
+    def __str__(self) -> str:
+        return self.uri or str(self.path)
+
+    # ---- what it says
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder, or None."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+
+    @property
+    def spec(self) -> Spec:
+        return Spec.of(self.read("run.json") or {})
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        return self.read("result.json")
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The logged lines, oldest first; a line cut off by a kill is passed over."""
+        with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as lines:
+            for line in lines:
+                with contextlib.suppress(json.JSONDecodeError):
+                    yield json.loads(line)
+
+    # ---- writing as it goes
+
+    def elapsed(self) -> float:
+        """Seconds of work on this run, earlier sittings included."""
+        return self._before + time.monotonic() - self._start
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line of metrics, for people, TensorBoard and `tail -f` alike."""
+        self._journal.log(step, self.elapsed(), {k: float(v) for k, v in metrics.items()})
+
+    def status(self, state: str, step: int, steps: int, **more: Any) -> None:
+        """Say how far the run is, if it can be said; `state` is running, stopped, finished or failed."""
+        head = {"state": state, "step": step, "steps": steps, "pid": os.getpid(), "host": socket.gethostname()}
+        with contextlib.suppress(OSError):
+            write_json(self.path / "status.json", head | {"updated": now()} | more)
+
+    def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
+        """Record the final metrics and declare the run finished.
+
+        Raises:
+            OSError: the disk is full.
+            UsageError: the run's address could not be used for ten minutes; the local copy is whole.
+        """
+        self._journal.flush()
+        record = {
+            "metrics": {k: float(v) for k, v in metrics.items()},
+            "step": step,
+            "seconds": round(self.elapsed(), 2),
+        }
+        record |= {"finished": now(), "device": device, "cores": os.cpu_count()}
+        write_json(self.path / "result.json", record)
+        self.status("finished", step, step)
+        self.mirror.deliver()
+
+    # ---- checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are, newest first."""
+        return sorted((self.path / "checkpoints").glob("step-*.ckpt"), reverse=True)
+
+    def save(self, step: int, state: Mapping[str, Any]) -> Path:
+        """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
+
+        Raises:
+            OSError: the disk is full; earlier checkpoints are untouched.
+            UsageError: another process has gone on with the run at its address.
+        """
+        import torch
+
+        self._journal.flush()  # no checkpoint is ahead of its metrics
+        path = self.path / "checkpoints" / f"step-{step:010d}.ckpt"
+        whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
+        try:
+            write(path, lambda file: torch.save(whole, file))  # never twice in memory, of which a replay may take half
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # of which torch says another thing
+                raise error.__context__ from None
+            raise
+        for old in self.checkpoints()[KEPT:]:
+            old.unlink(missing_ok=True)
+        self.mirror.send()
+        return path
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """The state that a checkpoint holds, on the CPU.
+
+        Raises:
+            UsageError: it is cut off or corrupt, or belongs to another recipe.
+        """
+        import torch
+
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file fails in many ways inside torch
+            raise UsageError(
+                f"The checkpoint {path} cannot be read ({type(error).__name__}): it is cut off or not one of ours."
+            ) from None
+        written_by = state.get("reprise", {}).get("recipe") if isinstance(state, dict) else None
+        if written_by != self.spec.recipe:
+            raise UsageError(
+                f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
+            )
+        return state
+
+    def latest(self) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read, or None where there is none; a damaged one is passed over, and noted.
+
+        Raises:
+            UsageError: there are checkpoints, and none can be read.
+        """
+        problem: UsageError | None = None
+        for path in self.checkpoints():
+            try:
+                return self.load(path)
+            except UsageError as error:
+                problem = error
+                self.notes.append(str(error))
+        if problem:
+            raise problem
+        return None
+
+    def rewind(self, step: int) -> None:
+        """Drop the metrics logged after `step`: they will be logged again."""
+        self._journal.close()
+        kept = [m for m in self.metrics() if m["step"] <= step]
+        self._before = max((m["time"] for m in kept), default=0.0)
+        self._start = time.monotonic()
+        write(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept).encode())
+
+    # ---- the mirror
+
+    def push(self) -> None:
+        """Send what is new or changed to the remote address, if there is one; see `Mirror.push`."""
+        self.mirror.push()
+
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """Fetch the remote folder into the local copy; see `Mirror.pull`."""
+        self.mirror.pull(checkpoints=checkpoints)

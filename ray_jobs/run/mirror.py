@@ -1,0 +1,274 @@
+"""A local folder kept the same as one at a remote address, through fsspec (s3://, gs://, file://, hdfs:// by pyarrow ...).
+
+Storage that fails for a while ends no training: what is new stays in the local copy and is sent when it can be. An address has no
+locks: whoever takes a run there leaves a mark, and one that was taken for dead, and lives, finds another's and writes no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ray_jobs.recipe.plan import UsageError
+
+PATIENCE = 600.0
+"""Seconds for which a finished run is offered to storage that fails."""
+WRITER = ".writer.json"
+"""Who writes: at the address, and beside the local copy as it was known last. A name with a dot is no file of the run."""
+LATE = ".late.json"
+"""Beside the local copy, as long as it has what the address has not: the mark and the size of the metrics that are there."""
+LAST = ("result.json", "status.json")
+"""What says how far a run is comes after what it speaks of."""
+
+
+class Unreachable(UsageError):
+    """Storage cannot be used now; one sentence says why."""
+
+
+class Superseded(UsageError):
+    """Another process has gone on with the run at its address."""
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The file system of `uri` and the path within it.
+
+    Raises:
+        UsageError: the protocol is unknown or its package is missing.
+    """
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"The address {uri} cannot be used: {error}") from None
+
+
+@contextlib.contextmanager
+def asked(uri: str) -> Iterator[None]:
+    """Whatever a storage's client raises, as one sentence."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # each client has exceptions of its own
+        first = (str(error).strip() or "no reason given").splitlines()[0]
+        raise Unreachable(f"{uri} cannot be used now ({type(error).__name__}: {first})") from error
+
+
+class Mirror:
+    """The local copy of what lies at `uri`.
+
+    Args:
+        tell: gets a line when the storage begins to fail, and one when it is back.
+    """
+
+    def __init__(self, folder: Path, uri: str, tell: Callable[[str], None]) -> None:
+        self.folder, self.uri, self.tell = folder, uri, tell
+        self.sent: dict[str, tuple[int, int]] = {}
+        self.mark = ""
+        self.late = False
+
+    # ---- who writes
+
+    def writer(self, fs: Any, root: str) -> dict[str, Any]:
+        """Who has taken the address last; nothing where nobody has."""
+        try:
+            return _record(fs.cat_file(f"{root}/{WRITER}"))
+        except FileNotFoundError:
+            return {}
+
+    def known(self) -> str:
+        """The mark of whose work the local copy holds."""
+        path = self.folder / WRITER
+        return self.mark or (_record(path.read_bytes()).get("mark", "") if path.exists() else "")
+
+    def claim(self) -> None:
+        """Take the address, from whomever had it. Of two that take it at the same moment the later one counts.
+
+        Raises:
+            Unreachable: the storage cannot be used now.
+        """
+        fs, root = filesystem(self.uri)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        taken = {"mark": uuid4().hex, "host": socket.gethostname(), "pid": os.getpid(), "since": since}
+        with asked(self.uri):
+            fs.makedirs(root, exist_ok=True)
+            fs.pipe_file(f"{root}/{WRITER}", json.dumps(taken).encode())
+        self.mark = taken["mark"]
+        (self.folder / WRITER).write_text(json.dumps(taken))
+
+    def check(self, fs: Any, root: str) -> None:
+        """Refuse to write where another process has taken over.
+
+        Raises:
+            Superseded: it has.
+        """
+        held = self.writer(fs, root)
+        if held and held.get("mark") != self.known():
+            who = f"process {held.get('pid')} on {held.get('host')}, since {held.get('since')}"
+            raise Superseded(f"Another process has gone on with {self.uri} ({who}): this one writes there no more.")
+
+    # ---- sending
+
+    def push(self) -> None:
+        """Upload what is new or changed, then delete remote checkpoints that are gone here; a reader only those that it knew.
+
+        Raises:
+            Unreachable: the storage cannot be used now.
+            Superseded: another process has taken it since.
+        """
+        fs, root = filesystem(self.uri)
+        with asked(self.uri):
+            self.check(fs, root)
+            files = [f for f in self.folder.rglob("*") if f.is_file() and not f.name.startswith(".")]
+            for file in sorted(files, key=_turn):
+                self._upload(fs, file, f"{root}/{file.relative_to(self.folder).as_posix()}")
+            kept = {f.name for f in files if f.parent.name == "checkpoints"}
+            remote = fs.ls(f"{root}/checkpoints", detail=False) if kept else []
+            for gone in (r for r in remote if r.rsplit("/", 1)[-1] not in kept and (self.mark or r in self.sent)):
+                fs.rm_file(gone)
+        (self.folder / LATE).unlink(missing_ok=True)
+
+    def _upload(self, fs: Any, file: Path, remote: str) -> None:
+        stamp = _stamp(file)
+        if self.sent.get(remote) != stamp:
+            fs.makedirs(os.path.dirname(remote), exist_ok=True)
+            fs.put_file(str(file), remote)
+            self.sent[remote] = stamp
+
+    def send(self) -> None:
+        """As `push`; storage that cannot be used is told of once, and asked again the next time.
+
+        Raises:
+            Superseded: another process has taken it since.
+        """
+        with contextlib.suppress(OSError):
+            there = {"mark": self.known(), "size": self.sent.get(self._metrics(), (0, 0))[0]}
+            (self.folder / LATE).write_text(json.dumps(there))
+        try:
+            self.push()
+        except Unreachable as error:
+            if not self.late:
+                self.tell(f"{error}: what is new is kept in {self.folder} and sent when it can be; training goes on.")
+            self.late = True
+            return
+        if self.late:
+            self.tell(f"{self.uri} can be used again: everything is there.")
+        self.late = False
+
+    def _metrics(self) -> str:
+        return f"{filesystem(self.uri)[1]}/metrics.jsonl"
+
+    def deliver(self) -> None:
+        """As `send`, again and again for `PATIENCE` seconds.
+
+        Raises:
+            Unreachable: the storage could not be used in all that time.
+            Superseded: another process has taken it since.
+        """
+        deadline, pause = time.monotonic() + PATIENCE, 0.5
+        self.send()
+        while self.late:
+            if time.monotonic() + pause > deadline:
+                raise Unreachable(
+                    f"{self.uri} could not be used for {PATIENCE:.0f} s: the run is finished and lies in {self.folder}; "
+                    f"'reprise resume {self.uri}' on this machine sends it."
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 30.0)
+            self.send()
+
+    # ---- fetching
+
+    def exists(self, name: str) -> bool:
+        """Whether the remote folder holds the file `name`.
+
+        Raises:
+            Unreachable: the storage cannot be used now.
+        """
+        fs, root = filesystem(self.uri)
+        with asked(self.uri):
+            return bool(fs.exists(f"{root}/{name}"))
+
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """Make the local copy that of the address; not where it has what the address could not take, and nobody has written there since.
+
+        Args:
+            checkpoints: whether to fetch them; whoever only looks needs none.
+
+        Raises:
+            Unreachable: the storage cannot be used now.
+        """
+        fs, root = filesystem(self.uri)
+        with asked(self.uri):
+            held = self.writer(fs, root)
+            if self._ahead(fs, held):
+                return
+            names = [(remote, os.path.relpath(remote, root)) for remote in fs.find(root)]
+            found = [(remote, self.folder / name) for remote, name in names if name != WRITER]
+            if not found:
+                return
+            for remote, file in found:
+                if checkpoints or file.parent.name != "checkpoints":
+                    self._download(fs, remote, file)
+            here = {file for _, file in found}
+            ours = [*(self.folder / "checkpoints").glob("*.ckpt"), self.folder / "result.json"]
+            for stale in (f for f in ours if f not in here):
+                stale.unlink(missing_ok=True)
+            self.mark = ""
+            (self.folder / WRITER).write_text(json.dumps(held))
+
+    def _ahead(self, fs: Any, held: Mapping[str, Any]) -> bool:
+        path, metrics = self.folder / LATE, self._metrics()
+        if not path.exists():
+            return False
+        size = fs.size(metrics) if fs.exists(metrics) else 0
+        if _record(path.read_bytes()) != {"mark": held.get("mark", ""), "size": size}:
+            return False
+        self.sent[metrics] = (size, 0)
+        return True
+
+    def _download(self, fs: Any, remote: str, file: Path) -> None:
+        """Fetch a file; a checkpoint that is here with the same size is the same: those never change."""
+        if not (file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fs.get_file(remote, str(file))
+        self.sent[remote] = _stamp(file)
+
+
+class Unmirrored:
+    """Of a folder that is its own address."""
+
+    def nothing(self) -> None:
+        """There is nobody to tell."""
+
+    def pull(self, *, checkpoints: bool = True) -> None:
+        """There is nothing to fetch."""
+
+    claim = push = send = deliver = nothing
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    """What a mark says; of one that is cut off, that it is nobody's that is known."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return {"mark": "?"}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _turn(file: Path) -> tuple[int, str]:
+    """Metrics before the checkpoints that are ahead of them, and what says how far it is last."""
+    return (2 if file.name in LAST else int(file.parent.name == "checkpoints")), str(file)

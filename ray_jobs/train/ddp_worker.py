@@ -1,0 +1,58 @@
+"""python -m ray_jobs.train.ddp_worker FOLDER ADDRESS: one of a group's processes; `ray_jobs.train.ddp_group` starts it with its rank in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run.folder import Run
+
+
+def _end_with_driver() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Train this rank's share; rank 0 tells the driver how it goes, one JSON object a line."""
+    events, sys.stdout = sys.stdout, sys.stderr
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    first = os.environ["RANK"] == "0"
+
+    def report(event: Any) -> None:
+        if first:
+            print(json.dumps(event), file=events, flush=True)
+
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from ray_jobs.train.fit import NotFinite, fit
+
+    run = Run(Path(sys.argv[1]), sys.argv[2] or None)
+    placement = {
+        "devices": run.spec.where.workers,
+        "plugins": [LightningEnvironment()],
+        "strategy": DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
+    }
+    try:
+        done = fit(run, run.spec, report=report, should_stop=stop.is_set, placement=placement)
+        report({"outcome": "finished" if done else "stopped"})
+    except UsageError as error:
+        report({"usage": str(error)})
+        raise
+    except (NotFinite, OSError) as error:
+        report({"error": str(error)})
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Training of a generative model inside one worker: the same code in this process, under Lightning's DDP and under Ray Train."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from lightning_modules.gan.adversarial import Game
+from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
+from ray_jobs.recipe.plan import Fit, UsageError
+from ray_jobs.recipe.settings import build
+from ray_jobs.run.folder import Run, Spec
+from ray_jobs.run.memory import freed_kept
+from ray_jobs.run.progress import Report, silent
+
+AGREE_EVERY = 10
+"""Steps between two questions to all workers whether one of them was told to stop."""
+LONG, REST = 5.0, 20
+"""Seconds that make the writing of a checkpoint long, and how many times as long no other is written after it: the more runs crowd the
+storage, the less often each asks it."""
+
+
+class RunCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training."""
+
+    def __init__(self, run: Run, report: Report) -> None:
+        self.run, self.report, self.failed = run, report, ""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        step = checkpoint["global_step"]
+        try:
+            self.run.save(step, checkpoint)
+            self.failed = ""
+        except OSError as error:  # raising here would leave the other workers waiting at the barrier behind it
+            self.failed = (
+                f"The checkpoint of step {step} could not be written to {self.run}: {error.strerror or error}."
+            )
+            self.report({"note": f"{self.failed} Earlier ones are kept; training goes on."})
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return self.run.load(Path(path))
+
+
+class Recorder(L.Callback):
+    """Metrics, status, checkpoints and the wish to stop, at the steps where they are due."""
+
+    def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
+        self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
+        self.step, self.told, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
+        self.step = self.saved = trainer.global_step
+        self.began, self.began_at = time.monotonic(), self.step
+
+    def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self.step:  # a micro-batch inside one global batch
+            return
+        first, self.step = self.step == self.began_at, step
+        last = step >= self.made.steps
+        if trainer.is_global_zero:
+            self._tell(trainer, step, first, last)
+        self.stopped = not last and self._told_to_stop(trainer, step)
+        if last or self.stopped or (step % self.made.save_every == 0 and not self._rests(trainer)):
+            self.save(trainer)
+        trainer.should_stop = trainer.should_stop or self.stopped
+
+    def _told_to_stop(self, trainer: L.Trainer, step: int) -> bool:
+        if trainer.world_size == 1:
+            return self.should_stop()
+        if step % AGREE_EVERY:
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(self.should_stop(), all=False))
+
+    def _rests(self, trainer: L.Trainer) -> bool:
+        """Whether a checkpoint took so long that this one is left out; the same on all workers."""
+        rests = time.monotonic() < self.rested
+        return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
+
+    def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
+        metrics = (
+            {k: float(v) for k, v in trainer.callback_metrics.items()}
+            if step % self.made.log_every == 0 or last
+            else {}
+        )
+        if metrics:
+            self.run.log(step, metrics)
+        if first:
+            self.run.status("running", step, self.made.steps, first_step_at=time.time())
+        if metrics or time.monotonic() - self.told > 0.25:
+            self.told = time.monotonic()
+            rate = (step - self.began_at) / (self.told - self.began)
+            self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Checkpoint this step, once."""
+        if self.saved != self.step:
+            self.saved = self.step
+            begun = time.monotonic()
+            trainer.save_checkpoint("unused")
+            ended = time.monotonic()
+            self.rested = ended + REST * (ended - begun) if ended - begun > LONG else 0.0
+            if trainer.is_global_zero and not self.stopped:
+                self.run.status("running", self.step, self.made.steps)
+
+
+def prepare(spec: Spec) -> Fit:
+    """The recipe built for this spec: the same weights in every worker and on every machine.
+
+    Raises:
+        UsageError: the recipe refuses its settings.
+    """
+    torch.set_num_threads(spec.where.threads)
+    L.seed_everything(spec.seed, verbose=False)
+    try:
+        made = build(spec.recipe, spec.settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    assert isinstance(made, Fit)
+    made.model.seed = made.data.seed = spec.seed
+    made.data.accumulate = made.accumulate * made.model.turns
+    if isinstance(made.model, Game):  # it cuts and clips for itself: Lightning does so for one optimiser only
+        made.model.accumulate, made.model.grad_clip = made.accumulate, made.grad_clip
+    return made
+
+
+def fit(
+    run: Run,
+    spec: Spec,
+    *,
+    report: Report = silent,
+    should_stop: Callable[[], bool] = lambda: False,
+    placement: dict[str, Any] | None = None,
+) -> bool:
+    """Train to the end or until told to stop; go on from the newest checkpoint where there is one.
+
+    Args:
+        placement: what of `lightning.Trainer` says where it runs: devices, strategy, plugins.
+
+    Returns:
+        whether training reached its end; the first worker has then recorded the result.
+
+    Raises:
+        NotFinite: the loss became NaN or infinite; the last good checkpoint is kept.
+        UsageError: the data or a setting cannot be used.
+        OSError: the last checkpoint could not be written.
+    """
+    run.report = report
+    made = prepare(spec)
+    state = run.latest()
+    step = state["global_step"] if state else 0
+    made.data.start = step * made.data.accumulate
+    recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
+    trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    if trainer.is_global_zero:
+        run.rewind(step)
+        if state:
+            report({"note": f"going on from step {step}"})
+    if made.compile:
+        made.model.compile()
+    if step < made.steps:
+        try:
+            with freed_kept():
+                trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    if recorder.stopped:
+        return False
+    if trainer.is_global_zero:
+        if files.failed:
+            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
+        _conclude(run, spec, report)
+    return True
+
+
+def _trainer(made: Fit, spec: Spec, recorder: Recorder, files: RunCheckpoints, placement: dict[str, Any]) -> L.Trainer:
+    placement = dict(placement)
+    plugins = [files, *placement.pop("plugins", [])]
+    averages = [EMA(made.ema)] if made.ema else []
+    alone = made.model.automatic_optimization
+    return L.Trainer(
+        max_steps=made.steps,
+        max_epochs=-1,
+        accelerator=spec.where.accelerator,
+        precision=made.precision,
+        gradient_clip_val=made.grad_clip or None if alone else None,
+        accumulate_grad_batches=made.accumulate if alone else 1,
+        log_every_n_steps=made.log_every,
+        callbacks=[*averages, recorder],
+        plugins=plugins,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        **placement,
+    )
+
+
+class Trained(NamedTuple):
+    """A run's recipe, its model at the newest checkpoint, and that checkpoint's step."""
+
+    made: Fit
+    model: Generative
+    step: int
+
+
+def trained(run: Run) -> Trained:
+    """The run's model as it is measured and sampled: with its averaged weights where EMA is on.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    spec = run.spec
+    made = prepare(spec)
+    state = run.latest()
+    if state is None:
+        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    made.model.load_state_dict(state["state_dict"])
+    if made.ema:
+        made.model.load_state_dict(state["callbacks"][EMA.state_key]["average"], strict=False)
+    where = spec.where.accelerator
+    device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
+    return Trained(made, made.model.eval().to(device), state["global_step"])
+
+
+def evaluate(of: Trained, seed: int) -> dict[str, float]:
+    """The recipe's metrics of a trained model; the same seed gives the same numbers."""
+    if of.made.evaluate is None:
+        return {}
+    of.made.data.setup("test")
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        return of.made.evaluate(of.model, of.made.data)
+
+
+def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
+    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; of waves, <name>.wav to listen to.
+
+    A model that `Shows` more adds <name>-<what>.png; of the plane, where model and data are densities, <name>-density.png
+    shows both.
+    """
+    import numpy as np
+
+    from ray_jobs.results import plots
+
+    drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
+    np.save(folder / f"{name}.npy", drawn)
+    if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
+        heat(of.model, of.made.data, folder / f"{name}-density.png")
+    for what, shown in _pictures(of, seed).items():
+        plots.samples(shown, folder / f"{name}-{what}.png")
+    if isinstance(rate := getattr(of.model, "rate", None), int):
+        plots.wav(drawn, rate, folder / f"{name}.wav")
+        return plots.spectrograms(drawn, rate, folder / f"{name}.png")
+    truth = of.made.data.test(n)["x"] if drawn.shape[1:] == (2,) else None
+    return plots.samples(drawn, folder / f"{name}.png", truth=truth)
+
+
+@torch.no_grad()
+def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
+    """The densities of a model and of its data on the square of the plane where the data lie, side by side."""
+    from ray_jobs.results import plots
+
+    reach = 1.1 * data.test(4096)["x"].abs().quantile(0.999).item()
+    line = (torch.arange(side) + 0.5) * 2 * reach / side - reach
+    points = torch.cartesian_prod(line, line)
+    ours = torch.cat([model.log_prob(part.to(model.device)).float().cpu() for part in points.split(4096)])
+    both = [logs.reshape(side, side).numpy() for logs in (ours, data.log_prob(points))]
+    return plots.densities(*both, reach, path)
+
+
+def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
+    """What the model shows beside samples."""
+    if not isinstance(of.model, Shows):
+        return {}
+    of.made.data.setup("test")
+    return of.model.pictures(of.made.data, torch.Generator(of.model.device).manual_seed(seed))
+
+
+def _conclude(run: Run, spec: Spec, report: Report) -> None:
+    """Measure what was learned, draw it, and record the result."""
+    from ray_jobs.results import plots
+
+    report({"note": "measuring the trained model"})
+    found = trained(run)
+    metrics = evaluate(found, spec.seed)
+    if isinstance(found.model, Samples):
+        sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
+    plots.learning_curve(run)
+    losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
+    run.finish(losses | metrics, step=found.step, device=str(found.model.device))
+
+
+__all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]

@@ -1,0 +1,72 @@
+"""What is done with a trained run: sample from it, measure it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.run.folder import Run
+from ray_jobs.run.progress import brief, noise_to
+
+
+def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
+    """Draw samples from the newest checkpoint of a generative run: a picture, and an array beside it.
+
+    Args:
+        run: the run folder.
+        n: how many.
+        seed: of the sampler's noise.
+        name: <name>.png and <name>.npy in the run folder; of waves, <name>.wav as well; where the model shows more, <name>-<what>.png.
+
+    Raises:
+        UsageError: the run is no generative model's, or has no checkpoint.
+    """
+    opened = Run.open(run)
+    if n < 1:
+        raise UsageError(f"--n must be at least 1, not {n}.")
+    if kind(opened.spec.recipe) is not Fit:
+        raise UsageError(
+            f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes."
+        )
+    from ray_jobs.train import fit
+
+    with noise_to(opened.path / "log.txt"):
+        drawn = fit.sample(fit.trained(opened), opened.path, n, seed=seed, name=name)
+    opened.push()
+    return drawn
+
+
+def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
+    """Measure the newest checkpoint of a run with its recipe's metrics, and print them.
+
+    Args:
+        run: the run folder.
+        json: print it for programs.
+    """
+    opened = Run.open(run)
+    with noise_to(opened.path / "log.txt"):
+        metrics, step = _measure(opened)
+    if json:
+        import json as to
+
+        print(to.dumps({"step": step, "metrics": metrics}))
+    else:
+        print(f"{opened} at step {step}")
+        for name, value in metrics.items():
+            print(f"  {name:24} {brief(value)}")
+    return metrics
+
+
+def _measure(run: Run) -> tuple[dict[str, float], int]:
+    if kind(run.spec.recipe) is Fit:
+        from ray_jobs.train import fit
+
+        found = fit.trained(run)
+        return fit.evaluate(found, run.spec.seed), found.step
+    from ray_jobs.recipe.settings import build
+    from ray_jobs.rl.learning.play import evaluate as play_episodes
+
+    state = run.latest()
+    if state is None:
+        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    return play_episodes(build(run.spec.recipe, run.spec.settings), state, seed=run.spec.seed), state["step"]

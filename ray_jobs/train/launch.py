@@ -1,0 +1,329 @@
+"""Train a recipe: make the run folder, choose where it runs, see it through to its result or to a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.distributed import elastic
+from ray_jobs.distributed.ray_group import (
+    Group,
+    casualties,
+    cluster_address,
+    connect,
+    head_watched,
+    outlive,
+    placeless,
+    who_died,
+)
+from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.recipe.settings import check, known
+from ray_jobs.run import job_context
+from ray_jobs.run.fence import Fenced
+from ray_jobs.run.folder import Run, Spec, now, place
+from ray_jobs.run.mirror import Superseded
+from ray_jobs.run.progress import Event, Report, noise_to, silent
+from ray_jobs.run.signals import stopping
+from ray_jobs.train.ddp_group import Failed
+from ray_jobs.train.ddp_group import train as on_this_machine
+
+
+class Stopped(Exception):
+    """The run was told to stop, and has saved what it needs to go on."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self.run, self.signal = run, number
+        super().__init__(f"Stopped. Everything is saved; go on with: reprise resume {run}")
+
+
+def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
+    """Train `spec` in a new run folder, to the end; a later attempt of the same job goes on with the run of the first.
+
+    Returns:
+        the finished run; `run.result` has its metrics.
+
+    Raises:
+        UsageError: the spec cannot be, before anything starts.
+        Stopped: a signal ended it; it can be resumed.
+        Failed: it cannot go on; the status and the log say why.
+    """
+    settings = check(spec.recipe, spec.settings, spec.where)
+    spec = replace(spec, settings=settings)
+    run = begun(spec)
+    if run is None:
+        run = Run.create(spec, kind=kind(spec.recipe).__name__, command=command)
+        return see_through(run, spec, report)
+    return run if run.result else see_through(run.lock(), run.spec, report)
+
+
+def begun(spec: Spec) -> Run | None:
+    """The run that an earlier attempt of the job that we are in has begun; None where there is none."""
+    run = Run.at(place(spec))
+    if not job_context.job() or not run.exists():
+        return None
+    run = Run.open(str(run))
+    return run if (run.read("run.json") or {}).get("job") == job_context.job() else None
+
+
+def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
+    """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+
+    Args:
+        address: another Ray cluster than the one where it began; 'local' is this machine alone.
+
+    Raises:
+        UsageError: there is no run, it is finished, or another process is at work in it.
+        Stopped, Failed: as for `launch`.
+    """
+    run = Run.open(location)
+    if run.result:
+        run.push()  # what its address could not take when it ended
+        raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
+    spec = run.spec
+    where = replace(spec.where, address=address) if address else spec.where
+    return see_through(run.lock(), replace(spec, where=where), report)
+
+
+def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
+    """Train in an open, locked run folder until it is finished; leave its status true however this ends.
+
+    Args:
+        told_to_stop: asked as training goes, beside the signals; once True, the run is saved and stopped.
+    """
+    steps = spec.settings.get("steps", 0)
+    at = max((m["step"] for m in run.metrics()), default=0)
+    state = "failed"
+    run.status("running", at, steps)
+    try:
+        run.report = noting(report, run.path / "log.txt")
+        with (
+            stopping() as stop,
+            noise_to(run.path / "log.txt") as stderr,
+            head_watched(lambda why: end(run, why, stderr)),
+        ):
+            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
+        for note in run.notes:
+            report({"note": note})
+        if not done:
+            state = "stopped"
+            raise Stopped(run, stop.number)
+        state = "finished"
+        return run
+    except (UsageError, Failed, Stopped, KeyboardInterrupt):
+        raise
+    except (FloatingPointError, OSError) as error:
+        raise Failed(spoken(error, run)) from error
+    except Exception as error:
+        with open(run.path / "log.txt", "a") as log:
+            traceback.print_exc(file=log)
+        first = (str(error).strip() or "no message").splitlines()[0]
+        what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
+        raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
+    finally:
+        if state != "finished" and not run.result:
+            leave(run, state, steps)
+        run.release()
+
+
+def leave(run: Run, state: str, steps: int = 0) -> None:
+    """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
+    step = max((m["step"] for m in run.metrics()), default=0)
+    run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+    with contextlib.suppress(UsageError):  # another process has gone on with it
+        run.mirror.send()
+
+
+def end(run: Run, why: str, stderr: int) -> None:
+    """End this process, whatever it waits for."""
+    leave(run, "failed")
+    os.write(
+        stderr,
+        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+    )
+    os._exit(1)
+
+
+def spoken(error: Exception, run: Run) -> str:
+    """An error as one sentence; of a disk that is full, with its file, and what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
+
+
+def noting(report: Report, log: Path) -> Report:
+    """The same report, whose notes are also lines of the log."""
+
+    def told(event: Event) -> None:
+        if "note" in event:
+            with contextlib.suppress(OSError), open(log, "a") as file:
+                file.write(f"{now()} {event['note']}\n")
+        report(event)
+
+    return told
+
+
+def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    if kind(spec.recipe) is not Fit:
+        return _play(run, spec, report, should_stop)
+    if cluster_address(spec.where.address):
+        return _on_cluster(run, spec, report, should_stop)
+    if spec.where.workers > 1:
+        return on_this_machine(run, spec, report, should_stop)
+    from ray_jobs.train.fit import fit
+
+    return fit(run, spec, report=report, should_stop=should_stop)
+
+
+def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    import torch
+
+    from ray_jobs.recipe.settings import build
+    from ray_jobs.rl.learning.play import play
+
+    torch.set_num_threads(spec.where.threads)
+    device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
+    try:
+        made = build(spec.recipe, spec.settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    state = run.latest()
+    run.rewind(state["step"] if state else 0)
+    if state:
+        report({"note": f"going on from step {state['step']}"})
+    metrics = play(
+        made,
+        seed=spec.seed,
+        runners=spec.where.runners,
+        learners=spec.where.learners,
+        run=run,
+        report=report,
+        address=cluster_address(spec.where.address),
+        resume=state,
+        should_stop=should_stop,
+        device=device,
+        failures=spec.where.max_failures,
+    )
+    if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
+        return False
+    conclude(run, metrics, device)
+    return True
+
+
+def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
+    """Declare an agent's run finished.
+
+    Raises:
+        OSError: its last checkpoint is not there.
+    """
+    from ray_jobs.results.plots import learning_curve
+
+    step = int(metrics["env_steps"])
+    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
+        raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
+    learning_curve(run)
+    run.finish(metrics, step=step, device=device)
+
+
+def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
+    ray = connect(cluster_address(spec.where.address))
+    where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
+    need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+    unit = "GPU" if need_gpu else "CPU"
+    allowed = elastic.sizes(where.workers, where.min_workers, _parts(spec))
+    _check_resources(ray, spec, unit, allowed[-1])
+    said: dict[str, Any] = {}
+
+    def hear(event: dict[str, Any]) -> None:
+        said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
+        report(event)
+
+    def life() -> Exception | None:
+        while True:
+            n = allowed[0]
+            if len(allowed) > 1:
+                n = elastic.found(allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop)
+            ended = group.live(n, config, patient=len(allowed) == 1)
+            if said.keys() & {"usage", "error"}:
+                return None
+            if not placeless(ended):  # what was free was taken, or is on a node that is about to be missed
+                return ended
+
+    def died(causes: Mapping[int, str], deaths: int) -> None:
+        said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
+        if deaths <= where.max_failures:
+            count = f"death {deaths} of {where.max_failures} allowed"
+            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
+
+    config = {"run": address, "spec": asdict(spec)}
+    group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
+    run.push()
+    try:
+        ended = outlive(life, died, where.max_failures)
+    finally:
+        if "usage" not in said:  # or what is sent from here would be older than what the workers left there
+            run.pull()
+    if "usage" in said:
+        raise UsageError(said["usage"])
+    if "error" in said:
+        raise Failed(said["error"])
+    if casualties(ended):
+        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
+    if ended:
+        raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
+    return said.get("outcome") == "finished"
+
+
+def _parts(spec: Spec) -> int | None:
+    """Rows of a micro-batch, which workers share evenly; None where only the recipe, once it is built, could tell."""
+    full = {k: s.default for k, s in known(spec.recipe).items()} | dict(spec.settings)
+    return full["batch"] // (full["accumulate"] or 1) if isinstance(full.get("batch"), int) else None
+
+
+def _check_resources(ray: Any, spec: Spec, unit: str, least: int) -> None:
+    there = ray.cluster_resources().get(unit, 0)
+    if there < least:
+        asked = f"--workers {spec.where.workers}" if least == spec.where.workers else f"{least} workers at least"
+        raise UsageError(f"The cluster has {there:g} {unit}s in all, but {asked} need one each: take fewer workers.")
+
+
+def _cluster_worker(config: dict[str, Any]) -> None:
+    """One worker under Ray Train. A sentence for the user is told and ends the group; anything else restarts it."""
+    import ray
+    from ray.train import get_context
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    from ray_jobs.train.fit import fit
+
+    mail, spec = config["mailbox"], Spec.of(config["spec"])
+    first = get_context().get_world_rank() == 0
+
+    def tell(event: dict[str, Any]) -> None:
+        if first:
+            ray.get(mail.put.remote(event))
+
+    def told_to_stop() -> bool:
+        return ray.get(mail.told_to_stop.remote())
+
+    run = Fenced.open(config["run"])
+    run.ask = told_to_stop
+    placement = {
+        "devices": "auto",
+        "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
+        "plugins": [RayLightningEnvironment()],
+    }
+    try:
+        done = fit(run, spec, report=tell, placement=placement, should_stop=told_to_stop)
+        tell({"outcome": "finished" if done else "stopped"})
+    except UsageError as error:
+        tell({"usage": str(error)})
+        if isinstance(error, Superseded):
+            raise  # which ends the others, too
+    except FloatingPointError as error:
+        tell({"error": str(error)})

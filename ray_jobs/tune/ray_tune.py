@@ -1,0 +1,389 @@
+"""Where a search meets Ray Tune, which places trials, stops the hopeless ones (ASHA), exchanges weights (PBT) and proposes settings.
+
+Ray Tune is given only what is left to do. What trials that have ended had come to is told to ASHA and Optuna as it was, and
+no process is asked to say it again; so going on with a search of hundreds costs what its rest costs.
+
+Source: ASHA, Li et al. 2020 (arXiv:1810.05934), algorithm 2. Differs: rungs are percents of a trial's own training (12
+and 36, a third survives each), so that recipes of any length and trials of different lengths can be compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import random
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray_jobs.distributed.placement import placed
+from ray_jobs.distributed.ray_group import cluster_address, connect, environment
+from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.run.folder import Where
+from ray_jobs.run.signals import handlers_kept, stopping
+from ray_jobs.tune import population, trial, trials
+from ray_jobs.tune import search as searches
+from ray_jobs.tune.search import Search
+from ray_jobs.tune.space import Dimension, sample
+from ray_jobs.tune.trial import Task
+from ray_jobs.tune.trials import Trial, folder
+
+PERTURB = 5.0
+"""Least percent of the training between two exchanges of a population; in effect each checkpoint."""
+DONORS_KEPT = 4
+"""Checkpoints of each trial of a population that others may still want: who takes one over may have to wait for its turn."""
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the score comes only at the end
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also hears SIGTERM
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "90",  # a stopped trial saves first (trial.PATIENCE); then its process serves the next
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody restores from its snapshots, which grow with the trials
+    "MALLOC_ARENA_MAX": "1",  # each trial is a thread of its own: by thread, the C library kept 3 MB more of each
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], None]) -> bool:
+    """Run what is left of a search.
+
+    Args:
+        hear: told the newest state of each trial.
+
+    Returns:
+        whether it was interrupted.
+
+    Raises:
+        UsageError: no cluster, or none with room for a trial.
+    """
+    with environment(TUNE_ENVIRONMENT), handlers_kept(signal.SIGUSR1), stopping(_end_tune) as interrupted:
+        need = searches.cpus(task.search)
+        with _ray(task.search.where, need * (concurrent or 1)) as ray:
+            cpus = ray.cluster_resources().get("CPU", 0)
+            if cpus < need:
+                raise UsageError(f"A trial needs {need} CPUs, but the cluster has {cpus:g} in all: take fewer workers.")
+            nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+            where, bundles = placed(task.search.where, kind(task.search.recipe) is Fit, nodes)
+            task = replace(task, search=replace(task.search, where=where))
+            at_once = min(concurrent or max(1, int(cpus // need)), task.search.trials)
+            shutil.rmtree(out / ".tune", ignore_errors=True)  # the run folders are what counts
+            with contextlib.suppress(KeyboardInterrupt):
+                _tuner(task, out, at_once, bundles, Listener(out, hear, interrupted)).fit()
+            shutil.rmtree(out / ".tune", ignore_errors=True)
+    return interrupted.is_set()
+
+
+def _end_tune() -> None:
+    """Tune ends in order at SIGUSR1, where it has come to listen for that."""
+    if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def _ray(where: Where, cpus: int) -> Iterator[Any]:
+    """Ray: the one that is running here, the cluster at the given address, or one of our own with at least `cpus`."""
+    import ray
+
+    if ray.is_initialized():
+        yield ray
+        return
+    connect(cluster_address(where.address), cpus)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _tuner(task: Task, out: Path, at_once: int, bundles: Sequence[dict[str, float]], listener: Listener) -> Any:
+    from ray import tune as rt
+    from ray.tune.callback import Callback
+
+    class Listening(Callback):
+        """The listener, as Ray Tune wants it; Tune pickles it for a restore that is never used."""
+
+        def __init__(self) -> None:
+            self.on_trial_result = listener.on_trial_result
+            self.on_trial_complete = listener.on_trial_complete
+            self.on_trial_error = listener.on_trial_error
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return Callback, ()
+
+    search, known = task.search, trials.load_all(out)
+    over = {t.number for t in known if t.done}
+    by_optuna, pbt = search.search == "optuna", search.scheduler == "pbt"
+    scheduler = _scheduler(search, known, at_once)
+    return rt.Tuner(
+        rt.with_resources(partial(_trainable, task=task), rt.PlacementGroupFactory(list(bundles))),
+        param_space={}
+        if by_optuna
+        else {"trial": rt.grid_search([s for s in starts(search, known) if s["number"] not in over])},
+        tune_config=rt.TuneConfig(
+            num_samples=search.trials - len(over) if by_optuna else 1,
+            scheduler=scheduler,
+            search_alg=_searcher(search, out, known) if by_optuna else _turns(scheduler) if pbt else None,
+            max_concurrent_trials=None if pbt else at_once,
+            reuse_actors=True,
+            trial_name_creator=_name_of,
+            trial_dirname_creator=_name_of,
+        ),
+        run_config=rt.RunConfig(
+            name="tune",
+            storage_path=str(out / ".tune"),
+            failure_config=rt.FailureConfig(max_failures=search.where.max_failures),
+            checkpoint_config=rt.CheckpointConfig(num_to_keep=DONORS_KEPT if pbt else None),
+            callbacks=[Listening()],
+            verbose=0,
+        ),
+    )
+
+
+def _name_of(ray_trial: Any) -> str:
+    return f"{ray_trial.config['trial']['number']:04d}"
+
+
+def starts(search: Search, known: Sequence[Trial]) -> list[dict[str, Any]]:
+    """What each trial of a random search begins with: its recorded settings, or those that its number stands for."""
+    dimensions = search.dimensions
+    recorded = {t.number: dict(t.settings) for t in known}
+    numbers = range(search.trials)
+    return [{"number": n, "settings": recorded.get(n) or sample(dimensions, search.seed, n)} for n in numbers]
+
+
+BEGUN = itertools.count()
+"""The trials that this process has begun."""
+
+
+def _tidy() -> None:
+    """Free what earlier trials left in this process: models and trainers refer to each other, and in a process that has
+    imported so much Python looks for such rings so seldom that hundreds of trials filled the memory (13 MB each).
+
+    What the first trial imported is set aside, or each search would take as long as a short trial.
+    """
+    before = next(BEGUN)
+    if before:
+        gc.collect()
+    if before == 1:
+        gc.freeze()
+
+
+def _trainable(config: dict[str, Any], task: Task) -> None:
+    """One trial, in its actor."""
+    from ray import tune as rt
+
+    _tidy()
+    number = int(rt.get_context().get_trial_name())
+    out = Path(task.out)
+    current = trial.begin(out, number, config["trial"]["settings"])
+    donated = rt.get_checkpoint()
+    if donated:
+        with donated.as_directory() as donor:
+            current = population.adopt(task.spec(current), current, Path(donor), config["trial"]["settings"])
+
+    def tell(metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        if checkpoint is None or task.search.scheduler != "pbt":
+            rt.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as packed:
+            now = trials.load(folder(out, number)) or current
+            population.pack(now, checkpoint, Path(packed))
+            rt.report(metrics, checkpoint=rt.Checkpoint.from_directory(packed))
+
+    trial.run(task, current, tell)
+
+
+# ---- who goes on
+
+
+def _scheduler(search: Search, known: Sequence[Trial], at_once: int) -> Any:
+    from ray.tune import schedulers
+
+    if search.scheduler == "asha":
+        asha = schedulers.ASHAScheduler(
+            time_attr="percent",
+            metric="progress",
+            mode=search.progress_mode,
+            max_t=100,
+            grace_period=searches.FIRST_RUNG,
+            reduction_factor=searches.SURVIVORS,
+            stop_last_trials=False,
+        )
+        _teach(asha, [t for t in known if t.done])
+        return asha
+    if search.scheduler == "pbt":
+        return _population(search, search.trials - sum(t.done for t in known), at_once)
+    return schedulers.FIFOScheduler()
+
+
+def _teach(asha: Any, over: Sequence[Trial]) -> None:
+    """Put what trials of earlier sittings had reported on ASHA's rungs."""
+    for t in over:
+        before = SimpleNamespace(trial_id=f"before-{t.name}")
+        asha.on_trial_add(None, before)
+        for percent, value in t.reports:
+            asha.on_trial_result(None, before, {"percent": percent, "progress": value})
+
+
+def _population(search: Search, size: int, at_once: int) -> Any:
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    class Population(PopulationBasedTraining):
+        """All of a population live at the same time, and `at_once` of them train, each from one checkpoint to the next.
+
+        Differs: Ray Tune's own has as many train as find room, and, told how many trials may be live at a time, makes a
+        population of these few alone.
+        """
+
+        def __init__(self) -> None:
+            super().__init__(
+                time_attr="percent",
+                metric="progress",
+                mode=search.progress_mode,
+                perturbation_interval=PERTURB,
+                custom_explore_fn=partial(_explored, search=search, rng=random.Random(search.seed)),
+                require_attrs=False,
+                log_config=False,
+            )
+            self.members: list[Any] = []
+
+        def full(self) -> bool:
+            return sum(t.status in ("PENDING", "RUNNING") for t in self.members) >= at_once
+
+        def on_trial_add(self, controller: Any, member: Any) -> None:
+            super().on_trial_add(controller, member)
+            if member not in self.members:  # one whose process died is added again
+                self.members.append(member)
+
+        def on_trial_result(self, controller: Any, member: Any, result: dict[str, Any]) -> str:
+            decision = super().on_trial_result(controller, member, result)
+            waits = len(self.members) < size and "percent" in result
+            return self.PAUSE if waits and decision == self.CONTINUE else decision
+
+        def choose_trial_to_run(self, controller: Any) -> Any:
+            return None if self.full() else super().choose_trial_to_run(controller)
+
+    return Population()
+
+
+def _turns(scheduler: Any) -> Any:
+    from ray.tune.search.basic_variant import BasicVariantGenerator
+
+    class Turns(BasicVariantGenerator):
+        """A population's trials in order, each when there is a place for it."""
+
+        def next_trial(self) -> Any:
+            return None if scheduler.full() else super().next_trial()
+
+    return Turns()
+
+
+def _explored(config: dict[str, Any], search: Search, rng: random.Random) -> dict[str, Any]:
+    """A donor's configuration with each setting perturbed."""
+    old = config["trial"]["settings"]
+    settings = {name: d.perturbed(old[name], rng) for name, d in search.dimensions.items()}
+    return {"trial": {**config["trial"], "settings": settings}}
+
+
+# ---- what to try
+
+
+def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
+    """Optuna's proposals, numbered; of a search that goes on it knows how trials ended, and proposes the unfinished first."""
+    from ray.tune.search import Searcher
+    from ray.tune.search.optuna import OptunaSearch
+
+    unfinished = [t for t in known if not t.done]
+    inner = OptunaSearch(
+        OptunaSearch.convert_search_space(_distributions(search)),
+        metric="score",
+        mode=search.mode,
+        seed=random.Random(f"{search.seed}/{len(known)}").getrandbits(31),  # one seed would propose the first again
+        points_to_evaluate=[_as_listed(t.settings, search) for t in unfinished] or None,
+    )
+    for t in (t for t in known if t.done):
+        inner.add_evaluated_point(
+            _as_listed(t.settings, search), t.score, error=t.state == "failed", pruned=t.state == "stopped"
+        )
+
+    class Numbered(Searcher):
+        """Optuna by numbered trials: the settings are on disk before anything trains with them."""
+
+        numbers = itertools.chain([t.number for t in unfinished], itertools.count(len(known)))
+
+        def suggest(self, trial_id: str) -> dict[str, Any]:
+            begun = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
+            return {"trial": {"number": begun.number, "settings": dict(begun.settings)}}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            """Only ends count: progress may be another metric."""
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            inner.on_trial_complete(trial_id, result, error or "failed" in (result or {}))
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing: the run folders are what counts."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Nothing: the run folders are what counts."""
+
+    return Numbered(metric="score", mode=search.mode)
+
+
+def _as_listed(settings: Mapping[str, Any], search: Search) -> dict[str, Any]:
+    """Recorded settings, with those that JSON has made lists of as the space lists them."""
+    listed = {name: d.args for name, d in search.dimensions.items()}
+    return {n: tuple(v) if isinstance(v, list) and v not in listed[n] else v for n, v in settings.items()}
+
+
+def _distributions(search: Search) -> dict[str, Any]:
+    """The space in Ray Tune's words."""
+    from ray import tune as rt
+
+    return {name: rt.choice(list(d.args)) if d.form == "choice" else getattr(rt, _ray_name(d))(*d.args)
+            for name, d in search.dimensions.items()}  # fmt: skip
+
+
+def _ray_name(dimension: Dimension) -> str:
+    whole = dimension.form == "quniform" and all(isinstance(x, int) for x in dimension.args)
+    return "qrandint" if whole else dimension.form
+
+
+# ---- what is heard
+
+
+@dataclass
+class Listener:
+    """Hears from Ray Tune what happens to the trials, and passes it on."""
+
+    out: Path
+    hear: Callable[[Trial], None]
+    interrupted: threading.Event
+
+    def _trial(self, ray_trial: Any) -> Trial:
+        number = int(str(ray_trial))
+        return trials.load(folder(self.out, number)) or Trial(number, ray_trial.config["trial"]["settings"])
+
+    def on_trial_result(self, trial: Any, **_: Any) -> None:
+        """A report."""
+        self.hear(self._trial(trial))
+
+    def on_trial_complete(self, trial: Any, **_: Any) -> None:
+        """A trial that ends without having said how was stopped by the scheduler."""
+        ended = self._trial(trial)
+        if not ended.done and not self.interrupted.is_set():
+            ended = replace(ended, state="stopped")
+            trials.save(folder(self.out, ended.number), ended)
+        self.hear(ended)
+
+    def on_trial_error(self, trial: Any, **_: Any) -> None:
+        """A trial whose processes died again and again; it is tried once more when the search is resumed."""
+        self.hear(replace(self._trial(trial), reason="its process died; log.txt of the search says more"))

@@ -1,0 +1,207 @@
+"""What a search is: recipe, space, how many trials, which metric; checked in full before anything starts.
+
+Two metrics steer it. The *metric* is what is tuned: the claim's, measured by the final evaluation, and it alone ranks
+the finished trials. The *progress* metric is logged during training and lets a scheduler compare trials before their
+end: the recipe's `tune_metric` where it declares one, else the training loss of a generative model (less is better)
+and the training return of an agent (more is better). Nothing here knows Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from ray_jobs.recipe import plan as recipes
+from ray_jobs.recipe.plan import Claim, Play, UsageError, unknown
+from ray_jobs.recipe.settings import check, known
+from ray_jobs.run.folder import Where, write_json
+from ray_jobs.tune.space import Dimension, count, parse, parse_all
+from ray_jobs.tune.trials import Mode
+
+SCHEDULERS = ("asha", "pbt", "none")
+SEARCHES = ("random", "optuna")
+FILE = "tune.json"
+FIRST_RUNG, SURVIVORS = 12, 3
+RUNGS = (FIRST_RUNG, FIRST_RUNG * SURVIVORS)
+"""Percents of a trial's training at which ASHA compares it, and one of how many goes on."""
+LOGGED: dict[str, Mode] = {"loss": "min", "episode_return": "max"}
+"""The directions of the metrics that every training of a kind logs."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search, as <out>/tune.json keeps it."""
+
+    recipe: str
+    space: Mapping[str, Any]
+    """Setting to expression, as typed."""
+    settings: Mapping[str, Any]
+    """The settings that stay fixed."""
+    trials: int
+    scheduler: str
+    search: str
+    metric: str
+    mode: Mode
+    progress: str
+    progress_mode: Mode
+    seed: int
+    where: Where
+
+    @property
+    def dimensions(self) -> dict[str, Dimension]:
+        """The parsed space."""
+        return {name: parse(name, text) for name, text in self.space.items()}
+
+
+def make(
+    recipe: str,
+    *,
+    space: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    trials: int | None,
+    scheduler: str,
+    search: str,
+    metric: str | None,
+    mode: str | None,
+    seed: int,
+    where: Where,
+) -> Search:
+    """The search that was asked for, defaults filled in from the recipe.
+
+    Raises:
+        UsageError: any part of it cannot be; nothing was started.
+    """
+    module = recipes.module(recipe)
+    _one_of("scheduler", scheduler, SCHEDULERS)
+    _one_of("search", search, SEARCHES)
+    fixed = check(recipe, settings, where)
+    texts = {n.replace("-", "_"): t for n, t in (space or getattr(module, "space", None) or {}).items()}
+    if not space:  # a setting given by hand is taken out of the recipe's own space
+        texts = {n: t for n, t in texts.items() if n not in fixed}
+    dimensions = parse_all(texts, fixed, lambda values: check(recipe, values, where))
+    _refuse_mixtures(dimensions, scheduler, search)
+    claim = getattr(module, "claim", None)
+    metric, direction = _metric(recipe, claim, metric, mode)
+    progress, towards = _progress(recipe, module, metric, direction)
+    total = count(dimensions, trials)
+    return Search(recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where)
+
+
+def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise UsageError(unknown(what, given, list(allowed)))
+
+
+def _refuse_mixtures(space: Mapping[str, Dimension], scheduler: str, search: str) -> None:
+    grids = [name for name, d in space.items() if d.form == "grid"]
+    if search == "optuna" and grids:
+        raise UsageError(
+            f"--search optuna chooses values itself: write choice(...) instead of grid(...) for '{grids[0]}'."
+        )
+    if search == "optuna" and scheduler == "pbt":
+        raise UsageError(
+            "--scheduler pbt changes settings during training and takes no --search optuna: take --search random."
+        )
+
+
+def _metric(recipe: str, claim: Claim | None, metric: str | None, mode: str | None) -> tuple[str, Mode]:
+    if mode is not None:
+        _one_of("mode", mode, get_args(Mode))
+    if metric is None and claim is None:
+        raise UsageError(f"{recipe} makes no claim, so say what to tune: --metric NAME --mode min|max.")
+    name = metric or (claim.metric if claim else "")
+    if mode is not None:
+        return name, "max" if mode == "max" else "min"
+    if claim and name == claim.metric:
+        return name, "max" if claim.at_least is not None else "min"
+    if name in LOGGED:
+        return name, LOGGED[name]
+    raise UsageError(f"Whether more or less of '{name}' is better is not known: add --mode min or --mode max.")
+
+
+def _progress(recipe: str, module: Any, metric: str, mode: Mode) -> tuple[str, Mode]:
+    """The metric to compare trials by before their end, and its direction."""
+    usual = "episode_return" if recipes.kind(recipe) is Play else "loss"
+    name = getattr(module, "tune_metric", usual)
+    towards = getattr(module, "tune_mode", LOGGED.get(name))
+    if name == metric:
+        return name, mode
+    if towards is None:
+        raise UsageError(f"{recipe} declares tune_metric = '{name}' without tune_mode = 'min' or 'max'.")
+    return name, towards
+
+
+def default_out(search: Search) -> Path:
+    """Where a search lives when nobody says: the same for the same search, so that the same command goes on with it."""
+    plan = {k: v for k, v in asdict(search).items() if k not in ("where", "trials")}
+    tag = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return Path("runs") / f"tune-{search.recipe.split('.')[-1]}-{tag}"
+
+
+def load(out: Path) -> Search | None:
+    """The search that a folder holds, or None.
+
+    Raises:
+        UsageError: its tune.json is damaged.
+    """
+    try:
+        record = json.loads((out / FILE).read_text())
+        return Search(**record | {"where": Where(**record["where"])})
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise UsageError(f"{out / FILE} is damaged ({error}): choose another --out.") from None
+
+
+def refuse_others(out: Path, search: Search) -> Search | None:
+    """The search that a folder holds of this one already, or None where it is free.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    before = load(out)
+    if before is None and (out / "run.json").exists():
+        raise UsageError(f"{out} holds a run, not a search: choose another --out.")
+    if before is not None:
+        ours = json.loads(json.dumps(asdict(search), default=str))
+        theirs = json.loads(json.dumps(asdict(before), default=str))
+        for field in (f.name for f in fields(Search) if f.name not in ("where", "trials")):
+            if ours[field] != theirs[field]:
+                raise UsageError(
+                    f"{out} holds another search: its {field} is {theirs[field]!r}, not {ours[field]!r}; "
+                    f"choose another --out, or go on with it by 'reprise tune --resume {out}'."
+                )
+    return before
+
+
+def enter(out: Path, search: Search) -> Search:
+    """Claims a folder for this search, new or to be gone on with; the number of trials may have grown since.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    if before := refuse_others(out, search):
+        search = replace(search, trials=max(search.trials, before.trials))
+    try:
+        write_json(out / FILE, asdict(search))
+    except OSError as error:
+        raise UsageError(f"The folder {out} cannot be written ({error.strerror}): choose another --out.") from None
+    return search
+
+
+def saving(search: Search) -> dict[str, Any]:
+    """Settings that make trials checkpoint ten times, as population-based training needs; what the user set stays."""
+    settings = known(search.recipe)
+    steps = search.settings.get("steps", settings["steps"].default if "steps" in settings else None)
+    if search.scheduler != "pbt" or "save_every" in search.settings or not steps or "save_every" not in settings:
+        return {}
+    return {"save_every": max(1, steps // 10)}
+
+
+def cpus(search: Search) -> int:
+    """CPUs of one trial, all its processes together."""
+    return search.where.cpus(recipes.kind(search.recipe) is not Play)

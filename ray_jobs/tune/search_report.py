@@ -1,0 +1,68 @@
+"""What a search leaves: the table, best.yaml, trials.json and .csv, the plot, and what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from ray_jobs.tune import trials
+from ray_jobs.tune.leaderboard import Leaderboard, ends, reached
+from ray_jobs.tune.trials import Trial
+
+SHOWN = 20
+"""Rows of the last table; trials.csv has all."""
+
+
+def shown_path(out: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(out.relative_to(Path.cwd()))
+    return str(out)
+
+
+def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> int:
+    search, ranked, top = board.search, board.ranked(), board.best()
+    trials.save_all(out, ranked)
+    if top:
+        method = f"{search.scheduler}, {search.search} search"
+        about = f"{search.recipe}: trial {top.name} of {search.trials} ({method}), {reached(top, search)}"
+        if top.history:
+            about += f"; its settings changed on the way, these are the last ones: it {', '.join(top.history)}"
+        trials.save_best(out, top, search.settings, about)
+    logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
+    picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)
+    if not quiet:
+        _print(board, out, ranked, top, interrupted, picture)
+    return 130 if interrupted else 0 if any(t.state == "finished" for t in ranked) else 1
+
+
+def _print(
+    board: Leaderboard, out: Path, ranked: list[Trial], top: Trial | None, interrupted: bool, picture: Path | None
+) -> None:
+    from rich.console import Console
+
+    search, place = board.search, shlex.quote(shown_path(out))
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked[:SHOWN]]
+    console.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
+    if len(ranked) > SHOWN:
+        console.print(f"and {len(ranked) - SHOWN} more: {place}/trials.csv has all")
+    console.print(f"\n{_counted(ranked, search.trials)}")
+    if top:
+        console.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
+        console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")
+    else:
+        console.print("No trial finished; the table says why, and each trial's log.txt says more.")
+    if picture:
+        console.print(f"Plot: {place}/{picture.name}")
+    if interrupted:
+        console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
+
+
+def _counted(found: list[Trial], total: int) -> str:
+    """How the trials ended, in one sentence."""
+    finished = sum(t.state == "finished" for t in found)
+    left = total - sum(t.done for t in found)
+    parts = [f"{finished} finished", ends(found), f"{left} unfinished" if left else ""]
+    return f"{total} trials: {', '.join(filter(None, parts))}."

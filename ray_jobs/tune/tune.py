@@ -1,0 +1,139 @@
+"""`reprise tune`: a search over a recipe's settings on Ray Tune, each trial an ordinary run folder.
+
+What has happened is kept by the run folders, not by Ray (`on_tune`): a search whose driver was killed is begun anew with what
+is left of it. Trials that have ended are not trained again, and the unfinished ones go on from their checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.recipe.plan import UsageError
+from ray_jobs.run import job_context
+from ray_jobs.run.folder import Run, Spec
+from ray_jobs.run.progress import noise_to
+from ray_jobs.tune import leaderboard, population, ray_tune, share, trial
+from ray_jobs.tune import search as searches
+from ray_jobs.tune.leaderboard import Leaderboard
+from ray_jobs.tune.search import Search
+from ray_jobs.tune.search_report import conclude, shown_path
+from ray_jobs.tune.trial import Task, Train
+from ray_jobs.tune.trials import load_all
+
+
+def tune(
+    spec: Spec,
+    space: Mapping[str, Any] | None = None,
+    *,
+    trials: int | None = None,
+    scheduler: str = "asha",
+    search: str = "random",
+    metric: str | None = None,
+    mode: str | None = None,
+    concurrent: int | None = None,
+    resume: str | None = None,
+    quiet: bool = False,
+    train: Train = trial.train,
+) -> int:
+    """Search the settings of a recipe; the same command goes on with a search that was stopped or killed.
+
+    Args:
+        spec: the recipe, its fixed settings, the seed of every trial, where each runs, and the search's folder.
+        space: setting to expression ('loguniform(1e-4, 1e-2)'); the recipe's own space where none is given.
+        trials: How many trials to run; 20, or all combinations of a grid.
+        scheduler: asha stops bad trials early, pbt lets them take over better ones' weights, none does neither.
+        search: random, or optuna, which learns from finished trials.
+        metric: What to tune: a metric of the final result; the claim's by default.
+        mode: min or max; the claim says it by default.
+        concurrent: Trials at a time; as many as there are cores for by default.
+        resume: Folder of a search to go on with, as it was defined there; --trials may add to it.
+        quiet: Print nothing while it runs.
+        train: what trains one trial.
+
+    Returns:
+        0; 1 where no trial finished; 130 where it was interrupted.
+
+    Raises:
+        UsageError: the search cannot be; nothing was started.
+    """
+    if resume:
+        wanted = _resumed(resume, spec, trials, asked=(*(space or {}), *spec.settings, *filter(None, (metric, mode))))
+    else:
+        wanted = made(spec, space, trials, scheduler, search, metric, mode)
+    out = Path(resume or spec.out or searches.default_out(wanted)).resolve()
+    if concurrent is not None and concurrent < 1:
+        raise UsageError(f"--concurrent must be at least 1, not {concurrent}.")
+    if wanted.scheduler == "pbt" and train is trial.train:
+        population.refuse(wanted)
+    part = job_context.share()
+    if part is not None:
+        share.refuse(wanted)
+    wanted = searches.enter(out, wanted)
+    if part is not None:
+        return share.run(Task(wanted, str(out), train), part, ray_tune.starts(wanted, load_all(out)))
+    lock = Run(out).lock()
+    try:
+        return _run(Task(wanted, str(out), train), out, concurrent, quiet)
+    finally:
+        lock.release()
+
+
+def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ...]) -> Search:
+    """The search that a folder holds; only its number of trials may grow, and its place change."""
+    found = searches.load(Path(location))
+    if found is None:
+        raise UsageError(
+            f"{location} holds no search to resume: it has no {searches.FILE}. 'reprise tune RECIPE' makes one."
+        )
+    if spec.recipe and spec.recipe != found.recipe:
+        raise UsageError(f"{location} holds a search of {found.recipe}, not of {spec.recipe}.")
+    if asked:
+        raise UsageError(f"--resume goes on with the search as it was defined: leave out '{asked[0]}', or --resume.")
+    return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
+
+
+def made(
+    spec: Spec,
+    space: Mapping[str, Any] | None,
+    trials: int | None,
+    scheduler: str,
+    search: str,
+    metric: str | None,
+    mode: str | None,
+) -> Search:
+    """The search that these options mean, refused where it cannot be."""
+    if "://" in str(spec.out):
+        raise UsageError(
+            f"--out {spec.out} is no path: a search needs a folder that all machines share, such as /shared/x."
+        )
+    return searches.make(
+        spec.recipe,
+        space=space or {},
+        settings=spec.settings,
+        trials=trials,
+        scheduler=scheduler,
+        search=search,
+        metric=metric,
+        mode=mode,
+        seed=spec.seed,
+        where=spec.where,
+    )
+
+
+def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
+    """Run what is left of the search, then say and write what came of it."""
+    board = Leaderboard(task.search, out)
+    left = task.search.trials - sum(t.done for t in board.trials.values())
+    interrupted = False
+    if left:
+        if not quiet and board.trials:
+            print(
+                f"Going on in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
+            )
+        with leaderboard.shown(board, quiet) as hear, noise_to(out / "log.txt"):
+            interrupted = ray_tune.run(task, out, concurrent, hear)
+    board.trials = {t.number: t for t in load_all(out)}
+    return conclude(board, out, interrupted, quiet)
