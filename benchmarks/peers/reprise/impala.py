@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from workers import Pace, arguments, emit
 
-from ray_jobs.recipes import impala_cartpole
+from ray_jobs.recipes.policy_gradient import impala_cartpole
 from ray_jobs.rl.learning.play import play
 
 

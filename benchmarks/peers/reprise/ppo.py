@@ -5,7 +5,7 @@ import argparse
 import torch
 from protocol import Clock, emit
 
-from ray_jobs.recipes import ppo_cartpole, ppo_cartpole_zoo
+from ray_jobs.recipes.policy_gradient import ppo_cartpole, ppo_cartpole_zoo
 from ray_jobs.rl.learning.play import play
 
 

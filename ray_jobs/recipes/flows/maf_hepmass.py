@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe.plan import Fit, Headline
-from ray_jobs.recipes.maf_power import on_table
+from ray_jobs.recipes.flows.maf_power import on_table
 
 system = "MAF"
 data = "HEPMASS"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe.plan import Fit, Headline
-from ray_jobs.recipes.vae_mnist import evaluate
+from ray_jobs.recipes.vae.vae_mnist import evaluate
 
 system = "VAE with flow prior"
 data = "MNIST"

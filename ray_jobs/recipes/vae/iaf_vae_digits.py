@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe.plan import Claim, Fit, Headline
-from ray_jobs.recipes.vae_digits import evaluate
+from ray_jobs.recipes.vae.vae_digits import evaluate
 
 system = "VAE with IAF posterior"
 data = "digits"
