@@ -9,8 +9,8 @@ from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
 from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
+from tests.ray_jobs.rl.learning.test_training import recipe, run_learners, same, training
 from tests.ray_jobs.rl.scripted import Memory
-from tests.ray_jobs.rl.test_training import recipe, run_learners, same, training
 
 ALGORITHMS = {
     "trpo": TRPO(horizon=16, width=8, iterations=4, minibatches=2, anneal=True),

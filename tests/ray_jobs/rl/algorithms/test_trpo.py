@@ -15,8 +15,8 @@ from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.networks.nets import TanhMLP, plain_tanh
 from tests.ray_jobs.rl.algorithms.invented import SPACES, advantages, alone, built, columns, invented, standardised
+from tests.ray_jobs.rl.learning.test_training import Threads
 from tests.ray_jobs.rl.scripted import Memory
-from tests.ray_jobs.rl.test_training import Threads
 
 SMALL = TRPO(width=3, gamma=0.875, lam=0.75, damping=0.05, iterations=300, max_kl=0.02)
 

@@ -10,7 +10,7 @@ from ray_jobs.recipe.plan import UsageError
 from ray_jobs.run.folder import Spec, Where
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import lines
-from tests.ray_jobs.test_train import POINTS
+from tests.ray_jobs.train.test_train import POINTS
 
 
 @pytest.mark.parametrize(

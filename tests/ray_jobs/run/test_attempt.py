@@ -14,7 +14,7 @@ from ray_jobs.train.launch import Stopped, launch
 from ray_jobs.tune.tune import tune
 from tests.ray_jobs.command import equal, lines, newest
 from tests.ray_jobs.lab import ROOT, Lab, write_recipe
-from tests.ray_jobs.test_tune import SPACE, formula
+from tests.ray_jobs.tune.test_tune import SPACE, formula
 
 POINTS = {"steps": 40, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
 

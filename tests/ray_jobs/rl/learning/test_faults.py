@@ -15,8 +15,8 @@ from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.rollout import pools
 from tests.ray_jobs.command import wait_for
+from tests.ray_jobs.rl.learning.test_training import run_learners
 from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
-from tests.ray_jobs.rl.test_training import run_learners
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
 KINDS = {

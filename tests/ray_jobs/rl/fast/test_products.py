@@ -6,8 +6,8 @@ import torch
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.fast import matmul
 from ray_jobs.rl.together.seeds import Together
+from tests.ray_jobs.rl.learning.test_training import recipe, training
 from tests.ray_jobs.rl.scripted import Memory
-from tests.ray_jobs.rl.test_training import recipe, training
 
 
 def asked(width):

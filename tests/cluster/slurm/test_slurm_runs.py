@@ -12,7 +12,7 @@ from cluster.slurm.launcher import Slurm
 from ray_jobs.run.folder import Spec, Where
 from ray_jobs.train.launch import launch
 from tests.cluster import slurms
-from tests.cluster.test_slurm import ask, hurry, number, until
+from tests.cluster.slurm.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest
 
 ROOT = Path(__file__).parents[2]

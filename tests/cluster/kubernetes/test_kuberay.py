@@ -64,7 +64,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("file", GOLDEN)
 def test_manifests_are_as_they_were(release, file):
-    """Read the change before you accept it: `python -m tests.cluster.test_kuberay` writes the files anew."""
+    """Read the change before you accept it: `python -m tests.cluster.kubernetes.test_kuberay` writes the files anew."""
     assert GOLDEN[file]() == yaml.safe_load((HERE / file).read_text())
     assert faults(GOLDEN[file]()) == []
 

@@ -15,7 +15,7 @@ import pytest
 from tests.cluster import partitions
 from tests.cluster.partitions import Host, network
 from tests.ray_jobs.command import equal, lines, newest, reprise, wait_for
-from tests.ray_jobs.test_train import STATE
+from tests.ray_jobs.train.test_train import STATE
 
 pytestmark = pytest.mark.skipif(bool(partitions.impossible()), reason=partitions.impossible() or "possible")
 POINTS = ["train", "ddpm_mixture2d", "--width", 16, "--levels", 25, "--batch", 64, "--workers", 2]
