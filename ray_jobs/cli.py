@@ -298,11 +298,11 @@ def check(argv: list[str]) -> None:
 
 FORMS = {
     "demo": ("demo.demo", "", 0),
-    "list": ("catalogue.list_recipes", "", 0),
-    "resume": ("train.resume", "RUN", 1),
-    "sample": ("use.sample", "RUN", 1),
-    "evaluate": ("use.evaluate", "RUN", 1),
-    "report": ("report.report", "[RUN...]", 99),
+    "list": ("report.catalogue.list_recipes", "", 0),
+    "resume": ("train.launch.resume", "RUN", 1),
+    "sample": ("train.inspect.sample", "RUN", 1),
+    "evaluate": ("train.inspect.evaluate", "RUN", 1),
+    "report": ("report.report.report", "[RUN...]", 99),
     "doctor": ("doctor.doctor", "", 0),
 }
 """Verbs whose command line is their function's: where it is, which words it takes, and how many at most."""
@@ -315,7 +315,7 @@ def _check_form(verb: str, argv: list[str]) -> None:
     from ray_jobs.command import options
 
     where, words, most = FORMS[verb]
-    file, _, name = where.partition(".")
+    file, _, name = where.rpartition(".")
     function = getattr(import_module(f"ray_jobs.{file}"), name)
     known = _of_resume() if verb == "resume" else options.of(function)
     least = 1 if words and most == 1 else 0

@@ -74,7 +74,7 @@ def down(cluster: Cluster, grace: float = GRACE) -> None:
 
 def marked(cluster: Cluster, index: int | None = None) -> list[Identity]:
     """Every living process with the mark of the cluster, or of one node; none where the system does not show it."""
-    whole = f"{ray_cluster.MARK}={cluster.id}."
+    whole = f"{plan.MARK}={cluster.id}."
     mark = (whole if index is None else f"{whole}{index}\0").encode()
     found = []
     for path in Path("/proc").glob("[0-9]*"):

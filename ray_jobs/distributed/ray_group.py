@@ -171,7 +171,7 @@ def _packages() -> dict[str, Any]:
     """The runtime environment that ships our packages; nothing inside a Ray job, whose working directory has them already."""
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         return {}
-    return {"py_modules": [str(Path(__file__).parent.parent / p) for p in OURS]}
+    return {"py_modules": [str(Path(__file__).parents[2] / p) for p in OURS]}
 
 
 class Mailbox:

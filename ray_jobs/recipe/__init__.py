@@ -1,0 +1,5 @@
+"""What a recipe is made of: `from ray_jobs.recipe import Claim, Fit, Headline, Play`."""
+
+from ray_jobs.recipe.plan import Claim, Fit, Headline, Play, UsageError, Variant
+
+__all__ = ["Claim", "Fit", "Headline", "Play", "UsageError", "Variant"]

@@ -136,10 +136,19 @@ class Play:
 
 def names() -> list[str]:
     """Every recipe's short name, found by looking into `ray_jobs/recipes`, each followed by its variants'."""
+    return [name for n in sorted(_paths()) for name in (n, *(f"{n}@{v}" for v in getattr(module(n), "variants", {})))]
+
+
+def _paths() -> dict[str, str]:
+    """The import path of every recipe's module, by its short name; each family is a package."""
     from ray_jobs import recipes
 
-    own = sorted(m.name for m in pkgutil.iter_modules(recipes.__path__))
-    return [name for n in own for name in (n, *(f"{n}@{v}" for v in getattr(module(n), "variants", {})))]
+    families = [m.name for m in pkgutil.iter_modules(recipes.__path__) if m.ispkg]
+    return {
+        m.name: f"ray_jobs.recipes.{family}.{m.name}"
+        for family in families
+        for m in pkgutil.iter_modules([f"{root}/{family}" for root in recipes.__path__])
+    }
 
 
 def module(name: str) -> ModuleType:
@@ -178,7 +187,7 @@ def _with_defaults(f: FunctionType, defaults: Mapping[str, Any]) -> FunctionType
 
 def _imported(name: str) -> ModuleType:
     """The module that a recipe is, without a variant."""
-    path = name if "." in name else f"ray_jobs.recipes.{name}"
+    path = name if "." in name else _paths().get(name, f"ray_jobs.recipes.{name}")
     try:
         found = importlib.import_module(path)
     except ModuleNotFoundError as error:

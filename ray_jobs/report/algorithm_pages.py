@@ -15,7 +15,7 @@ from ray_jobs.report.markdown import plain
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "algorithms"
 
 
@@ -75,7 +75,7 @@ def recipe(name: str) -> list[str]:
     )
     measured = result(name)
     if measured:
-        lines.append(f"- Measured: {results.describe(measured)}, {results.count(measured)}: {measured.verdict}")
+        lines.append(f"- Measured: {store.describe(measured)}, {store.count(measured)}: {measured.verdict}")
         if measured.curves:
             lines += ["", f"![Learning curves of {plain(name)}]({name}.png)"]
             lines += ["", caption] if (caption := store.caption(measured)) else []

@@ -112,7 +112,7 @@ def systems() -> list[dict[str, str]]:
     import re
     from pathlib import Path
 
-    root, found = Path(__file__).parent.parent, []
+    root, found = Path(__file__).parents[2], []
 
     def path(file: Path) -> str:
         return ".".join(file.relative_to(root).with_suffix("").parts)

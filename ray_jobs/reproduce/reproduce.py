@@ -160,14 +160,14 @@ def measure(
     why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
     if why is None:
         for plan in plans.values():
-            say(f"  {record.retrace(plan)}")
+            say(f"  {aggregate.retrace(plan)}")
         return None
     measured = []
     for name, plan in plans.items():
         result = aggregate.collect(
             claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs * plan[0].together
         )
-        say(f"Recorded in {record.keep(result, plan, target(result))}")
+        say(f"Recorded in {aggregate.keep(result, plan, target(result))}")
         measured.append(result)
     show(measured)
     return measured

@@ -18,7 +18,7 @@ from typing import Any
 
 from ray_jobs.recipe.plan import Claim
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
 
 

@@ -128,7 +128,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit(folder: Path = Path(__file__).parent.parent) -> str | None:
+def git_commit(folder: Path = Path(__file__).parents[2]) -> str | None:
     """The checkout's commit, with '+changes' where the tree differs from it; None outside a checkout."""
 
     def ask(*args: str) -> str:

@@ -1,4 +1,4 @@
-"""python -m ray_jobs.train.ddp_worker FOLDER ADDRESS: one of a group's processes; `ray_jobs.train.ddp_group` starts it with its rank in the environment."""
+"""python -m ray_jobs.train.ddp_worker FOLDER ADDRESS: one process of a group; `ray_jobs.train.ddp_group` starts it with its rank set."""
 
 from __future__ import annotations
 

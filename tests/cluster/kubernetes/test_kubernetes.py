@@ -20,8 +20,8 @@ from tests.cluster.kube_reader import faults
 from tests.cluster.kube_server import Cluster
 from tests.cluster.waiting import until
 
-ROOT = Path(__file__).parents[2]
-IMAGE = f"registry/reprise:{kuberay.version('reprise')}"
+ROOT = Path(__file__).parents[3]
+IMAGE = f"registry/reprise:{rayjob.version('reprise')}"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from ray_jobs.reproduce import seeds
 from ray_jobs.reproduce.seeds import Seed
 from tests.ray_jobs.command import alike, lines, reprise, start, wait_for
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POINTS = ["--steps", 400, "--batch", 64, "--width", 16, "--levels", 25, "--log_every", 5, "--save_every", 20]
 BALANCE = ["--steps", 131072, "--save_every", 8192, "--log_every", 2048, "--stop_return", 1000, "--eval_episodes", 4]
 COMMANDS = {

@@ -14,7 +14,7 @@ from cluster.ray_clusters import jobs_api
 from cluster.ray_clusters.jobs_api import Ray, address_of, unfit
 from tests.cluster import heads
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from cluster.job import Job, LauncherError, Resources, State
 from cluster.slurm.launcher import Slurm
 from tests.cluster import slurms, waiting
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SAVES = """
 import os, pathlib, signal, sys, time
 saved = pathlib.Path(sys.argv[1])

@@ -15,7 +15,7 @@ from tests.cluster import slurms
 from tests.cluster.slurm.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POINTS = {"steps": 400, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
 SMALL = ("--settings", json.dumps({"steps": 600}))
 

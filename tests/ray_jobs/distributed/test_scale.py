@@ -23,7 +23,7 @@ from ray_jobs.reproduce.seeds_on_ray import Needs, RayProcess, room
 from ray_jobs.run.folder import Run, Spec, Where
 from tests.cluster.waiting import until
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab import ROOT, Lab, write_recipe
 
 

@@ -21,7 +21,7 @@ from ray_jobs.results.store import Result
 from ray_jobs.rl.learning.counters import WINDOW
 from ray_jobs.run.folder import Run, Spec
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab import write_recipe
 
 CLAIM = Claim("score", at_least=475, seeds=3)

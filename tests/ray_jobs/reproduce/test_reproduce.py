@@ -21,7 +21,7 @@ from ray_jobs.results.store import Result
 from ray_jobs.run.folder import Run, Spec, Where
 from tests.faults import Fault
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab import ROOT, Lab, write_recipe
 
 NOWHERE = Where()
@@ -119,7 +119,7 @@ from pathlib import Path
 sys.path[:0] = {path!r}
 from lab import Lab
 from ray_jobs import reproduce, seeds
-from ray_jobs.run import Where
+from ray_jobs.run.folder import Where
 
 lab = Lab(Path({folder!r}), {modes!r})
 plans = {{{recipe!r}: reproduce.plan({recipe!r}, 2, {{}}, {folder!r} + "/out", Where())}}

@@ -16,7 +16,7 @@ from ray_jobs.reproduce import aggregate, reproduce, seeds
 from ray_jobs.reproduce.seeds import Group, Seed
 from ray_jobs.run.folder import Run, Spec, Where
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from command import lines, newest, reprise, start, wait_for
 
 SETTINGS = {"steps": 2400, "width": 16, "save_every": 400, "log_every": 400, "eval_episodes": 4}
