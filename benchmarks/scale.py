@@ -28,11 +28,11 @@ from typing import Any
 
 from benchmarks import simulated
 from benchmarks.harness import Report, Row, arguments
-from ray_jobs.recipe.plan import module, names
+from ray_jobs.recipe.loading import module, names
+from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import reproduce, seeds, seeds_on_ray
 from ray_jobs.reproduce.board import board
 from ray_jobs.reproduce.seeds import Seed
-from ray_jobs.run.folder import Where
 
 READY = """
 import json, os, sys, time

@@ -114,7 +114,7 @@ def evaluate(argv: list[str]) -> int:
 
 def tune(argv: list[str]) -> int:
     """search a recipe's settings with Ray Tune"""
-    from ray_jobs.run.folder import Spec
+    from ray_jobs.recipe.spec import Spec
     from ray_jobs.tune import tune as it
 
     known = _own("tune")
@@ -220,7 +220,7 @@ def _read(
 ) -> Any:  # fmt: skip
     """The verb's words and options; its help where that is asked for."""
     from ray_jobs.command import options
-    from ray_jobs.recipe.plan import UsageError
+    from ray_jobs.errors import UsageError
 
     form = f"reprise {verb} {words}".rstrip()
     try:
@@ -247,7 +247,8 @@ def _own(verb: str) -> dict[str, Any]:
 def order(verb: str, argv: list[str]) -> Any:
     """What `train` and `tune` share: a recipe, its settings, a seed and a place."""
     from ray_jobs.command import options, requests
-    from ray_jobs.recipe.plan import UsageError, names
+    from ray_jobs.errors import UsageError
+    from ray_jobs.recipe.loading import names
 
     own = _own(verb)
     if not argv or argv[0] in ("-h", "--help"):
@@ -274,7 +275,8 @@ def check(argv: list[str]) -> None:
     Raises:
         UsageError: the verb or one of its recipes, settings or options does not exist.
     """
-    from ray_jobs.recipe.plan import UsageError, module, unknown
+    from ray_jobs.errors import UsageError, unknown
+    from ray_jobs.recipe.loading import module
 
     verb, *others = argv
     if verb not in VERBS:
@@ -345,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(version("reprise"))
         return 0
-    from ray_jobs.recipe.plan import UsageError, unknown
+    from ray_jobs.errors import UsageError, unknown
 
     try:
         if verb not in VERBS:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from ray_jobs.command.requests import as_flags, conclude
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.command.requests import conclude
+from ray_jobs.recipe.spec import Spec, Where, as_flags
+from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import display
 from ray_jobs.train.launch import launch, resume
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.recipe.settings import Setting, documented, typed
 
 SHORT = {"-f": "--follow", "-q": "--quiet", "-o": "--out", "-h": "--help"}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ray_jobs.command import options
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.recipe.settings import Setting, fields, from_file, known, typed
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 
 WHERE = {s.name: s for s in fields(Where, defaults=True)}
 COMMON = {
@@ -57,7 +57,7 @@ def read(verb: str, argv: list[str], extra: Mapping[str, Setting], dotted: str =
 
 def conclude(run: Run) -> None:
     """Print what a finished run reached, and where it is."""
-    from ray_jobs.recipe.plan import module
+    from ray_jobs.recipe.loading import module
     from ray_jobs.run.progress import brief
 
     result = run.result or {"metrics": {}, "seconds": 0}
@@ -67,9 +67,3 @@ def conclude(run: Run) -> None:
     if claim and claim.metric in result["metrics"]:
         verdict = "reached" if claim.holds(result["metrics"][claim.metric]) else "not reached"
         print(f"claim {claim}: {verdict} by this seed")
-
-
-def as_flags(where: Where) -> list[str]:
-    """The options that `reprise train` needs to run in the same place."""
-    changed = [f for f in dataclasses.fields(where) if getattr(where, f.name) != f.default]
-    return [word for f in changed for word in (f"--{f.name}", str(getattr(where, f.name)))]

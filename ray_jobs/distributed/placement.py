@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Where
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Where
 
 DRIVER = {"memory": float(1 << 20)}
 """What a process holds that only waits for a group of workers: a bundle must not be empty, and it needs no core."""

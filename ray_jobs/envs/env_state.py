@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 
 TRUST = "REPRISE_TRUST"
 """A variable that is 1 where whatever a checkpoint holds may be loaded."""

@@ -13,7 +13,7 @@ from typing import Any
 from cluster import places, profiles
 from cluster.job import LauncherError
 from ray_jobs.command import options
-from ray_jobs.recipe.plan import UsageError, unknown
+from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe.settings import Setting, documented, typed
 
 GENERAL = {

@@ -17,9 +17,10 @@ from typing import Any
 
 from cluster import storage
 from cluster.places import Place
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce.aggregate import OUT
-from ray_jobs.run.folder import Run, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.tune import search
 
 FOLDERS = ("folder", "data_dir", "inception", "source")

@@ -12,8 +12,8 @@ from cluster.job import parse_memory
 from cluster.ray_clusters import nodes as ray_nodes
 from cluster.ray_clusters import plan, record
 from cluster.ray_clusters.plan import Cluster
+from ray_jobs.errors import UsageError, unknown
 from ray_jobs.jobs.verbs import usage
-from ray_jobs.recipe.plan import UsageError, unknown
 
 Provider = Literal["local", "aws", "gcp"]
 RUNNING = ("PENDING", "RUNNING")

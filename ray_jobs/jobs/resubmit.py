@@ -10,11 +10,11 @@ from typing import Any
 
 from cluster import store
 from cluster.job import HIDDEN, JOB_VARIABLE, LauncherError
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.place_options import Order, options_of, read, variables
 from ray_jobs.jobs.submit import Check, send
 from ray_jobs.jobs.verbs import find, state_of, usage
-from ray_jobs.recipe.plan import UsageError
 
 
 def resubmit(argv: list[str], check: Check | None = None) -> int:

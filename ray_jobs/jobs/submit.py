@@ -14,9 +14,9 @@ from typing import Any
 
 from cluster import places, storage, store
 from cluster.job import Job, Launcher, LauncherError, Resources, hide_words, parse_memory
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.place_options import Order, read, variables
-from ray_jobs.recipe.plan import UsageError
 
 Check = Callable[[list[str]], object]
 ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs", "cluster")
@@ -174,7 +174,7 @@ def _show(plan: Plan) -> int:
 
 def _known(order: Order, launcher: Launcher, job: Job, follows: str) -> dict[str, Any]:
     """What is recorded of a job beside what it is; gathered before it is sent, so that nothing can go wrong after."""
-    from ray_jobs.run.folder import git_commit, versions
+    from ray_jobs.run.provenance import git_commit, versions
 
     place = places.PLACES[order.place]
     pinned = launcher.pinned() if hasattr(launcher, "pinned") else {}

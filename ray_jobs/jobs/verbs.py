@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cluster import places, profiles, store
 from cluster.job import History, Launcher, LauncherError, State
+from ray_jobs.errors import UsageError, unknown
 from ray_jobs.jobs import preflight, view
-from ray_jobs.recipe.plan import UsageError, unknown
 
 SILENT = "no answer"
 """In place of a state: whoever runs the job does not tell."""

@@ -9,14 +9,8 @@ heavy is imported inside `recipe`.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -28,10 +22,6 @@ if TYPE_CHECKING:
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 Matmul = Literal["float32", "bfloat16"]
-
-
-class UsageError(Exception):
-    """What the user asked for cannot be: one sentence says what was wrong and what is allowed (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -132,82 +122,3 @@ class Play:
     """Environment steps between checkpoints."""
     log_every: int = 2_000
     """Environment steps between logged metrics."""
-
-
-def names() -> list[str]:
-    """Every recipe's short name, found by looking into `ray_jobs/recipes`, each followed by its variants'."""
-    return [name for n in sorted(_paths()) for name in (n, *(f"{n}@{v}" for v in getattr(module(n), "variants", {})))]
-
-
-def _paths() -> dict[str, str]:
-    """The import path of every recipe's module, by its short name; each family is a package."""
-    from ray_jobs import recipes
-
-    families = [m.name for m in pkgutil.iter_modules(recipes.__path__) if m.ispkg]
-    return {
-        m.name: f"ray_jobs.recipes.{family}.{m.name}"
-        for family in families
-        for m in pkgutil.iter_modules([f"{root}/{family}" for root in recipes.__path__])
-    }
-
-
-def module(name: str) -> ModuleType:
-    """The module of a recipe, by short name ('ddpm_digits'), import path ('mylab.recipes.mine') or as either's variant ('...@moons').
-
-    Raises:
-        UsageError: there is no such recipe; the sentence names the nearest.
-    """
-    base, _, which = name.partition("@")
-    found = _imported(base)
-    if not which:
-        return found
-    variants = getattr(found, "variants", {})
-    if which not in variants:
-        raise UsageError(unknown("recipe", name, [base, *(f"{base}@{v}" for v in variants)]))
-    return _varied(found, name, variants[which])
-
-
-def _varied(of: ModuleType, name: str, variant: Variant) -> ModuleType:
-    """A module as `of`, but for what the variant says."""
-    title, _, text = (of.__doc__ or "").partition("\n")
-    made = ModuleType(name, f"{title.rstrip('.')}; {variant.data}.\n{text}")
-    own = {"__doc__": made.__doc__, "__name__": name, "data": variant.data, "claim": variant.claim}
-    vars(made).update(vars(of) | own | {"recipe": _with_defaults(of.recipe, variant.settings)})
-    return made
-
-
-def _with_defaults(f: FunctionType, defaults: Mapping[str, Any]) -> FunctionType:
-    """The same function with other defaults of its keyword arguments."""
-    made = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
-    functools.update_wrapper(made, f)
-    del made.__wrapped__  # type: ignore[attr-defined]  # or its signature would be that of f
-    made.__kwdefaults__ = (f.__kwdefaults__ or {}) | dict(defaults)
-    return made
-
-
-def _imported(name: str) -> ModuleType:
-    """The module that a recipe is, without a variant."""
-    path = name if "." in name else _paths().get(name, f"ray_jobs.recipes.{name}")
-    try:
-        found = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
-            raise
-        raise UsageError(unknown("recipe", name, names())) from None
-    if not callable(getattr(found, "recipe", None)):
-        raise UsageError(f"{name} is not a recipe: the module {path} has no function 'recipe'.")
-    return found
-
-
-def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
-    """One sentence: there is no such `what` (of some owner); did you mean the nearest; these are allowed."""
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    head = f"{of} has no {what} '{given}'." if of else f"There is no {what} '{given}'."
-    return f"{head}{hint} Allowed: {', '.join(allowed)}."
-
-
-def kind(name: str) -> type[Fit] | type[Play]:
-    """What the recipe returns, by its annotation, without building it."""
-    result = inspect.signature(module(name).recipe).return_annotation
-    return {"Fit": Fit, "Play": Play}[result if isinstance(result, str) else result.__name__]

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision, UsageError, kind, module, unknown
-from ray_jobs.run.folder import Where
+from ray_jobs.errors import UsageError, unknown
+from ray_jobs.recipe.loading import kind, module
+from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision
+from ray_jobs.recipe.spec import Where
 
 SCALARS = {
     "int": int,

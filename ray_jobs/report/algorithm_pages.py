@@ -9,7 +9,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from ray_jobs.recipe.plan import Play, kind, module
+from ray_jobs.recipe.loading import kind, module
+from ray_jobs.recipe.plan import Play
 from ray_jobs.report import catalogue
 from ray_jobs.report.markdown import plain
 from ray_jobs.results import store
@@ -91,10 +92,10 @@ def result(name: str) -> Result | None:
 def write(where: Path = PAGES) -> None:
     """The pages, and the learning curves that they show."""
     from ray_jobs.results import plots
-    from ray_jobs.run import folder
+    from ray_jobs.run import files
 
     for name, text in pages().items():
-        folder.write(where / name, text.encode())
+        files.write(where / name, text.encode())
     for name in (n for s in catalogue.systems() for n in s["recipes"].replace("`", "").split(", ")):
         measured = result(name)
         if measured and measured.curves and kind(name) is Play:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_jobs.recipe.plan import Fit, kind, module, names
+from ray_jobs.recipe.loading import kind, module, names
+from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build, known
 from ray_jobs.results import store
 

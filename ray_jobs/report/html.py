@@ -11,7 +11,7 @@ from pathlib import Path
 from ray_jobs.report.report import Card, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
-from ray_jobs.run.folder import now
+from ray_jobs.run.provenance import now
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1f2430; --soft: #5b6270; --paper: #fbfbf9; --card: #fff; --line: #dfe2e8;

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ray_jobs.recipe.plan import Claim, Headline, UsageError, module
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import module
+from ray_jobs.recipe.plan import Claim, Headline
 from ray_jobs.reproduce import aggregate
 from ray_jobs.reproduce.seeds import Seed, last_lines
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
-from ray_jobs.run.folder import Run, write
+from ray_jobs.run.files import write
+from ray_jobs.run.folder import Run
 
 
 @dataclass(frozen=True)

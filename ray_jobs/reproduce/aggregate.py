@@ -14,12 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.command.requests import as_flags
 from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.spec import as_flags
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
-from ray_jobs.run.folder import Run, now
+from ray_jobs.run.folder import Run
+from ray_jobs.run.provenance import now
 
 OUT = "runs/reproduce"
 

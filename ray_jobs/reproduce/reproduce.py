@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.distributed.ray_group import head_watched
-from ray_jobs.recipe.plan import Claim, Fit, UsageError, kind, module
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind, module
+from ray_jobs.recipe.plan import Claim, Fit
+from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import aggregate, seeds
 from ray_jobs.reproduce.seeds import Seed, on_machine
 from ray_jobs.reproduce.seeds_on_ray import Needs, on_cluster
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 from ray_jobs.run import job_context
-from ray_jobs.run.folder import Where
 from ray_jobs.run.job_context import own
 from ray_jobs.run.signals import heard, interrupt
 

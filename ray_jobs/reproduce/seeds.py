@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray_jobs.command.requests import as_flags
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where, as_flags
+from ray_jobs.run.folder import Run
 
 GRACE = 120.0
 """Seconds that a stopped seed has to save its checkpoint before it is killed."""

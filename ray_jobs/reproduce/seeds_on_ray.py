@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray_jobs.distributed import ray_group
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.reproduce import seeds
 from ray_jobs.reproduce.seeds import held, members
 

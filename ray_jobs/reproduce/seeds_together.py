@@ -12,9 +12,12 @@ import sys
 from collections.abc import Sequence
 
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build, check
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.run.signals import stopping
 from ray_jobs.train.launch import conclude, leave

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ray_jobs.results.store import short
-from ray_jobs.run.folder import write
+from ray_jobs.run.files import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -217,11 +217,11 @@ def _waves(waves: Any) -> np.ndarray:
 
 def learning_curve(run: Run) -> Path | None:
     """<run>/curve.png: the logged metric that shows the way to the recipe's claim; None where nothing was logged."""
-    from ray_jobs.recipe import plan
+    from ray_jobs.recipe import loading
     from ray_jobs.results import store
 
     lines, name = list(run.metrics()), run.spec.recipe
-    claim = plan.module(name).claim
+    claim = loading.module(name).claim
     key = store.main_metric(dict.fromkeys(k for m in lines for k in m), claim.metric if claim else "")
     return curve(lines, run.path / "curve.png", key=key, claim=claim, title=name) if key else None
 

@@ -72,7 +72,7 @@ def folder(given: str | Path | None = None) -> Path | None:
 
 def save(result: Result, where: Path) -> Path:
     """Write `<where>/<recipe>.json`, whole or not at all."""
-    from ray_jobs.run.folder import write
+    from ray_jobs.run.files import write
 
     path = where / f"{result.recipe}.json"
     write(path, (_lines(asdict(result) | {"metric": result.metric}) + "\n").encode())

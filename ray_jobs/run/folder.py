@@ -17,130 +17,28 @@ import fcntl
 import io
 import json
 import os
-import platform
 import shlex
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
+from ray_jobs.run.files import write, write_json
 from ray_jobs.run.metrics_log import Journal
 from ray_jobs.run.mirror import Mirror, Unmirrored
 from ray_jobs.run.progress import Report, silent
+from ray_jobs.run.provenance import git_commit, now, versions
 
 KEPT = 2
-RECORDS = (":!results", ":!RESULTS.md", ":!benchmarks/results")
-"""What measuring itself writes is no change of the code that is measured."""
-PACKAGES = ("torch", "lightning", "ray", "datasets", "gymnasium", "numpy", "reprise")
-
-
-@dataclass(frozen=True)
-class Where:
-    """Where and how wide a run executes. It changes what is computed by nothing but the order of sums."""
-
-    workers: int = 1
-    """Data-parallel processes that train a generative model."""
-    runners: int = 0
-    """Ray actors that play the environments, over all learners together; 0 plays them in the learners' own processes."""
-    learners: int = 1
-    """Processes that share the updates of an agent, each with runners of its own."""
-    accelerator: str = "auto"
-    """auto, cpu or gpu."""
-    threads: int = 1
-    """CPU threads of each process."""
-    address: str | None = None
-    """A Ray cluster ('auto', 'host:6379'); without one, and without RAY_ADDRESS, this machine alone."""
-    max_failures: int = 3
-    """How often a died group of workers is restarted from its last checkpoint."""
-    min_workers: int = 0
-    """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
-
-    def cpus(self, fits: bool) -> int:
-        """Of all processes of one run together: of a generative model (`fits`), or of an agent, each of whose runners takes one."""
-        return self.workers * self.threads if fits else self.learners * self.threads + self.runners
-
-
-@dataclass(frozen=True)
-class Spec:
-    """All that defines a run: only this crosses the wire; whoever trains rebuilds the rest from it."""
-
-    recipe: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    where: Where = field(default_factory=Where)
-    out: str | None = None
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Spec:
-        """The spec that `run.json` or a wire message holds."""
-        where = Where(**record["where"])
-        return cls(record["recipe"], record["settings"], record["seed"], where, record.get("out"))
-
-
-def now() -> str:
-    """This moment, ISO 8601, UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
-    """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
-
-    Args:
-        path: of the file.
-        data: what it will hold, or what writes that into an open file.
-
-    Raises:
-        OSError: the disk is full or not writable; nothing is left beside the old file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(aside, "wb") as f:
-            data(f) if callable(data) else f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1, default=str).encode())
-
-
-def versions() -> dict[str, str]:
-    """Python's and the main packages' versions, read without importing them."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def git_commit(folder: Path = Path(__file__).parents[2]) -> str | None:
-    """The checkout's commit, with '+changes' where the tree differs from it; None outside a checkout."""
-
-    def ask(*args: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
-    try:
-        return ask("rev-parse", "HEAD") + (
-            "+changes" if ask("status", "--porcelain", "-uno", "--", ".", *RECORDS) else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def place(spec: Spec) -> str:

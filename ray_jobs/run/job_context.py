@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 
 PATIENCE = 600.0
 """Seconds for which a finished run is offered to storage that fails."""

@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 
 GRACE = 10.0

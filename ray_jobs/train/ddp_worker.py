@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.run.folder import Run
 
 

@@ -15,9 +15,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.gan.adversarial import Game
 from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
-from ray_jobs.recipe.plan import Fit, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 

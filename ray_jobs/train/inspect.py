@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.plan import Fit
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 

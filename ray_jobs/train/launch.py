@@ -22,13 +22,17 @@ from ray_jobs.distributed.ray_group import (
     who_died,
 )
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.recipe.plan import Fit, UsageError, kind
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import check, known
+from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
 from ray_jobs.run.fence import Fenced
-from ray_jobs.run.folder import Run, Spec, now, place
+from ray_jobs.run.folder import Run, place
 from ray_jobs.run.mirror import Superseded
 from ray_jobs.run.progress import Event, Report, noise_to, silent
+from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.ddp_group import train as on_this_machine

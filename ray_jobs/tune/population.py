@@ -15,8 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import Fit, Play, UsageError
-from ray_jobs.run.folder import Run, Spec, write, write_json
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Fit, Play
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import write, write_json
+from ray_jobs.run.folder import Run
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, save
 

@@ -26,8 +26,10 @@ from typing import Any
 
 from ray_jobs.distributed.placement import placed
 from ray_jobs.distributed.ray_group import cluster_address, connect, environment
-from ray_jobs.recipe.plan import Fit, UsageError, kind
-from ray_jobs.run.folder import Where
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.spec import Where
 from ray_jobs.run.signals import handlers_kept, stopping
 from ray_jobs.tune import population, trial, trials
 from ray_jobs.tune import search as searches

@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ray_jobs.recipe import plan as recipes
-from ray_jobs.recipe.plan import Claim, Play, UsageError, unknown
+from ray_jobs.errors import UsageError, unknown
+from ray_jobs.recipe import loading
+from ray_jobs.recipe.plan import Claim, Play
 from ray_jobs.recipe.settings import check, known
-from ray_jobs.run.folder import Where, write_json
+from ray_jobs.recipe.spec import Where
+from ray_jobs.run.files import write_json
 from ray_jobs.tune.space import Dimension, count, parse, parse_all
 from ray_jobs.tune.trials import Mode
 
@@ -75,7 +77,7 @@ def make(
     Raises:
         UsageError: any part of it cannot be; nothing was started.
     """
-    module = recipes.module(recipe)
+    module = loading.module(recipe)
     _one_of("scheduler", scheduler, SCHEDULERS)
     _one_of("search", search, SEARCHES)
     fixed = check(recipe, settings, where)
@@ -125,7 +127,7 @@ def _metric(recipe: str, claim: Claim | None, metric: str | None, mode: str | No
 
 def _progress(recipe: str, module: Any, metric: str, mode: Mode) -> tuple[str, Mode]:
     """The metric to compare trials by before their end, and its direction."""
-    usual = "episode_return" if recipes.kind(recipe) is Play else "loss"
+    usual = "episode_return" if loading.kind(recipe) is Play else "loss"
     name = getattr(module, "tune_metric", usual)
     towards = getattr(module, "tune_mode", LOGGED.get(name))
     if name == metric:
@@ -204,4 +206,4 @@ def saving(search: Search) -> dict[str, Any]:
 
 def cpus(search: Search) -> int:
     """CPUs of one trial, all its processes together."""
-    return search.where.cpus(recipes.kind(search.recipe) is not Play)
+    return search.where.cpus(loading.kind(search.recipe) is not Play)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.run import job_context
 from ray_jobs.run.signals import stopping
 from ray_jobs.tune import trial

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 
 Check = Callable[[Mapping[str, Any]], object]
 """Raises UsageError where the settings are not ones that the recipe takes."""

@@ -19,8 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError, kind
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.tune import search as searches

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ray_jobs.run.folder import write, write_json
+from ray_jobs.run.files import write, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table

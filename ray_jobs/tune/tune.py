@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.tune import leaderboard, population, ray_tune, share, trial
 from ray_jobs.tune import search as searches

@@ -68,7 +68,8 @@ def test_the_sizes_that_were_recorded_are_those_of_the_models(name):
 
 def test_a_checkpoint_is_as_large_as_it_is_counted(tmp_path, monkeypatch):
     """Against the file that a real training leaves; what is not counted is some thousand bytes."""
-    from ray_jobs.run.folder import Run, Spec
+    from ray_jobs.recipe.spec import Spec
+    from ray_jobs.run.folder import Run
     from ray_jobs.train import fit
 
     monkeypatch.setattr(fit, "_conclude", lambda *_: None)

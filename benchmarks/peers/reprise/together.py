@@ -12,7 +12,6 @@ from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
-from ray_jobs.rl.learning import play as learning
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.play import play, play_together
 

@@ -75,7 +75,7 @@ def settings_of(kind: str, n: int) -> list[dict]:
 
 def alone(kind: str, n: int, folder: Path) -> None:
     """Train in this process, one after the other, and print the seconds that each took when it was warm."""
-    from ray_jobs.run.folder import Spec
+    from ray_jobs.recipe.spec import Spec
     from ray_jobs.tune import trial
 
     for i, settings in enumerate(settings_of(kind, n + WARM)):

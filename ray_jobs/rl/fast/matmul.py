@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ray_jobs.recipe.plan import Matmul, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Matmul
 
 MANY = 2**15
 """Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products can pay for its 12 us to begin one."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from ray_jobs.distributed.ray_group import Group, Lost, connect, outlive, who_died
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.rl.learning.training import Recorder, Report, save
 
 

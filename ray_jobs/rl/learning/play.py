@@ -12,7 +12,8 @@ import torch
 from ray_jobs.distributed.ray_group import connect
 from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.vector import vector
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Alone, Fresh, Gradients, Replay, Stream, World
 from ray_jobs.rl.learning.group import group
 from ray_jobs.rl.learning.learner import Learner

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
 from ray_jobs.rl.learning.counters import WINDOW, Ledger, Shares
 from ray_jobs.rl.learning.learner import Learner

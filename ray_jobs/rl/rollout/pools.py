@@ -13,7 +13,7 @@ import numpy as np
 
 from ray_jobs.distributed.ray_group import PATIENCE, START_LIMIT, Lost, cause
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.rl.rollout.runner import Casting, EnvRunner, Fragment
 
 Call = Callable[[Any], Any]

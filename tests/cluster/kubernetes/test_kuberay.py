@@ -242,7 +242,7 @@ def test_a_secret_is_refused_and_hidden_and_goes_by_reference(release, tmp_path)
 
 
 def test_a_working_directory_that_is_too_big_names_its_largest_files(tmp_path):
-    place = Kubernetes(f"r/reprise:{rayjob.version('reprise')}")
+    place = Kubernetes(f"r/reprise:{kuberay.version('reprise')}")
     job = Job("a", ("true",), workdir=tmp_path)
     (tmp_path / "zeros.bin").write_bytes(bytes(2**22))  # packs to almost nothing
     assert rules.before(place, job) == []

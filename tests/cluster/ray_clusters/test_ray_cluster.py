@@ -12,13 +12,12 @@ import pytest
 
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.ray_clusters import nodes, record
-from cluster.ray_clusters import plan as planning
 from cluster.ray_clusters.http import ask, bearer
 from cluster.ray_clusters.jobs_api import Ray, address_of
 from cluster.ray_clusters.plan import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
 from ray_jobs import cli
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import ray_cluster
-from ray_jobs.recipe.plan import UsageError
 from tests.cluster import tls
 
 ROOT = Path(__file__).parents[3]

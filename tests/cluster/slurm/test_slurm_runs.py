@@ -9,7 +9,7 @@ import pytest
 
 from cluster.job import Job, Resources, State
 from cluster.slurm.launcher import Slurm
-from ray_jobs.run.folder import Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.train.launch import launch
 from tests.cluster import slurms
 from tests.cluster.slurm.test_slurm import ask, hurry, number, until

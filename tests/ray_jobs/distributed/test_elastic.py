@@ -6,8 +6,8 @@ import pytest
 
 from ray_jobs.distributed import elastic
 from ray_jobs.distributed.ray_group import Lost
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Spec, Where
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import lines
 from tests.ray_jobs.train.test_train import POINTS

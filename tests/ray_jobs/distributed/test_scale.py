@@ -15,12 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import board, seeds, seeds_on_ray
 from ray_jobs.reproduce.reproduce import needs
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.reproduce.seeds_on_ray import Needs, RayProcess, room
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.folder import Run
 from tests.cluster.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -13,11 +13,13 @@ from ray_jobs.envs import failures
 from ray_jobs.envs import vector as environments
 from ray_jobs.envs.failures import EnvironmentFailed, Watched
 from ray_jobs.envs.vector import Rows, vector
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
+from ray_jobs.recipe.spec import Spec
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.run.folder import Run
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.rl.scripted import Hangs, Lost, Memory, Still

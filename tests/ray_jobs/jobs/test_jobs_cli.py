@@ -13,9 +13,9 @@ import pytest
 
 from cluster import store
 from cluster.job import History, State
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs, view
 from ray_jobs.jobs.submit import submit
-from ray_jobs.recipe.plan import UsageError
 from tests.cluster import heads
 from tests.ray_jobs.jobs import shelf
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs.place_options import read, variables
-from ray_jobs.recipe.plan import UsageError
 
 LAB = """\
 lab:

@@ -9,9 +9,9 @@ import pytest
 from cluster import storage
 from cluster.places import PLACES, Place
 from ray_jobs.cli import order
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import write_json
+from ray_jobs.run.files import write_json
 from ray_jobs.tune import search, tune
 
 HERE, AWAY, COPY = PLACES["local"], Place("x:X"), Place("x:X", copies=True)

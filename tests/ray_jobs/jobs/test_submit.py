@@ -14,10 +14,10 @@ from cluster import store
 from cluster.job import HIDDEN, Resources, State
 from cluster.places import PLACES, Place
 from ray_jobs import cli
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs
 from ray_jobs.jobs.resubmit import resubmit
 from ray_jobs.jobs.submit import submit
-from ray_jobs.recipe.plan import UsageError
 from tests.ray_jobs.jobs import shelf
 
 RECIPE = "ddpm_mixture2d"

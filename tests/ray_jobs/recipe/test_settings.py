@@ -2,9 +2,11 @@
 
 import pytest
 
+from ray_jobs.errors import UsageError
 from ray_jobs.recipe import settings
-from ray_jobs.recipe.plan import Claim, UsageError, module, names
-from ray_jobs.run.folder import Where
+from ray_jobs.recipe.loading import module, names
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.spec import Where
 
 
 def test_types_come_from_the_signature_and_the_kind():

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.train import fit
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, lines, newest

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ray_jobs.recipe.settings import build
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.train import fit
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, newest
@@ -43,10 +44,10 @@ def trained(name: str, out: Path, *, workers: int = 1, **more: object) -> Run:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
-    from ray_jobs.recipe import plan
+    from ray_jobs.recipe import loading
 
     run = trained(name, tmp_path)
-    metric = plan.module(name).claim.metric
+    metric = loading.module(name).claim.metric
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
     drawn, plane = np.load(run.path / "samples.npy"), name.endswith(("density2d", "ring"))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.train.fit import fit, trained
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import equal, lines, newest

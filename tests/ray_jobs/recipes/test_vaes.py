@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.report.report import report
-from ray_jobs.run.folder import Spec, Where
 from ray_jobs.train.inspect import sample
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, start, wait_for

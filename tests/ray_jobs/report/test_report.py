@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ray_jobs.recipe.plan import Claim, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.spec import Spec
 from ray_jobs.report.report import report
 from ray_jobs.results import plots
 from ray_jobs.results import store as results
 from ray_jobs.results.statistics import summarize, verdict
 from ray_jobs.results.store import Result
 from ray_jobs.rl.learning.counters import WINDOW
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.run.folder import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from lab import write_recipe

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.recipe.plan import Claim, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds, seeds_on_ray
 from ray_jobs.reproduce.board import glance
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store
 from ray_jobs.results.statistics import summarize
 from ray_jobs.results.store import Result
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.folder import Run
 from tests.faults import Fault
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds
 from ray_jobs.reproduce.seeds import Group, Seed
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.folder import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from command import lines, newest, reprise, start, wait_for

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.d4pg import D4PG
 from ray_jobs.rl.algorithms.off_policy.ddpg import DDPG
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
@@ -212,7 +213,7 @@ def test_seeds_together_do_without_sympy() -> None:
 import sys
 from ray_jobs.recipe import Play
 from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.runtime import play_together
+from ray_jobs.rl.learning.play import play_together
 
 class Nowhere:
     def log(self, step, metrics): ...

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import reproduce, seeds
 from ray_jobs.run import job_context
-from ray_jobs.run.folder import Run, Spec, Where, place
+from ray_jobs.run.folder import Run, place
 from ray_jobs.train.launch import Stopped, launch
 from ray_jobs.tune.tune import tune
 from tests.ray_jobs.command import equal, lines, newest

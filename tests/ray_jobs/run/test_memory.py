@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import resource
 import torch
-from ray_jobs.memory import keep_freed
+from ray_jobs.run.memory import keep_freed
 if {keep}:
     assert keep_freed()
 def faults():
@@ -30,7 +30,7 @@ print(faults() - before)
 HUGE = """
 import re
 import torch
-from ray_jobs.memory import keep_freed
+from ray_jobs.run.memory import keep_freed
 keep_freed()
 *before, x = (torch.ones(1_000_000) for _ in range(20))
 regions = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", open("/proc/self/smaps").read(), flags=re.M)[1:]
@@ -50,7 +50,7 @@ def test_new_tensors_lie_where_huge_pages_were_asked_for():
 RETURNED = """
 import os
 import torch
-from ray_jobs.memory import freed_kept
+from ray_jobs.run.memory import freed_kept
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 before = held()

@@ -9,8 +9,10 @@ import sys
 import pytest
 import torch
 
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Run, Spec, write
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import write
+from ray_jobs.run.folder import Run
 
 
 @pytest.fixture()

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.run.metrics_log import Growing
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch, resume

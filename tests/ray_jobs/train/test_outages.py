@@ -5,9 +5,10 @@ import pytest
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run import mirror
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.run.mirror import Superseded, Unreachable
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import alike, equal, lines, newest

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run import files
 from ray_jobs.run import folder as run_module
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
@@ -182,7 +184,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
 
 def full_disk(monkeypatch, *steps: int) -> None:
     """A disk that is full whenever the checkpoint of one of these steps is written."""
-    honest = run_module.write
+    honest = files.write
 
     def write(path: Path, data) -> None:
         if path.suffix == ".ckpt" and int(path.stem.split("-")[1]) in steps:

@@ -11,8 +11,9 @@ import torch
 
 from ray_jobs.cli import main
 from ray_jobs.command import requests
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Run, Spec, Where
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.folder import Run
 from ray_jobs.tune import population, search, trial, trials
 from ray_jobs.tune.ray_tune import _scheduler, _searcher
 from ray_jobs.tune.trial import Task

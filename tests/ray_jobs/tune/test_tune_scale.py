@@ -15,8 +15,10 @@ from rich.console import Console
 
 from ray_jobs.distributed import placement
 from ray_jobs.distributed.placement import placed
-from ray_jobs.recipe.plan import UsageError
-from ray_jobs.run.folder import Run, Spec, Where, write_json
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.files import write_json
+from ray_jobs.run.folder import Run
 from ray_jobs.tune import search, search_report, trial, trials
 from ray_jobs.tune.leaderboard import SHOWN, Leaderboard
 from ray_jobs.tune.trials import Trial, folder

@@ -15,7 +15,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise
 from ray_jobs.rl.maths import stein
 from ray_jobs.rl.maths.policy_losses import policy_gradient

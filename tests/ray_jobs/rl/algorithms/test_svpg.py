@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.nn.utils import vector_to_parameters
 
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.maths import stein

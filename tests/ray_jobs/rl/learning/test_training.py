@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ray_jobs.envs.env_state import Untrusted
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA

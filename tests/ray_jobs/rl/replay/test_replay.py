@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from scipy.stats import chisquare
 
-from ray_jobs.recipe.plan import UsageError
+from ray_jobs.errors import UsageError
 from ray_jobs.rl.contract import Replay, Steps
 from ray_jobs.rl.replay.buffer import ReplayBuffer, spans
 from ray_jobs.rl.replay.priorities import Priorities

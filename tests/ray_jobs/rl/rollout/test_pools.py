@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ray_jobs.distributed.ray_group import Lost
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO

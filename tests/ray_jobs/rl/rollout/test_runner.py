@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ray_jobs.envs.vector import CartPole, Rows, vector
-from ray_jobs.recipe.plan import Play, UsageError
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.contract import values
 from ray_jobs.rl.learning import play

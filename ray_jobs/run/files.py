@@ -1,0 +1,36 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
+    """Write aside, flush to the disk, then rename: a reader sees the old file or the new one, whole.
+
+    Args:
+        path: of the file.
+        data: what it will hold, or what writes that into an open file.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left beside the old file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as f:
+            data(f) if callable(data) else f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=1, default=str).encode())
