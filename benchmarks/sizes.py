@@ -115,7 +115,7 @@ def played(name: str) -> Row:
     """Bytes of the weights and of a fragment, seconds to play it and to learn from it, bytes of a full replay buffer."""
     from ray_jobs.rl.contract import Alone, Replay
     from ray_jobs.rl.learning.learner import Learner
-    from ray_jobs.rl.learning.play import cast, generator, untrained
+    from ray_jobs.rl.learning.setup import cast, generator, untrained
     from ray_jobs.rl.learning.training import steps_each
     from ray_jobs.rl.rollout.runner import EnvRunner
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ray_jobs.distributed.ray_group import PATIENCE, START_LIMIT, Lost
+from ray_jobs.distributed.connection import PATIENCE, START_LIMIT, Lost
 from ray_jobs.run.progress import Report
 
 WAIT = 15.0

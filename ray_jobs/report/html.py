@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from ray_jobs.report.report import Card, published, tally
+from ray_jobs.report.cards import Card, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
 from ray_jobs.run.provenance import now

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray_jobs.report.report import Card, published, tally
+from ray_jobs.report.cards import Card, published, tally
 from ray_jobs.results.store import count, describe, median, short
 
 HEAD = """# Results

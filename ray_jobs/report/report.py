@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import module
-from ray_jobs.recipe.plan import Claim, Headline
+from ray_jobs.recipe.plan import Claim
+from ray_jobs.report.cards import Card
 from ray_jobs.reproduce import aggregate
 from ray_jobs.reproduce.seeds import Seed, last_lines
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 from ray_jobs.run.files import write
 from ray_jobs.run.folder import Run
-
-
-@dataclass(frozen=True)
-class Card:
-    """One recipe, or one run of it, as the page and the Markdown table show it."""
-
-    result: Result
-    title: str = ""
-    system: str = ""
-    data: str = ""
-    headline: Headline | None = None
-    picture: Path | None = None
-    """A PNG of samples."""
-    more: tuple[Path, ...] = ()
-    """PNGs of what else the model shows: <picture's name>-<what>.png."""
-    note: str = ""
-    """What a reader must know to read the numbers right."""
-    single: bool = False
-    """Whether this is one run, not a reproduction."""
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in words; one run reaches or misses a claim and shows no more."""
-        if not self.single:
-            return self.result.verdict
-        if self.result.mean is None:
-            return "no claim" if self.result.claim is None and not self.result.failures else "not finished"
-        return "reached" if self.result.holds else "missed"
 
 
 def report(
@@ -161,23 +134,3 @@ def about(result: Result) -> tuple[Card, Claim | None]:
 
 
 # ---- words that the page and the table share
-
-
-def published(headline: Headline | None) -> str:
-    """'Schulman et al. 2017: episode_return 500 (table 3)', as far as it is known."""
-    if headline is None:
-        return ""
-    number = " ".join([headline.metric, results.short(headline.value)]) if headline.value is not None else ""
-    text = f"{headline.paper}: {number}" if number else headline.paper
-    return f"{text} ({headline.where})" if headline.where else text
-
-
-def tally(cards: Sequence[Card]) -> str:
-    """How many claims hold, in one sentence."""
-    if all(card.single for card in cards):
-        reached = sum(card.verdict == "reached" for card in cards)
-        return f"{reached} of {len(cards)} runs {'reaches its' if reached == 1 else 'reach their'} claim."
-    claims = [card.result for card in cards if not card.single]
-    held, clear = sum(r.holds for r in claims), sum(r.verdict == "clearly holds" for r in claims)
-    how = f", {clear} of them clearly: the whole interval is on the right side" if clear else ""
-    return f"{held} of {len(claims)} claims hold{how}."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.distributed.ray_group import head_watched
+from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import kind, module
 from ray_jobs.recipe.plan import Claim, Fit

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ray_jobs.distributed import ray_group
+from ray_jobs.distributed import connection, head, mailbox
 from ray_jobs.errors import UsageError
 from ray_jobs.reproduce import seeds
 from ray_jobs.reproduce.seeds import held, members
@@ -46,7 +46,7 @@ def on_cluster(
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
     """
-    ray = ray_group.connect(address)
+    ray = connection.connect(address)
     nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     cards = any(n.get("GPU") for n in nodes)
     sizes = {name: n if cards else Needs(n.cpus) for name, n in ({"": Needs(width, each)} | dict(of or {})).items()}
@@ -55,7 +55,7 @@ def on_cluster(
         refuse_narrow(address, size, nodes)
     # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
     task = ray.remote(max_retries=0, max_calls=1)(run_there)
-    where = ray_group.Whereabouts(ray)
+    where = mailbox.Whereabouts(ray)
 
     def start(unit: seeds.Unit, place: int) -> seeds.Process:
         need = sizes[members(unit)[0].recipe if of else ""]
@@ -89,7 +89,7 @@ def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]
 
 def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> tuple[int, list[str]]:
     """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
-    ray_group.tell_where(mail, name)
+    mailbox.tell_where(mail, name)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
         signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
@@ -144,12 +144,12 @@ class RayProcess:
             code, self._said = self._answer.result()
         except ray.exceptions.RayError as error:
             mendable = not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError)
-            return self._after(ray_group.cause(error), mendable=mendable)
+            return self._after(connection.cause(error), mendable=mendable)
         return code
 
     def _after(self, why: str, *, mendable: bool = True) -> int | None:
         """What becomes of a seed whose task is dead: None where it is to be begun again, else its exit code."""
-        if ray_group.head_is_gone():  # no death of its own: `head_watched` ends this process, or the head comes back
+        if head.head_is_gone():  # no death of its own: `head_watched` ends this process, or the head comes back
             return None
         if not (self._lives and mendable):
             self._said = [f"its Ray task died: {why}"]

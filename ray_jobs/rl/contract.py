@@ -6,20 +6,13 @@ generators are passed in, so that the same object serves a learner, a runner and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-
-from ray_jobs.rl.fast.seed_stacks import StackedOptimizer
-from ray_jobs.rl.fast.vmapped import apart, taken
-from ray_jobs.rl.maths import draws
-from ray_jobs.rl.networks.critics import Ensemble
-from ray_jobs.rl.networks.nets import Relus
-from ray_jobs.rl.optim.adam import Adam, RMSProp
 
 
 class Act(NamedTuple):
@@ -236,146 +229,3 @@ class Differentiated(Algorithm, Protocol):
     def loss(self, agent: Any, data: Steps) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss [] that a runner differentiates, and scalars to log."""
         ...
-
-
-def rebind(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
-    """One vector [P] of which the parameters, and their gradients, become views.
-
-    One tensor is what an optimiser steps fastest, what is clipped by one norm, and one bucket to average over learners.
-    """
-    flat = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
-    flat.grad = torch.zeros_like(flat)
-    sizes = [p.numel() for p in parameters]
-    for p, data, grad in zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True):
-        p.data, p.grad = data.view_as(p), grad.view_as(p)
-    return flat
-
-
-def adam(module: nn.Module, lr: float, eps: float = 1e-8) -> Adam:
-    """Adam over all of a module's parameters as one vector."""
-    return Adam(rebind(list(module.parameters())), lr, eps=eps)
-
-
-def rmsprop(module: nn.Module, lr: float, alpha: float = 0.99, eps: float = 1e-8) -> RMSProp:
-    """RMSProp over all of a module's parameters as one vector."""
-    return RMSProp(rebind(list(module.parameters())), lr, alpha, eps)
-
-
-def descend(
-    loss: Tensor,
-    optimizer: Optimizer,
-    world: World,
-    max_norm: float = float("inf"),
-    back: Callable[[], None] = lambda: None,
-) -> None:
-    """One gradient step of an optimiser made by `adam` or `rmsprop`: averaged over the learners, clipped by its norm, taken.
-
-    Args:
-        back: takes the gradient on from where autograd's graph began: see `ActorCritic.taped`.
-    """
-    if isinstance(optimizer, StackedOptimizer):
-        return optimizer.descend(loss, max_norm, back)
-    optimizer.param_groups[0]["params"][0].grad.zero_()
-    loss.backward()
-    back()
-    return follow(optimizer, world, max_norm)
-
-
-def follow(optimizer: Optimizer, world: World, max_norm: float = float("inf")) -> None:
-    """The same step, of the gradient that is there."""
-    if isinstance(optimizer, StackedOptimizer):
-        return optimizer.follow(max_norm)
-    gradient = optimizer.param_groups[0]["params"][0].grad
-    if world.size > 1:
-        gradient.copy_(world.mean(gradient))
-    if max_norm < float("inf"):
-        clip(gradient, max_norm)
-    return optimizer.step()
-
-
-def clip(gradient: Tensor, max_norm: float) -> None:
-    """Shrink a gradient, in place, to the norm that it may have at most."""
-    norm = torch.linalg.vector_norm(gradient) + 1e-6
-    if gradient.device.type != "cpu":  # to look at it would wait for the device
-        gradient.mul_((max_norm / norm).clamp_(max=1.0))
-    elif (found := norm.item()) > max_norm:
-        gradient.mul_(max_norm / found)
-
-
-def descend_along(
-    slope: Callable[..., Tensor],
-    net: nn.Module,
-    inputs: tuple[Tensor, ...],
-    known: tuple[Tensor, ...],
-    optimizer: Optimizer,
-    world: World,
-    max_norm: float = float("inf"),
-) -> Tensor:
-    """`descend` on a loss that is told by its gradient with respect to net(*inputs).
-
-    ReLU networks are then differentiated without autograd, whose records take longer than the products where batches are small.
-
-    Args:
-        slope: makes it of net(*inputs) and what is `known`. It is told those of several seeds that train together, [S, ...] each.
-        optimizer: of all the net's parameters and no others.
-
-    Returns:
-        net(*inputs), from before the step.
-    """
-    if isinstance(net, Relus | Ensemble):
-        with torch.no_grad():
-            out = net.pulled(slope, known, *inputs)
-        follow(optimizer, world, max_norm)
-        return out
-    out = net(*inputs)
-    descend((out * apart(slope, out.detach(), *known)).sum(), optimizer, world, max_norm)
-    return out.detach()
-
-
-def standardise(x: Tensor, world: World) -> Tensor:
-    """(x - mean) / deviation, with the moments of all learners' x, each of which has as many elements."""
-    if world.size == 1:
-        deviation, mean = torch.std_mean(x, correction=0)
-        return (x - mean) / (deviation + 1e-8)
-    mean = world.mean(x.mean())
-    square = world.mean((x - mean).square().mean())
-    return (x - mean) / (square.sqrt() + 1e-8)
-
-
-Batch = TypeVar("Batch", bound=tuple[Tensor, ...])
-
-
-def shuffled(batch: Batch, parts: int, world: World) -> Iterator[Batch]:
-    """A named tuple of tensors [N, ...] as so many minibatches in a new random order; one that is the whole batch needs none."""
-    if parts == 1:
-        yield batch
-        return
-    order = draws.permutation(len(batch[0]), world.rng).to(batch[0].device)
-    mixed = [taken(x, order).chunk(parts) for x in batch]
-    yield from (type(batch)(*x) for x in zip(*mixed, strict=True))
-
-
-def split(data: Transitions, size: int) -> Iterator[Transitions]:
-    """Transitions [k * size] as k batches [size], in order."""
-    columns = [x.split(size) for x in data[:-1]]
-    beside = {k: x.split(size) for k, x in data.extras.items()}
-    for i, (obs, action, reward, next_obs, discount, weight) in enumerate(zip(*columns, strict=True)):
-        yield Transitions(obs, action, reward, next_obs, discount, weight, {k: x[i] for k, x in beside.items()})
-
-
-def successors(v: Tensor, value: Callable[[Tensor], Tensor], data: Steps) -> Tensor:
-    """V of each step's true successor [T, B], from v [T+1, B] of `data.obs` and one pass over the few that were cut."""
-    return cut(v[1:], value(data.last_obs), data.truncated) if len(data.last_obs) else v[1:]
-
-
-def cut(after: Tensor, last: Tensor, truncated: Tensor) -> Tensor:
-    """after [T, B, *X] with the k-th of `last` [K, *X] at the k-th step that was cut; of several seeds each may have fewer than K."""
-    which = (truncated.flatten().cumsum(0) - 1).clamp(min=0)
-    ends = last[which].unflatten(0, truncated.shape)
-    return torch.where(truncated.view(*truncated.shape, *[1] * (after.dim() - 2)), ends, after)
-
-
-def values(value: Callable[[Tensor], Tensor], data: Steps) -> tuple[Tensor, Tensor]:
-    """V of each step's observation and V of its true successor, both [T, B], in one pass over [T+1, B] and one over the few cut."""
-    v = value(data.obs)
-    return v[:-1], successors(v, value, data)

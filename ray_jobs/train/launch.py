@@ -6,36 +6,25 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ray_jobs.distributed import elastic
-from ray_jobs.distributed.ray_group import (
-    Group,
-    casualties,
-    cluster_address,
-    connect,
-    head_watched,
-    outlive,
-    placeless,
-    who_died,
-)
+from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.plan import Fit
-from ray_jobs.recipe.settings import check, known
+from ray_jobs.recipe.settings import check
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
-from ray_jobs.run.fence import Fenced
 from ray_jobs.run.folder import Run, place
-from ray_jobs.run.mirror import Superseded
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
 from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.ddp_group import train as on_this_machine
+from ray_jobs.train.on_cluster import _on_cluster
 
 
 class Stopped(Exception):
@@ -232,102 +221,3 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
     run.finish(metrics, step=step, device=device)
-
-
-def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
-    ray = connect(cluster_address(spec.where.address))
-    where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
-    need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
-    unit = "GPU" if need_gpu else "CPU"
-    allowed = elastic.sizes(where.workers, where.min_workers, _parts(spec))
-    _check_resources(ray, spec, unit, allowed[-1])
-    said: dict[str, Any] = {}
-
-    def hear(event: dict[str, Any]) -> None:
-        said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
-        report(event)
-
-    def life() -> Exception | None:
-        while True:
-            n = allowed[0]
-            if len(allowed) > 1:
-                n = elastic.found(allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop)
-            ended = group.live(n, config, patient=len(allowed) == 1)
-            if said.keys() & {"usage", "error"}:
-                return None
-            if not placeless(ended):  # what was free was taken, or is on a node that is about to be missed
-                return ended
-
-    def died(causes: Mapping[int, str], deaths: int) -> None:
-        said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
-        if deaths <= where.max_failures:
-            count = f"death {deaths} of {where.max_failures} allowed"
-            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
-
-    config = {"run": address, "spec": asdict(spec)}
-    group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
-    run.push()
-    try:
-        ended = outlive(life, died, where.max_failures)
-    finally:
-        if "usage" not in said:  # or what is sent from here would be older than what the workers left there
-            run.pull()
-    if "usage" in said:
-        raise UsageError(said["usage"])
-    if "error" in said:
-        raise Failed(said["error"])
-    if casualties(ended):
-        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
-    if ended:
-        raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
-    return said.get("outcome") == "finished"
-
-
-def _parts(spec: Spec) -> int | None:
-    """Rows of a micro-batch, which workers share evenly; None where only the recipe, once it is built, could tell."""
-    full = {k: s.default for k, s in known(spec.recipe).items()} | dict(spec.settings)
-    return full["batch"] // (full["accumulate"] or 1) if isinstance(full.get("batch"), int) else None
-
-
-def _check_resources(ray: Any, spec: Spec, unit: str, least: int) -> None:
-    there = ray.cluster_resources().get(unit, 0)
-    if there < least:
-        asked = f"--workers {spec.where.workers}" if least == spec.where.workers else f"{least} workers at least"
-        raise UsageError(f"The cluster has {there:g} {unit}s in all, but {asked} need one each: take fewer workers.")
-
-
-def _cluster_worker(config: dict[str, Any]) -> None:
-    """One worker under Ray Train. A sentence for the user is told and ends the group; anything else restarts it."""
-    import ray
-    from ray.train import get_context
-    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
-
-    from ray_jobs.train.fit import fit
-
-    mail, spec = config["mailbox"], Spec.of(config["spec"])
-    first = get_context().get_world_rank() == 0
-
-    def tell(event: dict[str, Any]) -> None:
-        if first:
-            ray.get(mail.put.remote(event))
-
-    def told_to_stop() -> bool:
-        return ray.get(mail.told_to_stop.remote())
-
-    run = Fenced.open(config["run"])
-    run.ask = told_to_stop
-    placement = {
-        "devices": "auto",
-        "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
-        "plugins": [RayLightningEnvironment()],
-    }
-    try:
-        done = fit(run, spec, report=tell, placement=placement, should_stop=told_to_stop)
-        tell({"outcome": "finished" if done else "stopped"})
-    except UsageError as error:
-        tell({"usage": str(error)})
-        if isinstance(error, Superseded):
-            raise  # which ends the others, too
-    except FloatingPointError as error:
-        tell({"error": str(error)})

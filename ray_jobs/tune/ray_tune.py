@@ -24,8 +24,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ray_jobs.distributed.connection import cluster_address, connect, environment
 from ray_jobs.distributed.placement import placed
-from ray_jobs.distributed.ray_group import cluster_address, connect, environment
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.plan import Fit

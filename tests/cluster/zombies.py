@@ -9,7 +9,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from ray_jobs.distributed.ray_group import Group, connect, outlive
+from ray_jobs.distributed.connection import connect
+from ray_jobs.distributed.ray_group import Group, outlive
 
 
 def work(config: dict) -> None:

@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ray_jobs.distributed.ray_group import Group, Lost, connect, outlive, who_died
+from ray_jobs.distributed.connection import Lost, connect
+from ray_jobs.distributed.deaths import who_died
+from ray_jobs.distributed.ray_group import Group, outlive
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
@@ -80,7 +82,7 @@ def worker(config: dict[str, Any]) -> None:
     import ray
     from ray import train
 
-    from ray_jobs.rl.learning.play import generator, prepare  # which imports this module
+    from ray_jobs.rl.learning.setup import generator, prepare  # which imports this module
 
     torch.set_num_threads(1)
     mail = config["mailbox"]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 
-from ray_jobs.rl.contract import rebind
 from ray_jobs.rl.maths.curvature import alone, blended, inverses, kronecker_factors, trust_scale
+from ray_jobs.rl.optim.step import rebind
 
 Layer = nn.Linear | nn.Conv2d
 Call = tuple[Tensor, GradientEdge]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ray_jobs.errors import UsageError
-from ray_jobs.rl.contract import Replay, Steps, Transitions, cut
+from ray_jobs.rl.batches import cut
+from ray_jobs.rl.contract import Replay, Steps, Transitions
 from ray_jobs.rl.replay.priorities import Priorities
 from ray_jobs.rl.replay.records import WORD, Fields, laid_out, views, words
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ray_jobs.distributed.ray_group import PATIENCE, START_LIMIT, Lost, cause
+from ray_jobs.distributed.connection import PATIENCE, START_LIMIT, Lost, cause
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.rl.rollout.runner import Casting, EnvRunner, Fragment

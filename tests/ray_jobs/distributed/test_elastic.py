@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from ray_jobs.distributed import elastic
-from ray_jobs.distributed.ray_group import Lost
+from ray_jobs.distributed.connection import Lost
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.train.launch import launch

@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
-from ray_jobs.distributed import ray_group
-from ray_jobs.distributed.ray_group import Lost, Mailbox, casualties, cause, outlive, oversee, placeless, who_died
+from ray_jobs.distributed import connection, ray_group
+from ray_jobs.distributed.connection import Lost, cause
+from ray_jobs.distributed.deaths import casualties, placeless, who_died
+from ray_jobs.distributed.mailbox import Mailbox
+from ray_jobs.distributed.ray_group import outlive, oversee
 from ray_jobs.rl.learning.group import Record
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -159,8 +162,8 @@ def test_a_full_disk_ends_no_group(here):
     [
         ("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR", "its process ended"),
         ("The actor died because its node has died. Node Id: 66e9\n\tthe node was terminated", "its node is gone"),
-        ("The actor 9a11 is unavailable: RpcError", ray_group.BROKEN),
-        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:924", ray_group.BROKEN),
+        ("The actor 9a11 is unavailable: RpcError", connection.BROKEN),
+        ("[pair.cc:553] Connection closed by peer [127.0.0.1]:924", connection.BROKEN),
         ("Task was killed due to the node running low on memory.", "its node ran out of memory"),
         ("No such\nthing. And more", "RuntimeError: No such thing"),
     ],
@@ -170,8 +173,8 @@ def test_causes_in_few_words(said, brief):
 
 
 def test_survivors_do_not_stand_for_the_dead():
-    assert who_died({0: ray_group.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
-    assert who_died({0: ray_group.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
+    assert who_died({0: connection.BROKEN, 1: "its node is gone"}, "learner") == "learner 1 died (its node is gone)"
+    assert who_died({0: connection.BROKEN}, "learner") == "a learner died (learner 0 lost its connection)"
 
 
 def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monkeypatch):
@@ -184,7 +187,7 @@ def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monk
     fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
     monkeypatch.setitem(sys.modules, "ray", fake)
     told, over = [], threading.Event()
-    with ray_group.head_watched(lambda why: (told.append(why), over.set())):
+    with head.head_watched(lambda why: (told.append(why), over.set())):
         head.close()
         head = socket.create_server(("127.0.0.1", port))
         head.settimeout(60)
@@ -209,4 +212,4 @@ def test_a_cluster_that_is_gone_is_one_sentence(here):
 
     ended, _, _ = seen_through(Trainer(mail=Unheard()))
     assert isinstance(ended, Lost)
-    assert str(ended) == ray_group.GONE.format(ray_group.BROKEN)
+    assert str(ended) == connection.GONE.format(connection.BROKEN)

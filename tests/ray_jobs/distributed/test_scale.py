@@ -147,9 +147,9 @@ class Cluster:
 
 def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     cluster = Cluster({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0}, {"memory": 1.0})
-    monkeypatch.setattr("ray_jobs.distributed.ray_group.connect", lambda address: cluster)
+    monkeypatch.setattr("ray_jobs.distributed.connection.connect", lambda address: cluster)
     monkeypatch.setattr(
-        "ray_jobs.distributed.ray_group.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False)
+        "ray_jobs.distributed.mailbox.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False)
     )
     of = {"ddpm_digits": Needs(1, 1), "ppo_cartpole": Needs(2)}
     start, places = seeds_on_ray.on_cluster("auto", 2, 1, of=of)
@@ -159,7 +159,7 @@ def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     assert cluster.held == [{"num_cpus": 1, "num_gpus": 1}, {"num_cpus": 2, "num_gpus": 0}]
     with pytest.raises(UsageError, match="A run needs 1 CPUs and 4 GPUs on one node"):
         seeds_on_ray.on_cluster("auto", 1, of={"ddpm_digits": Needs(1, 4), "ppo_cartpole": Needs(1)})
-    monkeypatch.setattr("ray_jobs.distributed.ray_group.connect", lambda address: Cluster({"CPU": 4.0}))
+    monkeypatch.setattr("ray_jobs.distributed.connection.connect", lambda address: Cluster({"CPU": 4.0}))
     assert seeds_on_ray.on_cluster("auto", 2, 1, of=of)[1] == 2, "where there are no GPUs nobody waits for one"
 
 

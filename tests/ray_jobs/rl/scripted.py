@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
-from ray_jobs.rl.contract import Act, Fresh, Gradients, Replay, adam, follow
+from ray_jobs.rl.contract import Act, Fresh, Gradients, Replay
+from ray_jobs.rl.optim.step import adam, follow
 
 
 class Count(gym.Env):

@@ -15,13 +15,15 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Steps, World, adam, descend, successors
+from ray_jobs.rl.batches import successors
+from ray_jobs.rl.contract import Act, Optimizer, Replay, Steps, World
 from ray_jobs.rl.maths.policy_losses import truncated_importance, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import Categorical
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class ActorQ(nn.Module):

@@ -14,10 +14,11 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritics
+from ray_jobs.rl.optim.step import adam, descend
 
 
 @dataclass(frozen=True)

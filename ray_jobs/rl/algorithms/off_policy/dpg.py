@@ -16,12 +16,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.contract import Act, Replay, Transitions, World
 from ray_jobs.rl.maths.curvature import flat
 from ray_jobs.rl.networks.agents import Deterministic, rows
 from ray_jobs.rl.networks.critics import polyak
 from ray_jobs.rl.networks.nets import mlp, orthogonal
 from ray_jobs.rl.optim.adam import Adam
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Value(nn.Module):

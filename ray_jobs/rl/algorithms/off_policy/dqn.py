@@ -18,12 +18,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World, adam, descend_along, split
+from ray_jobs.rl.batches import split
+from ray_jobs.rl.contract import Act, Replay, Transitions, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.value_losses import huber, huber_slope, q_target
 from ray_jobs.rl.networks.critics import overwrite
 from ray_jobs.rl.networks.nets import ConvNet, image, mlp
 from ray_jobs.rl.optim.adam import Adam
+from ray_jobs.rl.optim.step import adam, descend_along
 
 AT_ONCE = 16
 """Updates that one pass of the target network serves, at most: more would not fit a processor's cache, or memory if they see images."""

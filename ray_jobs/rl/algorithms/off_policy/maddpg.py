@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_jobs.envs.multi_agent import Padded, joint
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World, adam, descend
+from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.critics import Ensemble, polyak
 from ray_jobs.rl.networks.policies import Squash, noisy, perturbed
+from ray_jobs.rl.optim.step import adam, descend
 
 
 def counts(sizes: Sequence[int]) -> Tensor:

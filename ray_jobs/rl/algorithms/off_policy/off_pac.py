@@ -16,7 +16,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, values
+from ray_jobs.rl.batches import values
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
@@ -24,6 +25,7 @@ from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP
 from ray_jobs.rl.networks.policies import policy_for
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Agent(ActorCritic):

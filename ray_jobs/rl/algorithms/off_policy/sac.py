@@ -17,13 +17,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World, adam, descend, descend_along
+from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import soft, temperature
 from ray_jobs.rl.maths.value_losses import squared, squared_slope
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.critics import Ensemble, polyak
 from ray_jobs.rl.networks.nets import mlp
 from ray_jobs.rl.networks.policies import Categorical, SquashedGaussian
+from ray_jobs.rl.optim.step import adam, descend, descend_along
 
 
 class SoftActor(nn.Module):

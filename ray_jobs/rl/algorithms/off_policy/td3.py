@@ -13,11 +13,12 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World, adam, descend, descend_along
+from ray_jobs.rl.contract import Act, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import smoothed, squared, squared_slope, twin_target
 from ray_jobs.rl.networks.agents import ActorCritics
 from ray_jobs.rl.optim.adam import Adam
+from ray_jobs.rl.optim.step import adam, descend, descend_along
 
 
 @dataclass(frozen=True)

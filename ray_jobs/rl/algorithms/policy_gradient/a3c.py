@@ -14,11 +14,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Gradient, Gradients, Optimizer, Steps, World, adam, follow, rmsprop, successors
+from ray_jobs.rl.batches import successors
+from ray_jobs.rl.contract import Act, Gradient, Gradients, Optimizer, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import discounted
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
+from ray_jobs.rl.optim.step import adam, follow, rmsprop
 
 
 @dataclass(frozen=True)

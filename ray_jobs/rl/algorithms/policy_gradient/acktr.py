@@ -15,7 +15,8 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, descend, standardise, successors
+from ray_jobs.rl.batches import standardise, successors
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
@@ -23,6 +24,7 @@ from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import plain_tanh
 from ray_jobs.rl.networks.policies import normal
 from ray_jobs.rl.optim.kfac import KFAC
+from ray_jobs.rl.optim.step import descend
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, cut, descend
+from ray_jobs.rl.batches import cut
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import policy_for
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Actor(nn.Module):

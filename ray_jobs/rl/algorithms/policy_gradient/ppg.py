@@ -16,13 +16,15 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, shuffled, standardise, values
+from ray_jobs.rl.batches import shuffled, standardise, values
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths.policy_losses import clipped, kl_estimate
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import Policy
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class PhasicAgent(nn.Module):

@@ -17,11 +17,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, shuffled, standardise, successors
+from ray_jobs.rl.batches import shuffled, standardise, successors
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths import policy_losses, value_losses
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.policies import Policy
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Batch(NamedTuple):

@@ -14,11 +14,12 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
+from ray_jobs.rl.optim.step import adam, descend
 
 
 @dataclass(frozen=True)

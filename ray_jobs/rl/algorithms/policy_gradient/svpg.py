@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.errors import UsageError
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise
+from ray_jobs.rl.batches import standardise
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths import stein
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
@@ -24,6 +25,7 @@ from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.nets import ConvStack, Stack, image
 from ray_jobs.rl.networks.policies import Gaussian, policy_for
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Players(nn.Module):

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World, adam, descend, standardise, values
+from ray_jobs.rl.batches import standardise, values
+from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.curvature import fisher_product, flat, line_search, natural_step
 from ray_jobs.rl.maths.policy_losses import surrogate
@@ -25,6 +26,7 @@ from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import plain_tanh
+from ray_jobs.rl.optim.step import adam, descend
 
 
 class Batch(NamedTuple):

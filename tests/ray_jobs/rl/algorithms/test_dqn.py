@@ -10,7 +10,7 @@ import torch
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Alone, Transitions
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout.runner import Actor
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -95,7 +95,7 @@ def test_updates_that_do_not_fill_a_call_wait():
     algorithm = DQN(warmup=0, every=8, updates=3, batch=4, width=16, capacity=64, target_every=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DQN, "at_once", 2)
-        t = play.prepare(
+        t = setup.prepare(
             Play(algorithm, "CartPole-v1", steps=64, envs=2),
             0,
             Alone(torch.Generator()),
@@ -137,7 +137,7 @@ def test_the_buffer_is_told_errors_and_sums_rewards():
     play.play(plan, seed=0, run=memory)
     state = memory.states[-1][1]["learners"][0]["learner"]["buffer"]
     assert len(set(state["priorities"]["leaves"].tolist())) > 50
-    learner = play.prepare(
+    learner = setup.prepare(
         plan, 0, Alone(torch.Generator()), 0, memory, lambda event: None, lambda: False, "cpu"
     ).learner
     learner.buffer.load(state, torch.device("cpu"))

@@ -14,7 +14,7 @@ from ray_jobs.envs.vector import vector
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
 from ray_jobs.rl.contract import Alone, Transitions
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout.runner import Casting, EnvRunner
 from tests.ray_jobs.rl.scripted import Memory
 
@@ -261,7 +261,7 @@ def test_adversaries_that_see_less_play_along(continuous):
     memory = Memory()
     result = play.play(plan, seed=0, run=memory)
     assert np.isfinite(result["episode_return"])
-    begun, state = play.untrained(plan, 0).state_dict(), memory.states[-1][1]["learners"][0]["learner"]
+    begun, state = setup.untrained(plan, 0).state_dict(), memory.states[-1][1]["learners"][0]["learner"]
     first = "agent.actor.net.weights.0"
     assert begun[first].shape == (6, 10, 16)
     changed = (begun[first] != state["actor"][first]).flatten(2).any(-1)

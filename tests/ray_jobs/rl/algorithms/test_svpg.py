@@ -14,7 +14,7 @@ from torch.nn.utils import vector_to_parameters
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.svpg import SVPG
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.maths import stein
 from ray_jobs.rl.networks.nets import ConvNet, plain_tanh
 from ray_jobs.rl.networks.policies import Gaussian, policy_for
@@ -184,7 +184,7 @@ def test_pong_is_trained_from_its_screen():
     plan = Play(algorithm, "ALE/Pong-v5", steps=48, envs=2, eval_episodes=2, env_options=options, log_every=16)
     result = play.play(plan, seed=0, run=memory)
     assert -21 <= result["episode_return"] <= 21
-    learner, begun = memory.states[-1][1]["learners"][0]["learner"], play.untrained(plan, 0).state_dict()
+    learner, begun = memory.states[-1][1]["learners"][0]["learner"], setup.untrained(plan, 0).state_dict()
     assert learner["version"] == 3
     for name in ("agent.acting.net.theta", "agent.critic.theta"):
         theta, start = learner["actor"][name], begun[name]

@@ -17,10 +17,11 @@ from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
-from ray_jobs.rl.contract import Alone, Replay, descend
+from ray_jobs.rl.contract import Alone, Replay
 from ray_jobs.rl.fast import matmul as arithmetic
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.learning.training import Training
+from ray_jobs.rl.optim.step import descend
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.fragments import tensors
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
@@ -63,12 +64,12 @@ def recipe(algorithm, env="CartPole-v1", **more) -> Play:
 def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runners: int = 1, rank: int = 0) -> Training:
     """With `runners` runners in this process; told to stop at a step."""
     made: list[Training] = []
-    t = play.prepare(
-        plan, 0, world or Alone(play.generator(0, 0)), 0, run, lambda e: None,
+    t = setup.prepare(
+        plan, 0, world or Alone(setup.generator(0, 0)), 0, run, lambda e: None,
         lambda: made[0].ledger.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
-    t.pool = pools.Local(play.cast(plan, 0, rank, t.world.size, runners * t.world.size))
+    t.pool = pools.Local(setup.cast(plan, 0, rank, t.world.size, runners * t.world.size))
     return t
 
 
@@ -143,7 +144,7 @@ class Threads:
         self.barrier, self.given = threading.Barrier(n), [None] * n
 
     def world(self, rank: int):
-        world, shared = Alone(play.generator(0, rank), size=len(self.given), rank=rank), self
+        world, shared = Alone(setup.generator(0, rank), size=len(self.given), rank=rank), self
 
         def mean(x):
             shared.given[rank] = x.detach().clone()
@@ -179,7 +180,7 @@ def test_two_learners_with_a_runner_each_are_one_with_two():
     pair = run_learners(plan, 2)
     alone = training(plan, Memory(), runners=2)
     alone.pool.close()
-    alone.pool = pools.Local([play.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
+    alone.pool = pools.Local([setup.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
     alone.loop()
     a, b = (torch.from_numpy(t.learner.actor.pack()) for t in (pair[0], alone))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -260,7 +261,7 @@ def test_a_gradient_is_what_the_learner_would_have_found():
     plan, memory = recipe(Slope(horizon=8)), Memory()
     t = training(plan, memory)
     weights, runner = t.learner.actor.pack(), t.pool.runners[0]
-    twin = pools.Local(play.cast(plan, 0, 0, 1, 1)).runners[0]
+    twin = pools.Local(setup.cast(plan, 0, 0, 1, 1)).runners[0]
     steps = tensors([twin.sample(weights, 0, 8)], torch.device("cpu"))
     sent = runner.play(weights, 0, 8)
     loss, _ = plan.algorithm.loss(t.learner.actor.agent, steps)

@@ -11,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from ray_jobs.rl.contract import Alone, adam, descend, rebind, standardise
+from ray_jobs.rl.batches import standardise
+from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.maths import policy_losses, value_losses
 from ray_jobs.rl.networks.nets import TanhMLP, mlp
 from ray_jobs.rl.networks.policies import Categorical, Gaussian, policy_for
+from ray_jobs.rl.optim.step import adam, descend, rebind
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)

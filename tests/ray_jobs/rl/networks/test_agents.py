@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
-from ray_jobs.rl.contract import Alone, Steps, values
+from ray_jobs.rl.batches import values
+from ray_jobs.rl.contract import Alone, Steps
 from ray_jobs.rl.networks.agents import ActorCritic, ActorCritics, Averaged, Deterministic
 
 OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

@@ -15,7 +15,7 @@ from ray_jobs.rl.algorithms.policy_gradient.acktr import ACKTR
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.contract import Alone, Replay, Steps, Transitions
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout.runner import Actor, act
 from tests.ray_jobs.rl.scripted import Chance, Memory
 
@@ -89,7 +89,7 @@ def test_pong_is_trained_from_its_screen(algorithm):
     result = play.play(plan, seed=0, run=memory)
     assert result["env_steps"] == 48
     assert -21 <= result["episode_return"] <= 21
-    state, begun = memory.states[-1][1]["learners"][0]["learner"], play.untrained(plan, 0).state_dict()
+    state, begun = memory.states[-1][1]["learners"][0]["learner"], setup.untrained(plan, 0).state_dict()
     assert state["version"] == 3
     moved = [k for k in begun if not k.startswith("agent.target") and not torch.equal(begun[k], state["actor"][k])]
     assert {k for k in begun if k.endswith(("weight", "bias")) and "target" not in k} <= set(moved)

@@ -7,11 +7,12 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
-from ray_jobs.rl.contract import Alone, adam, clip, descend, descend_along
+from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.fast import layers
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, mlp
+from ray_jobs.rl.optim.step import adam, clip, descend, descend_along
 
 NETS = {
     "relu": (lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ray_jobs.rl.contract import Alone, descend
+from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.maths.curvature import kronecker_factors, precondition
 from ray_jobs.rl.networks.nets import mlp
 from ray_jobs.rl.optim.kfac import KFAC
+from ray_jobs.rl.optim.step import descend
 
 
 def drawn(seed: int, *shape: int):

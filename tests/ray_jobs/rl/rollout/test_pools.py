@@ -8,14 +8,14 @@ import signal
 import pytest
 import torch
 
-from ray_jobs.distributed.ray_group import Lost
+from ray_jobs.distributed.connection import Lost
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.contract import Alone
-from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout import pools
 from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
 
@@ -32,10 +32,10 @@ def recipe(algorithm, env="CartPole-v1", **more) -> Play:
 
 def trained(plan: Play, pool, *, seed=3, runners=2):
     """The result and the weights after training with `runners` runners in the given kind of pool."""
-    training = play.prepare(
-        plan, seed, Alone(play.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
+    training = setup.prepare(
+        plan, seed, Alone(setup.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
     )
-    training.pool = pool(play.cast(plan, seed, 0, 1, runners))
+    training.pool = pool(setup.cast(plan, seed, 0, 1, runners))
     result = training.go()
     result.pop("train_seconds")
     return result, training.learner.actor.pack()
@@ -133,13 +133,13 @@ def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, mo
 
 
 def pool_of(n: int, report) -> pools.Remote:
-    return pools.Remote(play.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
+    return pools.Remote(setup.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
 
 
 def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
     """Its place in the checkpoint is empty; what goes on from it plays other numbers there."""
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
-    pool, weights = pool_of(2, notes.append), play.untrained(plan, 0).pack()
+    pool, weights = pool_of(2, notes.append), setup.untrained(plan, 0).pack()
     process = ray_cluster.get(pool.runners[1].__ray_call__.remote(lambda runner: os.getpid()))
     try:
         first = pool.sample(weights, 0, 4)

@@ -9,7 +9,7 @@ from ray_jobs.envs.vector import CartPole, Rows, vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
-from ray_jobs.rl.contract import values
+from ray_jobs.rl.batches import values
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.replay.buffer import successors
 from ray_jobs.rl.rollout.fragments import tensors

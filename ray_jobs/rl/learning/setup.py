@@ -1,0 +1,109 @@
+"""Make what a training needs: networks, generators, runners' parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ray_jobs.envs.vector import vector
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
+from ray_jobs.rl.contract import Gradients, World
+from ray_jobs.rl.learning.learner import Learner
+from ray_jobs.rl.learning.training import Recorder, Report, Training
+from ray_jobs.rl.rollout.pools import Local, Remote
+from ray_jobs.rl.rollout.runner import Actor, Casting, build_actor
+
+
+def untrained(recipe: Play, seed: int) -> Actor:
+    """The recipe's agent as it begins.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+    try:
+        env = vector(recipe.env, 1, recipe.env_options)
+        env.close()
+        return build_actor(recipe.algorithm, env, recipe.normalize_obs, seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def check(recipe: Play, runners: int, learners: int) -> None:
+    """Refuse numbers that do not fit.
+
+    Raises:
+        UsageError: environments cannot be shared out evenly.
+    """
+    if runners < 0 or learners < 1 or recipe.envs < 1 or recipe.steps < 1:
+        raise UsageError(
+            "There must be at least one environment, one step and one learner, and not fewer than 0 runners."
+        )
+    if runners % learners:
+        raise UsageError(
+            f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0."
+        )
+    if isinstance(recipe.algorithm.experience, Gradients) and (recipe.normalize_obs or recipe.normalize_reward):
+        raise UsageError(
+            f"{type(recipe.algorithm).__name__}'s runners send gradients and no steps, so nothing can be normalised: "
+            "leave normalize_obs and normalize_reward out."
+        )
+    shares = max(runners, learners)
+    if recipe.envs % shares:
+        raise UsageError(
+            f"{recipe.envs} environments cannot be shared by {shares} runners: give envs that {shares} divides."
+        )
+
+
+def generator(seed: int, learner: int) -> torch.Generator:
+    """The learner's own generator."""
+    word = np.random.SeedSequence(seed, spawn_key=(0, learner)).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(word))
+
+
+def cast(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[Casting]:
+    """The runners of one learner, of `runners` altogether."""
+    mine = max(runners // learners, 1)
+    one = Casting(
+        recipe.algorithm,
+        recipe.env,
+        recipe.envs // (mine * learners),
+        seed,
+        learner,
+        env_options=dict(recipe.env_options),
+        normalize_obs=recipe.normalize_obs,
+    )
+    return [replace(one, index=i) for i in range(mine)]
+
+
+def prepare(
+    recipe: Play,
+    seed: int,
+    world: World,
+    runners: int,
+    run: Recorder,
+    report: Report,
+    should_stop: Callable[[], bool],
+    device: str,
+) -> Training:
+    """A training of one learner with its runners, ready to go.
+
+    Raises:
+        UsageError: environment, options or spaces do not fit.
+    """
+    actor = untrained(recipe, seed)
+    learner = Learner(
+        recipe.algorithm,
+        actor,
+        world,
+        envs=recipe.envs // world.size,
+        normalize_reward=recipe.normalize_reward,
+        device=torch.device(device),
+        matmul=recipe.matmul,
+    )
+    castings = cast(recipe, seed, world.rank, world.size, runners)
+    pool = Remote(castings, report, outside=world.size > 1) if runners else Local(castings)
+    return Training(recipe, seed, learner, pool, run, report, should_stop)
