@@ -33,7 +33,7 @@ def refuse(recipe: str, settings: dict, where: Where) -> None:
         raise UsageError(f"{recipe} trains a generative model: --together is for agents.")
     if where.runners or where.learners > 1 or where.accelerator == "gpu":
         raise UsageError("--together trains seeds in one process on its CPU: leave --runners, --learners and gpu out.")
-    from ray_jobs.rl.learning.play import check_together
+    from ray_jobs.rl.together.play import check_together
 
     try:
         check_together(build(recipe, settings))
@@ -60,7 +60,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     """
     import torch
 
-    from ray_jobs.rl.learning.play import play_together
+    from ray_jobs.rl.together.play import play_together
 
     first = specs[0]
     check(first.recipe, first.settings, first.where)

@@ -13,7 +13,8 @@ from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.learning.learner import Learner
-from ray_jobs.rl.learning.play import play, play_together
+from ray_jobs.rl.learning.play import play
+from ray_jobs.rl.together.play import play_together
 
 PLANS = {
     "dqn": lambda w: Play(DQN(50_000, width=w), "CartPole-v1", steps=10_000, envs=8),

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray_jobs.distributed.connection import connect
-from ray_jobs.envs.multi_agent import MultiAgent
-from ray_jobs.envs.vector import vector
-from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
-from ray_jobs.rl.contract import Alone, Fresh, Replay, Stream
+from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.learning.group import group
 from ray_jobs.rl.learning.setup import check, generator, prepare, untrained
 from ray_jobs.rl.learning.training import Recorder, Report, greedy
-from ray_jobs.rl.networks.nets import image
-from ray_jobs.rl.together.seeds import Together
 
 
 def play(
@@ -66,91 +60,6 @@ def play(
         return group(config, learners, run, resume, report, should_stop, failures)
     training = prepare(recipe, seed, Alone(generator(seed, 0)), runners, run, report, should_stop, device)
     return training.go(resume)
-
-
-def play_together(
-    recipe: Play,
-    seeds: Sequence[int],
-    runs: Sequence[Recorder],
-    *,
-    states: Sequence[Mapping[str, Any] | None],
-    done: Callable[[int, dict[str, float]], None],
-    failed: Callable[[int, Exception], None],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Train several seeds in this process, each as `play` would up to the order of sums; those at the same step at the same time.
-
-    Args:
-        recipe: what to train, for which `check_together` has no objection.
-        seeds: what each is a function of.
-        runs: get their metrics and checkpoints.
-        states: of checkpoints to go on from, or None.
-        done: told which of them is at its end, as it comes, with its result's metrics.
-        failed: told which of them cannot go on, and why; the others do.
-        should_stop: asked after every round; once True, all are saved, and this returns.
-
-    Returns:
-        Whether they were told to stop before their end.
-
-    Raises:
-        UsageError: the environment does not fit, or there is no memory for what is to be replayed.
-        FloatingPointError, EnvironmentFailed: an environment's fault, which ends all.
-    """
-    trainings = [
-        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, lambda event: None, lambda: False, "cpu")
-        for seed, run in zip(seeds, runs, strict=True)
-    ]
-    for training, state in zip(trainings, states, strict=True):
-        if state:
-            training.load(state)
-    which = {id(t): i for i, t in enumerate(trainings)}
-    for step in sorted({t.ledger.steps for t in trainings}):
-        group = Together([t for t in trainings if t.ledger.steps == step])
-        if group.go(lambda t, m: done(which[id(t)], m), lambda t, e: failed(which[id(t)], e), should_stop):
-            return True
-    return False
-
-
-def check_together(recipe: Play) -> None:
-    """Refuse what `play_together` cannot do: found out with two seeds, an action and made-up steps to learn from.
-
-    Raises:
-        UsageError: the algorithm's experience, its act or update or the environment does not allow it, or nothing of it fits.
-    """
-    name, plan = type(recipe.algorithm).__name__, recipe.algorithm.experience
-    env = vector(recipe.env, 1, recipe.env_options)
-    env.close()
-    replayed = isinstance(plan, Replay) and not (plan.length or plan.priority or plan.newest)
-    plain = replayed or isinstance(plan, Stream) or (isinstance(plan, Fresh) and not plan.keep)
-    if not plain:
-        raise UsageError(cannot(name, "it learns neither from fresh steps alone nor from ones replayed evenly"))
-    if image(env.obs_space) or isinstance(env, MultiAgent):
-        raise UsageError(cannot(name, f"{recipe.env} shows images or has several agents"))
-    if recipe.normalize_reward:
-        raise UsageError(cannot(name, "rewards are normalised"))
-    run: Any = None
-    trainings = [
-        prepare(replace(recipe, envs=2), seed, Alone(generator(seed, 0)), 0, run, print, bool, "cpu") for seed in (0, 1)
-    ]
-    try:
-        Together(trainings).trial()
-    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        told = "torch.func.vmap cannot carry its update"
-        if "data-dependent" in str(error) or ".item()" in str(error):
-            told = "what it does next hangs on numbers that differ between seeds"
-        elif isinstance(error, ValueError):
-            told = str(error)
-        raise UsageError(cannot(name, told)) from error
-    finally:
-        for t in trainings:
-            t.pool.close()
-
-
-def cannot(name: str, why: str) -> str:
-    return (
-        f"{name} cannot train seeds together here: {why}. Leave --together out; it is for REINFORCE, A2C, PPO, DQN, DDPG, TD3, SAC and "
-        "their like, with vectors for observations."
-    )
 
 
 def evaluate(recipe: Play, state: Mapping[str, Any], *, seed: int) -> dict[str, float]:

@@ -33,7 +33,7 @@ from ray_jobs.rl.contract import Alone, Steps
 from ray_jobs.rl.fast import layers
 from ray_jobs.rl.fast.seed_stacks import StackedModule, StackedOptimizer
 from ray_jobs.rl.fast.vmapped import apart, every, for_all, one, taken
-from ray_jobs.rl.learning.play import check_together, play, play_together
+from ray_jobs.rl.learning.play import play
 from ray_jobs.rl.learning.setup import generator, prepare
 from ray_jobs.rl.learning.training import Training
 from ray_jobs.rl.maths import draws
@@ -42,6 +42,7 @@ from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import TanhMLP, mlp
 from ray_jobs.rl.optim.adam import Adam, RMSProp
 from ray_jobs.rl.optim.step import descend, rebind
+from ray_jobs.rl.together.play import check_together, play_together
 from ray_jobs.rl.together.seeds import Together
 
 SEEDS = 4
