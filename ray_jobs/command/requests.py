@@ -12,7 +12,7 @@ from ray_jobs.recipe.settings import Setting, fields, from_file, known, typed
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 
-WHERE = {s.name: s for s in fields(Where, defaults=True)}
+WHERE = {s.name: s for s in fields(Where)}
 COMMON = {
     "config": Setting("config", str, None, "YAML file of settings; what the command line says comes before it."),
     "seed": Setting("seed", int, 0, "Seed of weights, data order, noise and environments."),
