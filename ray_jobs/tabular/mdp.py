@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
+"""Of float64; numpy's own hints promise no more than floating."""
 
 CERTAIN = 1e-9
 """Probabilities that sum to less than 1 by no more than this are taken to sum to 1: the rest is rounding."""
@@ -57,7 +58,7 @@ def state_transitions(mdp: MDP, policy: Array) -> Array:
 
 def state_rewards(mdp: MDP, policy: Array) -> Array:
     """r_pi [S]: mean reward of the next step under a policy [S, A]."""
-    return np.asarray((policy * mdp.reward).sum(-1), np.float64)
+    return (policy * mdp.reward).sum(-1)
 
 
 def ends_for_sure(mdp: MDP, policy: Array) -> bool:
@@ -108,8 +109,7 @@ def stationary(mdp: MDP, policy: Array) -> Array:
     """Share of time [S] that a policy spends in each state in the long run; for a process whose episodes never end."""
     step = state_transitions(mdp, policy)
     equations = np.vstack([step.T - np.eye(len(step)), np.ones(len(step))])
-    shares = np.linalg.lstsq(equations, np.append(np.zeros(len(step)), 1.0), rcond=None)[0]
-    return np.asarray(shares, np.float64)
+    return np.linalg.lstsq(equations, np.append(np.zeros(len(step)), 1.0), rcond=None)[0]
 
 
 def performance(mdp: MDP, policy: Array) -> float:
