@@ -88,8 +88,8 @@ def value_iteration(mdp: MDP, error: float = 1e-12, v: Array | None = None, most
         v: [S] values to start from; 0 without.
         most: sweeps after which to stop in any case.
     """
-    v = np.zeros(len(mdp.start)) if v is None else v
-    before, v, rounds = v, sweep(mdp, v), 1
+    before: Array = np.zeros(len(mdp.start)) if v is None else v
+    v, rounds = sweep(mdp, before), 1
     while rounds < most and not settled(mdp, before, v, error):
         before, v, rounds = v, sweep(mdp, v), rounds + 1
     return Solution(v, greedy(mdp, v), rounds)
@@ -132,7 +132,7 @@ def modified_policy_iteration(mdp: MDP, sweeps: int, error: float = 1e-12, most:
         error: largest distance to the optimal values; see `change_for` for gamma = 1.
         most: improvements after which to stop in any case.
     """
-    before = np.zeros(len(mdp.start))
+    before: Array = np.zeros(len(mdp.start))
     v, rounds = sweep(mdp, before), 1
     while rounds < most and not settled(mdp, before, v, error):
         policy = greedy(mdp, before)
