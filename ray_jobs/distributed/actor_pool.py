@@ -189,6 +189,8 @@ class ActorPool:
     def poll(self, timeout: float) -> tuple[int, Any] | None:
         """As `next`; None after `timeout` seconds, and when an actor has failed or has started."""
         starting = [s.ready_ref for s in self.slots if not self.placed(s)]
+        if not (self.pending or starting):
+            return None
         ready, _ = self.ray.wait([*self.pending, *starting], timeout=timeout)
         for ref in self._overdue(idle=not ready) + ready:
             if ref not in self.pending:  # it is a start, or its actor was replaced just now

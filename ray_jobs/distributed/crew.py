@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import pickle
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self, TypeVar
 
-from ray_jobs.distributed.actor_pool import ActorPool, Rules, actor_class
+from ray_jobs.distributed.actor_pool import ActorPool, Call, Rules, actor_class
 from ray_jobs.distributed.connection import START_LIMIT, Lost, connect
 
 Shard = TypeVar("Shard")
@@ -95,7 +96,8 @@ class Worker:
 
 
 def sendable(error: Exception) -> Exception:
-    """The exception itself where it can be pickled, else a RuntimeError with its type and message."""
+    """The exception with a note of its traceback; where it cannot be pickled, a RuntimeError with its type and message."""
+    error.add_note("In a worker:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # classes fail in many ways: local ones, constructors with other arguments
@@ -103,15 +105,20 @@ def sendable(error: Exception) -> Exception:
     return error
 
 
+def compute(function: Any, shard: Any) -> Call:
+    """The call to compute a shard; `function` is a reference to one in the object store."""
+    return lambda worker: worker.compute.remote(function, shard)
+
+
 def shard_limit(fresh: bool, longest: float) -> float:
-    """Seconds that a shard may take, in place of `actor_pool.call_limit`: functions differ, and shards are given to workers that have started."""
+    """Seconds that a shard may take; unlike `actor_pool.call_limit`, because functions differ, and workers that get shards have started."""
     return max(SHARD_LIMIT, START_LIMIT if fresh else 20 * longest)
 
 
 class OnRay:
     """Workers as Ray actors on one CPU each; whoever is idle gets the next shard.
 
-    A worker that dies or hangs is replaced, and its shard is given to the next idle worker. Use it in a `with` block, which ends the workers.
+    A worker that dies or hangs is replaced, and its shard is given to the next idle worker. A `with` block ends the workers.
 
     Args:
         workers: actors. With room for fewer on the cluster, those that have started do the work.
@@ -180,7 +187,7 @@ class OnRay:
             if self.waiting:
                 number = self.waiting.popleft()
                 self.computing[slot] = number
-                self.pool.dispatch(slot, lambda worker, n=number: worker.compute.remote(function, shards[n]))
+                self.pool.dispatch(slot, compute(function, shards[number]))
 
     def _arrival(self) -> tuple[int, tuple[float, Exception | None, Any]] | None:
         """The number of a shard and what came of it; None after a while, or when a worker has started or died."""
