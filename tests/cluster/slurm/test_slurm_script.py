@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.job import Job, LauncherError, Resources, parse_time
+from cluster.slurm.client import Nodes, gpus_in, nodes_of, unfit
 from cluster.slurm.launcher import Slurm
-from cluster.slurm.place import Nodes, gpus_in, nodes_of, unfit
 
 GOLDEN = Path(__file__).parent / "golden"
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
