@@ -93,7 +93,8 @@ def options_of(backend: str) -> dict[str, Setting]:
     Raises:
         LauncherError: there is no such backend, or a package that it needs is not installed here.
     """
-    help_ = documented(backends.launcher_class(backend))
+    bases = reversed(backends.launcher_class(backend).__mro__[:-1])  # a launcher may inherit its options
+    help_ = {name: text for cls in bases for name, text in documented(cls).items()}
     return {
         o.name: Setting(o.name, o.type, o.default, help_.get(o.name, ""))
         for o in backends.options(backend).values()

@@ -16,7 +16,7 @@ import pytest
 import cluster
 from cluster.backends import BACKENDS
 from cluster.job import Job, Launcher, LauncherError, Resources, State
-from cluster.kubernetes.rayjob import version
+from cluster.kubernetes.words import version
 from tests.cluster import heads, kube_server, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
