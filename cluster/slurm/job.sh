@@ -1,4 +1,7 @@
 #!/bin/bash
+# shellcheck disable=SC1091,SC2317  # files of the job are not here; a trap calls `stop`
+#@# Template of a Slurm job's batch script. `script.render` fills it in: `@NAME@` is a value, a line `@NAME@` several lines,
+#@# `#@if NAME` to `#@end` an optional part. Lines that begin as this one are not in the script.
 @OPTIONS@
 
 @SETUP@
@@ -12,7 +15,7 @@ export REPRISE_JOB=@JOB@ REPRISE_ATTEMPT=$attempt PYTHONUNBUFFERED=1
 . "$folder/words"
 #@end
 set -- @COMMAND@
-run() {  # PROGRAM ARGUMENT...: in place of this process, with the job's variables
+run() {  # PROGRAM ARGUMENT...: replaces this process, with the job's variables
 #@if secrets
   . "$folder/secrets"
 #@end
@@ -21,8 +24,8 @@ run() {  # PROGRAM ARGUMENT...: in place of this process, with the job's variabl
 }
 
 note() { printf '%s %s %s %s %s\n' "$task" "$attempt" "$(date +%s)" "$1" "$2" >> "$folder/record"; }
-child= asked= again=
-stop() {  # the command saves its work; what is deaf is ended after the grace period
+attempts=@ATTEMPTS@ child='' asked='' again=''
+stop() {  # the command saves its work; a command that ignores SIGTERM is killed after the grace period
   again=1
   [ -n "$asked" ] && return
   asked=1
@@ -44,7 +47,7 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[1]):
     time.sleep(0.2)
 '
 reprise_steps=()
-node_step() {  # NODE NAME ARGUMENT...: Ray on one node, as a step of the job
+node_step() {  # NODE NAME ARGUMENT...: starts Ray on one node, as a step of the job
   local node=$1 name=$2 ip
   ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
   run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" @SHARE@ --input=none --output="$log-$name.txt" \
@@ -88,35 +91,35 @@ cd -- @WORKDIR@ || code=1
 [ "$code" = 0 ] && [ -z "$asked" ] && { start_ray || code=1; }
 #@end
 if [ "$code" = 0 ] && [ -z "$asked" ]; then
-  set -m  # a process group of its own, which hears of Ctrl-C's signal as it does at a terminal
+  set -m  # a process group of its own, in which SIGINT is not ignored
   run "$@" < /dev/null &
   child=$!
   set +m
   again=1
-  while [ -n "$again" ]; do again=; wait "$child"; code=$?; done
-  kill -KILL -- "-$child" 2> /dev/null  # workers that outlived the command
+  while [ -n "$again" ]; do again=''; wait "$child"; code=$?; done
+  kill -KILL -- "-$child" 2> /dev/null  # workers that are still there after the command
 elif [ "$code" = 0 ]; then
-  code=75  # told to stop before it began
+  code=75  # asked to stop before the command started; 75 (EX_TEMPFAIL) asks for another attempt
 fi
 
 #@if ray
 end_ray
 #@end
-why=done
+why='done'
 if [ -e "$folder/cancel" ]; then
   why=cancelled
 elif [ -n "$asked" ] && [ "$code" != 0 ] || [ "$code" = 75 ]; then
-  why=stopped  # Slurm, or whoever used scancel, has the last word
+  why=stopped  # stays so where Slurm or scancel ended the job
   ask() { squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T; }
   if [ "$(ask || { sleep 5; ask; })" = RUNNING ]; then
     why=again
-    if [ "$attempt" -gt @ATTEMPTS@ ]; then
-      why=done
-      echo "Stopped for the last time: it was to be started again at most @ATTEMPTS@ times."
+    if [ "$attempt" -gt "$attempts" ]; then
+      why='done'
+      echo "Stopped for the last time: it may be restarted at most $attempts times."
     fi
   fi
 fi
 note "$why" "$code"
-if [ "$why" = again ] && ! scontrol requeue "$SLURM_JOB_ID"; then note done "$code"; fi
-if [ "$task" = - ] && [[ $why = done || $why = cancelled ]]; then rm -f -- "$folder"/{words,secrets,token}; fi
+if [ "$why" = again ] && ! scontrol requeue "$SLURM_JOB_ID"; then note 'done' "$code"; fi
+if [ "$task" = - ] && [[ $why = 'done' || $why = cancelled ]]; then rm -f -- "$folder"/{words,secrets,token}; fi
 exit "$code"
