@@ -1,4 +1,4 @@
-"""What a user asks of a place: `--on` a place or a profile, resources, variables, and the place's own options."""
+"""The options of `reprise submit` and `resubmit`: `--on` a backend or a profile, resources, variables, and the backend's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import places, profiles
+from cluster import backends, profiles
 from cluster.job import LauncherError
 from ray_jobs.command import options
 from ray_jobs.errors import UsageError, unknown
@@ -33,62 +33,71 @@ GENERAL = {
         Setting("dry_run", bool, False, "print what would be sent, and every reason against it, and send nothing."),
     )
 }
+"""Options that every backend has, by name."""
 NOT_IN_PROFILES = ("name", "dry_run")
 
 
 @dataclass(frozen=True)
-class Order:
-    """A command, a place by its name, and what was given for it, each typed."""
+class SubmitRequest:
+    """A command, the backend that should run it, and the options given for it, each typed."""
 
     argv: tuple[str, ...]
-    place: str
+    """The command, without `reprise`."""
+    backend: str
+    """A key of `cluster.backends.BACKENDS`."""
     profile: str = ""
+    """The profile that named the backend; '' where the user named the backend itself."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the place's launcher."""
+    """Fields of the backend's launcher."""
     wanted: Mapping[str, Any] = field(default_factory=dict)
-    """Those of GENERAL."""
+    """Options of `GENERAL`."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """The profile's variables, or an earlier job's; those of `wanted` come on top."""
+    """Variables of the profile, or of an earlier job; `wanted["env"]` overrides them."""
 
 
-def read(verb: str, argv: Sequence[str], on: str = "") -> Order:
-    """An order from a command line; what it says comes before what the profile says.
+def read(verb: str, argv: Sequence[str], on: str = "") -> SubmitRequest:
+    """Read a request from a command line. Its options override the profile's.
 
     Args:
-        verb: submit or resubmit, for its sentences and help.
+        verb: submit or resubmit, for messages and help.
         argv: options, and then the command, for submit.
-        on: the place, where it is not for the command line to say.
+        on: the backend, where the command line may not choose it.
 
     Raises:
-        UsageError: no such place, profile or option, or a value that cannot be.
-        SystemExit: help was asked for and given.
+        UsageError: there is no such backend, profile or option, or a value is wrong.
+        SystemExit: the user asked for help, and it was printed.
     """
     try:
-        place, profile, said = (on, "", {}) if on else _resolve(_on(argv))
-        own = options_of(place)
+        backend, profile, keys = (on, "", {}) if on else _resolve(_on(argv))
+        own = options_of(backend)
     except LauncherError as error:
         raise UsageError(str(error)) from None
     general = {k: s for k, s in GENERAL.items() if not on or k != "on"}
     try:
-        given = options.parse(f"{verb} --on {place}", argv, general | own, rest=True)
+        given = options.parse(f"{verb} --on {backend}", argv, general | own, rest=True)
     except options.HelpWanted:
-        _help(verb, place, general, own)
+        _help(verb, backend, general, own)
         raise SystemExit(0) from None
-    values = _of_profile(profile, place, said, general | own) | given.options
+    values = _of_profile(profile, backend, keys, general | own) | given.options
     wanted = {k: v for k, v in values.items() if k in general and k not in ("on", "gpus_per_node")}
     if (gpus := _gpus(given.options, values)) is not None:
         wanted["gpus"] = gpus
     chosen = {k: v for k, v in values.items() if k in own}
-    env = _env(said["env"]) if "env" in said else {}
-    return Order(tuple(given.words), place, profile, chosen, wanted, env)
+    env = _env(keys["env"]) if "env" in keys else {}
+    return SubmitRequest(tuple(given.words), backend, profile, chosen, wanted, env)
 
 
-def options_of(place: str) -> dict[str, Setting]:
-    """The options that a place has, with help from its launcher's docstrings; --python may be one of both."""
-    told = documented(places.launcher_class(place))
+def options_of(backend: str) -> dict[str, Setting]:
+    """The options of a backend, with help from its launcher's docstrings; --python may also be one of `GENERAL`.
+
+    Raises:
+        LauncherError: there is no such backend, or a package that it needs is not installed here.
+    """
+    bases = reversed(backends.launcher_class(backend).__mro__[:-1])  # a launcher may inherit its options
+    help_ = {name: text for cls in bases for name, text in documented(cls).items()}
     return {
-        o.name: Setting(o.name, o.type, o.default, told.get(o.name, ""))
-        for o in places.options(place).values()
+        o.name: Setting(o.name, o.type, o.default, help_.get(o.name, ""))
+        for o in backends.options(backend).values()
         if o.name not in GENERAL or o.name == "python"
     }
 
@@ -97,7 +106,7 @@ def variables(text: str) -> dict[str, str]:
     """The variables that `--env` names.
 
     Raises:
-        UsageError: a name that cannot be one, or one to pass on that is not set here.
+        UsageError: a name is no variable's name, or one to pass on is not set here.
     """
     try:
         words = shlex.split(text)
@@ -116,7 +125,7 @@ def _variable(what: str, name: str, value: str | None) -> str:
 
 
 def _on(argv: Sequence[str]) -> str:
-    """The place that a command line names before its verb; all other options may be the place's own."""
+    """The value of --on in front of the verb; the other options may be the backend's own, so they are skipped."""
     tokens = list(argv)
     while tokens and tokens[0].startswith("-"):
         name, equals, value = tokens.pop(0).partition("=")
@@ -128,31 +137,34 @@ def _on(argv: Sequence[str]) -> str:
 
 
 def _resolve(on: str) -> tuple[str, str, profiles.Profile]:
-    """The place behind a name, the profile's name where it is one, and what the profile says."""
+    """The backend behind a name, the profile's name where it is a profile, and the profile's other keys."""
     known = profiles.load(Path.cwd())
     if on not in known:
-        places.place(on, known)
+        backends.backend(on, known)
         return on, "", {}
-    said = dict(known[on])
-    told = said.pop("on", None)
-    if told is None and on not in places.PLACES:
-        where = next(iter(said.values())).where if said else "clusters.yaml"
-        raise UsageError(f"{where}: the profile '{on}' names no place: add `on: slurm`, or another of {_allowed()}.")
-    place = str(told.content) if told else on
-    if place not in places.PLACES:
-        raise UsageError(f"{told.where if told else on}: {unknown('place', place, list(places.PLACES))}")
-    return place, on, said
+    keys = dict(known[on])
+    named = keys.pop("on", None)
+    if named is None and on not in backends.BACKENDS:
+        where = next(iter(keys.values())).where if keys else "clusters.yaml"
+        allowed = ", ".join(backends.BACKENDS)
+        raise UsageError(f"{where}: the profile '{on}' names no backend: add `on: slurm`, or another of {allowed}.")
+    backend = str(named.content) if named else on
+    if backend not in backends.BACKENDS:
+        raise UsageError(f"{named.where if named else on}: {unknown('backend', backend, list(backends.BACKENDS))}")
+    return backend, on, keys
 
 
-def _of_profile(profile: str, place: str, said: profiles.Profile, known: Mapping[str, Setting]) -> dict[str, Any]:
-    """A profile's values, typed; every wrong one is told at once."""
+def _of_profile(profile: str, backend: str, keys: profiles.Profile, known: Mapping[str, Setting]) -> dict[str, Any]:
+    """A profile's values, typed; one error names every wrong one."""
     values, wrong = {}, []
     allowed = [k for k in known if k not in NOT_IN_PROFILES]
-    for key, value in said.items():
+    for key, value in keys.items():
         if key == "env":
             continue
         try:
-            values[key] = _typed(key, value, known) if key in allowed else _refuse(key, value, profile, place, allowed)
+            values[key] = (
+                _typed(key, value, known) if key in allowed else _refuse(key, value, profile, backend, allowed)
+            )
         except UsageError as error:
             wrong.append(str(error))
     if wrong:
@@ -160,8 +172,8 @@ def _of_profile(profile: str, place: str, said: profiles.Profile, known: Mapping
     return values
 
 
-def _refuse(key: str, value: profiles.Value, profile: str, place: str, allowed: list[str]) -> None:
-    raise UsageError(f"{value.where}: {unknown('key', key, ['on', *allowed], of=f'The profile {profile} ({place})')}")
+def _refuse(key: str, value: profiles.Value, profile: str, backend: str, allowed: list[str]) -> None:
+    raise UsageError(f"{value.where}: {unknown('key', key, ['on', *allowed], of=f'The profile {profile} ({backend})')}")
 
 
 def _typed(key: str, value: profiles.Value, known: Mapping[str, Setting]) -> Any:
@@ -181,9 +193,9 @@ def _env(value: profiles.Value) -> dict[str, str]:
 
 
 def _gpus(given: Mapping[str, Any], values: Mapping[str, Any]) -> float | None:
-    """GPUs of each node, by either name; what the command line says comes first."""
-    for said in (given, values):
-        found = {said[name] for name in ("gpus", "gpus_per_node") if name in said}
+    """GPUs of each node, by either name; the command line (`given`) overrides the profile."""
+    for source in (given, values):
+        found = {source[name] for name in ("gpus", "gpus_per_node") if name in source}
         if len(found) > 1:
             raise UsageError("--gpus and --gpus-per-node mean the same: give one.")
         if found:
@@ -191,20 +203,16 @@ def _gpus(given: Mapping[str, Any], values: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _allowed() -> str:
-    return ", ".join(places.PLACES)
-
-
-def _help(verb: str, place: str, general: Mapping[str, Setting], own: Mapping[str, Setting]) -> None:
+def _help(verb: str, backend: str, general: Mapping[str, Setting], own: Mapping[str, Setting]) -> None:
     form, summary = {
         "submit": (
             "submit [options] VERB ...",
-            "Send a command of reprise to a place where it goes on without this terminal.",
+            "Send a command of reprise to a cluster, where it continues without this terminal.",
         ),
         "resubmit": (
             "resubmit JOB [options]",
-            "Send a job again; a run goes on in the same folder. Options replace the job's.",
+            "Send a job again; a run continues in the same folder. Options replace the job's.",
         ),
     }[verb]
     rest = {name: setting for name, setting in general.items() if name not in own}
-    options.usage(f"reprise {form}", summary, {"options": rest, f"options of --on {place}": own})
+    options.usage(f"reprise {form}", summary, {"options": rest, f"options of --on {backend}": own})
