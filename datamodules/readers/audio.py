@@ -50,10 +50,10 @@ class Audio(Data):
     in their name or directory are not trained on.
 
     Args:
-        batch: global batch.
         source: a folder of WAV files, or of parquet files with a column of audio, or the name of a set on the hub.
         rate: samples in a second that every wave must have.
         length: samples of an example.
+        batch: global batch.
         levels: of mu-law.
         column: that holds the audio, on the hub and in parquet files.
         config: part of the set on the hub.
@@ -70,11 +70,11 @@ class Audio(Data):
 
     def __init__(
         self,
-        batch: int = 16,
         source: str | Path = "openslr/librispeech_asr",
         rate: int = 16_000,
         length: int = 16_000,
         *,
+        batch: int = 16,
         levels: int = 256,
         column: str = "audio",
         config: str = "clean",
@@ -84,7 +84,7 @@ class Audio(Data):
         buffer: int = 1000,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
+        super().__init__(batch=batch, num_workers=num_workers)
         if length < 1 or levels < 2:
             raise ValueError(f"length is {length} and levels {levels}: at least 1 and 2 are needed.")
         self.from_where, self.rate, self.length, self.levels = source, rate, length, levels

@@ -85,8 +85,8 @@ class Images(Data):
 
     def __init__(
         self,
-        batch: int = 128,
         *,
+        batch: int = 128,
         name: str = "uoft-cs/cifar10",
         data_dir: str = "",
         image: str | None = None,
@@ -102,7 +102,7 @@ class Images(Data):
         buffer: int = 10_000,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
+        super().__init__(batch=batch, num_workers=num_workers)
         if in_memory and streaming:
             raise ValueError("Images are either kept in memory or streamed: set in_memory or streaming, not both.")
         given = {"image": image, "label": label, "size": size, "channels": channels, "classes": classes}

@@ -14,8 +14,8 @@ SPLITS = ("train", "validation", "test")
 
 def own(
     folder: str | Path,
-    batch: int = 64,
     *,
+    batch: int = 64,
     size: int = 32,
     channels: int = 3,
     label: str = "",
@@ -48,9 +48,9 @@ def own(
     """
     kind, found = what_is_in(Path(folder).expanduser(), column)
     if kind == "audio":
-        return Audio(batch, folder, rate, length, column=found, num_workers=num_workers)
+        return Audio(folder, rate, length, batch=batch, column=found, num_workers=num_workers)
     return Images(
-        batch,
+        batch=batch,
         name="",
         data_dir=str(folder),
         image=found,

@@ -39,4 +39,4 @@ def recipe(
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 
     model = DiagonalBiLSTM(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
-    return Fit(model, Digits(batch, levels=levels), steps, exact_bits_of_digits, ema=ema, grad_clip=1.0)
+    return Fit(model, Digits(batch=batch, levels=levels), steps, exact_bits_of_digits, ema=ema, grad_clip=1.0)

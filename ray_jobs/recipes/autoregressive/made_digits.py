@@ -34,7 +34,7 @@ def recipe(
     from lightning_modules.autoregressive.made import MADE
 
     model = MADE(Digits.shape, hidden=(width,), orders=orders, lr=lr)
-    return Fit(model, Digits(batch, levels=2), steps, evaluate, ema=ema)
+    return Fit(model, Digits(batch=batch, levels=2), steps, evaluate, ema=ema)
 
 
 def evaluate(model: MADE, data: Data) -> dict[str, float]:

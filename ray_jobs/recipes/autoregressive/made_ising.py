@@ -33,7 +33,7 @@ def recipe(
     from datamodules.labs.ising import Ising
     from lightning_modules.autoregressive.made import MADE
 
-    images = Ising(batch)
+    images = Ising(batch=batch)
     model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
     return Fit(model, images, steps, evaluate, ema=ema)
 

@@ -46,7 +46,7 @@ def recipe(
     from datamodules.readers.images import Images
     from lightning_modules.autoregressive.made import MADE
 
-    images = Binary(Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
+    images = Binary(Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
     model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
     return Fit(model, images, steps, evaluate, ema=ema, save_every=5000, log_every=100)
 

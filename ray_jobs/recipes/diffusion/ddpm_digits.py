@@ -58,7 +58,7 @@ def recipe(
         clip=True,
         variance=schedules.forward,
     )
-    return Fit(model, Digits(batch), steps, evaluate=evaluate, ema=ema, grad_clip=1.0)
+    return Fit(model, Digits(batch=batch), steps, evaluate=evaluate, ema=ema, grad_clip=1.0)
 
 
 def evaluate(model: DDPM, data: Data) -> dict[str, float]:

@@ -39,4 +39,4 @@ def recipe(
     from lightning_modules.flows.glow import Glow
 
     model = Glow(Digits.shape, steps=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100)
-    return Fit(model, Digits(batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)
+    return Fit(model, Digits(batch=batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)

@@ -48,7 +48,7 @@ def on_table(name: str, *, folder: str, steps: int, batch: int, lr: float, depth
     from datamodules.readers.uci import UCI
     from lightning_modules.flows.maf import MAF
 
-    rows = UCI(batch, name, folder)
+    rows = UCI(name, folder, batch=batch)
     model = MAF(rows.shape, depth=depth, hidden=(width, width), norm=True, lr=lr)
     return Fit(model, rows, steps, evaluate, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)
 

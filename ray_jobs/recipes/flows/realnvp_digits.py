@@ -41,4 +41,4 @@ def recipe(
     model = RealNVP(
         Digits.shape, depth=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100
     )
-    return Fit(model, Digits(batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)
+    return Fit(model, Digits(batch=batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)

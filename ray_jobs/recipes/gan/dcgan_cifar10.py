@@ -44,7 +44,7 @@ def recipe(
     from datamodules.readers.images import Images
     from lightning_modules.gan.dcgan import DCGAN
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = DCGAN(images.shape, noise, width=width, lr=lr)
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)

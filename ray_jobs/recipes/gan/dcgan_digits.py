@@ -40,7 +40,7 @@ def recipe(
     from lightning_modules.gan.dcgan import DCGAN
 
     model = DCGAN(Digits.shape, noise, width=width, lr=lr)
-    return Fit(model, Digits(batch), steps, evaluate, ema=ema)
+    return Fit(model, Digits(batch=batch), steps, evaluate, ema=ema)
 
 
 def evaluate(model: DCGAN, data: Digits) -> dict[str, float]:

@@ -50,7 +50,7 @@ def recipe(
     from lightning_modules.nets.strided import strided_critic, strided_generator
 
     images = Images(
-        batch * turns,
+        batch=batch * turns,
         name="pcuenq/lsun-bedrooms",
         data_dir=data_dir,
         image="image",

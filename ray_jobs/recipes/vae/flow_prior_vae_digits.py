@@ -61,4 +61,4 @@ def recipe(
         lr=lr,
         warmup=100,
     )
-    return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=1.0)
+    return Fit(model, Digits(batch=batch), steps, evaluate, ema=ema, grad_clip=1.0)

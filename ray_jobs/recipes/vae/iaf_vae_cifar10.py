@@ -49,7 +49,7 @@ def recipe(
     from datamodules.readers.images import Images
     from lightning_modules.vae.resnet_vae import ResNetVAE
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = ResNetVAE(images.shape, scales=scales, blocks=blocks, width=width, size=size, free=free, lr=lr, warmup=5000)
     return Fit(model, images, steps, evaluate, ema=ema, grad_clip=10.0, save_every=5000, log_every=100)
 

@@ -33,7 +33,7 @@ def recipe(
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.linear import linear_vae
 
-    laboratory = GaussImage(batch, size=size)
+    laboratory = GaussImage(batch=batch, size=size)
     return Fit(linear_vae(laboratory.shape, latents, lr=lr, warmup=100), laboratory, steps, evaluate, ema=ema)
 
 

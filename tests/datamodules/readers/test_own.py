@@ -44,11 +44,11 @@ def test_images_waves_and_both_in_parquet(tmp_path):
     tables(places["wave table"], "audio", wave())
     tables(places["named"], "speech", wave(), datasets.Audio(decode=False))
     for name in ("images", "image table"):
-        data = own(places[name], 2, size=8)
+        data = own(places[name], batch=2, size=8)
         assert isinstance(data, Images)
         assert first(data).shape == (2, 3, 8, 8)
     for name, options in (("waves", {}), ("wave table", {}), ("named", {"column": "speech"})):
-        data = own(places[name], 2, rate=8000, length=50, **options)
+        data = own(places[name], batch=2, rate=8000, length=50, **options)
         assert isinstance(data, Audio)
         assert first(data).shape == (2, 50)
 
