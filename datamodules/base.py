@@ -134,9 +134,8 @@ def whole(batch: Batch) -> Batch:
 class Data(L.LightningDataModule):
     """A data set for training without end, and held-out examples for evaluation.
 
-    Subclasses fill `source` in `setup` and define `test`; `shape` is the shape of one example and `classes` the number of
-    labels (0: none). The trainer sets `batch`, `num_workers`, `seed`, `start` and `accumulate` before the fit, so nothing
-    may read them before `train_dataloader`.
+    Subclasses fill `source` in `setup` and define `test`. The trainer sets `batch`, `num_workers`, `seed`, `start` and
+    `accumulate` before the fit, so nothing may read them before `train_dataloader`.
 
     Args:
         batch: the GLOBAL batch: examples of one optimiser step, over all workers and micro-batches.
@@ -150,7 +149,11 @@ class Data(L.LightningDataModule):
     accumulate: int = 1
     """Micro-batches of one optimiser step on each worker; of a game, of all its turns."""
     shape: tuple[int, ...] = ()
+    """Of one example."""
     classes: int = 0
+    """Number of labels; 0: there are none."""
+    levels: int = 0
+    """Values that an entry of 'x' can have: grey levels, evenly spaced from -1 to 1, or mu-law levels; 0: any."""
 
     def __init__(self, *, batch: int = 1, num_workers: int = 0) -> None:
         super().__init__()
