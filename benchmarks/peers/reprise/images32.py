@@ -27,4 +27,4 @@ def images32() -> Fit:
             self.source = table(x=torch.randn(512, *self.shape, generator=torch.Generator().manual_seed(0)))
 
     net = UNet(3, width=48, multiples=(1, 2, 2), blocks=1, attention=(2,), head=48)
-    return Fit(DDPM(net, Noise.shape, levels=schedules.linear()), Noise(32))
+    return Fit(DDPM(net, Noise.shape, levels=schedules.linear()), Noise(batch=32))

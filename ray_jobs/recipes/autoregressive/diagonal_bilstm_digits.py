@@ -35,4 +35,4 @@ def diagonal_bilstm_digits(
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 
     model = DiagonalBiLSTM(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
-    return Fit(model, Digits(batch, levels=levels), exact_bits_of_digits)
+    return Fit(model, Digits(batch=batch, levels=levels), exact_bits_of_digits)

@@ -35,7 +35,7 @@ def made_digits(*, batch: int, lr: float, width: int = 200, orders: int = 8) -> 
     from lightning_modules.autoregressive.made import MADE
 
     model = MADE(Digits.shape, hidden=(width,), orders=orders, lr=lr)
-    return Fit(model, Digits(batch, levels=2), evaluate)
+    return Fit(model, Digits(batch=batch, levels=2), evaluate)
 
 
 def evaluate(model: MADE, data: Data) -> dict[str, float]:

@@ -34,7 +34,7 @@ def made_ising(*, batch: int, lr: float, width: int = 64, orders: int = 1) -> Fi
     from datamodules.labs.ising import Ising
     from lightning_modules.autoregressive.made import MADE
 
-    images = Ising(batch)
+    images = Ising(batch=batch)
     model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
     return Fit(model, images, evaluate)
 

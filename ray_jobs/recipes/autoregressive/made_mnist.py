@@ -41,7 +41,7 @@ def made_mnist(
     from datamodules.readers.images import Images
     from lightning_modules.autoregressive.made import MADE
 
-    images = Binary(Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
+    images = Binary(Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
     model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
     return Fit(model, images, evaluate)
 

@@ -33,4 +33,4 @@ def pixelcnn_digits(*, batch: int, lr: float, width: int = 16, depth: int = 4, h
     from lightning_modules.autoregressive.pixelcnn import PixelCNN
 
     model = PixelCNN(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
-    return Fit(model, Digits(batch, levels=levels), exact_bits_of_digits)
+    return Fit(model, Digits(batch=batch, levels=levels), exact_bits_of_digits)

@@ -47,6 +47,6 @@ def pixelrnn_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = DiagonalBiLSTM(images.shape, depth=depth, width=width, head=head, lr=lr, warmup=warmup)
     return Fit(model, images, exact_bits_of_images)

@@ -33,4 +33,4 @@ def row_lstm_digits(*, batch: int, lr: float, width: int = 16, depth: int = 2, h
     from lightning_modules.autoregressive.row_lstm import RowLSTM
 
     model = RowLSTM(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
-    return Fit(model, Digits(batch, levels=levels), exact_bits_of_digits)
+    return Fit(model, Digits(batch=batch, levels=levels), exact_bits_of_digits)

@@ -57,7 +57,7 @@ def wavenet_librispeech(
     from datamodules.readers.audio import Audio
     from lightning_modules.autoregressive.wavenet import WaveNet
 
-    waves = Audio(batch, source, rate, length, num_workers=num_workers)
+    waves = Audio(source, rate, length, batch=batch, num_workers=num_workers)
     model = WaveNet(length, layers=layers, stacks=stacks, residual=residual, skip=skip, rate=rate, lr=lr, warmup=warmup)
     return Fit(model, waves, evaluate)
 

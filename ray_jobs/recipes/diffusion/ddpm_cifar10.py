@@ -56,7 +56,7 @@ def ddpm_cifar10(
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, dropout=dropout, bf16=bf16)
     model = DDPM(
         net,

@@ -54,7 +54,7 @@ def ddpm_digits(
         clip=True,
         variance=schedules.forward,
     )
-    return Fit(model, Digits(batch), evaluate)
+    return Fit(model, Digits(batch=batch), evaluate)
 
 
 def evaluate(model: DDPM, data: Data) -> dict[str, float]:

@@ -40,7 +40,7 @@ def ddpm_gauss_image(
     from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
-    laboratory = GaussImage(batch, size=size)
+    laboratory = GaussImage(batch=batch, size=size)
     net = MLP(laboratory.shape, width=width, depth=depth)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
     model = DDPM(net, laboratory.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)

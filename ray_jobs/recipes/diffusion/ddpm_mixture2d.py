@@ -40,7 +40,7 @@ def ddpm_mixture2d(
     from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
-    points = Density2D(batch, name=density, mixture=True)
+    points = Density2D(batch=batch, name=density, mixture=True)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
     net = MLP(points.shape, width=width, depth=depth)
     model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)

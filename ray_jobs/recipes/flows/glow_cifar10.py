@@ -48,6 +48,6 @@ def glow_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.flows.glow import Glow
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = Glow(images.shape, steps=depth, width=width, scales=scales, levels=256, smear=smear, lr=lr, warmup=warmup)
     return Fit(model, images, bits_of_images)

@@ -35,4 +35,4 @@ def glow_digits(
     from lightning_modules.flows.glow import Glow
 
     model = Glow(Digits.shape, steps=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100)
-    return Fit(model, Digits(batch), bits_of_digits)
+    return Fit(model, Digits(batch=batch), bits_of_digits)

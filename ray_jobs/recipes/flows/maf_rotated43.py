@@ -36,6 +36,6 @@ def maf_rotated43(
     from datamodules.labs.density2d import Density2D
     from lightning_modules.flows.maf import MAF
 
-    points = Density2D(batch, name=density, size=size)
+    points = Density2D(batch=batch, name=density, size=size)
     model = MAF(points.shape, depth=depth, hidden=(width, width), lr=lr, warmup=100)
     return Fit(model, points, partial(gap_to_entropy, n=20_000))

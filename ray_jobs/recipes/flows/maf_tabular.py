@@ -36,6 +36,6 @@ def maf_tabular(
     from datamodules.labs.copulas import Tabular
     from lightning_modules.flows.maf import MAF
 
-    rows = Tabular(batch, like=like, copula=copula)
+    rows = Tabular(batch=batch, like=like, copula=copula)
     model = MAF(rows.shape, depth=depth, hidden=(width, width), lr=lr, warmup=100)
     return Fit(model, rows, partial(gap_to_entropy, n=20_000))

@@ -51,6 +51,6 @@ def nice_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.flows.nice import NICE
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = NICE(images.shape, couplings=couplings, width=width, depth=depth, levels=256, lr=lr, warmup=warmup)
     return Fit(model, images, bits_of_images)

@@ -47,7 +47,7 @@ def realnvp_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.flows.realnvp import RealNVP
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = RealNVP(
         images.shape, depth=depth, width=width, scales=scales, levels=256, smear=smear, lr=lr, warmup=warmup
     )

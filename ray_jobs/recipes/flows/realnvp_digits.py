@@ -35,4 +35,4 @@ def realnvp_digits(*, batch: int, lr: float, depth: int = 1, width: int = 24, sc
     model = RealNVP(
         Digits.shape, depth=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100
     )
-    return Fit(model, Digits(batch), bits_of_digits)
+    return Fit(model, Digits(batch=batch), bits_of_digits)

@@ -50,7 +50,7 @@ def dcgan_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.gan.dcgan import DCGAN
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = DCGAN(images.shape, noise, width=width, lr=lr)
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, measure)

@@ -35,7 +35,7 @@ def dcgan_digits(*, batch: int, lr: float, width: int = 32, noise: int = 32) -> 
     from lightning_modules.gan.dcgan import DCGAN
 
     model = DCGAN(Digits.shape, noise, width=width, lr=lr)
-    return Fit(model, Digits(batch), evaluate)
+    return Fit(model, Digits(batch=batch), evaluate)
 
 
 def evaluate(model: DCGAN, data: Digits) -> dict[str, float]:

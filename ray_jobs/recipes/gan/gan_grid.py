@@ -43,7 +43,7 @@ def gan_grid(
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch, name=density)
+    points = Density2D(batch=batch, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def gan_mnist(
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    images = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     generator = dense_generator(noise, images.shape, width=width, depth=depth)
     critic = dense_critic(images.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def improved_gan_cifar10(
     from lightning_modules.gan.improved_gan import ImprovedGAN
     from lightning_modules.nets.strided import strided_critic, strided_generator
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     generator = strided_generator(noise, images.shape, width=width, kind="virtual")
     critic = strided_critic(images.shape, width=width, kernels=kernels)
     model = ImprovedGAN(

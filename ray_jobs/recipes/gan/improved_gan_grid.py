@@ -54,7 +54,7 @@ def improved_gan_grid(
     from lightning_modules.gan.improved_gan import ImprovedGAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch, name=density)
+    points = Density2D(batch=batch, name=density)
     kind = "virtual" if virtual else "none"
     generator = dense_generator(noise, points.shape, width=width, depth=depth, kind=kind)  # type: ignore[arg-type]
     critic = dense_critic(points.shape, width=width, depth=depth, kernels=kernels)

@@ -50,7 +50,7 @@ def wgan_gp_cifar10(
     from lightning_modules.gan.wgan_gp import WGANGP
     from lightning_modules.nets.gan_resnet import residual_critic, residual_generator
 
-    images = Images(batch * turns, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch * turns, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     generator, critic = residual_generator(noise, images.shape, width=width), residual_critic(images.shape, width=width)
     model = WGANGP(generator, critic, noise, turns=turns, penalty=penalty, lr=lr, until=steps)
     measure = partial(likeness_of_images, inception=inception)

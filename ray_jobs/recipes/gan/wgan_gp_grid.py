@@ -46,7 +46,7 @@ def wgan_gp_grid(
     from lightning_modules.gan.wgan_gp import WGANGP
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch * turns, name=density)
+    points = Density2D(batch=batch * turns, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = WGANGP(generator, critic, noise, turns=turns, penalty=penalty, lr=lr, until=steps)

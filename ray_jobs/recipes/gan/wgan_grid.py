@@ -45,7 +45,7 @@ def wgan_grid(
     from lightning_modules.gan.wgan import WGAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    points = Density2D(batch * turns, name=density)
+    points = Density2D(batch=batch * turns, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
     critic = dense_critic(points.shape, width=width, depth=depth)
     model = WGAN(generator, critic, noise, turns=turns, clip=clip, lr=lr)

@@ -52,7 +52,7 @@ def wgan_lsun(
     from lightning_modules.nets.strided import strided_critic, strided_generator
 
     images = Images(
-        batch * turns,
+        batch=batch * turns,
         name="pcuenq/lsun-bedrooms",
         data_dir=data_dir,
         image="image",

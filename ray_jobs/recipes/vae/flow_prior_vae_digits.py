@@ -63,4 +63,4 @@ def flow_prior_vae_digits(
         lr=lr,
         warmup=100,
     )
-    return Fit(model, Digits(batch), evaluate)
+    return Fit(model, Digits(batch=batch), evaluate)

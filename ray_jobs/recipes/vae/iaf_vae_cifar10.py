@@ -52,7 +52,7 @@ def iaf_vae_cifar10(
     from datamodules.readers.images import Images
     from lightning_modules.vae.resnet_vae import ResNetVAE
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     model = ResNetVAE(images.shape, scales=scales, blocks=blocks, width=width, size=size, free=free, lr=lr, warmup=5000)
     return Fit(model, images, evaluate)
 

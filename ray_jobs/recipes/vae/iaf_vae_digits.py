@@ -67,4 +67,4 @@ def iaf_vae_digits(
         lr=lr,
         warmup=100,
     )
-    return Fit(model, Digits(batch), evaluate)
+    return Fit(model, Digits(batch=batch), evaluate)

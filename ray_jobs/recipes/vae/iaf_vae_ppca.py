@@ -46,7 +46,7 @@ def iaf_vae_ppca(
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
 
-    images = GaussImage(batch, size=size)
+    images = GaussImage(batch=batch, size=size)
     truth = linear.turned(linear.ppca(images.mean, images.cov, latents), torch.Generator().manual_seed(0))
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size**2, 2 * latents + context))
     decoder = nn.Sequential(nn.Linear(latents, size**2), nn.Unflatten(1, images.shape))

@@ -47,7 +47,7 @@ def vae_digits(
     encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents, width=width))
     decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = VAE(encoder, decoder, each, shape, latents, free=free, kl_rise=kl_rise, lr=lr, warmup=100)
-    return Fit(model, Digits(batch), evaluate)
+    return Fit(model, Digits(batch=batch), evaluate)
 
 
 def evaluate(model: VAE, data: Data) -> dict[str, float]:

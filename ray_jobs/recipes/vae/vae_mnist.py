@@ -54,7 +54,7 @@ def vae_mnist(
     from lightning_modules.vae.likelihood import Bernoulli
     from lightning_modules.vae.vae import VAE
 
-    grey = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
+    grey = Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width, depth=depth))
     decoder = nn.Sequential(Plain(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
     model = VAE(encoder, decoder, Bernoulli(), (1, 28, 28), latents, kl_rise=kl_rise, lr=lr, warmup=1000)
