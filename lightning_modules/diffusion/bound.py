@@ -86,7 +86,7 @@ def log_prob_bound(
     total = prior_term(x, levels[-1], data_std) + decoder_term(step, x, levels[0], normal(x, rng), decoder)
     for k in range(terms or steps):
         if terms is None:
-            index, weight = torch.full((len(x),), k, device=x.device), 1.0
+            index, weight = torch.full((len(x),), k, device=x.device), levels.new_ones(len(x))
         else:
             u = torch.rand(len(x), generator=rng, device=rng.device if rng else None).to(x.device)
             index, weight = choose(levels, terms, (k + u) / terms)

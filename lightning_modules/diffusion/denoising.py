@@ -220,7 +220,7 @@ class Denoising(Generative):
             denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
         if draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
-        like = torch.empty(n, *self.space.latent_shape(self.shape), dtype=self.dtype, device=self.device)
+        like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = samplers.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
             return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
@@ -266,6 +266,6 @@ class Denoising(Generative):
         """Load weights of other runs into parts of this model; see `start.load_parts`."""
         load_parts(self, parts)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights alone."""
         return self.optim.of(self.net)

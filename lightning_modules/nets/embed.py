@@ -41,7 +41,7 @@ class Conditioning(nn.Module):
         Raises:
             ValueError: a condition other than labels is given, or labels where there are no classes.
         """
-        vector = self.body(waves(level, self.dim).to(self.body[0].weight.dtype))
+        vector = self.body(waves(level, self.dim).to(next(self.body.parameters())))
         if self.label is None:
             cond.allow()
             return vector
