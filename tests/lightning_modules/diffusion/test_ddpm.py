@@ -145,3 +145,59 @@ def test_warm_up_rises_linearly_and_stays():
         made["optimizer"].step()
         made["lr_scheduler"]["scheduler"].step()
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def textbook(steps=12):
+    """A small model in float64, its raw network of (x_t, t), and alpha-bar; t counts from 0."""
+    beta = torch.linspace(0.01, 0.4, steps, dtype=torch.float64)
+    net = ResidualMLP((3,), width=16, depth=1)
+    nn.init.normal_(net.leave.weight, std=0.3)
+    model = ddpm(net, (3,), levels=schedules.from_betas(beta)).double()
+    bar = (1 - beta).cumprod(0)
+    return model, lambda x, t: net(x, ((1 - bar[t]) / bar[t]).sqrt().log().expand(len(x))), beta, bar
+
+
+@torch.no_grad()
+def test_samples_are_those_of_algorithm_2(seeded):
+    """In the paper's units, x_t with alpha-bar, from the same noise; sigma_t^2 = beta-tilde."""
+    model, net, beta, bar = textbook()
+    rng = torch.Generator().manual_seed(0)
+    drawn = model.sample(6, rng=rng)
+    rng.manual_seed(0)
+    x = torch.randn(6, 3, generator=rng, dtype=torch.float64)
+    for t in reversed(range(len(beta))):
+        x = (x - beta[t] / (1 - bar[t]).sqrt() * net(x, t)) / (1 - beta[t]).sqrt()
+        if t:
+            z = torch.randn(6, 3, generator=rng, dtype=torch.float64)
+            x = x + ((1 - bar[t - 1]) / (1 - bar[t]) * beta[t]).sqrt() * z
+    torch.testing.assert_close(drawn, x, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_the_bound_is_equation_5(seeded):
+    """KL(q(x_T | x0) | N(0, I)) + sum of KL(q(x_{t-1} | x_t, x0) | p(x_{t-1} | x_t)) - log p(x0 | x_1), from the same noise."""
+    model, net, beta, bar = textbook()
+    x0, rng = torch.randn(5, 3, dtype=torch.float64), torch.Generator().manual_seed(0)
+    nats = model.log_prob(x0, rng=rng)
+    rng.manual_seed(0)
+
+    def normal(mean, variance):
+        return torch.distributions.Normal(mean, variance.sqrt())
+
+    def kl(p, q):
+        return torch.distributions.kl_divergence(p, q).sum(1)
+
+    def noised(t):
+        n = torch.randn(5, 3, generator=rng, dtype=torch.float64)
+        return bar[t].sqrt() * x0 + (1 - bar[t]).sqrt() * n
+
+    def mean(x, t):
+        return (x - beta[t] / (1 - bar[t]).sqrt() * net(x, t)) / (1 - beta[t]).sqrt()
+
+    total = kl(normal(bar[-1].sqrt() * x0, 1 - bar[-1]), normal(torch.zeros(3, dtype=torch.float64), torch.ones(())))
+    total = total - normal(mean(noised(0), 0), beta[0]).log_prob(x0).sum(1)
+    for t in range(1, len(beta)):
+        x, tilde = noised(t), (1 - bar[t - 1]) / (1 - bar[t]) * beta[t]
+        true = bar[t - 1].sqrt() * beta[t] * x0 + (1 - beta[t]).sqrt() * (1 - bar[t - 1]) * x
+        total = total + kl(normal(true / (1 - bar[t]), tilde), normal(mean(x, t), tilde))
+    torch.testing.assert_close(nats, -total, rtol=1e-9, atol=0)
