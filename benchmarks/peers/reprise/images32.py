@@ -17,7 +17,7 @@ def images32() -> Fit:
 
     from datamodules.base import Data, table
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.models.ddpm import ddpm
     from lightning_modules.nets.unet import UNet
 
     class Noise(Data):
@@ -27,4 +27,4 @@ def images32() -> Fit:
             self.source = table(x=torch.randn(512, *self.shape, generator=torch.Generator().manual_seed(0)))
 
     net = UNet(3, width=48, multiples=(1, 2, 2), blocks=1, attention=(2,), head=48)
-    return Fit(DDPM(net, Noise.shape, levels=schedules.linear()), Noise(batch=32))
+    return Fit(ddpm(net, Noise.shape, levels=schedules.linear()), Noise(batch=32))

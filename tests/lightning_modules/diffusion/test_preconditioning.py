@@ -3,47 +3,48 @@
 import pytest
 import torch
 
-from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
+from lightning_modules.diffusion import preconditioning, samplers, schedules, targets, weighting
 
 ALL = [
     preconditioning.noise,
     preconditioning.clean,
     preconditioning.velocity,
     preconditioning.score,
+    preconditioning.flow,
     preconditioning.edm,
-    preconditioning.boundary,
+    preconditioning.consistency,
 ]
 DOUBLE = torch.float64
 
 
 def exact(y, s, std=0.7, mean=0.3):
     """The posterior mean of N(mean, std^2) examples."""
-    level = weighting.spread(s, y)
+    level = preconditioning.append_dims(s, y)
     return (std**2 * y + level**2 * mean) / (std**2 + level**2)
 
 
 @pytest.mark.parametrize("predict", ALL, ids=lambda f: f.__name__)
 def test_every_parameterisation_expresses_the_exact_denoiser(predict, seeded):
     y, s = torch.randn(64, 3, dtype=DOUBLE), torch.rand(64, dtype=DOUBLE) * 5 + 0.05
-    skip, out, inp = (weighting.spread(a, y) for a in predict(s))
-    ideal = weighting.denoiser(lambda z, level: (exact(z / inp, level) - skip * z / inp) / out, predict)
+    skip, out, inp = (preconditioning.append_dims(a, y) for a in predict(s))
+    ideal = preconditioning.denoiser(lambda z, level: (exact(z / inp, level) - skip * z / inp) / out, predict)
     torch.testing.assert_close(ideal(y, s), exact(y, s))
 
 
 def test_raw_targets_are_what_the_names_say(seeded):
-    """A denoiser that answers x0 needs F = n, x0, v = alpha n - sigma x0, -n."""
+    """A denoiser that answers x0 needs F = n, x0, v = alpha n - sigma x0, -n, n - x0."""
     x0, n, s = torch.randn(3, 50, dtype=DOUBLE)
     s = s.abs() + 0.1
     alpha, sigma = (1 + s**2).rsqrt(), s * (1 + s**2).rsqrt()
-    targets = {preconditioning.noise: n, preconditioning.clean: x0, preconditioning.velocity: alpha * n - sigma * x0}
-    targets[preconditioning.score] = -n
-    for predict, target in targets.items():
+    raw = {preconditioning.noise: n, preconditioning.clean: x0, preconditioning.velocity: alpha * n - sigma * x0}
+    raw |= {preconditioning.score: -n, preconditioning.flow: n - x0}
+    for predict, target in raw.items():
         skip, out, _ = predict(s)
         torch.testing.assert_close(skip * (x0 + s * n) + out * target, x0)
 
 
-def test_boundary_is_the_identity_at_the_least_level():
-    skip, out, _ = preconditioning.boundary(torch.tensor([0.002], dtype=DOUBLE))
+def test_consistency_is_the_identity_at_the_least_level():
+    skip, out, _ = preconditioning.consistency(torch.tensor([0.002], dtype=DOUBLE))
     assert skip.item() == 1
     assert out.item() == 0
 
@@ -57,9 +58,9 @@ def test_edm_input_and_target_have_unit_variance():
 
 def test_simple_weight_gives_the_error_of_the_noise(seeded):
     x0, n, s = torch.randn(8, 5), torch.randn(8, 5), torch.rand(8) + 0.1
-    denoise = weighting.denoiser(lambda z, _: torch.tanh(z), preconditioning.noise)
+    denoise = preconditioning.denoiser(lambda z, _: torch.tanh(z), preconditioning.noise)
     scaled = (x0 + s[:, None] * n) / (1 + s[:, None] ** 2).sqrt()
-    got = weighting.denoising_loss(denoise, x0, s, n, weighting.simple(s))
+    got = targets.denoising_loss(denoise, x0, s, n, weighting.simple(s))
     torch.testing.assert_close(got, (torch.tanh(scaled) - n).square().mean(1))
 
 
