@@ -55,7 +55,7 @@ def maf_uci(
     from datamodules.readers.uci import UCI
     from lightning_modules.flows.maf import MAF
 
-    rows = UCI(batch=batch, table, folder)
+    rows = UCI(table, folder, batch=batch)
     return Fit(MAF(rows.shape, depth=depth, hidden=(width, width), norm=True, lr=lr), rows, evaluate)
 
 
