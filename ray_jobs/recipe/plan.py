@@ -204,7 +204,7 @@ class Play:
         Raises:
             UsageError: one sentence says what was wrong and what is allowed.
         """
-        if not settings["env"]:
+        if settings["env"] == "":
             raise UsageError(f"{name} needs an environment, such as --env CartPole-v1 or --env mylab.envs:make.")
         if where.workers > 1 or where.min_workers:
             raise UsageError(
