@@ -57,9 +57,12 @@ def greedy(mdp: MDP, v: Array, policy: Array | None = None) -> Array:
             of the best actions is taken.
     """
     q = backup(mdp, v)
+    return np.eye(q.shape[1])[q.argmax(-1)] if policy is None else improve(q, policy, v)
+
+
+def improve(q: Array, policy: Array, v: Array) -> Array:
+    """The policy [B, A] of some states, of values v [B], with the best action by q [B, A] where that is better by more than BETTER."""
     best = np.eye(q.shape[1])[q.argmax(-1)]
-    if policy is None:
-        return best
     gain = q.max(-1) - (policy * q).sum(-1)
     return np.where((gain > BETTER * np.maximum(1.0, np.abs(v)))[:, None], best, policy)
 
