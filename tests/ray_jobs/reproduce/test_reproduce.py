@@ -121,7 +121,7 @@ from pathlib import Path
 sys.path[:0] = {path!r}
 from lab import Lab
 from ray_jobs.reproduce import reproduce, seeds
-from ray_jobs.run.folder import Where
+from ray_jobs.recipe.spec import Where
 
 lab = Lab(Path({folder!r}), {modes!r})
 plans = {{{recipe!r}: reproduce.plan({recipe!r}, 2, {{}}, {folder!r} + "/out", Where())}}
