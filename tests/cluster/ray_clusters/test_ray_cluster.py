@@ -12,8 +12,9 @@ import pytest
 
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.ray_clusters import nodes, record
+from cluster.ray_clusters.address import address_of
 from cluster.ray_clusters.http import ask, bearer
-from cluster.ray_clusters.jobs_api import Ray, address_of
+from cluster.ray_clusters.jobs_api import Ray
 from cluster.ray_clusters.plan import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
