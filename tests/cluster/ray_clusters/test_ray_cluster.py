@@ -165,7 +165,7 @@ def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monke
     began: list[int] = []
     start = nodes._start
     monkeypatch.setattr(nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
-    with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. It said: gave up"):
+    with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. Its last line: gave up"):
         nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
     assert began == [0] * nodes.ATTEMPTS
     assert record.known() == []
