@@ -29,7 +29,7 @@ def is_shared(path: Path, mounts: Path = MOUNTS) -> bool:
     return SHARED.fullmatch(kind(path, mounts)) is not None
 
 
-def doubt(path: Path, what: str, mounts: Path = MOUNTS) -> str:
+def warning(path: Path, what: str, mounts: Path = MOUNTS) -> str:
     """A warning about a path that other machines must see, where they may not; else ''.
 
     This machine may export a plain disk to others, so this is a warning and no error.
