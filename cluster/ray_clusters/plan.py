@@ -105,7 +105,7 @@ class Cluster:
         return bool(self.processes) and all(alive(who) for who in self.processes)
 
 
-def plan(
+def plan_cluster(
     name: str, nodes: int, cpus: float, gpus: float | None, memory: int, resources: Mapping[str, float], host: str
 ) -> Cluster:
     """A cluster of equal nodes on free ports.
