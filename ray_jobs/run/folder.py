@@ -177,6 +177,13 @@ class Run:
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
 
+    def pictures(self) -> list[Path]:
+        """The PNGs of what it made: samples and what else a model shows, or all that a study has drawn; the learning curve is none."""
+        samples = self.path / "samples.png"
+        if samples.is_file():
+            return [samples, *sorted(self.path.glob("samples-*.png"))]
+        return [path for path in sorted(self.path.glob("*.png")) if path.name != "curve.png"]
+
     # ---- writing as it goes
 
     def elapsed(self) -> float:

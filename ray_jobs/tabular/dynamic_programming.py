@@ -80,7 +80,7 @@ def change_for(mdp: MDP, error: float) -> float:
 def settled(mdp: MDP, before: Array, after: Array, error: float) -> bool:
     """Whether a sweep from `before` to `after` [S] changed so little that `after` is within `error` of the limit, or is rounding."""
     bound = max(change_for(mdp, error), ROUNDING * float(np.abs(after).max()))
-    return float(np.abs(after - before).max()) <= bound
+    return bool(np.abs(after - before).max() <= bound)
 
 
 def value_iteration(mdp: MDP, error: float = 1e-12, v: Array | None = None, most: int = 1_000_000) -> Solution:

@@ -21,8 +21,9 @@ def packed(state: State, step: int) -> dict[str, Any]:
     for name, value in state.items():
         array = isinstance(value, np.ndarray) and value.flags.c_contiguous
         if not (array or isinstance(value, torch.Tensor) or type(value) in (bool, int, float)):
+            kind = f"{type(value).__module__}.{type(value).__name__}"
             raise TypeError(
-                f"the state's {name} is a {type(value).__name__}: it must be a tensor, an array in C order or a plain number"
+                f"the state's {name} is a {kind}: it must be a tensor, an array in C order or a plain number"
             )
     arrays = [name for name, value in state.items() if isinstance(value, np.ndarray)]
     return {"step": step, "arrays": arrays, "state": state | {n: torch.from_numpy(state[n]) for n in arrays}}
