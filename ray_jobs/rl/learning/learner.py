@@ -118,7 +118,7 @@ class Learner:
             self.owed -= plan.at_once
             stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
             if plan.priority:
-                self.buffer.reweigh(stats.pop("priority"))
+                self.buffer.set_priorities(stats.pop("priority"))
         return stats
 
     def normalised(self, data: Any) -> Any:

@@ -17,7 +17,7 @@ from ray_jobs.envs.failures import Watched
 from ray_jobs.envs.steps import Moved, Vector
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Algorithm, Gradients
-from ray_jobs.rl.fast.flat_weights import FlatWeights
+from ray_jobs.rl.fast.packed_weights import PackedWeights
 from ray_jobs.rl.networks.nets import image
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import Moments
@@ -58,7 +58,7 @@ class ActingAgent(nn.Module):
     def __init__(self, agent: nn.Module, norm: Moments | None) -> None:
         super().__init__()
         self.agent, self.norm = agent, norm
-        self.flat = FlatWeights(self._acting_weights)
+        self.packed = PackedWeights(self._acting_weights)
 
     def _acting_weights(self) -> list[Tensor]:
         """The float32 tensors that it acts by: all of the agent's, or those of its part `acting` where it has one."""
@@ -67,16 +67,16 @@ class ActingAgent(nn.Module):
         return [x for x in found if x.dtype == torch.float32]
 
     def _apply(self, *how: Any, **more: Any) -> ActingAgent:
-        self.flat.forget()
+        self.packed.forget()
         return super()._apply(*how, **more)
 
     def pack(self) -> np.ndarray:
         """Its weights as one vector [P] float32."""
-        return self.flat.pack()
+        return self.packed.pack()
 
     def unpack(self, flat: np.ndarray) -> None:
         """Take over the weights [P] of another."""
-        self.flat.unpack(flat)
+        self.packed.unpack(flat)
 
 
 def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> ActingAgent:

@@ -11,7 +11,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.learning import play
-from ray_jobs.rl.replay.buffer import successors
+from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import Moments
 from ray_jobs.rl.rollout.runner import ActingAgent, EnvRunner, RunnerSpec, evaluate

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-class FlatWeights:
+class PackedWeights:
     """Packs tensors into one float32 vector, and unpacks such a vector into them.
 
     Args:
