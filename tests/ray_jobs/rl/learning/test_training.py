@@ -353,9 +353,9 @@ def test_what_another_runner_plays_is_not_what_came_next():
     weights = t.learner.actor.pack()
     first, second = (t.pool.sample(weights, 0, 2) for _ in range(2))
     t.learner.learn(first, 8)
-    going = ~t.learner.buffer.data["terminated"][1]
+    going = ~t.learner.buffer.ring.data["terminated"][1]
     t.learner.learn([f._replace(begins=True) for f in second], 16)
     assert torch.equal(
-        t.learner.buffer.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
+        t.learner.buffer.ring.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
     )
     assert (t.learner.scale.running["0"] <= 1 + ALGORITHMS["dqn"].gamma).all()
