@@ -16,7 +16,7 @@ from ray_jobs.rl.fast.matmul import arithmetic, check_matmul
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import RewardScale, moments
-from ray_jobs.rl.rollout.runner import Actor
+from ray_jobs.rl.rollout.runner import ActingAgent
 from ray_jobs.run.memory import keep_freed
 
 
@@ -36,7 +36,7 @@ class Learner:
     def __init__(
         self,
         algorithm: Algorithm,
-        actor: Actor,
+        actor: ActingAgent,
         world: World,
         *,
         envs: int,
@@ -118,7 +118,7 @@ class Learner:
             self.owed -= plan.at_once
             stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
             if plan.priority:
-                self.buffer.reweigh(stats.pop("priority"))
+                self.buffer.set_priorities(stats.pop("priority"))
         return stats
 
     def normalised(self, data: Any) -> Any:

@@ -11,7 +11,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play, setup
-from ray_jobs.rl.rollout.runner import Actor
+from ray_jobs.rl.rollout.runner import ActingAgent
 from tests.ray_jobs.rl.scripted import Memory
 
 N, PLAIN = 7, DQN(width=16, max_norm=float("inf"), double=True)
@@ -119,7 +119,7 @@ def test_nobody_hears_of_priorities_where_none_are_kept(seeded):
 
 
 def test_a_runner_is_sent_q_and_how_often_to_explore(seeded):
-    one, other = Actor(built(PLAIN), None), Actor(built(PLAIN), None)
+    one, other = ActingAgent(built(PLAIN), None), ActingAgent(built(PLAIN), None)
     one.agent.epsilon.fill_(0.25)
     other.unpack(one.pack())
     assert one.pack().size == sum(p.numel() for p in one.agent.q.parameters()) + 1
