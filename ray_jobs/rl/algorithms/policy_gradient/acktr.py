@@ -9,6 +9,7 @@ are not asynchronous.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import gymnasium as gym
 import torch
@@ -56,6 +57,8 @@ class ACKTR:
     """Weight of the entropy bonus."""
     width: int = 64
     """Units in each of two hidden layers."""
+
+    not_vmappable: ClassVar[str] = "K-FAC inverts each seed's own factors"
 
     @property
     def experience(self) -> Fresh:

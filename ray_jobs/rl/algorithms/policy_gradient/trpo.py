@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -73,6 +73,8 @@ class TRPO:
     """Parts of a batch, each one gradient step of the value."""
     width: int = 64
     """Units in each of two hidden layers."""
+
+    not_vmappable: ClassVar[str] = "its line search branches on each seed's KL"
 
     @property
     def experience(self) -> Fresh:
