@@ -41,7 +41,10 @@ def recipe(
     """
     from datamodules.labs import lattice
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+    from lightning_modules.optim import Adam
 
     known = lattice.images(images, batch=batch)
-    model = DiagonalBiLSTM(known.shape, depth=depth, width=width, head=head, levels=known.levels, lr=lr, warmup=50)
+    model = DiagonalBiLSTM(
+        known.shape, depth=depth, width=width, head=head, levels=known.levels, optim=Adam(lr, warmup=50)
+    )
     return Fit(model, known, steps, bits_above_truth, ema=ema, grad_clip=1.0)

@@ -9,6 +9,7 @@ from ray_jobs.recipe.plan import Claim, Fit, Headline
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.autoregressive.made import MADE
+    from lightning_modules.optim import Adam
 
 system = "MADE"
 data = "binary digits"
@@ -33,7 +34,7 @@ def recipe(
     from datamodules.readers.digits import Digits
     from lightning_modules.autoregressive.made import MADE
 
-    model = MADE(Digits.shape, hidden=(width,), orders=orders, lr=lr)
+    model = MADE(Digits.shape, hidden=(width,), orders=orders, optim=Adam(lr))
     return Fit(model, Digits(batch=batch, levels=2), steps, evaluate, ema=ema)
 
 

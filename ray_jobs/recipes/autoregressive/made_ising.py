@@ -9,6 +9,7 @@ from ray_jobs.recipe.plan import Claim, Fit, Headline
 if TYPE_CHECKING:
     from datamodules.labs.ising import Ising
     from lightning_modules.autoregressive.made import MADE
+    from lightning_modules.optim import Adam
 
 system = "MADE"
 data = "ising"
@@ -34,7 +35,7 @@ def recipe(
     from lightning_modules.autoregressive.made import MADE
 
     images = Ising(batch=batch)
-    model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
+    model = MADE(images.shape, hidden=(width, width), orders=orders, optim=Adam(lr))
     return Fit(model, images, steps, evaluate, ema=ema)
 
 

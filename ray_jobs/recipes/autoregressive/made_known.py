@@ -38,7 +38,8 @@ def recipe(
     """
     from datamodules.labs import lattice
     from lightning_modules.autoregressive.made import MADE
+    from lightning_modules.optim import Adam
 
     known = lattice.images(images, batch=batch)
-    model = MADE(known.shape, hidden=(width, width), orders=orders, lr=lr)
+    model = MADE(known.shape, hidden=(width, width), orders=orders, optim=Adam(lr))
     return Fit(model, known, steps, bits_above_truth, ema=ema)

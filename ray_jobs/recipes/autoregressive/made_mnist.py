@@ -9,6 +9,7 @@ from ray_jobs.recipe.plan import Fit, Headline
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.autoregressive.made import MADE
+    from lightning_modules.optim import Adam
 
 system = "MADE"
 data = "MNIST"
@@ -47,7 +48,7 @@ def recipe(
     from lightning_modules.autoregressive.made import MADE
 
     images = Binary(Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
-    model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
+    model = MADE(images.shape, hidden=(width, width), orders=orders, optim=Adam(lr))
     return Fit(model, images, steps, evaluate, ema=ema, save_every=5000, log_every=100)
 
 

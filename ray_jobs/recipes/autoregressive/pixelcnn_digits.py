@@ -37,6 +37,7 @@ def recipe(
     """
     from datamodules.readers.digits import Digits
     from lightning_modules.autoregressive.pixelcnn import PixelCNN
+    from lightning_modules.optim import Adam
 
-    model = PixelCNN(Digits.shape, depth=depth, width=width, head=head, levels=levels, lr=lr, warmup=50)
+    model = PixelCNN(Digits.shape, depth=depth, width=width, head=head, levels=levels, optim=Adam(lr, warmup=50))
     return Fit(model, Digits(batch=batch, levels=levels), steps, exact_bits_of_digits, ema=ema, grad_clip=1.0)

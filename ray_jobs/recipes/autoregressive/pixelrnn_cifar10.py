@@ -41,7 +41,8 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.autoregressive.diagonal_bilstm import DiagonalBiLSTM
+    from lightning_modules.optim import Adam
 
     images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    model = DiagonalBiLSTM(images.shape, depth=depth, width=width, head=head, lr=lr, warmup=warmup)
+    model = DiagonalBiLSTM(images.shape, depth=depth, width=width, head=head, optim=Adam(lr, warmup=warmup))
     return Fit(model, images, steps, exact_bits_of_images, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)

@@ -43,7 +43,8 @@ def recipe(
     """
     from datamodules.labs import lattice
     from lightning_modules.autoregressive.row_lstm import RowLSTM
+    from lightning_modules.optim import Adam
 
     known = lattice.images(images, batch=batch)
-    model = RowLSTM(known.shape, depth=depth, width=width, head=head, levels=known.levels, lr=lr, warmup=50)
+    model = RowLSTM(known.shape, depth=depth, width=width, head=head, levels=known.levels, optim=Adam(lr, warmup=50))
     return Fit(model, known, steps, bits_above_truth, ema=ema, grad_clip=1.0)

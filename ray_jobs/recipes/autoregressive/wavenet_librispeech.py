@@ -9,6 +9,7 @@ from ray_jobs.recipe.plan import Fit, Headline
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.autoregressive.wavenet import WaveNet
+    from lightning_modules.optim import Adam
 
 system = "WaveNet"
 data = "LibriSpeech"
@@ -56,7 +57,9 @@ def recipe(
     from lightning_modules.autoregressive.wavenet import WaveNet
 
     waves = Audio(source, rate, length, batch=batch, num_workers=num_workers)
-    model = WaveNet(length, layers=layers, stacks=stacks, residual=residual, skip=skip, rate=rate, lr=lr, warmup=warmup)
+    model = WaveNet(
+        length, layers=layers, stacks=stacks, residual=residual, skip=skip, rate=rate, optim=Adam(lr, warmup=warmup)
+    )
     return Fit(model, waves, steps, evaluate, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)
 
 

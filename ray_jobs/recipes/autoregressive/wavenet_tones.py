@@ -8,6 +8,7 @@ from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
 
 if TYPE_CHECKING:
     from lightning_modules.autoregressive.wavenet import WaveNet
+    from lightning_modules.optim import Adam
 
 system = "WaveNet"
 data = "tones"
@@ -58,8 +59,7 @@ def recipe(
         skip=skip,
         classes=source.classes,
         rate=source.rate,
-        lr=lr,
-        warmup=50,
+        optim=Adam(lr, warmup=50),
     )
     return Fit(model, source, steps, evaluate, ema=ema, grad_clip=1.0)
 

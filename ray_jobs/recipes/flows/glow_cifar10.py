@@ -43,7 +43,16 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.flows.glow import Glow
+    from lightning_modules.optim import Adam
 
     images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    model = Glow(images.shape, steps=depth, width=width, scales=scales, levels=256, smear=smear, lr=lr, warmup=warmup)
+    model = Glow(
+        images.shape,
+        steps=depth,
+        width=width,
+        scales=scales,
+        levels=256,
+        dequantiser=smear,
+        optim=Adam(lr, warmup=warmup),
+    )
     return Fit(model, images, steps, bits_of_images, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)

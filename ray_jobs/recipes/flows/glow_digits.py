@@ -37,6 +37,15 @@ def recipe(
     """
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.flows.glow import Glow
+    from lightning_modules.optim import Adam
 
-    model = Glow(Digits.shape, steps=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100)
+    model = Glow(
+        Digits.shape,
+        steps=depth,
+        scales=scales,
+        width=width,
+        levels=LEVELS,
+        dequantiser=smear,
+        optim=Adam(lr, warmup=100),
+    )
     return Fit(model, Digits(batch=batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)

@@ -47,7 +47,8 @@ def recipe(
     """
     from datamodules.labs import textures
     from lightning_modules.flows.glow import Glow
+    from lightning_modules.optim import Adam
 
     known = textures.images(images, size, batch=batch)
-    model = Glow(known.shape, steps=depth, scales=scales, width=width, lr=lr, warmup=100)
+    model = Glow(known.shape, steps=depth, scales=scales, width=width, optim=Adam(lr, warmup=100))
     return Fit(model, known, steps, partial(bits_above_truth, n=8192), ema=ema, grad_clip=10.0)

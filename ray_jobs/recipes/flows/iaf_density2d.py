@@ -51,7 +51,8 @@ def recipe(
     """
     from datamodules.labs.vectors import vectors
     from lightning_modules.flows.iaf import IAF
+    from lightning_modules.optim import Adam
 
     points = vectors(density, size, batch=batch)
-    model = IAF(points.shape, depth=depth, hidden=(width, width), lr=lr, warmup=100)
+    model = IAF(points.shape, depth=depth, hidden=(width, width), optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

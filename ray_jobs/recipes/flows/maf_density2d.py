@@ -64,7 +64,8 @@ def recipe(
     """
     from datamodules.labs.vectors import vectors
     from lightning_modules.flows.maf import MAF
+    from lightning_modules.optim import Adam
 
     points = vectors(density, size, batch=batch)
-    model = MAF(points.shape, depth=depth, hidden=(width, width), components=components, lr=lr, warmup=100)
+    model = MAF(points.shape, depth=depth, hidden=(width, width), components=components, optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

@@ -9,6 +9,7 @@ from ray_jobs.recipe.plan import Fit, Headline
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.flows.maf import MAF
+    from lightning_modules.optim import Adam
 
 system = "MAF"
 data = "POWER"
@@ -49,7 +50,7 @@ def on_table(name: str, *, folder: str, steps: int, batch: int, lr: float, depth
     from lightning_modules.flows.maf import MAF
 
     rows = UCI(name, folder, batch=batch)
-    model = MAF(rows.shape, depth=depth, hidden=(width, width), norm=True, lr=lr)
+    model = MAF(rows.shape, depth=depth, hidden=(width, width), norm=True, optim=Adam(lr))
     return Fit(model, rows, steps, evaluate, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)
 
 

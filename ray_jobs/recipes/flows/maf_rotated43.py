@@ -39,7 +39,8 @@ def recipe(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.flows.maf import MAF
+    from lightning_modules.optim import Adam
 
     points = Density2D(batch=batch, name=density, size=size)
-    model = MAF(points.shape, depth=depth, hidden=(width, width), lr=lr, warmup=100)
+    model = MAF(points.shape, depth=depth, hidden=(width, width), optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, partial(gap_to_entropy, n=20_000), ema=ema, grad_clip=1.0)

@@ -39,7 +39,8 @@ def recipe(
     """
     from datamodules.labs.copulas import Tabular
     from lightning_modules.flows.maf import MAF
+    from lightning_modules.optim import Adam
 
     rows = Tabular(batch=batch, like=like, copula=copula)
-    model = MAF(rows.shape, depth=depth, hidden=(width, width), lr=lr, warmup=100)
+    model = MAF(rows.shape, depth=depth, hidden=(width, width), optim=Adam(lr, warmup=100))
     return Fit(model, rows, steps, partial(gap_to_entropy, n=20_000), ema=ema, grad_clip=1.0)

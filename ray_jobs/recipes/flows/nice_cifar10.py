@@ -43,7 +43,8 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.flows.nice import NICE
+    from lightning_modules.optim import Adam
 
     images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    model = NICE(images.shape, couplings=couplings, width=width, depth=depth, levels=256, lr=lr, warmup=warmup)
+    model = NICE(images.shape, couplings=couplings, width=width, depth=depth, levels=256, optim=Adam(lr, warmup=warmup))
     return Fit(model, images, steps, bits_of_images, ema=ema, grad_clip=100.0, save_every=5000, log_every=100)

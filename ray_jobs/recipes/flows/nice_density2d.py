@@ -50,7 +50,8 @@ def recipe(
     from datamodules.labs.vectors import vectors
     from lightning_modules.flows.flow import NORMAL
     from lightning_modules.flows.nice import NICE
+    from lightning_modules.optim import Adam
 
     points = vectors(density, size, batch=batch)
-    model = NICE(points.shape, couplings=couplings, width=width, depth=depth, base=NORMAL, lr=lr, warmup=100)
+    model = NICE(points.shape, couplings=couplings, width=width, depth=depth, base=NORMAL, optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

@@ -52,8 +52,9 @@ def recipe(
         ema: decay of the weights' average.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.flows.spline import NSF
+    from lightning_modules.flows.nsf import NSF
+    from lightning_modules.optim import Adam
 
     points = vectors(density, size, batch=batch)
-    model = NSF(points.shape, depth=depth, width=width, bins=bins, lr=lr, warmup=100)
+    model = NSF(points.shape, depth=depth, width=width, bins=bins, optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

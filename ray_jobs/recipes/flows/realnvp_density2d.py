@@ -49,7 +49,8 @@ def recipe(
     """
     from datamodules.labs.vectors import vectors
     from lightning_modules.flows.realnvp import RealNVP
+    from lightning_modules.optim import Adam
 
     points = vectors(density, size, batch=batch)
-    model = RealNVP(points.shape, depth=depth, width=width, lr=lr, warmup=100)
+    model = RealNVP(points.shape, depth=depth, width=width, optim=Adam(lr, warmup=100))
     return Fit(model, points, steps, gap_to_entropy, ema=ema, grad_clip=1.0)

@@ -37,8 +37,15 @@ def recipe(
     """
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.flows.realnvp import RealNVP
+    from lightning_modules.optim import Adam
 
     model = RealNVP(
-        Digits.shape, depth=depth, scales=scales, width=width, levels=LEVELS, smear=smear, lr=lr, warmup=100
+        Digits.shape,
+        depth=depth,
+        scales=scales,
+        width=width,
+        levels=LEVELS,
+        dequantiser=smear,
+        optim=Adam(lr, warmup=100),
     )
     return Fit(model, Digits(batch=batch), steps, bits_of_digits, ema=ema, grad_clip=10.0)

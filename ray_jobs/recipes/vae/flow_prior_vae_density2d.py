@@ -55,13 +55,13 @@ def recipe(
         ema: decay of the weights' average.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
-    encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
+    encoder, decoder = MLP(size, 2 * latents, width=width), MLP(latents, 2 * size, width=width)
     if narrow:
         narrow_start(encoder, decoder, latents)
     model = FlowPriorVAE(
