@@ -2,7 +2,7 @@
 
 That one is the last pixel of the row above: it enters no feature of its own row, and is seen only by the first 7x7 convolution.
 
-System: PixelRNN
+System: Diagonal BiLSTM
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.2, figure 3, and table 1.
 Differs: Adam in place of RMSProp.
 """

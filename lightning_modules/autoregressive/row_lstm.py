@@ -1,6 +1,6 @@
 """PixelRNN with Row LSTM layers: a convolutional LSTM that goes down the image, a row at a time.
 
-System: PixelRNN
+System: Row LSTM
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.1, eq. 3, and table 1.
 Differs: Adam in place of RMSProp.
 """

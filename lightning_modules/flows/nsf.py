@@ -1,6 +1,6 @@
 """NSF: flows of monotone rational-quadratic splines.
 
-System: NSF
+System: Spline flow
 Source: Durkan et al. 2019, arXiv:1906.04032, section 3 and appendix A.
 Differs: plain networks in place of residual ones.
 """

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,6 +135,10 @@ def prepare(spec: Spec) -> Fit:
     assert isinstance(made, Fit)
     made.model.seed = made.data.seed = spec.seed
     made.data.accumulate = made.accumulate * made.model.turns
+    made.data.batch, made.data.num_workers = made.batch * made.model.turns, made.num_workers
+    if hasattr(made.model, "optim"):
+        given = {"lr": made.lr, "warmup": made.warmup}
+        made.model.optim = replace(made.model.optim, **{k: v for k, v in given.items() if v is not None})
     if isinstance(made.model, Game):  # it cuts and clips for itself: Lightning does so for one optimiser only
         made.model.accumulate, made.model.grad_clip = made.accumulate, made.grad_clip
     return made
