@@ -147,7 +147,7 @@ class Denoising(Generative):
         space: Space | None = None,
         conditions: Callable[[Batch], Cond] = unconditional,
         hide: Mapping[str, float] | None = None,
-        optim: Optim = Adam(2e-4),  # noqa: B008  # frozen
+        optim: Optim = Adam(2e-4),  # frozen
     ) -> None:
         super().__init__()
         self.net, self.shape = net, tuple(shape)

@@ -54,7 +54,7 @@ class Prior(Generative):
 
     shape = (2,)
 
-    def __init__(self, first, optim=Adam(0.01, 4)):  # noqa: B008
+    def __init__(self, first, optim=Adam(0.01, 4)):
         super().__init__()
         self.copy, self.scale = Autoencoder().net, nn.Parameter(torch.zeros(()))
         self.first, self.optim = [first], optim  # in a list: the first stage is another part's module
