@@ -56,7 +56,7 @@ class Tabular(gym.Env):
 
 
 def make(states: int = 5, actions: int = 3, gamma: float = 0.9, seed: int = 0, length: int = 50) -> Tabular:
-    """A random MDP as an environment: 'ray_jobs.envs.mdp:make' in a recipe."""
+    """A random MDP as an environment: 'ray_jobs.tabular.environments:make' in a recipe."""
     return Tabular(random_mdp(states, actions, gamma, seed), length)
 
 
@@ -86,10 +86,20 @@ def of_environment(env: str, gamma: float, **options: Any) -> MDP:
     Raises:
         ValueError: the environment has no table `P`.
     """
+    made = with_table(env, **options)
+    return of_table(made.P, made.initial_state_distrib, gamma)
+
+
+def with_table(env: str, **options: Any) -> Any:
+    """A Gymnasium environment, unwrapped, that has a table `P`.
+
+    Raises:
+        ValueError: it has none.
+    """
     made = gym.make(env, **options).unwrapped
     made.close()
     if not hasattr(made, "P") or not hasattr(made, "initial_state_distrib"):
         raise ValueError(
             f"The environment {env} has no table of its transitions: FrozenLake, CliffWalking and Taxi have."
         )
-    return of_table(made.P, made.initial_state_distrib, gamma)
+    return made
