@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import Report, Row, arguments
 from lightning_modules.gan.adversarial import CRITIC, GENERATOR, Game
 from lightning_modules.model import EMA
-from ray_jobs.recipe.loading import kind, module, names
+from ray_jobs.recipe.loading import kind, names, recipe
 from ray_jobs.recipe.plan import Fit, Play
 from ray_jobs.recipe.settings import build
 
@@ -41,8 +41,8 @@ class Whole(contextlib.nullcontext):
 
 def paper_scale(of: type) -> list[str]:
     """The recipes of a kind whose settings are their papers'."""
-    told = {name: (module(name).__doc__ or "").partition("\n")[0] for name in names() if "@" not in name}
-    return [name for name, title in told.items() if "paper's scale" in title and kind(name) is of]
+    found = {name: recipe(name) for name in names() if "@" not in name}
+    return [name for name, one in found.items() if "paper's scale" in one.title and kind(one) is of]
 
 
 # ---- generative models
@@ -115,7 +115,7 @@ def played(name: str) -> Row:
     """Bytes of the weights and of a fragment, seconds to play it and to learn from it, bytes of a full replay buffer."""
     from ray_jobs.rl.contract import Alone, Replay
     from ray_jobs.rl.learning.learner import Learner
-    from ray_jobs.rl.learning.setup import cast, generator, untrained
+    from ray_jobs.rl.learning.setup import generator, runner_specs, untrained
     from ray_jobs.rl.learning.training import steps_each
     from ray_jobs.rl.rollout.runner import EnvRunner
 
@@ -127,7 +127,7 @@ def played(name: str) -> Row:
     if capacity:
         made = replace(made, algorithm=replace(made.algorithm, capacity=REPLAYED, warmup=0))
     actor, horizon = untrained(made, 0), steps_each(plan, made.envs)
-    runner = EnvRunner(cast(made, 0, 0, 1, 1)[0])
+    runner = EnvRunner(runner_specs(made, 0, 0, 1, 1)[0])
     learner = Learner(
         made.algorithm,
         actor,
@@ -141,7 +141,7 @@ def played(name: str) -> Row:
     first, (fragment, play_s) = play(), timed(play)
     learner.learn([first], made.envs * horizon)
     _, learn_s = timed(lambda: learner.learn([fragment], 2 * made.envs * horizon))
-    held = sum(x[0].nbytes // made.envs for x in learner.buffer.data.values()) if learner.buffer else 0
+    held = sum(x[0].nbytes // made.envs for x in learner.buffer.ring.data.values()) if learner.buffer else 0
     return {
         "weight_bytes": weights.nbytes, "envs": made.envs, "horizon": horizon,
         "fragment_bytes": sum(x.nbytes for x in (*fragment.steps, *fragment.extras.values())),

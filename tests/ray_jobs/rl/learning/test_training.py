@@ -21,7 +21,7 @@ from ray_jobs.rl.contract import Alone, Replay
 from ray_jobs.rl.fast import matmul as arithmetic
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.learning.training import Training
-from ray_jobs.rl.optim.step import descend
+from ray_jobs.rl.optim.step import gradient_step
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.fragments import tensors
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
@@ -41,7 +41,7 @@ class Rehearsed(Still):
 
     def update(self, agent, optimizers, data, world):
         loss = agent(data.obs.float()).square().mean()
-        descend(loss, optimizers["all"], world)
+        gradient_step(loss, optimizers["all"], world)
         return {"loss": loss.detach()} | ({"priority": data.reward} if self.priority else {})
 
 
@@ -69,7 +69,7 @@ def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runne
         lambda: made[0].ledger.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
-    t.pool = pools.Local(setup.cast(plan, 0, rank, t.world.size, runners * t.world.size))
+    t.pool = pools.Local(setup.runner_specs(plan, 0, rank, t.world.size, runners * t.world.size))
     return t
 
 
@@ -180,7 +180,7 @@ def test_two_learners_with_a_runner_each_are_one_with_two():
     pair = run_learners(plan, 2)
     alone = training(plan, Memory(), runners=2)
     alone.pool.close()
-    alone.pool = pools.Local([setup.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
+    alone.pool = pools.Local([setup.runner_specs(plan, 0, rank, 2, 2)[0] for rank in range(2)])
     alone.loop()
     a, b = (torch.from_numpy(t.learner.actor.pack()) for t in (pair[0], alone))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -261,7 +261,7 @@ def test_a_gradient_is_what_the_learner_would_have_found():
     plan, memory = recipe(Slope(horizon=8)), Memory()
     t = training(plan, memory)
     weights, runner = t.learner.actor.pack(), t.pool.runners[0]
-    twin = pools.Local(setup.cast(plan, 0, 0, 1, 1)).runners[0]
+    twin = pools.Local(setup.runner_specs(plan, 0, 0, 1, 1)).runners[0]
     steps = tensors([twin.sample(weights, 0, 8)], torch.device("cpu"))
     sent = runner.play(weights, 0, 8)
     loss, _ = plan.algorithm.loss(t.learner.actor.agent, steps)
@@ -353,9 +353,9 @@ def test_what_another_runner_plays_is_not_what_came_next():
     weights = t.learner.actor.pack()
     first, second = (t.pool.sample(weights, 0, 2) for _ in range(2))
     t.learner.learn(first, 8)
-    going = ~t.learner.buffer.data["terminated"][1]
+    going = ~t.learner.buffer.ring.data["terminated"][1]
     t.learner.learn([f._replace(begins=True) for f in second], 16)
     assert torch.equal(
-        t.learner.buffer.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
+        t.learner.buffer.ring.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
     )
     assert (t.learner.scale.running["0"] <= 1 + ALGORITHMS["dqn"].gamma).all()
