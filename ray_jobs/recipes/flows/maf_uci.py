@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe import Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe import Fit, Headline, RequiredLocation, Variant, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
@@ -40,7 +40,7 @@ def paper(value: float) -> Headline:
     log_every=100,
 )
 def maf_uci(
-    *, batch: int, lr: float, table: str = "power", folder: Location = "", depth: int = 10, width: int = 100
+    *, batch: int, lr: float, table: str = "power", folder: RequiredLocation = "", depth: int = 10, width: int = 100
 ) -> Fit:
     """MAF of 10 layers with batch norm on a UCI table at the paper's settings.
 
