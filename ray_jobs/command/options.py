@@ -117,9 +117,8 @@ def arguments(form: Form, words: list[str]) -> list[Any]:
     if most is not None and len(words) > most:
         raise UsageError(f"'{words[most]}' is one word too many. It is used as: {form.usage}.")
     for word, text in zip(form.words, words, strict=False):
-        if choices := choices_of(word.type):
-            if text not in choices:
-                raise UsageError(unknown(word.name, text, choices))
+        if (choices := choices_of(word.type)) and text not in choices:
+            raise UsageError(unknown(word.name, text, choices))
     if most is not None:
         return list(words)
     alone = len(form.words) - 1
