@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("cluster", "datamodules", "lightning_modules", "ray_jobs")
 FLOORS = (
     ("ray_jobs.cli",),
-    ("ray_jobs.demo", "ray_jobs.doctor"),
+    ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),
     ("ray_jobs.jobs",),
     ("ray_jobs.reproduce", "ray_jobs.tune"),

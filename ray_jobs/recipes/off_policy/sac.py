@@ -76,7 +76,7 @@ sac_halfcheetah_narrow = Recipe(
     text=(
         "In minutes: 60,000 steps, with an update for every two, of half the batch. sac_halfcheetah has the "
         "paper's million and its settings. A random policy scores about -274 (30 episodes, standard error "
-        "10). RESULTS.md has what this reaches. At 1 M steps the paper has about 10400, and Tianshou's mean "
+        "10). docs/results has what this reaches. At 1 M steps the paper has about 10400, and Tianshou's mean "
         "over 10 seeds, of HalfCheetah-v3, is 12139."
     ),
 )
