@@ -160,7 +160,8 @@ def test_tokens(tmp_path):
 def _nodes(head: str, auth: dict[str, str]) -> str:
     """What speaks against an empty job at this head."""
     program = (
-        "import sys; from pathlib import Path; from cluster.ray_clusters.jobs_api import Ray; from cluster.fit import unfit; from cluster.job import *\n"
+        "import sys; from pathlib import Path; from cluster.ray_clusters.jobs_api import Ray\n"
+        "from cluster.fit import unfit; from cluster.job import *\n"
         "try: print(*unfit(Resources(), Ray(sys.argv[1]).nodes()))\n"
         "except LauncherError as error: print(error)"
     )
