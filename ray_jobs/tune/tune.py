@@ -45,7 +45,7 @@ def tune(
         spec: the recipe, its fixed settings, the seed of every trial, where each runs, and the search's folder.
         space: setting to expression ('loguniform(1e-4, 1e-2)'); the recipe's own space where none is given.
         trials: How many trials to run; 20, or all combinations of a grid.
-        scheduler: asha stops bad trials early, pbt lets bad ones take over better weights, none does neither; asha by default, none for a study.
+        scheduler: asha stops bad trials early, pbt gives them better ones' weights, none does neither; by default asha, for a study none.
         search: random, or optuna, which learns from finished trials.
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
