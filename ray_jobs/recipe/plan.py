@@ -204,6 +204,8 @@ class Play:
         Raises:
             UsageError: one sentence says what was wrong and what is allowed.
         """
+        if settings["env"] == "":
+            raise UsageError(f"{name} needs an environment, such as --env CartPole-v1 or --env mylab.envs:make.")
         if where.workers > 1 or where.min_workers:
             raise UsageError(
                 f"{name} trains an agent: --workers and --min_workers are for generative models, "

@@ -69,8 +69,15 @@ class Run:
     # ---- making and finding
 
     @classmethod
-    def create(cls, spec: Spec, *, kind: str, command: list[str] | None = None) -> Run:
+    def create(
+        cls, spec: Spec, *, kind: str, command: list[str] | None = None, started_from: Mapping[str, Any] | None = None
+    ) -> Run:
         """A new folder for `spec`, at `place(spec)`.
+
+        Args:
+            kind: name of the plan's kind.
+            command: the command line, as run.json shows it; by default this process's own.
+            started_from: the runs and checkpoints that parts of the model start from.
 
         Raises:
             UsageError: the folder already holds a run, or cannot be written.
@@ -85,6 +92,7 @@ class Run:
             run.lock()
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
+            record |= {"started_from": dict(started_from)} if started_from else {}
             record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
             write_json(run.path / "run.json", record)
         except OSError as error:
