@@ -20,7 +20,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import seeds_together
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import silent
-from ray_jobs.train.launch import Stopped, launch, resume, see_through
+from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from tests.ray_jobs.command import equal, learned, lines, newest
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_stopped_half_way_it_resumes_to_the_same_bits(which, trained, tmp_path):
     wanted, half = spec(which, tmp_path / "run"), small(which).settings["steps"] // 2
     run = Run.create(wanted, kind=which.__name__)
     with pytest.raises(Stopped):
-        see_through(run, wanted, silent, lambda: any(line["step"] >= half for line in lines(run.path)))
+        run_to_end(run, wanted, silent, lambda: any(line["step"] >= half for line in lines(run.path)))
     status = json.loads((run.path / "status.json").read_text())
     assert status["state"] == "stopped"
     assert half <= status["step"] < status["steps"] == small(which).settings["steps"]

@@ -13,7 +13,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import silent
 from ray_jobs.train import inspect
-from ray_jobs.train.launch import Stopped, launch, resume, see_through
+from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from ray_jobs.train.states import packed, unpacked
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
 from tests.ray_jobs.train.processes import imported
@@ -55,7 +55,7 @@ def test_a_study_that_stops_saves_and_resumes_to_the_same_bits(asked, plain, tmp
     wanted, calls = spec(tmp_path / "run"), []
     run = Run.create(wanted, kind="Study")
     with pytest.raises(Stopped):
-        see_through(run, wanted, silent, lambda: calls.append(1) or len(calls) > asked)
+        run_to_end(run, wanted, silent, lambda: calls.append(1) or len(calls) > asked)
     status = json.loads((run.path / "status.json").read_text())
     assert status["state"] == "stopped"
     state = newest(run.path)
