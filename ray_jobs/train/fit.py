@@ -130,10 +130,9 @@ def prepare(spec: Spec) -> Fit:
     torch.set_num_threads(spec.where.threads)
     L.seed_everything(spec.seed, verbose=False)
     try:
-        made = build(spec.recipe, spec.settings)
+        made: Fit = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    assert isinstance(made, Fit)
     made.model.seed = made.data.seed = spec.seed
     made.data.accumulate = made.accumulate * made.model.turns
     made.data.batch, made.data.num_workers = made.batch * made.model.turns, made.num_workers
