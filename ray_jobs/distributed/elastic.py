@@ -17,7 +17,7 @@ def sizes(workers: int, least: int, parts: int | None = None) -> list[int]:
 
     Args:
         least: 0 where it must be all.
-        parts: what is divided evenly among them: the micro-batches of a global batch; None where that is unknown.
+        parts: the rows that workers share evenly; None where their number is unknown.
     """
     return [n for n in range(workers, (least or workers) - 1, -1) if parts is None or parts % n == 0]
 

@@ -49,7 +49,7 @@ _TRUSTED: ContextVar[bool] = ContextVar("ours", default=False)
 
 @contextmanager
 def trusted(yes: bool) -> Iterator[None]:
-    """Inside the block, with `yes`, what is unpickled was pickled by this same training and is not checked."""
+    """Inside the block, with `yes`, unpickle without checks: this same training has pickled it."""
     before = _TRUSTED.set(yes)
     try:
         yield
@@ -97,8 +97,8 @@ class SafeUnpickler(pickle.Unpickler):
             if isinstance(found, type) and found.__module__.partition(".")[0] in self.packages:
                 return found
         raise Untrusted(
-            f"The checkpoint's environments hold {module}.{name}, which could run a program: if you trust whoever wrote "
-            f"it, resume with --trust (or {TRUST}=1)."
+            f"The checkpoint's environments hold {module}.{name}, which could run a program: if you trust its author, "
+            f"resume with --trust (or {TRUST}=1)."
         )
 
 

@@ -57,7 +57,7 @@ class VectorEnv(Protocol):
         ...
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
-        """Restart the rows [B] bool, all of which are at a boundary; observations [B, *O], the other rows' unchanged."""
+        """Restart the rows [B] bool, which must all be at a boundary; observations [B, *O], those of the other rows unchanged."""
         ...
 
     def state(self) -> bytes | None:

@@ -54,7 +54,7 @@ class PackedWeights:
 
     @torch.inference_mode(False)
     def _bound(self) -> np.ndarray:
-        """A vector of which the tensors become views."""
+        """Make the tensors views of one vector, and return it."""
         whole = torch.cat([x.detach().flatten() for x in self._found()])
         for x, part in zip(self.tensors, whole.split([x.numel() for x in self.tensors]), strict=True):
             x.data = part.view_as(x)
