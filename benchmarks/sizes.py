@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import Report, Row, arguments
 from lightning_modules.gan.adversarial import CRITIC, GENERATOR, Game
 from lightning_modules.model import EMA
-from ray_jobs.recipe.loading import kind, module, names
+from ray_jobs.recipe.loading import kind, names, recipe
 from ray_jobs.recipe.plan import Fit, Play
 from ray_jobs.recipe.settings import build
 
@@ -41,8 +41,8 @@ class Whole(contextlib.nullcontext):
 
 def paper_scale(of: type) -> list[str]:
     """The recipes of a kind whose settings are their papers'."""
-    told = {name: (module(name).__doc__ or "").partition("\n")[0] for name in names() if "@" not in name}
-    return [name for name, title in told.items() if "paper's scale" in title and kind(name) is of]
+    found = {name: recipe(name) for name in names() if "@" not in name}
+    return [name for name, one in found.items() if "paper's scale" in one.title and kind(one) is of]
 
 
 # ---- generative models

@@ -30,7 +30,7 @@ class Source(Protocol):
 
 @dataclass
 class Finite:
-    """`size` examples in a new random order each epoch; what does not fill a whole batch is left out of that epoch.
+    """`size` examples in a new random order each epoch; examples that do not fill a whole batch are left out of that epoch.
 
     Args:
         size: number of examples.
@@ -46,11 +46,11 @@ class Finite:
             raise ValueError(
                 f"The global batch is {batch}, but there are only {self.size} examples: take a smaller one."
             )
-        epoch, place = divmod(step, self.size // batch)
-        return self.take(self.order(seed, epoch)[place * batch + first : place * batch + last])
+        epoch, batches = divmod(step, self.size // batch)
+        return self.take(self.order(seed, epoch)[batches * batch + first : batches * batch + last])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The permutation [size] of this epoch; the last one is remembered."""
+        """The permutation [size] of this epoch; the latest is cached."""
         if self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), np.random.default_rng((seed, epoch)).permutation(self.size))
         return self._order[1]
@@ -58,7 +58,7 @@ class Finite:
 
 @dataclass
 class Endless:
-    """Fresh examples at every step, from a distribution that can be drawn from.
+    """Fresh examples at every step, drawn from a distribution.
 
     Args:
         draw: (n, generator) -> Batch of n examples.
@@ -134,11 +134,11 @@ def whole(batch: Batch) -> Batch:
 class Data(L.LightningDataModule):
     """A data set for training without end, and held-out examples for evaluation.
 
-    Subclasses fill `source` in `setup` and answer `test`; `shape` is that of one example and `classes` the number of
-    labels (0: none). Whoever trains sets `seed`, `start` and `accumulate` before the fit.
+    Subclasses fill `source` in `setup` and define `test`. The trainer sets `batch`, `num_workers`, `seed`, `start` and
+    `accumulate` before the fit, so nothing may read them before `train_dataloader`.
 
     Args:
-        batch: the GLOBAL batch: of all workers and micro-batches of one optimiser step together.
+        batch: the GLOBAL batch: examples of one optimiser step, over all workers and micro-batches.
         num_workers: processes that load ahead; 0 loads in the training process.
     """
 
@@ -147,11 +147,15 @@ class Data(L.LightningDataModule):
     start: int = 0
     """Micro-batch to begin at: optimiser steps done times `accumulate`."""
     accumulate: int = 1
-    """Micro-batches of one optimiser step on each worker; of a game, of all its turns."""
+    """Micro-batches of one optimiser step on each worker; of an adversarial model, of all its networks' steps."""
     shape: tuple[int, ...] = ()
+    """Of one example."""
     classes: int = 0
+    """Number of labels; 0: there are none."""
+    levels: int = 0
+    """Values that an entry of 'x' can have: grey levels, evenly spaced from -1 to 1, or mu-law levels; 0: any."""
 
-    def __init__(self, batch: int, num_workers: int = 0) -> None:
+    def __init__(self, *, batch: int = 1, num_workers: int = 0) -> None:
         super().__init__()
         self.batch, self.num_workers = batch, num_workers
         self.source: Source | None = None

@@ -13,15 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_modules.conditions import Cond
+
 Batch = dict[str, Tensor]
 """One batch of any data set: 'x' [B, *D], and where there are classes 'label' [B], long."""
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that draws: [n, *D], given conditions [n] or not."""
+    """A model that draws: [n, *D], given conditions (labels [n], or more in a `Cond`) or not."""
 
-    def sample(self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
+    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
 
 
 @runtime_checkable

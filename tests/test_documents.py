@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page
-from ray_jobs.cli import VERBS, check
-from ray_jobs.jobs import place_options
+from ray_jobs.command.requests import check, parse
+from ray_jobs.command.verbs import VERBS
+from ray_jobs.jobs import backend_options
 from ray_jobs.report import algorithm_pages, catalogue
 from tests import faults
 
@@ -69,9 +70,10 @@ def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
     words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":
-        words = list(place_options.read("submit", words[1:]).argv)
-    assert words[0] in VERBS
-    check(words)
+        words = list(backend_options.read("submit", words[1:]).argv)
+    request = parse(words)
+    assert request.verb in VERBS
+    check(request)
 
 
 def test_the_verbs_of_the_readme_are_all_the_verbs():

@@ -1,4 +1,4 @@
-"""Images of known density that are no single Gaussian: a mixture of textures, and smooth images with peaked values."""
+"""Images of known density, by their names: a mixture of textures, smooth images, and smooth images with peaked values."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Textures(Data):
 
     def __init__(
         self,
-        batch: int = 128,
         *,
+        batch: int = 128,
         size: int = 8,
         near: float = 0.7,
         far: float = 2.5,
         std: float = 0.5,
         grain: float = 0.02,
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         self.shape = (1, size, size)
         line = torch.arange(size).double()
         gap = (line[:, None] - line) ** 2 / 2
@@ -59,15 +59,15 @@ class Textures(Data):
 
 
 class Peaked(Data):
-    """Smooth Gaussian images whose values are bent by sinh(bend g) / bend: most are small, a few are large; fresh at every step.
+    """Smooth Gaussian images whose values are mapped by sinh(bend g) / bend: most are small, a few are large; fresh at every step.
 
     Args:
         of: the Gaussian images.
-        bend: 0 would leave them as they are.
+        bend: strength; towards 0 the images stay as they are.
     """
 
     def __init__(self, of: GaussImage, *, bend: float = 2.0) -> None:
-        super().__init__(of.batch)
+        super().__init__(batch=of.batch)
         self.of, self.shape, self.bend = of, of.shape, bend
         self.source = Endless(self.draw)
 
@@ -85,9 +85,9 @@ class Peaked(Data):
 
 
 TEXTURES = {
-    "smooth": lambda batch, size: GaussImage(batch, size=size),
-    "textures": lambda batch, size: Textures(batch, size=size),
-    "peaked": lambda batch, size: Peaked(GaussImage(batch, size=size)),
+    "smooth": lambda batch, size: GaussImage(batch=batch, size=size),
+    "textures": lambda batch, size: Textures(batch=batch, size=size),
+    "peaked": lambda batch, size: Peaked(GaussImage(batch=batch, size=size)),
 }
 """Images of known density, by their name."""
 

@@ -45,15 +45,15 @@ def decode(code: Tensor, levels: int = 256) -> Tensor:
 class Audio(Data):
     """Windows of waves: 'x' [B, length] float32, the amplitudes of the mu-law levels 'code' [B, length], long.
 
-    Every wave is cut into windows of `length` samples that follow each other; what is left at its end is not used.
+    Every wave is cut into windows of `length` samples that follow each other; the rest at its end is not used.
     Channels are averaged. In a folder, files with 'test' or 'valid'
     in their name or directory are not trained on.
 
     Args:
-        batch: global batch.
         source: a folder of WAV files, or of parquet files with a column of audio, or the name of a set on the hub.
-        rate: samples in a second that every wave must have.
-        length: samples of an example.
+        rate: samples in a second that every wave must have; 0: as many as the first has, which is then read at once.
+        length: samples of an example; None: as many as a second has.
+        batch: global batch.
         levels: of mu-law.
         column: that holds the audio, on the hub and in parquet files.
         config: part of the set on the hub.
@@ -61,6 +61,7 @@ class Audio(Data):
         streaming: whether to read the hub or parquet files from beginning to end instead of by index; nothing is stored.
         windows: in an epoch of a stream; 0 counts them, for which everything is read once.
         buffer: windows among which a stream is shuffled.
+        hold_out: of a folder of WAV files none of which has 'test' or 'valid' in its name, hold out every tenth.
         num_workers: processes that read ahead.
 
     Raises:
@@ -70,11 +71,11 @@ class Audio(Data):
 
     def __init__(
         self,
-        batch: int = 16,
         source: str | Path = "openslr/librispeech_asr",
         rate: int = 16_000,
-        length: int = 16_000,
+        length: int | None = 16_000,
         *,
+        batch: int = 16,
         levels: int = 256,
         column: str = "audio",
         config: str = "clean",
@@ -82,15 +83,18 @@ class Audio(Data):
         streaming: bool = False,
         windows: int = 0,
         buffer: int = 1000,
+        hold_out: bool = False,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
-        if length < 1 or levels < 2:
+        super().__init__(batch=batch, num_workers=num_workers)
+        if (length is not None and length < 1) or levels < 2:
             raise ValueError(f"length is {length} and levels {levels}: at least 1 and 2 are needed.")
-        self.from_where, self.rate, self.length, self.levels = source, rate, length, levels
+        self.from_where, self.levels, self.hold_out = source, levels, hold_out
         self.column, self.config, self.splits = column, config, dict(zip(("train", "test"), splits, strict=True))
         self.streaming, self.windows, self.buffer = streaming, windows, buffer
-        self.shape = (length,)
+        self.rate = rate or read(self._open("train")[0])[0]
+        self.length = self.rate if length is None else length
+        self.shape = (self.length,)
 
     def setup(self, stage: str) -> None:
         if self.source is not None:
@@ -102,7 +106,7 @@ class Audio(Data):
             self.source = Streamed(size, waves.shuffled, self._take_stream)
         else:
             size, take = self._by_index(waves)
-            take(np.zeros(1, dtype=int))  # what is wrong with the waves is said here, not in a process that loads ahead
+            take(np.zeros(1, dtype=int))  # raise what is wrong with the waves here, not in a process that loads ahead
             self.source = Finite(size, take)
 
     def test(self, n: int | None = None) -> Batch:
@@ -127,7 +131,7 @@ class Audio(Data):
 
     def _open(self, split: str) -> Any:
         folder = Path(self.from_where).expanduser()
-        if folder.is_dir() and (files := among(folder, split, {".wav"})):
+        if folder.is_dir() and (files := among(folder, split, {".wav"}, hold_out=self.hold_out)):
             if self.streaming:
                 raise ValueError(f"{folder} holds WAV files, which are read by index: set streaming=False.")
             return [Wave(str(file)) for file in files]
@@ -182,6 +186,7 @@ class Rows(Sequence[Wave]):
 
 
 def as_wave(found: dict[str, Any], name: str) -> Wave:
+    """The wave of a cell in a column of audio, named by its path or by `name`."""
     return Wave(found["path"]) if found["bytes"] is None else Wave(name, found["bytes"])
 
 
@@ -215,6 +220,7 @@ def take_windows(waves: Sequence[Wave], ends: np.ndarray, length: int, levels: i
 
 
 def in_levels(waves: list[Tensor], levels: int) -> Batch:
+    """The batch of waves [length], rounded to mu-law levels."""
     code = encode(torch.stack(waves), levels)
     return {"x": decode(code, levels), "code": code}
 
@@ -258,7 +264,7 @@ def amplitudes(wave: Wave, first: int, length: int) -> Tensor:
 
 
 def read(wave: Wave) -> tuple[int, Any]:
-    """Rate, and the samples [N] or [N, channels] as they are stored, of which only those asked for are loaded."""
+    """Rate, and the samples [N] or [N, channels] as they are stored, loaded when they are sliced."""
     try:
         return wav(wave) if riff(wave) else other(wave)
     except ImportError as error:
@@ -277,6 +283,7 @@ def riff(wave: Wave) -> bool:
 
 
 def wav(wave: Wave) -> tuple[int, np.ndarray]:
+    """Rate and samples [N] or [N, channels] of a WAV file, mapped into memory where that is possible."""
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
@@ -292,6 +299,7 @@ def wav(wave: Wave) -> tuple[int, np.ndarray]:
 
 
 def other(wave: Wave) -> tuple[int, Any]:
+    """Rate and samples of a file that soundfile reads, decoded when they are sliced."""
     import soundfile
 
     return soundfile.info(wave.open()).samplerate, Sound(wave)

@@ -19,12 +19,12 @@ from datamodules.readers.files import check_column, count, open_hub, open_images
 from datamodules.readers.streaming import Row, Streamed, each, shuffled
 
 DEEP = ("I", "F")
-"""How the modes of Pillow begin that hold more than 8 bits for a channel."""
+"""Beginnings of Pillow's modes with more than 8 bits for a channel."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a set is like: its columns, its images and what is done to them."""
+    """A data set of images: its columns, the size of its images, and how they are changed."""
 
     image: str = "image"
     label: str = ""
@@ -56,7 +56,7 @@ KNOWN = {
 class Images(Data):
     """Images [B, channels, size, size] in [-1, 1], with labels where `label` names a column.
 
-    What is None is as `KNOWN` says of `name`, or for a set that it does not know: the column 'image' of 32x32 colour
+    An argument that is None is taken from `KNOWN[name]`; for a set that is not there: the column 'image' of 32x32 colour
     images, without labels, not mirrored.
 
     Args:
@@ -73,6 +73,7 @@ class Images(Data):
         crop: side of that square; 0 for the largest.
         flip: whether every training image also counts mirrored, as an example of its own; streamed, every other epoch is
             mirrored.
+        hold_out: of a folder of image files none of which has 'test' or 'valid' in its name, hold out every tenth.
         in_memory: whether to decode all images once and keep their bytes; for sets of up to some 100,000 small images.
         streaming: whether to read the files from beginning to end instead of by index; nothing is stored.
         buffer: rows among which a stream is shuffled.
@@ -83,10 +84,12 @@ class Images(Data):
             an image is corrupt, of another size or kind (it is named), or a label is out of range.
     """
 
+    levels = 256
+
     def __init__(
         self,
-        batch: int = 128,
         *,
+        batch: int = 128,
         name: str = "uoft-cs/cifar10",
         data_dir: str = "",
         image: str | None = None,
@@ -97,12 +100,13 @@ class Images(Data):
         resize: bool | None = None,
         crop: int | None = None,
         flip: bool | None = None,
+        hold_out: bool = False,
         in_memory: bool = False,
         streaming: bool = False,
         buffer: int = 10_000,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
+        super().__init__(batch=batch, num_workers=num_workers)
         if in_memory and streaming:
             raise ValueError("Images are either kept in memory or streamed: set in_memory or streaming, not both.")
         given = {"image": image, "label": label, "size": size, "channels": channels, "classes": classes}
@@ -113,7 +117,7 @@ class Images(Data):
         if self.known.channels not in (1, 3):
             raise ValueError(f"channels is {self.known.channels}: images have 3, or 1 if they are grey.")
         self.name, self.data_dir, self.origin = name, data_dir, data_dir or name
-        self.in_memory, self.streaming, self.buffer = in_memory, streaming, buffer
+        self.hold_out, self.in_memory, self.streaming, self.buffer = hold_out, in_memory, streaming, buffer
         self.shape = (self.known.channels, self.known.size, self.known.size)
         self.classes = self.known.classes if self.known.label else 0
 
@@ -122,7 +126,7 @@ class Images(Data):
             return
         rows = self._open("train", self.streaming)
         first = next(iter(rows)) if self.streaming else rows[0]
-        decoded([first], self.known, [self._row(0)])  # what is wrong is said here, not in a process that loads ahead
+        decoded([first], self.known, [self._row(0)])  # raise what is wrong here, not in a process that loads ahead
         if self.streaming:
             self.source = Streamed(self._size(rows), partial(shuffled, rows, self.buffer), self._take_stream)
         elif self.in_memory:
@@ -159,22 +163,22 @@ class Images(Data):
     def _rows(self, split: str, streaming: bool) -> Any:
         if not self.data_dir:
             return open_hub(self.name, split, streaming=streaming)
-        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label)
+        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label, hold_out=self.hold_out)
         if found is None:
             return open_parquet(Path(self.data_dir), split, "parquet or image files", streaming=streaming)
         return found.to_iterable_dataset() if streaming else found
 
     def _size(self, rows: Any) -> int:
         if self.data_dir:
-            return count(Path(self.data_dir), "train")
-        said = (rows.info.splits or {}).get("train")
-        if said is None or not said.num_examples:
+            return count(Path(self.data_dir), "train", hold_out=self.hold_out)
+        info = (rows.info.splits or {}).get("train")
+        if info is None or not info.num_examples:
             raise ValueError(f"The hub does not say how many rows {self.name} has: set streaming=False.")
-        return said.num_examples
+        return info.num_examples
 
 
 def undecoded(rows: Any, column: str) -> Any:
-    """The rows with `column` as files, whether or not the files say that it holds images."""
+    """The rows with `column` as files, whether or not their schema declares it as images."""
     from datasets import Image
 
     try:

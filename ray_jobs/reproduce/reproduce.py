@@ -9,8 +9,9 @@ from typing import Any
 
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind, module
-from ray_jobs.recipe.plan import Claim, Fit
+from ray_jobs.recipe import loading
+from ray_jobs.recipe.loading import claim_of, kind
+from ray_jobs.recipe.settings import ClaimedRecipe
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import aggregate, seeds
 from ray_jobs.reproduce.seeds import Seed, on_machine
@@ -26,7 +27,7 @@ WIDE = 96
 
 
 def reproduce(
-    recipes: list[str],
+    recipes: list[ClaimedRecipe],
     *,
     seeds: int | None = None,
     settings: dict[str, Any] | None = None,
@@ -41,9 +42,9 @@ def reproduce(
     accelerator: str = "auto",
     threads: int = 1,
 ) -> int:
-    """Train recipes with several seeds and say whether their claims hold.
+    """Train recipes over several seeds and check their claims.
 
-    Finished seeds are not run again and unfinished ones are resumed, so the same command goes on after a kill.
+    Finished seeds are not run again and unfinished ones are resumed, so the same command continues after a kill.
 
     Args:
         recipes: recipes that make a claim.
@@ -117,18 +118,6 @@ def plan(
     return planned
 
 
-def claim_of(recipe: str) -> Claim:
-    """The recipe's claim.
-
-    Raises:
-        UsageError: it makes none.
-    """
-    claim = getattr(module(recipe), "claim", None)
-    if claim is None:
-        raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
-    return claim
-
-
 def refuse_others(seed: Seed) -> None:
     """Refuse a folder that holds a run of something else."""
     from ray_jobs.recipe.settings import known
@@ -147,9 +136,9 @@ def refuse_others(seed: Seed) -> None:
 
 def needs(recipe: str, where: Where) -> Needs:
     """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
-    fits = kind(recipe) is Fit
-    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and fits)
-    return Needs(where.cpus(fits), (where.workers if fits else where.learners) if wanted else 0)
+    layout = kind(loading.recipe(recipe)).layout(where)
+    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and layout.gpu)
+    return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
 
 
 # ---- running, and writing down

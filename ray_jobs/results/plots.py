@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ray_jobs.recipe.plan import Claim
+    from ray_jobs.recipe.declare import Claim
     from ray_jobs.results.store import Result
     from ray_jobs.run.folder import Run
 
@@ -221,7 +221,7 @@ def learning_curve(run: Run) -> Path | None:
     from ray_jobs.results import store
 
     lines, name = list(run.metrics()), run.spec.recipe
-    claim = loading.module(name).claim
+    claim = loading.recipe(name).claim
     key = store.main_metric(dict.fromkeys(k for m in lines for k in m), claim.metric if claim else "")
     return curve(lines, run.path / "curve.png", key=key, claim=claim, title=name) if key else None
 
@@ -323,7 +323,10 @@ def _bound(axes: Axes, claim: Claim) -> None:
     bound = claim.at_least if claim.at_least is not None else claim.at_most
     low, high = axes.get_ylim()
     room = 0.06 * (high - low)
-    axes.set_ylim(min(low, bound - room), max(high, bound + room))
+    if axes.get_yscale() == "log":
+        axes.set_ylim(min(low, bound / 2), max(high, bound * 2))
+    else:
+        axes.set_ylim(min(low, bound - room), max(high, bound + room))
     axes.axhline(bound, color=ORANGE, linestyle=(0, (5, 3)), linewidth=1.3)
     sign = "≥" if claim.at_least is not None else "≤"
     axes.annotate(f"claim {sign} {short(bound)}", (0, bound), xycoords=("axes fraction", "data"), color=ORANGE,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.errors import Failed, UsageError
+from ray_jobs.recipe.loading import engine, kind, recipe
 from ray_jobs.recipe.settings import check
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
@@ -22,9 +20,7 @@ from ray_jobs.run.folder import Run, place
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
-from ray_jobs.train.ddp_group import Failed
-from ray_jobs.train.ddp_group import train as on_this_machine
-from ray_jobs.train.on_cluster import _on_cluster
+from ray_jobs.train import start
 
 
 class Stopped(Exception):
@@ -47,15 +43,25 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
         Failed: it cannot go on; the status and the log say why.
     """
     settings = check(spec.recipe, spec.settings, spec.where)
-    spec = replace(spec, settings=settings)
-    run = begun(spec)
+    spec = start.resolved(replace(spec, settings=settings))
+    run = earlier_attempt(spec)
     if run is None:
-        run = Run.create(spec, kind=kind(spec.recipe).__name__, command=command)
-        return see_through(run, spec, report)
-    return run if run.result else see_through(run.lock(), run.spec, report)
+        run = create(spec, command)
+        return run_to_end(run, spec, report)
+    return run if run.result else run_to_end(run.lock(), run.spec, report)
 
 
-def begun(spec: Spec) -> Run | None:
+def create(spec: Spec, command: list[str] | None) -> Run:
+    """The new, locked run folder of a spec.
+
+    Raises:
+        UsageError: the folder already holds a run, or cannot be written.
+    """
+    kind_of = kind(recipe(spec.recipe)).__name__
+    return Run.create(spec, kind=kind_of, command=command, started_from=start.provenance(spec))
+
+
+def earlier_attempt(spec: Spec) -> Run | None:
     """The run that an earlier attempt of the job that we are in has begun; None where there is none."""
     run = Run.at(place(spec))
     if not job_context.job() or not run.exists():
@@ -80,10 +86,10 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
     spec = run.spec
     where = replace(spec.where, address=address) if address else spec.where
-    return see_through(run.lock(), replace(spec, where=where), report)
+    return run_to_end(run.lock(), replace(spec, where=where), report)
 
 
-def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
+def run_to_end(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
     """Train in an open, locked run folder until it is finished; leave its status true however this ends.
 
     Args:
@@ -100,7 +106,8 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
             noise_to(run.path / "log.txt") as stderr,
             head_watched(lambda why: end(run, why, stderr)),
         ):
-            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
+            train = engine(recipe(spec.recipe)).train
+            done = train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -111,7 +118,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
     except (FloatingPointError, OSError) as error:
-        raise Failed(spoken(error, run)) from error
+        raise Failed(as_sentence(error, run)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
@@ -120,11 +127,11 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
         if state != "finished" and not run.result:
-            leave(run, state, steps)
+            mark_unfinished(run, state, steps)
         run.release()
 
 
-def leave(run: Run, state: str, steps: int = 0) -> None:
+def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
@@ -134,7 +141,7 @@ def leave(run: Run, state: str, steps: int = 0) -> None:
 
 def end(run: Run, why: str, stderr: int) -> None:
     """End this process, whatever it waits for."""
-    leave(run, "failed")
+    mark_unfinished(run, "failed")
     os.write(
         stderr,
         f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
@@ -142,7 +149,7 @@ def end(run: Run, why: str, stderr: int) -> None:
     os._exit(1)
 
 
-def spoken(error: Exception, run: Run) -> str:
+def as_sentence(error: Exception, run: Run) -> str:
     """An error as one sentence; of a disk that is full, with its file, and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
@@ -159,65 +166,3 @@ def noting(report: Report, log: Path) -> Report:
         report(event)
 
     return told
-
-
-def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    if kind(spec.recipe) is not Fit:
-        return _play(run, spec, report, should_stop)
-    if cluster_address(spec.where.address):
-        return _on_cluster(run, spec, report, should_stop)
-    if spec.where.workers > 1:
-        return on_this_machine(run, spec, report, should_stop)
-    from ray_jobs.train.fit import fit
-
-    return fit(run, spec, report=report, should_stop=should_stop)
-
-
-def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    import torch
-
-    from ray_jobs.recipe.settings import build
-    from ray_jobs.rl.learning.play import play
-
-    torch.set_num_threads(spec.where.threads)
-    device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
-    try:
-        made = build(spec.recipe, spec.settings)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    state = run.latest()
-    run.rewind(state["step"] if state else 0)
-    if state:
-        report({"note": f"going on from step {state['step']}"})
-    metrics = play(
-        made,
-        seed=spec.seed,
-        runners=spec.where.runners,
-        learners=spec.where.learners,
-        run=run,
-        report=report,
-        address=cluster_address(spec.where.address),
-        resume=state,
-        should_stop=should_stop,
-        device=device,
-        failures=spec.where.max_failures,
-    )
-    if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
-        return False
-    conclude(run, metrics, device)
-    return True
-
-
-def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
-    """Declare an agent's run finished.
-
-    Raises:
-        OSError: its last checkpoint is not there.
-    """
-    from ray_jobs.results.plots import learning_curve
-
-    step = int(metrics["env_steps"])
-    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
-        raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
-    learning_curve(run)
-    run.finish(metrics, step=step, device=device)

@@ -4,43 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.readers.digits import Digits
     from lightning_modules.gan.dcgan import DCGAN
 
-system = "DCGAN"
-data = "digits"
-headline = Headline("Radford et al. 2016", arxiv="1511.06434")
-claim = Claim("frechet_pixels", at_most=4.5)
-space = {"lr": "loguniform(1e-4,3e-3)", "width": "choice(16,32,64)"}
 
+@fit(
+    system="DCGAN",
+    data="digits",
+    headline=Headline("Radford et al. 2016", arxiv="1511.06434"),
+    claim=Claim("frechet_pixels", at_most=4.5),
+    space={"lr": "loguniform(1e-4,3e-3)", "width": "choice(16,32,64)"},
+    steps=2500,
+    batch=100,
+    lr=5e-4,
+    ema=0.995,
+)
+def dcgan_digits(*, batch: int, lr: float, width: int = 32, noise: int = 32) -> Fit:
+    """DCGAN on handwritten digits: two minutes on one core, no download.
 
-def recipe(
-    *,
-    steps: int = 2500,
-    batch: int = 100,
-    lr: float = 5e-4,
-    width: int = 32,
-    noise: int = 32,
-    ema: float = 0.995,
-) -> Fit:
-    """DCGAN with strided nets on the 8x8 digits of scikit-learn.
+    DCGAN with strided nets on the 8x8 digits of scikit-learn.
 
     Args:
-        steps: of the generator.
-        batch: global batch, over all workers.
-        lr: learning rate of both players' Adam.
         width: channels at half the resolution.
         noise: numbers that the generator starts from.
-        ema: decay of the average of the generator's weights.
     """
     from datamodules.readers.digits import Digits
     from lightning_modules.gan.dcgan import DCGAN
 
     model = DCGAN(Digits.shape, noise, width=width, lr=lr)
-    return Fit(model, Digits(batch), steps, evaluate, ema=ema)
+    return Fit(model, Digits(batch=batch), evaluate)
 
 
 def evaluate(model: DCGAN, data: Digits) -> dict[str, float]:

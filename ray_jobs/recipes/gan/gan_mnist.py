@@ -4,57 +4,59 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Fit, Headline
+from ray_jobs.recipe import Fit, Headline, Location, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.gan.gan import GAN
 
-system = "GAN"
-data = "MNIST"
-headline = Headline(
-    "Goodfellow et al. 2014", arxiv="1406.2661", metric="Parzen log-likelihood", value=225, where="Table 1"
+
+@fit(
+    system="GAN",
+    data="MNIST",
+    headline=Headline(
+        "Goodfellow et al. 2014", arxiv="1406.2661", metric="Parzen log-likelihood", value=225, where="Table 1"
+    ),
+    space={"lr": "loguniform(5e-5,1e-3)", "width": "choice(256,512,1200)"},
+    steps=100_000,
+    batch=100,
+    lr=2e-4,
+    ema=0.0,
+    num_workers=4,
+    save_every=5000,
+    log_every=100,
 )
-claim = None
-space = {"lr": "loguniform(5e-5,1e-3)", "width": "choice(256,512,1200)"}
-
-
-def recipe(
+def gan_mnist(
     *,
-    steps: int = 100_000,
-    batch: int = 100,
+    batch: int,
+    lr: float,
+    num_workers: int,
     objective: str = "non_saturating",
-    lr: float = 2e-4,
     width: int = 1200,
     depth: int = 2,
     noise: int = 100,
-    ema: float = 0.0,
-    data_dir: str = "",
-    num_workers: int = 4,
+    data_dir: Location = "",
 ) -> Fit:
-    """A GAN with multilayer perceptrons on MNIST from the Hugging Face hub.
+    """GAN on MNIST at the paper's scale; needs a GPU.
+
+    A GAN with multilayer perceptrons on MNIST from the Hugging Face hub.
 
     Args:
-        steps: of the generator.
-        batch: global batch, over all workers.
         objective: of the generator, 'non_saturating' or 'minimax'.
-        lr: learning rate of both players' Adam.
         width: units of each hidden layer of both nets.
         depth: hidden layers of both nets.
         noise: numbers that the generator starts from.
-        ema: decay of the average of the generator's weights.
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
-        num_workers: processes that decode images ahead.
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.gan import GAN
     from lightning_modules.nets.adversarial import dense_critic, dense_generator
 
-    images = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     generator = dense_generator(noise, images.shape, width=width, depth=depth)
     critic = dense_critic(images.shape, width=width, depth=depth)
     model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]
-    return Fit(model, images, steps, evaluate, ema=ema, save_every=5000, log_every=100)
+    return Fit(model, images, evaluate)
 
 
 def evaluate(model: GAN, data: Data) -> dict[str, float]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 from ray_jobs.recipes.vae.vae_digits import evaluate
 
-system = "VAE with IAF posterior"
-data = "digits"
-headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = Claim("bits_per_dim", at_most=1.95)
-space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"}
 
-
-def recipe(
+@fit(
+    system="VAE with IAF posterior",
+    data="digits",
+    headline=Headline("Kingma et al. 2016", arxiv="1606.04934"),
+    claim=Claim("bits_per_dim", at_most=1.95),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"},
+    steps=2500,
+    batch=100,
+    lr=1e-3,
+    ema=0.995,
+    grad_clip=1.0,
+)
+def iaf_vae_digits(
     *,
-    steps: int = 2500,
-    batch: int = 100,
-    lr: float = 1e-3,
+    batch: int,
+    lr: float,
     latents: int = 16,
     width: int = 128,
     depth: int = 2,
@@ -24,16 +29,13 @@ def recipe(
     context: int = 32,
     free: float = 0.0,
     kl_rise: int = 500,
-    ema: float = 0.995,
 ) -> Fit:
-    """As vae_digits, with steps of inverse autoregressive flow behind the encoder.
+    """VAE with an autoregressive posterior on handwritten digits: a minute on one core, no download.
 
-    On so few digits it is no better than vae_digits; where the latents must depend on each other, iaf_vae_ppca tells the gain.
+    As vae_digits, with steps of inverse autoregressive flow behind the encoder. On so few digits it is no better than
+    vae_digits; where the latents must depend on each other, iaf_vae_ppca tells the gain.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         latents: numbers that describe an image.
         width: units of each of two hidden layers, of encoder and decoder.
         depth: steps of the flow.
@@ -41,17 +43,16 @@ def recipe(
         context: numbers that the encoder tells them.
         free: nats that each latent's divergence costs at least.
         kl_rise: steps over which the divergence's weight rises to 1.
-        ema: decay of the weights' average.
     """
     from torch import nn
 
     from datamodules.readers.digits import LEVELS, Digits
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
-    encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents + context, width=width))
-    decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(64, 2 * latents + context, width=width))
+    decoder = nn.Sequential(MLP(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = IAFVAE(
         encoder,
         decoder,
@@ -66,4 +67,4 @@ def recipe(
         lr=lr,
         warmup=100,
     )
-    return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=1.0)
+    return Fit(model, Digits(batch=batch), evaluate)

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.vae import VAE
 
-system = "VAE with IAF posterior"
-data = "gauss_image"
-headline = Headline("Kingma et al. 2016", arxiv="1606.04934")
-claim = Claim("gap_share", at_most=0.05)
-space = {"lr": "loguniform(1e-3,3e-2)", "depth": "choice(1,2)"}
 
-
-def recipe(
-    *,
-    steps: int = 3000,
-    batch: int = 256,
-    lr: float = 1e-2,
-    latents: int = 8,
-    depth: int = 1,
-    hidden: int = 64,
-    context: int = 4,
-    size: int = 8,
-    ema: float = 0.998,
+@fit(
+    system="VAE with IAF posterior",
+    data="gauss_image",
+    headline=Headline("Kingma et al. 2016", arxiv="1606.04934"),
+    claim=Claim("gap_share", at_most=0.05),
+    space={"lr": "loguniform(1e-3,3e-2)", "depth": "choice(1,2)"},
+    steps=3000,
+    batch=256,
+    lr=1e-2,
+    ema=0.998,
+    grad_clip=10.0,
+)
+def iaf_vae_ppca(
+    *, batch: int, lr: float, latents: int = 8, depth: int = 1, hidden: int = 64, context: int = 4, size: int = 8
 ) -> Fit:
-    """A linear decoder that is known and stays, the best for Gaussian images with its latents turned; the posterior is learned.
+    """An autoregressive posterior of correlated latents: the part of the exact gap of independent ones that it leaves.
+
+    A linear decoder that is known and stays, the best for Gaussian images with its latents turned; the posterior is
+    learned.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         latents: numbers that describe an image.
         depth: steps of the flow.
         hidden: units of the hidden layer of each of them.
         context: numbers that the encoder tells them.
         size: height and width of the images.
-        ema: decay of the weights' average.
     """
     import torch
     from torch import nn
@@ -50,7 +46,7 @@ def recipe(
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
 
-    images = GaussImage(batch, size=size)
+    images = GaussImage(batch=batch, size=size)
     truth = linear.turned(linear.ppca(images.mean, images.cov, latents), torch.Generator().manual_seed(0))
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size**2, 2 * latents + context))
     decoder = nn.Sequential(nn.Linear(latents, size**2), nn.Unflatten(1, images.shape))
@@ -66,7 +62,7 @@ def recipe(
         lr=lr,
         warmup=100,
     )
-    return Fit(linear.known_decoder(model, truth), images, steps, evaluate, ema=ema, grad_clip=10.0)
+    return Fit(linear.known_decoder(model, truth), images, evaluate)
 
 
 def evaluate(model: VAE, data: GaussImage) -> dict[str, float]:

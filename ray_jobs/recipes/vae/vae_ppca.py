@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.vae import VAE
 
-system = "VAE"
-data = "gauss_image"
-headline = Headline("Kingma & Welling 2014", arxiv="1312.6114")
-claim = Claim("gap_nats", at_most=0.025)
-space = {"lr": "loguniform(1e-3,3e-2)"}
 
+@fit(
+    system="VAE",
+    data="gauss_image",
+    headline=Headline("Kingma & Welling 2014", arxiv="1312.6114"),
+    claim=Claim("gap_nats", at_most=0.025),
+    space={"lr": "loguniform(1e-3,3e-2)"},
+    steps=3000,
+    batch=512,
+    lr=1e-2,
+    ema=0.998,
+)
+def vae_ppca(*, batch: int, lr: float, latents: int = 8, size: int = 8) -> Fit:
+    """Linear VAE on a known Gaussian: its bound against the exact evidence of probabilistic PCA.
 
-def recipe(
-    *, steps: int = 3000, batch: int = 512, lr: float = 1e-2, latents: int = 8, size: int = 8, ema: float = 0.998
-) -> Fit:
-    """VAE with linear encoder and decoder on Gaussian images, whose best evidence with so many latents is known.
+    VAE with linear encoder and decoder on Gaussian images, whose best evidence with so many latents is known.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         latents: numbers that describe an image.
         size: height and width of the images.
-        ema: decay of the weights' average.
     """
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.vae.linear import linear_vae
 
     laboratory = GaussImage(batch, size=size)
-    return Fit(linear_vae(laboratory.shape, latents, lr=lr, warmup=100), laboratory, steps, evaluate, ema=ema)
+    return Fit(linear_vae(laboratory.shape, latents, lr=lr, warmup=100), laboratory, evaluate)
 
 
 def evaluate(model: VAE, data: GaussImage) -> dict[str, float]:

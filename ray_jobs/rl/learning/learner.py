@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.recipe.plan import Matmul
 from ray_jobs.rl.contract import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
-from ray_jobs.rl.fast.matmul import arithmetic, check_matmul
+from ray_jobs.rl.fast.matmul import Matmul, arithmetic, check_matmul
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import RewardScale, moments
@@ -126,9 +125,9 @@ class Learner:
         if plan.newest:
             stats = self.update(self.normalised(data))
         self.pending_updates += data.terminated.numel() * self.world.size / plan.every * plan.updates
-        while self.pending_updates >= plan.at_once:
-            self.pending_updates -= plan.at_once
-            stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
+        due, self.pending_updates = int(self.pending_updates), self.pending_updates % 1
+        for batch in self.buffer.batches(due, self.world.rng, self.world.progress):
+            stats = self.update(self.normalised(batch))
             if plan.priority:
                 self.buffer.set_priorities(stats.pop("priority"))
         return stats

@@ -5,7 +5,7 @@ The caller brings the generator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,10 @@ from torch import Tensor
 from ray_jobs.rl.contract import Replay, Steps, Transitions
 from ray_jobs.rl.replay.priorities import Priorities
 from ray_jobs.rl.replay.ring import StepRing
-from ray_jobs.rl.replay.windows import sequences, transitions
+from ray_jobs.rl.replay.windows import sequences, split, transitions
+
+AT_ONCE = 16
+"""Batches drawn in one go, at most: more would not stay in a processor's cache, or in memory if they are images."""
 
 
 class ReplayBuffer:
@@ -49,33 +52,48 @@ class ReplayBuffer:
 
     def sample(self, rng: torch.Generator, progress: float = 0.0) -> Steps | Transitions:
         """The data of one update. The importance weights' exponent rises with the training's `progress`, 0 to 1."""
-        plan = self.plan
-        if plan.length:
-            return sequences(self.ring, *self.draw(rng, plan.length), plan.length)
-        if self.priorities is None:
-            return transitions(self.ring, self.draw_uniform(rng), plan.n_step, self.gamma, None)
-        beta = plan.importance + (1 - plan.importance) * progress
-        self.drawn, weight = self.priorities.draw(plan.batch, rng, beta, len(self))
-        return transitions(self.ring, self.drawn, plan.n_step, self.gamma, weight)
+        (batch,) = self.batches(1, rng, progress)
+        return batch
 
-    def draw_uniform(self, rng: torch.Generator) -> Tensor:
-        """Indices [at_once * batch] of steps, uniform over all."""
+    def batches(self, n: int, rng: torch.Generator, progress: float = 0.0) -> Iterator[Steps | Transitions]:
+        """The data of n updates in a row, as `sample`; where each draw depends on the update before it, they are drawn one by one.
+
+        Gain: `AT_ONCE` batches are drawn in one go, where one by one DQN's training takes a quarter longer.
+        """
+        plan = self.plan
+        for done in range(0, n, 1 if plan.length or self.priorities else AT_ONCE):
+            if plan.length:
+                yield sequences(self.ring, *self.draw(rng, plan.batch, plan.length), plan.length)
+            elif self.priorities:
+                beta = plan.importance + (1 - plan.importance) * progress
+                self.drawn, weight = self.priorities.draw(plan.batch, rng, beta, len(self))
+                yield self.transitions(self.drawn, weight)
+            else:
+                at = self.draw_uniform(rng, min(n - done, AT_ONCE) * plan.batch)
+                yield from split(self.transitions(at, None), plan.batch)
+
+    def transitions(self, at: Tensor, weight: Tensor | None) -> Transitions:
+        """The transitions from indices `at` [N] on."""
+        return transitions(self.ring, at, self.plan.n_step, self.gamma, weight)
+
+    def draw_uniform(self, rng: torch.Generator, count: int) -> Tensor:
+        """Indices [count] of steps, uniform over all."""
         filled = self.ring.filled
         if bool((filled == filled[0]).all()):  # then they are in the first rows, whichever is the oldest
-            return self.draw_below(int(filled[0]) * self.ring.width, rng)
-        return self.ring.locate(*self.draw(rng))
+            return self.draw_below(int(filled[0]) * self.ring.width, count, rng)
+        return self.ring.locate(*self.draw(rng, count))
 
-    def draw(self, rng: torch.Generator, length: int = 1) -> tuple[Tensor, Tensor]:
-        """Columns and ages [at_once * batch], uniform over all steps that begin `length` steps in a row; age 0 is the oldest."""
+    def draw(self, rng: torch.Generator, count: int, length: int = 1) -> tuple[Tensor, Tensor]:
+        """Columns and ages [count], uniform over all steps that begin `length` steps in a row; age 0 is the oldest."""
         starts = (self.ring.filled - length + 1).clamp(min=0)
         ends = starts.cumsum(0)
-        at = self.draw_below(int(ends[-1]), rng)
+        at = self.draw_below(int(ends[-1]), count, rng)
         column = torch.searchsorted(ends, at, right=True)
         return column, at - (ends - starts)[column]
 
-    def draw_below(self, n: int, rng: torch.Generator) -> Tensor:
-        """Integers [at_once * batch], uniform in 0 .. n-1."""
-        return torch.randint(n, (self.plan.at_once * self.plan.batch,), generator=rng)
+    def draw_below(self, n: int, count: int, rng: torch.Generator) -> Tensor:
+        """Integers [count], uniform in 0 .. n-1."""
+        return torch.randint(n, (count,), generator=rng)
 
     def set_priorities(self, error: Tensor) -> None:
         """New priorities of the steps drawn last, by the size of their errors [batch]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -54,3 +54,11 @@ def sequences(ring: StepRing, column: Tensor, age: Tensor, length: int) -> Steps
     obs, after = torch.cat([found["obs"], found["next_obs"][-1:]]), found["next_obs"][found["truncated"]]
     action, reward, terminated, truncated = (found[k] for k in ("action", "reward", "terminated", "truncated"))
     return Steps(obs, action, reward, terminated, truncated, after, extras_of(found))
+
+
+def split(data: Transitions, size: int) -> Iterator[Transitions]:
+    """Transitions [k * size] as k batches [size], in order."""
+    columns = [x.split(size) for x in data[:-1]]
+    extras = {k: x.split(size) for k, x in data.extras.items()}
+    for i, (obs, action, reward, next_obs, discount, weight) in enumerate(zip(*columns, strict=True)):
+        yield Transitions(obs, action, reward, next_obs, discount, weight, {k: x[i] for k, x in extras.items()})

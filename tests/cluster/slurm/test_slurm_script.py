@@ -1,8 +1,9 @@
-"""The batch script word for word, and run by a real bash beside stand-ins for Slurm's programs."""
+"""The batch script word for word, and run by a real bash with stand-ins for Slurm's programs."""
 
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,16 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.job import Job, LauncherError, Resources, parse_time
+from cluster.slurm import script, submission
 from cluster.slurm.launcher import Slurm
-from cluster.slurm.place import Nodes, gpus_in, nodes_of, unfit
+from cluster.slurm.nodes import Nodes, gpus_in, nodes_of, unfit
 
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
 """A program that prints its arguments, its variables and where it is."""
 COMMAND = ("python", "-m", "ray_jobs.cli", "reproduce", "ppo_cartpole", "--seeds", "10")
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).map(lambda name: f"X{name}")
-clashing = st.sampled_from(["folder", "task", "code", "child", "asked", "again", "attempt", "why", "IFS"])
+clashing = st.sampled_from(["folder", "task", "code", "child", "asked", "again", "attempt", "attempts", "why", "IFS"])
 folders = text.filter(lambda t: t.strip(".") and "/" not in t and not set("\n\\") & set(t))
 
 
@@ -30,7 +33,7 @@ def place(**more) -> Slurm:
     return Slurm(**({"shared": "/shared/jobs"} | more))
 
 
-PLACES = {
+CASES = {
     "one_node": (place(), Job("ppo_cartpole", COMMAND, workdir=Path("/home/me/work"))),
     "two_nodes": (
         place(partition="gpu", time="04:00:00", account="lab", setup=("module load cuda",), array=10, after=("17",)),
@@ -41,9 +44,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", CASES)
 def test_the_script_is_this_one(name):
-    launcher, job = PLACES[name]
+    launcher, job = CASES[name]
     file = GOLDEN / f"slurm_{name}.sh"
     if os.environ.get("REPRISE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
@@ -52,9 +55,22 @@ def test_the_script_is_this_one(name):
     assert subprocess.run(["bash", "-n", file]).returncode == 0
 
 
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("file", [ROOT / "cluster/slurm/job.sh", *sorted(GOLDEN.glob("*.sh"))], ids=lambda f: f.name)
+def test_shellcheck_has_nothing_against_the_scripts(file):
+    done = subprocess.run(["shellcheck", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_is_filled_in_is_not_filled_in_again():
+    template = "#!/bin/sh\n#@# a comment of the template\n@LINES@\n#@if no\nx\n#@end\n#@if yes\ny=@A@ @B@\n#@end\n"
+    filled = script.render(template, {"yes"}, {"LINES": ["@A@", "#@if no"]}, {"A": "@B@", "B": "@A@"})
+    assert filled == "#!/bin/sh\n@A@\n#@if no\ny=@B@ @A@\n"
+
+
 def ran(launcher: Slurm, job: Job, folder: Path, **env: str) -> subprocess.CompletedProcess:
     """The script as a node would run it, but for what Slurm itself does."""
-    launcher._write(folder, job)
+    submission.write_folder(launcher, job, folder)
     with tempfile.TemporaryDirectory() as programs:
         for name, line in {"squeue": "echo RUNNING", "scontrol": f'echo "$@" >> {programs}/../requeued'}.items():
             (Path(programs) / name).write_text(f"#!/bin/sh\n{line}\n")

@@ -13,14 +13,13 @@ from ray_jobs.envs import failures
 from ray_jobs.envs import vector as environments
 from ray_jobs.envs.failures import EnvironmentFailed, TimedEnv
 from ray_jobs.envs.vector import SequentialEnv, vector
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate
 from ray_jobs.run.folder import Run
-from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.rl.scripted import Hangs, Lost, Memory, Still
 
@@ -64,16 +63,17 @@ def test_a_run_in_this_process_stops_and_what_was_saved_is_kept():
     assert [step for step, _ in memory.states] == [2, 4, 6]
 
 
-RECIPE = """'An environment that raises.'
-from ray_jobs.recipe import Headline, Play
-
-system, data, headline, claim = "S", "D", Headline("Nobody"), None
+RECIPE = """from ray_jobs.recipe import Headline, Play, Recipe
 
 
-def recipe(*, steps: int = 40) -> Play:
+def plan() -> Play:
     from tests.ray_jobs.rl.scripted import Still
 
-    return Play(Still(horizon=2), "tests.ray_jobs.rl.scripted:Raises", steps=steps, envs=1, save_every=2)
+    return Play(Still(horizon=2), "tests.ray_jobs.rl.scripted:Raises")
+
+
+options = {"steps": 40, "envs": 1, "save_every": 2}
+raising = Recipe("An environment that raises.", plan, "S", Headline("Nobody"), "D", defaults=options)
 """
 
 

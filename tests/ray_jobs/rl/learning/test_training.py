@@ -21,7 +21,7 @@ from ray_jobs.rl.contract import Alone, Replay
 from ray_jobs.rl.fast import matmul as arithmetic
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.learning.training import Training
-from ray_jobs.rl.optim.step import descend
+from ray_jobs.rl.optim.step import gradient_step
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.fragments import tensors
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
@@ -41,7 +41,7 @@ class Rehearsed(Still):
 
     def update(self, agent, optimizers, data, world):
         loss = agent(data.obs.float()).square().mean()
-        descend(loss, optimizers["all"], world)
+        gradient_step(loss, optimizers["all"], world)
         return {"loss": loss.detach()} | ({"priority": data.reward} if self.priority else {})
 
 
