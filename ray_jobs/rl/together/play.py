@@ -53,8 +53,8 @@ def play_together(
         if state:
             training.load(state)
     which = {id(t): i for i, t in enumerate(trainings)}
-    for step in sorted({t.ledger.steps for t in trainings}):
-        group = Together([t for t in trainings if t.ledger.steps == step])
+    for step in sorted({t.counters.steps for t in trainings}):
+        group = Together([t for t in trainings if t.counters.steps == step])
         if group.go(lambda t, m: done(which[id(t)], m), lambda t, e: failed(which[id(t)], e), should_stop):
             return True
     return False

@@ -40,5 +40,5 @@ def test_resuming_is_exact(name, env):
 def test_learners_agree_bit_for_bit(name):
     plan = recipe(ALGORITHMS[name], normalize_obs=True, normalize_reward=True, steps=512)
     one, two = run_learners(plan, 2)
-    assert one.ledger.steps == two.ledger.steps == 512
+    assert one.counters.steps == two.counters.steps == 512
     assert (one.learner.actor.pack() == two.learner.actor.pack()).all()

@@ -179,7 +179,7 @@ def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeyp
     memory = Memory()
     events = Heard(memory)
     plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))
-    storm = Storm(nodes, tmp_path / "mark", lambda: any("nothing heard of the workers" in n for n in notes(events)[1:]))
+    storm = Storm(nodes, tmp_path / "mark", lambda: any("no news of the workers" in n for n in notes(events)[1:]))
     storm.start()
     result = play.play(plan, seed=0, run=memory, learners=2, report=events.add)
     storm.join()

@@ -123,13 +123,16 @@ def test_a_seed_learns_together_what_it_learns_alone(case: str, normalize_obs: b
         group.round()
     group.write_back()
     for a, b in zip(alone, group.trainings, strict=True):
-        assert a.stats and a.ledger.steps == b.ledger.steps and a.learner.version == b.learner.version
+        assert a.stats and a.counters.steps == b.counters.steps and a.learner.version == b.learner.version
         torch.testing.assert_close(numbers(b), numbers(a), rtol=1e-4, atol=1e-5)
         for k, x in a.stats.items():
             assert float(b.stats[k]) == pytest.approx(float(x), rel=1e-3, abs=1e-5), k
         assert torch.equal(a.world.rng.get_state(), b.world.rng.get_state())
         assert torch.equal(a.pool.runners[0].rng.get_state(), b.pool.runners[0].rng.get_state())
-        assert a.ledger.returns == pytest.approx(b.ledger.returns, rel=1e-4) and a.ledger.lengths == b.ledger.lengths
+        assert (
+            a.counters.returns == pytest.approx(b.counters.returns, rel=1e-4)
+            and a.counters.lengths == b.counters.lengths
+        )
     assert len({round(float(numbers(t).sum()), 6) for t in alone}) == SEEDS
 
 
