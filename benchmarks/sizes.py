@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, Row, arguments
+from lightning_modules.ema import EMA
 from lightning_modules.gan.adversarial import CRITIC, GENERATOR, Game
-from lightning_modules.model import EMA
 from ray_jobs.recipe.loading import kind, module, names
 from ray_jobs.recipe.plan import Fit, Play
 from ray_jobs.recipe.settings import build

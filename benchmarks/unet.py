@@ -23,7 +23,7 @@ from datamodules.base import Share, table
 from datamodules.readers.digits import Digits
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.models.ddpm import DDPM
-from lightning_modules.model import Draws
+from lightning_modules.draws import Draws
 from lightning_modules.nets.unet import UNet
 
 LEVELS = schedules.linear()

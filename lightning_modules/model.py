@@ -1,17 +1,17 @@
-"""What every generative model here can do, and the randomness, averaging and guarding that they share."""
+"""The base class of all generative models, and the protocols of what they can do: sample, score, show pictures."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
+
+from lightning_modules.draws import Draws, key, reseed
 
 Batch = dict[str, Tensor]
 """One batch of any data set: 'x' [B, *D], and where there are classes 'label' [B], long."""
@@ -41,51 +41,6 @@ class Shows(Protocol):
 
 class NotFinite(FloatingPointError):
     """A loss, gradient or weight is NaN or infinite; the sentence names the step and the loss term."""
-
-
-def key(*counters: int) -> int:
-    """A seed in [0, 2^63) that is a pure function of `counters` (each >= 0); a zero at the end does not count."""
-    return int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1)
-
-
-@dataclass
-class Draws:
-    """Random numbers of one micro-batch: the i-th draw is a pure function of (seed, step, i).
-
-    Each draw is made for the whole global batch, of which this worker keeps its own rows. So the numbers that meet an
-    example depend on its place in the global batch alone: not on how many workers share the batch, not on how many
-    micro-batches it is cut into, and not on what was drawn in earlier steps. Nothing has to be saved to resume.
-
-    Args:
-        seed: of the run, >= 0.
-        step: optimiser steps done.
-        part, parts: the global batch is cut into `parts` equal contiguous slices; this one is number `part`.
-    """
-
-    seed: int = 0
-    step: int = 0
-    part: int = 0
-    parts: int = 1
-    count: int = 0
-
-    def normal(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normal numbers [B, *D], where B is the rows of this micro-batch on this worker."""
-        return self._rows(lambda s, g: torch.randn(s, generator=g, device=device), shape, device)
-
-    def uniform(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-        """Uniform numbers in [0, 1), [B, *D]."""
-        return self._rows(lambda s, g: torch.rand(s, generator=g, device=device), shape, device)
-
-    def integers(self, high: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-        """Uniform integers in 0..high-1, [B, *D], long."""
-        return self._rows(lambda s, g: torch.randint(high, s, generator=g, device=device), shape, device)
-
-    def _rows(self, draw: Callable[..., Tensor], shape: tuple[int, ...], device: torch.device | str) -> Tensor:
-        rng = torch.Generator(device).manual_seed(key(self.seed, self.step, self.count))
-        self.count += 1
-        rows = shape[0]
-        whole = draw((rows * self.parts, *shape[1:]), rng)
-        return whole[rows * self.part : rows * (self.part + 1)]
 
 
 class Generative(L.LightningModule):
@@ -232,13 +187,6 @@ class Generative(L.LightningModule):
             raise NotFinite(f"A weight is not finite at step {self.trainer.global_step}; this step is not saved.")
 
 
-def reseed(seed: int, device: torch.device) -> None:
-    """Seed the generators of torch that layers on `device` draw from (manual_seed takes 0.1 ms: it visits all)."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-
-
 def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     """Of all weights that it moves and that have one."""
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -249,84 +197,6 @@ def total_norm(tensors: Iterable[Tensor]) -> float:
     """The Euclidean norm of all numbers together; not finite if any is not. Waits for the device once."""
     norms = torch._foreach_norm([t for t in tensors if t.numel()])
     return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
-
-
-def averaged(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The weights of which `EMA` keeps an average, by name: a `Generative` may say that they are a part of it."""
-    prefix = getattr(model, "averaged", "")
-    return {k: p for k, p in model.named_parameters() if k.startswith(prefix)}
-
-
-class EMA(L.Callback):
-    """Exponential moving average of the weights (not of the buffers).
-
-    After the n-th optimiser step: average += (1 - r) (weights - average), r = min(decay, (1 + n) / (10 + n)); the ramp
-    keeps the initial weights from dominating short runs.
-
-    Args:
-        decay: in [0, 1).
-
-    Raises:
-        ValueError: `decay` is out of range, or the state loaded is that of another model.
-    """
-
-    state_key = "EMA"
-
-    def __init__(self, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"The decay of the weights' average is {decay}; it must be in [0, 1).")
-        self.decay, self.steps = decay, 0
-        self.average: dict[str, Tensor] = {}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self.average:
-            self.average = {k: p.detach().clone() for k, p in averaged(pl_module).items()}
-        self._match(pl_module)
-        self._weights: list[Tensor] = list(averaged(pl_module).values())
-        self._seen = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step > self._seen:  # a micro-batch that only adds to the gradient moves nothing
-            self._seen = trainer.global_step
-            self.update()
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Move the average towards the weights that are trained, once per optimiser step."""
-        self.steps += 1
-        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.average.values()), self._weights, 1 - keep)
-
-    @contextmanager
-    def swapped(self, model: torch.nn.Module) -> Iterator[None]:
-        """Inside, `model` has the averaged weights; after, its own, whatever is raised inside. Do not train inside."""
-        if not self.average:
-            yield
-            return
-        self._match(model)
-        own = [(p, p.data) for p in averaged(model).values()]
-        try:
-            for (p, _), average in zip(own, self.average.values(), strict=True):
-                p.data = average
-            yield
-        finally:
-            for p, data in own:
-                p.data = data
-
-    def _match(self, model: torch.nn.Module) -> None:
-        """Bring the average to the device of `model`, in the order of its parameters."""
-        own = averaged(model)
-        if {k: p.shape for k, p in own.items()} != {k: a.shape for k, a in self.average.items()}:
-            raise ValueError("The averaged weights in the checkpoint are not those of this model.")
-        self.average = {k: self.average[k].to(p) for k, p in own.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "average": self.average}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps, self.average = state_dict["steps"], dict(state_dict["average"])
 
 
 @contextmanager

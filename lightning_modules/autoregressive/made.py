@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoregressive.discrete import Discrete
+from lightning_modules.draws import key
 from lightning_modules.flows.autoregressive import MaskedMLP
-from lightning_modules.model import Batch, evaluating, key
+from lightning_modules.model import Batch, evaluating
 
 ORDERS = 7  # a counter that sets the draws of orders apart from all others
 

@@ -13,8 +13,9 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from lightning_modules.ema import EMA
 from lightning_modules.gan.adversarial import Game
-from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
+from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build

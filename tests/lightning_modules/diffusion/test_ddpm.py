@@ -7,8 +7,9 @@ from torch import nn
 from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.models.ddpm import DDPM
+from lightning_modules.draws import Draws
 from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.mlp import MLP
 
 TABLE = schedules.linear(50, 2e-3, 0.4)

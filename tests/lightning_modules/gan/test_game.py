@@ -9,11 +9,12 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from datamodules.base import Data, table
+from lightning_modules.ema import EMA
 from lightning_modules.gan.gan import GAN
 from lightning_modules.gan.improved_gan import ImprovedGAN
 from lightning_modules.gan.wgan import WGAN
 from lightning_modules.gan.wgan_gp import WGANGP
-from lightning_modules.model import EMA, NotFinite
+from lightning_modules.model import NotFinite
 from lightning_modules.nets.adversarial import dense_critic, dense_generator
 from tests.lightning_modules.test_model import free_port
 
@@ -109,7 +110,7 @@ def by_hand(model, steps):
     data = Points(8 * model.turns)
     data.setup("fit")
     both = [o["optimizer"] if isinstance(o, dict) else o for o in model.configure_optimizers()]
-    from lightning_modules.model import Draws
+    from lightning_modules.draws import Draws
 
     for step in range(steps):
         for turn in range(model.turns + 1):

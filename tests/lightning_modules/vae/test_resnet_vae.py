@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
 from lightning_modules.vae.resnet_vae import MaskedConvs, ResNetVAE
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lightning_modules import objectives
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.conditioned import Plain
 from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
