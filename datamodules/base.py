@@ -147,7 +147,7 @@ class Data(L.LightningDataModule):
     start: int = 0
     """Micro-batch to begin at: optimiser steps done times `accumulate`."""
     accumulate: int = 1
-    """Micro-batches of one optimiser step on each worker; of a game, of all its turns."""
+    """Micro-batches of one step on each worker; of an adversarial model, of all steps of its discriminator together."""
     shape: tuple[int, ...] = ()
     classes: int = 0
 

@@ -19,14 +19,15 @@ def key(*counters: int) -> int:
 class Draws:
     """Random numbers of one micro-batch: the i-th draw is a pure function of (seed, step, i).
 
-    Each draw is made for the whole global batch, of which this worker keeps its own rows. So the numbers that meet an
-    example depend on its place in the global batch alone: not on how many workers share the batch, not on how many
+    Each draw is made for the whole global batch, and this worker keeps its own rows. So the numbers that are used for an
+    example depend only on its row in the global batch: not on how many workers share the batch, not on how many
     micro-batches it is cut into, and not on what was drawn in earlier steps. Nothing has to be saved to resume.
 
     Args:
         seed: of the run, >= 0.
         step: optimiser steps done.
         part, parts: the global batch is cut into `parts` equal contiguous slices; this one is number `part`.
+        count: draws made so far.
     """
 
     seed: int = 0
@@ -36,7 +37,7 @@ class Draws:
     count: int = 0
 
     def normal(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-        """Standard normal numbers [B, *D], where B is the rows of this micro-batch on this worker."""
+        """Standard normal numbers [B, *D], B the rows of this micro-batch on this worker."""
         return self._rows(lambda s, g: torch.randn(s, generator=g, device=device), shape, device)
 
     def uniform(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
@@ -56,7 +57,7 @@ class Draws:
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Seed the generators of torch that layers on `device` draw from (manual_seed takes 0.1 ms: it visits all)."""
+    """Seed torch's generators for layers on `device`. (`torch.manual_seed` takes 0.1 ms, for it seeds those of all devices.)"""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)

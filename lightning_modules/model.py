@@ -11,7 +11,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from lightning_modules.compat import norms, scale_
 from lightning_modules.draws import Draws, key, reseed
+from lightning_modules.optim import Adam, Optim
 
 Batch = dict[str, Tensor]
 """One batch of any data set: 'x' [B, *D], and where there are classes 'label' [B], long."""
@@ -19,87 +21,96 @@ Batch = dict[str, Tensor]
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that draws: [n, *D], given conditions [n] or not."""
+    """A model that can be sampled: [n, *D], with conditions [n] or without."""
 
     def sample(self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
 
 
 @runtime_checkable
 class Density(Protocol):
-    """A model that scores: [B] nats. Where it is a bound, the docstring says so."""
+    """A model with a log density: [B] nats. Where it is a bound, the model's docstring states that."""
 
     def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor: ...
 
 
 @runtime_checkable
 class Shows(Protocol):
-    """A model with more to show than samples: for each picture's name examples [n, *D], best so many that rows of eight fill a
-    square of them, 64. `data` is the data module, set up for its held-out examples."""
+    """A model with more pictures than samples: the examples [n, *D] of each picture by its name. 64 of them fill a square in
+    rows of eight. `data` is the data module, set up for its held-out examples."""
 
     def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]: ...
 
 
 class NotFinite(FloatingPointError):
-    """A loss, gradient or weight is NaN or infinite; the sentence names the step and the loss term."""
+    """A loss, gradient or weight is NaN or infinite; the message names the step and the loss term."""
 
 
 class Generative(L.LightningModule):
-    """A model trained by minimising the sum of its `losses`.
+    """A model that is trained by minimising the sum of its `losses`.
 
-    Games (`gan.game`) override `training_step` and pass their losses through `total`, everything else overrides `losses`.
-    Random numbers of the training come from `self.draws`; what draws from torch's own generator, such as dropout, finds
-    it seeded anew for every micro-batch. So a resumed run continues with the same numbers, and nothing has to be saved.
+    Adversarial models (`gan.adversarial`) override `training_step` and pass their losses through `total`; all others override
+    `losses`. Random numbers in training come from `self.draws`; torch's own generator, which layers such as dropout use, is
+    seeded again before every micro-batch. So a resumed run continues with the same numbers, and none of this is saved.
 
     Raises:
-        NotFinite: a loss or a gradient is NaN or infinite, before the optimiser would step; on a GPU, where each look
+        NotFinite: a loss or a gradient is NaN or infinite, before the optimiser would step; on a GPU, where each check
             waits for the device, only at the steps that are logged; or a weight is, before it would be saved.
     """
 
+    optim: Optim = Adam()
+    """The optimiser of all weights and its schedule."""
     seed: int = 0
-    """Of the run, >= 0; whoever trains the model sets it before the fit."""
-    turns: int = 1
-    """Global batches that one step of `Fit.steps` takes; a game's discriminator may take several."""
+    """Of the run, >= 0."""
     shape: tuple[int, ...] = ()
     """Of an example."""
     averaged: str = ""
-    """Prefix of the names of the weights that are averaged; '' averages all."""
+    """Prefix of the names of the weights that `ema.EMA` averages; '' averages all."""
+    batches_per_step: int = 1
+    """Global batches of data that one step takes; an adversarial model takes several where its discriminator steps more often."""
 
     def __init__(self) -> None:
         super().__init__()
         self.draws = Draws()
         self._terms: dict[str, Tensor] = {}
-        self._norm: float | None = None  # of the gradient of this step, where it was looked at
+        self._norm: float | None = None  # of the gradient of this step, where it was computed
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if (
-            name == "_current_fx_name"
-        ):  # Lightning sets it fifty times a step; that it is no weight need not be found out
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+    def prepare(self, seed: int, *, accumulate: int = 1, grad_clip: float = 0.0) -> None:
+        """Set what the model must know of its training before the fit.
+
+        Args:
+            seed: of the run, >= 0.
+            accumulate: micro-batches of a global batch on each worker.
+            grad_clip: largest norm of the gradient, 0 for any. Both matter only to a model that steps its optimisers
+                itself (`automatic_optimization` is False); for all others Lightning's trainer is given them.
+        """
+        self.seed = seed
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule, as Lightning expects them."""
+        return self.optim.of(self)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalars []; their sum is minimised."""
         raise NotImplementedError(f"{type(self).__name__} has neither losses nor a training_step of its own")
 
     def of_shape(self, x: Tensor) -> Tensor:
-        """x [B, *D], if D is the model's shape.
+        """x [B, *D], unchanged, after a check that D is the model's shape.
 
         Raises:
-            ValueError: it is another.
+            ValueError: it is not.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"{type(self).__name__} takes examples of shape {self.shape}, not {tuple(x.shape[1:])}.")
         return x
 
     def fitting(self, x: Tensor, levels: int = 0) -> Tensor:
-        """x [B, *D], if the model can use it.
+        """x [B, *D], unchanged, after a check that the model can use it.
 
         Args:
-            levels: numbers must be in [-1, 1], if there are any.
+            levels: of grey; unless 0, x must be in [-1, 1].
 
         Raises:
-            ValueError: as `of_shape`; on a CPU, where a look waits for nothing, also numbers that are not finite or not in the range.
+            ValueError: as in `of_shape`; on a CPU, where a check waits for nothing, also if x is not finite or not in the range.
         """
         name = type(self).__name__
         if self.of_shape(x).device.type == "cpu" and len(x):
@@ -114,7 +125,7 @@ class Generative(L.LightningModule):
         return self.total(self.losses(batch))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """The sum [] of `terms`, whose means over the micro-batches of a step are logged and guarded."""
+        """The sum [] of `terms`. Their means over the micro-batches of a step are logged, and checked to be finite."""
         share = 1 / self.micro_batches
         for name, value in terms.items():
             self._terms[name] = self._terms.get(name, 0.0) + value.detach() * share
@@ -122,14 +133,14 @@ class Generative(L.LightningModule):
 
     @property
     def micro_batches(self) -> int:
-        """That make up one global batch on each worker."""
+        """Micro-batches that make up one global batch on each worker."""
         return self.trainer.accumulate_grad_batches
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self.deal(self.trainer.global_step, batch_idx % self.micro_batches)
+        self.set_draws(self.trainer.global_step, batch_idx % self.micro_batches)
 
-    def deal(self, count: int, micro: int) -> None:
-        """Set the random numbers of a micro-batch of the `count`-th gradient of the run."""
+    def set_draws(self, count: int, micro: int) -> None:
+        """Set the random numbers of micro-batch `micro` of the `count`-th gradient of the run."""
         part = micro * self.trainer.world_size + self.trainer.global_rank
         self.draws = Draws(self.seed, count, part, self.micro_batches * self.trainer.world_size)
         reseed(key(self.seed, count, part, 1), self.device)
@@ -143,7 +154,7 @@ class Generative(L.LightningModule):
         if not due and self.device.type != "cpu":
             return
         self._norm = norm = total_norm(gradients(optimizer))
-        # Gradients are the same on all workers, terms are not: only together may they meet to look at the terms.
+        # Gradients are the same on all workers, terms are not: only where all workers come here may they reduce the terms.
         if due or not math.isfinite(norm):
             terms = {k: trainer.strategy.reduce(v, reduce_op="mean") for k, v in terms.items()}
         if due or trainer.world_size == 1:
@@ -152,7 +163,7 @@ class Generative(L.LightningModule):
             self._guard(terms)
             raise NotFinite(f"The gradient is not finite at step {trainer.global_step} although the loss is.")
         if due:
-            self.tell(terms, norm)
+            self.log_step(terms, norm)
 
     def configure_gradient_clipping(
         self,
@@ -160,14 +171,14 @@ class Generative(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """As Lightning clips, by the norm, which is not computed again where `on_before_optimizer_step` looked at it."""
+        """Clip by the norm, as Lightning does, without computing it again where `on_before_optimizer_step` already has."""
         if self._norm is None or not gradient_clip_val:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif (factor := gradient_clip_val / (self._norm + 1e-6)) < 1:
-            torch._foreach_mul_(gradients(optimizer), factor)
+            scale_(gradients(optimizer), factor)
 
-    def tell(self, terms: dict[str, Tensor], norm: float) -> None:
-        """Log the terms and the gradient's norm of one optimiser's step."""
+    def log_step(self, terms: dict[str, Tensor], norm: float) -> None:
+        """Log the loss terms and the norm of the gradient of one optimiser step."""
         self.log_dict({"loss": sum(terms.values()), **{f"loss/{k}": v for k, v in terms.items()}, "grad_norm": norm})
 
     def _guard(self, terms: dict[str, Tensor]) -> None:
@@ -179,7 +190,7 @@ class Generative(L.LightningModule):
                 )
 
     def suspicion(self) -> str:
-        """What may have made a loss infinite, to stand in a sentence; nothing where it cannot be seen."""
+        """What may have made a loss infinite, as the rest of a sentence; '' where that cannot be known."""
         return ""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -188,15 +199,15 @@ class Generative(L.LightningModule):
 
 
 def gradients(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Of all weights that it moves and that have one."""
+    """The gradients of the optimiser's weights, of those that have one."""
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 @torch.no_grad()
 def total_norm(tensors: Iterable[Tensor]) -> float:
-    """The Euclidean norm of all numbers together; not finite if any is not. Waits for the device once."""
-    norms = torch._foreach_norm([t for t in tensors if t.numel()])
-    return torch.linalg.vector_norm(torch.stack(norms)).item() if norms else 0.0
+    """The Euclidean norm of all elements together; not finite if any is not. Waits for the device once."""
+    found = norms([t for t in tensors if t.numel()])
+    return torch.linalg.vector_norm(torch.stack(found)).item() if found else 0.0
 
 
 @contextmanager

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
     from lightning_modules.autoregressive.discrete import Discrete
     from lightning_modules.flows.flow import Flow
-    from lightning_modules.gan.adversarial import Game
+    from lightning_modules.gan.adversarial import AdversarialModel
     from lightning_modules.vae.vae import VAE
 
 
@@ -92,7 +92,7 @@ def exact_bits_of_images(model: Discrete, data: Data) -> dict[str, float]:
     return {"bits_per_dim": bits / len(x)}
 
 
-def modes_found(model: Game, data: Density2D) -> dict[str, float]:
+def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
     """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
     import torch
 
@@ -104,7 +104,7 @@ def modes_found(model: Game, data: Density2D) -> dict[str, float]:
     return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())
 
 
-def likeness_of_images(model: Game, data: Data, *, inception: str) -> dict[str, float]:
+def likeness_of_images(model: AdversarialModel, data: Data, *, inception: str) -> dict[str, float]:
     """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
     import torch
 

@@ -14,7 +14,6 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.ema import EMA
-from lightning_modules.gan.adversarial import Game
 from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
@@ -133,10 +132,8 @@ def prepare(spec: Spec) -> Fit:
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
-    made.model.seed = made.data.seed = spec.seed
-    made.data.accumulate = made.accumulate * made.model.turns
-    if isinstance(made.model, Game):  # it cuts and clips for itself: Lightning does so for one optimiser only
-        made.model.accumulate, made.model.grad_clip = made.accumulate, made.grad_clip
+    made.model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
+    made.data.seed, made.data.accumulate = spec.seed, made.accumulate * made.model.batches_per_step
     return made
 
 

@@ -43,8 +43,9 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.dcgan import DCGAN
+    from lightning_modules.optim import Adam
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    model = DCGAN(images.shape, noise, width=width, lr=lr)
+    model = DCGAN(images.shape, noise, width=width, optim=Adam(lr, betas=(0.5, 0.999)))
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)

@@ -38,8 +38,9 @@ def recipe(
     """
     from datamodules.readers.digits import Digits
     from lightning_modules.gan.dcgan import DCGAN
+    from lightning_modules.optim import Adam
 
-    model = DCGAN(Digits.shape, noise, width=width, lr=lr)
+    model = DCGAN(Digits.shape, noise, width=width, optim=Adam(lr, betas=(0.5, 0.999)))
     return Fit(model, Digits(batch), steps, evaluate, ema=ema)
 
 

@@ -39,10 +39,11 @@ def recipe(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.gan.gan import GAN
-    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+    from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
+    from lightning_modules.optim import Adam
 
     points = Density2D(batch, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
-    critic = dense_critic(points.shape, width=width, depth=depth)
-    model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]
+    discriminator = dense_discriminator(points.shape, width=width, depth=depth)
+    model = GAN(generator, discriminator, noise, objective=objective, optim=Adam(lr, betas=(0.5, 0.999)))  # type: ignore[arg-type]
     return Fit(model, points, steps, modes_found, ema=ema, log_every=50)

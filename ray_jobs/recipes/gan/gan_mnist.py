@@ -48,12 +48,13 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.gan import GAN
-    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+    from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
+    from lightning_modules.optim import Adam
 
     images = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     generator = dense_generator(noise, images.shape, width=width, depth=depth)
-    critic = dense_critic(images.shape, width=width, depth=depth)
-    model = GAN(generator, critic, noise, objective=objective, lr=lr)  # type: ignore[arg-type]
+    discriminator = dense_discriminator(images.shape, width=width, depth=depth)
+    model = GAN(generator, discriminator, noise, objective=objective, optim=Adam(lr, betas=(0.5, 0.999)))  # type: ignore[arg-type]
     return Fit(model, images, steps, evaluate, ema=ema, save_every=5000, log_every=100)
 
 

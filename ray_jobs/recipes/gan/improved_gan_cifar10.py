@@ -51,21 +51,22 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.improved_gan import ImprovedGAN
-    from lightning_modules.nets.strided import strided_critic, strided_generator
+    from lightning_modules.nets.strided import strided_discriminator, strided_generator
+    from lightning_modules.optim import Adam
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     generator = strided_generator(noise, images.shape, width=width, kind="virtual")
-    critic = strided_critic(images.shape, width=width, kernels=kernels)
+    discriminator = strided_discriminator(images.shape, width=width, kernels=kernels)
     model = ImprovedGAN(
         generator,
-        critic,
+        discriminator,
         noise,
-        lr=lr,
-        matching=matching,
+        optim=Adam(lr, betas=(0.5, 0.999)),
+        feature_matching=matching,
         history=history,
-        label=label,
-        blur=blur,
-        blur_until=steps,
+        real_label=label,
+        noise_std=blur,
+        noise_steps=steps,
     )
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)

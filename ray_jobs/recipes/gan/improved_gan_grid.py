@@ -49,21 +49,22 @@ def recipe(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.gan.improved_gan import ImprovedGAN
-    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+    from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
+    from lightning_modules.optim import Adam
 
     points = Density2D(batch, name=density)
     kind = "virtual" if virtual else "none"
     generator = dense_generator(noise, points.shape, width=width, depth=depth, kind=kind)  # type: ignore[arg-type]
-    critic = dense_critic(points.shape, width=width, depth=depth, kernels=kernels)
+    discriminator = dense_discriminator(points.shape, width=width, depth=depth, kernels=kernels)
     model = ImprovedGAN(
         generator,
-        critic,
+        discriminator,
         noise,
-        lr=lr,
-        matching=matching,
+        optim=Adam(lr, betas=(0.5, 0.999)),
+        feature_matching=matching,
         history=history,
-        label=label,
-        blur=blur,
-        blur_until=steps,
+        real_label=label,
+        noise_std=blur,
+        noise_steps=steps,
     )
     return Fit(model, points, steps, modes_found, ema=ema, log_every=50)

@@ -45,10 +45,21 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.wgan_gp import WGANGP
-    from lightning_modules.nets.gan_resnet import residual_critic, residual_generator
+    from lightning_modules.nets.gan_resnet import residual_discriminator, residual_generator
+    from lightning_modules.optim import Adam
 
     images = Images(batch * turns, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    generator, critic = residual_generator(noise, images.shape, width=width), residual_critic(images.shape, width=width)
-    model = WGANGP(generator, critic, noise, turns=turns, penalty=penalty, lr=lr, until=steps)
+    generator, discriminator = (
+        residual_generator(noise, images.shape, width=width),
+        residual_discriminator(images.shape, width=width),
+    )
+    model = WGANGP(
+        generator,
+        discriminator,
+        noise,
+        critic_steps=turns,
+        penalty=penalty,
+        optim=Adam(lr, betas=(0.0, 0.9), decay_steps=steps),
+    )
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)

@@ -41,10 +41,18 @@ def recipe(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.gan.wgan_gp import WGANGP
-    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+    from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
+    from lightning_modules.optim import Adam
 
     points = Density2D(batch * turns, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
-    critic = dense_critic(points.shape, width=width, depth=depth)
-    model = WGANGP(generator, critic, noise, turns=turns, penalty=penalty, lr=lr, until=steps)
+    discriminator = dense_discriminator(points.shape, width=width, depth=depth)
+    model = WGANGP(
+        generator,
+        discriminator,
+        noise,
+        critic_steps=turns,
+        penalty=penalty,
+        optim=Adam(lr, betas=(0.0, 0.9), decay_steps=steps),
+    )
     return Fit(model, points, steps, modes_found, ema=ema, log_every=50)

@@ -41,10 +41,11 @@ def recipe(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.gan.wgan import WGAN
-    from lightning_modules.nets.adversarial import dense_critic, dense_generator
+    from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
+    from lightning_modules.optim import RMSProp
 
     points = Density2D(batch * turns, name=density)
     generator = dense_generator(noise, points.shape, width=width, depth=depth)
-    critic = dense_critic(points.shape, width=width, depth=depth)
-    model = WGAN(generator, critic, noise, turns=turns, clip=clip, lr=lr)
+    discriminator = dense_discriminator(points.shape, width=width, depth=depth)
+    model = WGAN(generator, discriminator, noise, critic_steps=turns, clip=clip, optim=RMSProp(lr))
     return Fit(model, points, steps, modes_found, ema=ema, log_every=50)

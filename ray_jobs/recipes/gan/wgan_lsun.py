@@ -47,7 +47,8 @@ def recipe(
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.wgan import WGAN
-    from lightning_modules.nets.strided import strided_critic, strided_generator
+    from lightning_modules.nets.strided import strided_discriminator, strided_generator
+    from lightning_modules.optim import RMSProp
 
     images = Images(
         batch * turns,
@@ -58,7 +59,10 @@ def recipe(
         size=size,
         num_workers=num_workers,
     )
-    generator, critic = strided_generator(noise, images.shape, width=width), strided_critic(images.shape, width=width)
-    model = WGAN(generator, critic, noise, turns=turns, clip=clip, lr=lr)
+    generator, discriminator = (
+        strided_generator(noise, images.shape, width=width),
+        strided_discriminator(images.shape, width=width),
+    )
+    model = WGAN(generator, discriminator, noise, critic_steps=turns, clip=clip, optim=RMSProp(lr))
     measure = partial(likeness_of_images, inception=inception)
     return Fit(model, images, steps, measure, ema=ema, save_every=5000, log_every=100)
