@@ -43,6 +43,7 @@ def recipe(
 
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
@@ -51,14 +52,13 @@ def recipe(
     model = FlowPriorVAE(
         encoder,
         decoder,
-        DiscretisedLogistic(LEVELS, each=True),
+        DiscretisedLogistic(LEVELS, per_element=True),
         Digits.shape,
         latents,
         depth=depth,
         hidden=(hidden,),
-        free=free,
-        kl_rise=kl_rise,
-        lr=lr,
-        warmup=100,
+        free_bits=free,
+        kl_annealing=kl_rise,
+        optim=Adam(lr, warmup=100),
     )
     return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=1.0)

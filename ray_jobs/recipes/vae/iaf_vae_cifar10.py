@@ -47,10 +47,13 @@ def recipe(
         num_workers: processes that decode images ahead.
     """
     from datamodules.readers.images import Images
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.resnet_vae import ResNetVAE
 
     images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
-    model = ResNetVAE(images.shape, scales=scales, blocks=blocks, width=width, size=size, free=free, lr=lr, warmup=5000)
+    model = ResNetVAE(
+        images.shape, scales=scales, blocks=blocks, width=width, size=size, free_bits=free, optim=Adam(lr, warmup=5000)
+    )
     return Fit(model, images, steps, evaluate, ema=ema, grad_clip=10.0, save_every=5000, log_every=100)
 
 

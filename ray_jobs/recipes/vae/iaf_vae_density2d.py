@@ -53,11 +53,12 @@ def recipe(
     """
     from datamodules.labs.vectors import vectors
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start
 
-    points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
+    points, each = vectors(density, size, batch=batch), Gaussian(0.2, per_element=True)
     encoder, decoder = Plain(size, 2 * latents + context, width=width), Plain(latents, 2 * size, width=width)
     if narrow:
         narrow_start(encoder, decoder, latents)
@@ -70,9 +71,8 @@ def recipe(
         context=context,
         depth=depth,
         hidden=(hidden,),
-        kl_rise=kl_rise,
-        free=free,
-        lr=lr,
-        warmup=100,
+        kl_annealing=kl_rise,
+        free_bits=free,
+        optim=Adam(lr, warmup=100),
     )
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)

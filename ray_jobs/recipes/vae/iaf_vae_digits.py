@@ -47,6 +47,7 @@ def recipe(
 
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
@@ -55,15 +56,14 @@ def recipe(
     model = IAFVAE(
         encoder,
         decoder,
-        DiscretisedLogistic(LEVELS, each=True),
+        DiscretisedLogistic(LEVELS, per_element=True),
         Digits.shape,
         latents,
         context=context,
         depth=depth,
         hidden=(hidden,),
-        free=free,
-        kl_rise=kl_rise,
-        lr=lr,
-        warmup=100,
+        free_bits=free,
+        kl_annealing=kl_rise,
+        optim=Adam(lr, warmup=100),
     )
     return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=1.0)

@@ -46,12 +46,13 @@ def recipe(
     from torch import nn
 
     from datamodules.labs.gauss_image import GaussImage
+    from lightning_modules.optim import Adam
     from lightning_modules.vae import linear
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
 
     images = GaussImage(batch, size=size)
-    truth = linear.turned(linear.ppca(images.mean, images.cov, latents), torch.Generator().manual_seed(0))
+    truth = linear.rotated(linear.ppca(images.mean, images.cov, latents), torch.Generator().manual_seed(0))
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size**2, 2 * latents + context))
     decoder = nn.Sequential(nn.Linear(latents, size**2), nn.Unflatten(1, images.shape))
     model = IAFVAE(
@@ -63,19 +64,18 @@ def recipe(
         context=context,
         depth=depth,
         hidden=(hidden,),
-        lr=lr,
-        warmup=100,
+        optim=Adam(lr, warmup=100),
     )
-    return Fit(linear.known_decoder(model, truth), images, steps, evaluate, ema=ema, grad_clip=10.0)
+    return Fit(linear.fix_decoder(model, truth), images, steps, evaluate, ema=ema, grad_clip=10.0)
 
 
 def evaluate(model: VAE, data: GaussImage) -> dict[str, float]:
     """Nats by which the bound misses the exact evidence, and their share of what independent latents must miss."""
     import torch
 
-    from lightning_modules.vae.linear import read
+    from lightning_modules.vae.linear import as_linear_gaussian
 
-    truth = read(model)
+    truth = as_linear_gaussian(model)
     x = data.test(32768)["x"].to(model.device)
     bound = model.log_prob(x, rng=torch.Generator().manual_seed(0)).double().cpu()
     lost, least = truth.log_prob(x.cpu()) - bound, truth.diagonal_gap()

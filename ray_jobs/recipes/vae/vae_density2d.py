@@ -45,10 +45,13 @@ def recipe(
     """
     from datamodules.labs.vectors import vectors
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import VAE
 
-    points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
+    points, each = vectors(density, size, batch=batch), Gaussian(0.2, per_element=True)
     encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
-    model = VAE(encoder, decoder, each, points.shape, latents, kl_rise=kl_rise, free=free, lr=lr, warmup=100)
+    model = VAE(
+        encoder, decoder, each, points.shape, latents, kl_annealing=kl_rise, free_bits=free, optim=Adam(lr, warmup=100)
+    )
     return Fit(model, points, steps, bound_above_entropy, ema=ema, grad_clip=1.0)

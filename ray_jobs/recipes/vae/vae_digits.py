@@ -44,13 +44,16 @@ def recipe(
 
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.likelihood import DiscretisedLogistic
     from lightning_modules.vae.vae import VAE
 
-    shape, each = Digits.shape, DiscretisedLogistic(LEVELS, each=True)
+    shape, each = Digits.shape, DiscretisedLogistic(LEVELS, per_element=True)
     encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents, width=width))
     decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
-    model = VAE(encoder, decoder, each, shape, latents, free=free, kl_rise=kl_rise, lr=lr, warmup=100)
+    model = VAE(
+        encoder, decoder, each, shape, latents, free_bits=free, kl_annealing=kl_rise, optim=Adam(lr, warmup=100)
+    )
     return Fit(model, Digits(batch), steps, evaluate, ema=ema, grad_clip=1.0)
 
 

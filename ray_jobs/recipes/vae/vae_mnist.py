@@ -49,13 +49,14 @@ def recipe(
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.likelihood import Bernoulli
     from lightning_modules.vae.vae import VAE
 
     grey = Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
     encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width, depth=depth))
     decoder = nn.Sequential(Plain(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
-    model = VAE(encoder, decoder, Bernoulli(), (1, 28, 28), latents, kl_rise=kl_rise, lr=lr, warmup=1000)
+    model = VAE(encoder, decoder, Bernoulli(), (1, 28, 28), latents, kl_annealing=kl_rise, optim=Adam(lr, warmup=1000))
     return Fit(model, Binary(grey, by_chance=True), steps, evaluate, ema=ema, save_every=10_000, log_every=100)
 
 

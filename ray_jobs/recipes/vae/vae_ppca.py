@@ -31,21 +31,22 @@ def recipe(
         ema: decay of the weights' average.
     """
     from datamodules.labs.gauss_image import GaussImage
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.linear import linear_vae
 
     laboratory = GaussImage(batch, size=size)
-    return Fit(linear_vae(laboratory.shape, latents, lr=lr, warmup=100), laboratory, steps, evaluate, ema=ema)
+    return Fit(linear_vae(laboratory.shape, latents, optim=Adam(lr, warmup=100)), laboratory, steps, evaluate, ema=ema)
 
 
 def evaluate(model: VAE, data: GaussImage) -> dict[str, float]:
     """Nats of an image by which the bound misses the evidence of probabilistic PCA, in all and of these the posterior's."""
     import torch
 
-    from lightning_modules.vae.linear import ppca, read
+    from lightning_modules.vae.linear import as_linear_gaussian, ppca
 
     x = data.test(32768)["x"].to(model.device)
     bound = model.log_prob(x, rng=torch.Generator().manual_seed(0)).double().cpu()
-    best, own = ppca(data.mean, data.cov, model.latents).log_prob(x.cpu()), read(model).log_prob(x.cpu())
+    best, own = ppca(data.mean, data.cov, model.latents).log_prob(x.cpu()), as_linear_gaussian(model).log_prob(x.cpu())
     lost = best - bound
     error = lost.std().item() / len(x) ** 0.5
     return {"gap_nats": lost.mean().item(), "standard_error": error, "posterior_gap_nats": (own - bound).mean().item()}

@@ -50,6 +50,7 @@ def recipe(
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
     from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.optim import Adam
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Bernoulli
 
@@ -64,10 +65,9 @@ def recipe(
         latents,
         depth=depth,
         hidden=(hidden,),
-        free=free,
-        kl_rise=kl_rise,
-        lr=lr,
-        warmup=1000,
+        free_bits=free,
+        kl_annealing=kl_rise,
+        optim=Adam(lr, warmup=1000),
     )
     return Fit(
         model, Binary(grey, by_chance=True), steps, evaluate, ema=ema, grad_clip=10.0, save_every=10_000, log_every=100
