@@ -62,7 +62,7 @@ def evaluate(model: GAN, data: Data) -> dict[str, float]:
     """Log-likelihood of held-out digits in [0, 1] under a Parzen window on 10,000 drawn ones; its width is fitted to 1,000."""
     import torch
 
-    from lightning_modules.metrics.samples import parzen
+    from lightning_modules.metrics.likelihood import parzen
 
     grey = [
         (x.cpu()[:, 0] + 1) / 2 for x in (model.sample(10_000, rng=torch.Generator().manual_seed(0)), data.test()["x"])

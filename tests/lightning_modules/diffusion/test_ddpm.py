@@ -8,7 +8,8 @@ from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.models.ddpm import DDPM
 from lightning_modules.draws import Draws
-from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
+from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+from lightning_modules.metrics.likelihood import noise_excess
 from lightning_modules.model import Density, Samples
 from lightning_modules.nets.mlp import MLP
 
