@@ -28,7 +28,8 @@ from typing import Any
 
 from benchmarks import simulated
 from benchmarks.harness import Report, Row, arguments
-from ray_jobs.recipe.loading import module, names
+from ray_jobs.recipe.loading import names
+from ray_jobs.recipe.loading import recipe as of_name
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import reproduce, seeds, seeds_on_ray
 from ray_jobs.reproduce.board import board
@@ -86,13 +87,13 @@ def cost() -> Iterator[dict[str, float]]:
 
 
 def bound(recipe: str) -> float:
-    claim = module(recipe).claim
+    claim = of_name(recipe).claim
     return claim.at_least if claim.at_least is not None else claim.at_most
 
 
 def ready(seed: Any, hold: float = 0.0) -> list[str]:
     """The command that leaves a finished run of a seed."""
-    numbers = [str(seed.number), module(seed.recipe).claim.metric, str(bound(seed.recipe)), str(hold)]
+    numbers = [str(seed.number), of_name(seed.recipe).claim.metric, str(bound(seed.recipe)), str(hold)]
     return [sys.executable, "-S", "-c", READY, seed.folder, seed.recipe, *numbers, simulated.NODE]
 
 
@@ -281,7 +282,7 @@ def kept(path: Path) -> dict[str, Any]:
 
 
 def claiming() -> list[str]:
-    return [name for name in names() if module(name).claim is not None]
+    return [name for name in names() if of_name(name).claim is not None]
 
 
 def main() -> None:

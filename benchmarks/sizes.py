@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import Report, Row, arguments
 from lightning_modules.ema import EMA
 from lightning_modules.gan.adversarial import DISCRIMINATOR, GENERATOR, AdversarialModel
-from ray_jobs.recipe.loading import kind, module, names
+from ray_jobs.recipe.loading import kind, names, recipe
 from ray_jobs.recipe.plan import Fit, Play
 from ray_jobs.recipe.settings import build
 
@@ -41,8 +41,8 @@ class Whole(contextlib.nullcontext):
 
 def paper_scale(of: type) -> list[str]:
     """The recipes of a kind whose settings are their papers'."""
-    told = {name: (module(name).__doc__ or "").partition("\n")[0] for name in names() if "@" not in name}
-    return [name for name, title in told.items() if "paper's scale" in title and kind(name) is of]
+    found = {name: recipe(name) for name in names() if "@" not in name}
+    return [name for name, one in found.items() if "paper's scale" in one.title and kind(one) is of]
 
 
 # ---- generative models
@@ -61,7 +61,7 @@ def fitted(name: str) -> Row:
     for optimizer in optimizers:
         optimizer.step()
     work = counter.get_total_flops() / EXAMPLES
-    batch = made.data.batch // made.model.batches_per_step
+    batch = made.batch
     return {
         "parameters": sum(p.numel() for p in made.model.parameters()),
         "checkpoint_bytes": written(checkpoint(made, optimizers)),
@@ -115,7 +115,7 @@ def played(name: str) -> Row:
     """Bytes of the weights and of a fragment, seconds to play it and to learn from it, bytes of a full replay buffer."""
     from ray_jobs.rl.contract import Alone, Replay
     from ray_jobs.rl.learning.learner import Learner
-    from ray_jobs.rl.learning.setup import cast, generator, untrained
+    from ray_jobs.rl.learning.setup import generator, runner_specs, untrained
     from ray_jobs.rl.learning.training import steps_each
     from ray_jobs.rl.rollout.runner import EnvRunner
 
@@ -127,7 +127,7 @@ def played(name: str) -> Row:
     if capacity:
         made = replace(made, algorithm=replace(made.algorithm, capacity=REPLAYED, warmup=0))
     actor, horizon = untrained(made, 0), steps_each(plan, made.envs)
-    runner = EnvRunner(cast(made, 0, 0, 1, 1)[0])
+    runner = EnvRunner(runner_specs(made, 0, 0, 1, 1)[0])
     learner = Learner(
         made.algorithm,
         actor,

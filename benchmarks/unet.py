@@ -21,17 +21,19 @@ from torch import Tensor, nn
 
 from datamodules.base import Share, table
 from datamodules.readers.digits import Digits
+from lightning_modules.conditions import Cond
 from lightning_modules.diffusion import schedules
-from lightning_modules.diffusion.models.ddpm import DDPM
+from lightning_modules.diffusion.models.ddpm import ddpm
 from lightning_modules.draws import Draws
 from lightning_modules.nets.unet import UNet
+from lightning_modules.optim import Adam
 
 LEVELS = schedules.linear()
 RESULTS = Path(__file__).parent / "results" / "unet.json"
 
 
 class Peer(nn.Module):
-    """UNet2DModel behind the call of our networks: it is told the step's index."""
+    """UNet2DModel behind the call of our networks: it is given the step's index."""
 
     def __init__(self, autocast: bool = False) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class Peer(nn.Module):
         )
         self.register_buffer("logs", LEVELS.log().float())
 
-    def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, cond: Cond) -> Tensor:
         index = (level[:, None] - self.logs).abs().argmin(1)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             return self.body(x, index).sample.to(x)
@@ -73,7 +75,7 @@ class Contestant:
     """One network in training."""
 
     def __init__(self, net: nn.Module) -> None:
-        self.model = DDPM(net, (3, 32, 32), levels=LEVELS, lr=1e-3, warmup=50, clip=True)
+        self.model = ddpm(net, (3, 32, 32), levels=LEVELS, optim=Adam(1e-3, warmup=50), clip=True)
         made = self.model.configure_optimizers()
         self.optimizer, self.schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
 

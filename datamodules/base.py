@@ -134,11 +134,11 @@ def whole(batch: Batch) -> Batch:
 class Data(L.LightningDataModule):
     """A data set for training without end, and held-out examples for evaluation.
 
-    Subclasses fill `source` in `setup` and answer `test`; `shape` is that of one example and `classes` the number of
-    labels (0: none). Whoever trains sets `seed`, `start` and `accumulate` before the fit.
+    Subclasses fill `source` in `setup` and define `test`. The trainer sets `batch`, `num_workers`, `seed`, `start` and
+    `accumulate` before the fit, so nothing may read them before `train_dataloader`.
 
     Args:
-        batch: the GLOBAL batch: of all workers and micro-batches of one optimiser step together.
+        batch: the GLOBAL batch: examples of one optimiser step, over all workers and micro-batches.
         num_workers: processes that load ahead; 0 loads in the training process.
     """
 
@@ -149,9 +149,13 @@ class Data(L.LightningDataModule):
     accumulate: int = 1
     """Micro-batches of one step on each worker; of an adversarial model, of all steps of its discriminator together."""
     shape: tuple[int, ...] = ()
+    """Of one example."""
     classes: int = 0
+    """Number of labels; 0: there are none."""
+    levels: int = 0
+    """Values that an entry of 'x' can have: grey levels, evenly spaced from -1 to 1, or mu-law levels; 0: any."""
 
-    def __init__(self, batch: int, num_workers: int = 0) -> None:
+    def __init__(self, *, batch: int = 1, num_workers: int = 0) -> None:
         super().__init__()
         self.batch, self.num_workers = batch, num_workers
         self.source: Source | None = None

@@ -51,7 +51,7 @@ class Binary(Data):
     levels = 2
 
     def __init__(self, of: Data, *, by_chance: bool = False) -> None:
-        super().__init__(of.batch, of.num_workers)
+        super().__init__(batch=of.batch, num_workers=of.num_workers)
         self.of, self.shape, self.classes, self.by_chance = of, of.shape, of.classes, by_chance
 
     def setup(self, stage: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.compat import norms, scale_
+from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws, key, reseed
 from lightning_modules.optim import Adam, Optim
 
@@ -21,9 +22,9 @@ Batch = dict[str, Tensor]
 
 @runtime_checkable
 class Samples(Protocol):
-    """A model that can be sampled: [n, *D], with conditions [n] or without."""
+    """A model that can be sampled: [n, *D], with conditions (labels [n], or more in a `Cond`) or without."""
 
-    def sample(self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
+    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
 
 
 @runtime_checkable

@@ -276,7 +276,7 @@ def check(argv: list[str]) -> None:
         UsageError: the verb or one of its recipes, settings or options does not exist.
     """
     from ray_jobs.errors import UsageError, unknown
-    from ray_jobs.recipe.loading import module
+    from ray_jobs.recipe.loading import recipe
 
     verb, *others = argv
     if verb not in VERBS:
@@ -287,7 +287,7 @@ def check(argv: list[str]) -> None:
         asked = order(verb, others)
         check_settings(asked.spec.recipe, asked.spec.settings, asked.spec.where)
     if verb == "show":
-        module(others[0] if others else "")
+        recipe(others[0] if others else "")
     if verb == "reproduce":
         from ray_jobs.command import options
         from ray_jobs.reproduce import reproduce as it

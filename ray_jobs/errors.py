@@ -15,3 +15,7 @@ def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
     hint = f" Did you mean '{near[0]}'?" if near else ""
     head = f"{of} has no {what} '{given}'." if of else f"There is no {what} '{given}'."
     return f"{head}{hint} Allowed: {', '.join(allowed)}."
+
+
+class Failed(Exception):
+    """Training cannot go on; one sentence says why."""

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import page
 from ray_jobs.cli import VERBS, check
-from ray_jobs.jobs import place_options
+from ray_jobs.jobs import backend_options
 from ray_jobs.report import algorithm_pages, catalogue
 from tests import faults
 
@@ -69,7 +69,7 @@ def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
     words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":
-        words = list(place_options.read("submit", words[1:]).argv)
+        words = list(backend_options.read("submit", words[1:]).argv)
     assert words[0] in VERBS
     check(words)
 

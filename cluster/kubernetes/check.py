@@ -1,18 +1,17 @@
-"""The reasons against a job that a Kubernetes cluster itself gives: what it lacks, forbids, or refuses."""
+"""Reasons against a job that a Kubernetes cluster itself gives: what it lacks, forbids or refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster.job import Job, LauncherError
-from cluster.kubernetes import rayjob, words
-from cluster.kubernetes.api import NO_KUBERAY, Api, Forbidden, Missing
+from cluster.kubernetes import words
+from cluster.kubernetes.api import Api, Forbidden, Missing
+from cluster.kubernetes.objects import NO_KUBERAY, create_rayjob
+from cluster.kubernetes.options import KubernetesOptions
 from cluster.ray_clusters.jobs_api import unfit
-
-if TYPE_CHECKING:
-    from cluster.kubernetes.launcher import Kubernetes
 
 NEEDED = (
     ("create", "ray.io", "rayjobs"),
@@ -22,11 +21,11 @@ NEEDED = (
     ("get", "", "pods/log"),
 )
 TO_SEND = (("create", "", "configmaps"), ("patch", "", "configmaps"))
-"""What is needed besides where the working directory is sent."""
+"""Further rights that are needed where the working directory is sent."""
 
 
-def asked(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
-    """The reasons that the cluster gives. What it does not let us look at is not held against the job.
+def reasons_against(options: KubernetesOptions, job: Job, api: Api) -> Iterator[str]:
+    """Every reason that the cluster gives. An object that we may not read is no reason.
 
     Raises:
         LauncherError: it does not answer.
@@ -34,17 +33,17 @@ def asked(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
     yield from _namespace(api)
     if not _has_kuberay(api):
         yield NO_KUBERAY
-    yield from _not_allowed(api, NEEDED + (() if place.workdir else TO_SEND))
-    yield from _missing(place, api)
-    if not place.autoscaled:
-        yield from _nodes(place, job, api)
+    yield from _not_allowed(api, NEEDED + (() if options.workdir else TO_SEND))
+    yield from _missing(options, api)
+    if not options.autoscaled:
+        yield from _nodes(options, job, api)
 
 
-def refused(manifest: dict[str, Any], api: Api) -> list[str]:
-    """What the cluster says to the very manifest, in a dry run that leaves nothing behind."""
+def refusals(manifest: dict[str, Any], api: Api) -> list[str]:
+    """The cluster's errors about this manifest, from a dry run that creates nothing."""
     try:
-        api.create(manifest, dry_run=True)
-    except (Missing, Forbidden):  # said already
+        create_rayjob(api, manifest, dry_run=True)
+    except (Missing, Forbidden):  # `reasons_against` reports these
         return []
     except LauncherError as error:
         if "authOptions" in str(error):
@@ -82,7 +81,7 @@ def _not_allowed(api: Api, needed: tuple[tuple[str, str, str], ...]) -> Iterator
 
 
 def _may(api: Api, verb: str, group: str, resource: str) -> bool:
-    """Source: Kubernetes, SelfSubjectAccessReview: who is logged in may always ask this of himself."""
+    """Whether we have this right. Source: Kubernetes, SelfSubjectAccessReview, which every user may create."""
     from kubernetes.client import AuthorizationV1Api
 
     kind, _, sub = resource.partition("/")
@@ -96,22 +95,22 @@ def _may(api: Api, verb: str, group: str, resource: str) -> bool:
     return bool(api.ask(review).status.allowed)
 
 
-def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
-    """Named objects that are not there."""
+def _missing(options: KubernetesOptions, api: Api) -> Iterator[str]:
+    """Reasons about objects that the options name and the cluster does not have."""
     from kubernetes.client import SchedulingV1Api
 
     space, core = (api.namespace,), api.core
     wanted: list[tuple[str, str, Callable, tuple[str, ...]]] = []
-    if place.service_account:
-        wanted.append(("service account", place.service_account, core.read_namespaced_service_account, space))
-    for claim, _ in map(words.volume_word, place.volumes):
+    if options.service_account:
+        wanted.append(("service account", options.service_account, core.read_namespaced_service_account, space))
+    for claim, _ in map(words.parse_volume, options.volumes):
         wanted.append(("PersistentVolumeClaim", claim, core.read_namespaced_persistent_volume_claim, space))
-    if place.priority:
-        wanted.append(("priority class", place.priority, SchedulingV1Api(api.client).read_priority_class, ()))
+    if options.priority:
+        wanted.append(("priority class", options.priority, SchedulingV1Api(api.client).read_priority_class, ()))
     for what, name, read, where in wanted:
         if _read(api, read, name, *where) is None:
             yield f"The cluster has no {what} {name!r}: create it, or name another."
-    for _, name, key in map(words.secret_word, place.secrets):
+    for _, name, key in map(words.parse_secret, options.secrets):
         found = _read(api, core.read_namespaced_secret, name, *space)
         if found is None:
             yield f"The cluster has no Secret {name!r}: `kubectl create secret generic {name} --from-literal={key}=...`."
@@ -120,7 +119,7 @@ def _missing(place: Kubernetes, api: Api) -> Iterator[str]:
 
 
 def _read(api: Api, read: Callable, *names: str) -> Any:
-    """The object; None where there is none, 'hidden' where we may not look."""
+    """The object; None where there is none, 'hidden' where we may not read it."""
     try:
         return api.ask(read, *names)
     except Missing:
@@ -129,32 +128,32 @@ def _read(api: Api, read: Callable, *names: str) -> Any:
         return "hidden"
 
 
-def _nodes(place: Kubernetes, job: Job, api: Api) -> Iterator[str]:
+def _nodes(options: KubernetesOptions, job: Job, api: Api) -> Iterator[str]:
     try:
         found = api.ask(api.core.list_node).items
     except Forbidden:
         return
-    selector = dict(map(words.label_word, place.node_selector))
-    if place.gpu_type and job.resources.gpus:
-        selector |= dict([words.label_word(place.gpu_type)])
+    selector = dict(map(words.parse_label, options.node_selector))
+    if options.gpu_type and job.resources.gpus:
+        selector |= dict([words.parse_label(options.gpu_type)])
     fit = [
-        node for node in found if selector.items() <= (node.metadata.labels or {}).items() and _open(place, job, node)
+        node for node in found if selector.items() <= (node.metadata.labels or {}).items() and _open(options, job, node)
     ]
     if found and not fit:
         labelled = ", ".join(f"{key}={value}" for key, value in selector.items())
         yield (
-            f"None of the cluster's {len(found)} nodes {f'has {labelled} and ' if labelled else ''}lets the job's pods in: "
+            f"None of the cluster's {len(found)} nodes {f'has {labelled} and ' if labelled else ''}admits the job's pods: "
             "see node_selector, gpu_type and tolerations."
         )
     else:
         yield from unfit(job.resources, [_room(node) for node in fit])
 
 
-def _open(place: Kubernetes, job: Job, node: Any) -> bool:
-    """Whether the node's taints let the job's pods in. Clusters add the toleration of the GPUs' own taint."""
-    tolerated = list(map(words.toleration_word, place.tolerations))
+def _open(options: KubernetesOptions, job: Job, node: Any) -> bool:
+    """Whether the node's taints admit the job's pods. Clusters add the toleration of the GPUs' own taint themselves."""
+    tolerated = list(map(words.parse_toleration, options.tolerations))
     if job.resources.gpus:
-        tolerated.append({"key": rayjob.GPU, "operator": "Exists"})
+        tolerated.append({"key": words.GPU, "operator": "Exists"})
     taints = [taint for taint in node.spec.taints or [] if taint.effect != "PreferNoSchedule"]
     return all(any(_tolerates(word, taint) for word in tolerated) for taint in taints)
 
@@ -165,11 +164,11 @@ def _tolerates(word: dict[str, str], taint: Any) -> bool:
 
 
 def _room(node: Any) -> dict[str, float]:
-    """What pods can have of a node, under Ray's names."""
+    """The resources that a node has for pods, under Ray's names."""
     from kubernetes.utils import parse_quantity
 
     has = node.status.allocatable or {}
-    names = {"CPU": "cpu", "GPU": rayjob.GPU, "memory": "memory"}
+    names = {"CPU": "cpu", "GPU": words.GPU, "memory": "memory"}
     return {ours: float(parse_quantity(has.get(theirs, "0"))) for ours, theirs in names.items()}
 
 

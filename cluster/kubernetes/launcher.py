@@ -1,7 +1,7 @@
-"""Jobs on a Kubernetes cluster, through KubeRay: each job is a RayJob, a Ray cluster of its own that ends with it.
+"""Jobs on a Kubernetes cluster, through KubeRay: each job is a RayJob, with a Ray cluster that ends with the job.
 
-The working directory travels in a ConfigMap; what is larger lies on a volume or in the image (`workdir`). Secrets are
-only named: Kubernetes gives their values to the pods. Ray's parts know each other by a token that KubeRay makes.
+The working directory is sent in a ConfigMap; a larger one must lie on a volume or in the image (`workdir`). Secrets are
+only named: Kubernetes gives their values to the pods. The parts of the Ray cluster share a token that KubeRay makes.
 """
 
 from __future__ import annotations
@@ -18,79 +18,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from cluster.job import History, Job, LauncherError, Resources, State, hide_command, hide_env, new_id
+from cluster.job import History, Job, LauncherError, State, hide_command, hide_env, new_id
 from cluster.kubernetes import check as kube_check
-from cluster.kubernetes import rayjob, rules
+from cluster.kubernetes import objects, rayjob, rules, words
 from cluster.kubernetes.api import Api, Missing, Silent
+from cluster.kubernetes.options import KubernetesOptions
 from cluster.kubernetes.words import object_name
 from cluster.package import collect, write_zip
 
 T = TypeVar("T")
 OUTAGE = 60.0
-"""Seconds that whoever follows a log waits for a silent cluster."""
+"""Seconds for which following a log waits for a cluster that does not answer."""
 
 
 @dataclass(frozen=True)
-class Kubernetes:
-    """A namespace of a Kubernetes cluster on which KubeRay (1.5.1 or newer) runs."""
-
-    image: str = ""
-    """Image of the pods, REGISTRY/NAME:TAG; its tag must hold reprise's version."""
-    namespace: str = ""
-    """Namespace of the jobs; else the context's own."""
-    context: str = ""
-    """Context of the kubeconfig; else its current one."""
-    kubeconfig: str = ""
-    """File that tells how to reach the cluster; else KUBECONFIG, the pod's own account, ~/.kube/config."""
-    service_account: str = ""
-    """Account that the pods run under, for instance to pull the image or to reach a bucket."""
-    node_selector: tuple[str, ...] = ()
-    """Labels that the nodes must have, LABEL=VALUE."""
-    tolerations: tuple[str, ...] = ()
-    """Taints that are no hindrance: KEY, KEY=VALUE, KEY:NoSchedule or KEY=VALUE:NoSchedule."""
-    gpu_type: str = ""
-    """Label of the nodes with the right GPUs, LABEL=VALUE; used where GPUs are asked for."""
-    volumes: tuple[str, ...] = ()
-    """PersistentVolumeClaims and where the pods see them, CLAIM:/PATH."""
-    secrets: tuple[str, ...] = ()
-    """Variables whose values a Secret holds, VARIABLE=SECRET/KEY."""
-    priority: str = ""
-    """PriorityClass of the pods."""
-    workdir: str = ""
-    """Folder in the pods (on a volume, or in the image) to start in; else a copy of the working directory is sent."""
-    python: str = "python"
-    """Interpreter in the image that runs reprise."""
-    ray: str = ""
-    """Version of Ray in the image; else the one installed here."""
-    attempts: int = 1
-    """How often the job may start; each time on a new Ray cluster."""
-    time: str = ""
-    """Time limit as Slurm writes it, such as 04:00:00 or 2-12 (days-hours); else none."""
-    ttl: float = 60.0
-    """Seconds that the Ray cluster stays after the job's end."""
-    grace: float = 60.0
-    """Seconds from SIGTERM to SIGKILL when a job is cancelled or its node is drained."""
-    autoscaled: bool = False
-    """Whether nodes are added when they are needed: then their sizes are not checked."""
-    timeout: float = 10.0
-    """Seconds in which the cluster must answer."""
+class Kubernetes(KubernetesOptions):
+    """Launcher for a namespace of a Kubernetes cluster on which KubeRay (1.5.1 or newer) runs."""
 
     def check(self, job: Job) -> list[str]:
-        """Reasons against: names, image, secrets, sizes; then what the cluster lacks, forbids or refuses.
+        """Every reason why the job cannot run here: names, image, secrets, sizes; then what the cluster lacks or refuses.
 
-        A cluster that does not answer is one reason; no exception is raised for it.
+        A cluster that does not answer is one reason, and no exception.
         """
-        reasons = rules.before(self, job)
-        if list(rules.bad_words(self)):
+        reasons = rules.reasons_against(self, job)
+        if list(rules.malformed(self)):
             return reasons
         try:
-            for reason in kube_check.asked(self, job, self._api):
+            for reason in kube_check.reasons_against(self, job, self._api):
                 reasons.append(reason)
             if not reasons:
                 manifest = rayjob.rayjob(self, job, object_name(new_id(job.name)))
-                reasons += kube_check.refused(manifest, self._api)
+                reasons += kube_check.refusals(manifest, self._api)
         except LauncherError as error:
             reasons.append(str(error))
         return reasons
@@ -99,53 +57,53 @@ class Kubernetes:
         """The RayJob's YAML, and what of the working directory would be sent or left out."""
         hidden = replace(job, command=hide_command(job.command), env=hide_env(job.env))
         manifest = rayjob.rayjob(self, hidden, object_name(f"{job.name}-xxxxxxxx"))
-        lines = [f"# RayJob of the job {job.name}; xxxxxxxx is drawn when it is submitted", _yaml(manifest).rstrip()]
+        lines = [
+            f"# RayJob of the job {job.name}; xxxxxxxx is chosen when it is submitted",
+            rayjob.as_yaml(manifest).rstrip(),
+        ]
         if not self.workdir:
             lines += [f"# {line}" for line in collect(job.workdir).listing()]
         return "\n".join(lines) + "\n"
 
-    def render_cluster(self, name: str, resources: Resources) -> str:
-        """The YAML of a RayCluster of this size that stays; submit to it with the launcher of Ray's Jobs API."""
-        job = Job(name, ("true",), resources)
-        return _yaml(rayjob.raycluster(self, job, object_name(name)))
-
     def submit(self, job: Job) -> str:
-        """Sends the working directory and the RayJob, and returns the RayJob's name.
+        """Send the working directory and the RayJob, and return the RayJob's name.
 
         Raises:
             LauncherError: a secret would be shown, the working directory is too big, or the cluster refuses.
         """
-        for reason in rules.before(self, job):
+        for reason in rules.reasons_against(self, job):
             raise LauncherError(reason)
         name = object_name(new_id(job.name))
         manifest = rayjob.rayjob(self, job, name)
         if self.workdir:
-            self._api.create(manifest)
+            objects.create_rayjob(self._api, manifest)
             return name
-        self._api.send(rayjob.working_directory(name, packed(job.workdir), rayjob.labels(job.name)))
+        objects.create_config_map(
+            self._api, rayjob.working_directory(name, packed(job.workdir), rayjob.labels(job.name))
+        )
         try:
-            made = self._api.create(manifest)
+            made = objects.create_rayjob(self._api, manifest)
         except BaseException:
-            self._api.take_back(name)
+            objects.delete_config_map(self._api, name)
             raise
-        self._api.give_to(name, made)
+        objects.set_owner(self._api, name, made)
         return name
 
     def state(self, id: str) -> State:
-        """The state, from the RayJob and its submitter; `lost` where the cluster knows no such job (any more)."""
+        """The state, from the RayJob and its submitter; `lost` where the cluster does not have the RayJob."""
         try:
-            found = self._api.rayjob(object_name(id))
+            found = objects.read_rayjob(self._api, object_name(id))
         except Missing:
             return State.lost
         state = rayjob.state_of(found)
         if state is State.running:
-            state = rayjob.state_of(found, self._api.submitter_ended(object_name(id)))
+            state = rayjob.state_of(found, objects.seconds_since_submitter_ended(self._api, object_name(id)))
         return state
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
-        """Pieces of what the submitter's newest pod printed; following goes on over broken connections and short outages.
+        """Pieces of the output of the submitter's newest pod; following survives broken connections and short outages.
 
-        Differs: where a submitter was replaced, Ray tells its successor the whole log again, under a line that says so.
+        Differs: where a submitter was replaced, the new one prints the whole log again; a line announces this.
         """
         seen, sent, decode = "", 0, codecs.getincrementaldecoder("utf-8")("replace").decode
         while True:
@@ -153,52 +111,56 @@ class Kubernetes:
             pod = self._patiently(self._submitter_pod, id) if follow else self._submitter_pod(id)
             if pod and seen and pod != seen:
                 sent = 0
-                yield f"\n--- {pod} took over and tells all from the beginning ---\n"
+                yield f"\n--- {pod} replaces {seen} and prints the log from the beginning ---\n"
             skipped = 0
             try:
-                for piece in self._api.words(pod, follow and not ended) if pod else ():
+                for piece in objects.pod_log(self._api, pod, follow and not ended) if pod else ():
                     new = piece[max(sent - skipped, 0) :]
                     skipped += len(piece)
                     sent = max(sent, skipped)
                     yield decode(new)
-            except (Missing, Silent):  # another pod takes over, or the connection broke
+            except (Missing, Silent):  # the pod was replaced, or the connection broke
                 if not follow:
                     raise
                 ended = False
             seen = pod or seen
-            if ended:  # asked before the last read, so nothing is missed
+            if ended:  # determined before the last read, so nothing is missed
                 return
             time.sleep(0.2)
 
     def cancel(self, id: str) -> None:
-        """SIGTERM to the command, SIGKILL after the grace period; the log stays.
+        """Send SIGTERM to the command, and SIGKILL after the grace period; the log stays.
 
         Where the Ray cluster is not up, or we may not run commands in its pods, the RayJob is suspended instead: its
-        pods go, with the same grace, and the log with them.
+        pods end with the same grace, and their log is deleted.
         """
-        found = self._api.rayjob(object_name(id))
+        found = objects.read_rayjob(self._api, object_name(id))
         if rayjob.state_of(found).ended:
             return
-        self._api.patch(object_name(id), {"metadata": {"annotations": {rayjob.CANCELLED: f"{time.time():.0f}"}}})
+        objects.patch_rayjob(
+            self._api, object_name(id), {"metadata": {"annotations": {rayjob.CANCELLED: f"{time.time():.0f}"}}}
+        )
         if not self._stop(found):
-            self._api.patch(object_name(id), {"spec": {"suspend": True}})
+            objects.patch_rayjob(self._api, object_name(id), {"spec": {"suspend": True}})
 
     def history(self, id: str) -> History:
-        """Starts and times by KubeRay's count, and what the cluster says of the job's state."""
-        status = self._api.rayjob(object_name(id)).get("status") or {}
-        begun, over = (rayjob.seconds(status.get(f"{when}Time") or "") for when in ("start", "end"))
+        """Attempts and times as KubeRay counts them, and the cluster's reason for the job's state."""
+        status = objects.read_rayjob(self._api, object_name(id)).get("status") or {}
+        started, ended = (rayjob.seconds(status.get(f"{when}Time") or "") for when in ("start", "end"))
         failed = status.get("failed") or 0
-        return History(max(failed + (not over), 1), begun, over, self.message(id))
+        return History(max(failed + (not ended), 1), started, ended, self.message(id))
 
     def pinned(self) -> dict[str, Any]:
-        """Which cluster this is, whatever becomes of KUBECONFIG and the current context."""
+        """Options that identify this cluster even when KUBECONFIG or the current context change."""
         return {"kubeconfig": self._api.file, "context": self._api.current, "namespace": self._api.namespace}
 
     def message(self, id: str) -> str:
-        """What the cluster says of the job's state, such as why its pods still wait."""
-        status = self._api.rayjob(object_name(id)).get("status") or {}
+        """The cluster's reason for the job's state, such as why its pods still wait."""
+        status = objects.read_rayjob(self._api, object_name(id)).get("status") or {}
         waiting = (
-            self._api.pods(f"ray.io/cluster={status.get('rayClusterName')}") if status.get("rayClusterName") else []
+            objects.pods(self._api, f"ray.io/cluster={status.get('rayClusterName')}")
+            if status.get("rayClusterName")
+            else []
         )
         return " ".join(filter(None, [status.get("reason"), status.get("message"), *map(_waits_for, waiting)]))
 
@@ -207,7 +169,7 @@ class Kubernetes:
         return Api(self.kubeconfig, self.context, self.namespace, self.timeout)
 
     def _patiently(self, question: Callable[[str], T], id: str) -> T:
-        """The answer, waited for while the cluster is silent, for a minute at most."""
+        """The answer; while the cluster does not answer, try again for `OUTAGE` seconds."""
         deadline = time.monotonic() + OUTAGE
         while True:
             try:
@@ -218,42 +180,38 @@ class Kubernetes:
                 time.sleep(0.5)
 
     def _submitter_pod(self, id: str) -> str:
-        """The newest pod of the submitter that has begun; '' before that."""
-        pods = self._api.pods(f"job-name={object_name(id)}")
-        begun = [pod.metadata.name for pod in pods if pod.status.phase != "Pending"]
-        if not begun:
-            self._api.rayjob(object_name(id))
-        return begun[-1] if begun else ""
+        """The newest pod of the submitter that has started; '' before that."""
+        pods = objects.pods(self._api, f"job-name={object_name(id)}")
+        started = [pod.metadata.name for pod in pods if pod.status.phase != "Pending"]
+        if not started:
+            objects.read_rayjob(self._api, object_name(id))
+        return started[-1] if started else ""
 
     def _stop(self, found: dict[str, Any]) -> bool:
-        """Lets Ray stop the job, from within its head; whether that could be done."""
+        """Let Ray stop the job, from within its head; returns whether that worked."""
         status = found.get("status") or {}
         if status.get("jobDeploymentStatus") != "Running":
             return False
         stop = ["ray", "job", "stop", "--no-wait", "--address", rayjob.DASHBOARD, status["jobId"]]
         with contextlib.suppress(LauncherError):
-            heads = self._api.pods(f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=head")
-            return any(self._api.execute(pod.metadata.name, "ray-head", stop) == 0 for pod in heads[-1:])
+            heads = objects.pods(self._api, f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=head")
+            return any(objects.execute(self._api, pod.metadata.name, "ray-head", stop) == 0 for pod in heads[-1:])
         return False
-
-
-def _yaml(manifest: dict[str, Any]) -> str:
-    return yaml.safe_dump(manifest, sort_keys=False, width=2**20, allow_unicode=True)
 
 
 def packed(workdir: Path) -> str:
     """The files of a working directory as a zip in base64."""
     with tempfile.TemporaryDirectory() as scratch:
-        archive = Path(scratch) / rayjob.ARCHIVE
+        archive = Path(scratch) / words.ARCHIVE
         write_zip(collect(workdir), archive)
-        with zipfile.ZipFile(archive, "a") as archived:  # Ray would take a single folder at the top away
+        with zipfile.ZipFile(archive, "a") as archived:  # Ray would remove a folder that is alone at the top
             archived.writestr(zipfile.ZipInfo(".reprise"), b"")
         return base64.b64encode(archive.read_bytes()).decode()
 
 
 def _waits_for(pod: Any) -> str:
-    """Why a pod does not run, in Kubernetes' words; '' where it does."""
+    """Kubernetes' reason why a pod does not run; '' where it runs."""
     states = [one.state.waiting for one in pod.status.container_statuses or [] if one.state and one.state.waiting]
-    words = [f"{one.reason}: {one.message or ''}".rstrip(": ") for one in states]
-    words += [one.message for one in pod.status.conditions or [] if one.reason == "Unschedulable" and one.message]
-    return " ".join(f"{pod.metadata.name}: {word}" for word in words)
+    reasons = [f"{one.reason}: {one.message or ''}".rstrip(": ") for one in states]
+    reasons += [one.message for one in pod.status.conditions or [] if one.reason == "Unschedulable" and one.message]
+    return " ".join(f"{pod.metadata.name}: {reason}" for reason in reasons)

@@ -1,4 +1,4 @@
-"""The reasons against a job on Kubernetes that can be told without a cluster: names, image, secrets, sizes."""
+"""Reasons against a job on Kubernetes that are known without asking a cluster: names, image, secrets, sizes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cluster.job import Job, hide_command
-from cluster.kubernetes import rayjob
-from cluster.kubernetes import words as kube_words
+from cluster.kubernetes import rayjob, words
+from cluster.kubernetes.options import KubernetesOptions
 from cluster.package import collect, write_zip
-
-if TYPE_CHECKING:
-    from cluster.kubernetes.launcher import Kubernetes
 
 LIMIT = 2**20
 """Bytes that a ConfigMap holds. Source: kubernetes, pkg/apis/core/validation, MaxSecretSize."""
 
 
-def before(place: Kubernetes, job: Job) -> list[str]:
-    """The reasons, one sentence each."""
-    return [*_image(place.image), *_names(place), *bad_words(place), *_secrets(place, job), *_sizes(place, job)]
+def reasons_against(options: KubernetesOptions, job: Job) -> list[str]:
+    """Every reason why the job cannot run with these options, one sentence each."""
+    return [
+        *_image(options.image),
+        *_names(options),
+        *malformed(options),
+        *_secrets(options, job),
+        *_sizes(options, job),
+    ]
 
 
 def _image(image: str) -> Iterator[str]:
     name, _, tag = image.partition("@")[0].rpartition(":")
-    ours = rayjob.version("reprise")
+    ours = words.version("reprise")
     if not image:
         yield "No image is named: build one from docker/Dockerfile, push it, and name it with image."
     elif not re.fullmatch(r"[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?", image, re.ASCII):
@@ -39,32 +41,32 @@ def _image(image: str) -> Iterator[str]:
         )
 
 
-def _names(place: Kubernetes) -> Iterator[str]:
+def _names(options: KubernetesOptions) -> Iterator[str]:
     for what in ("namespace", "service_account", "priority"):
-        name = getattr(place, what)
+        name = getattr(options, what)
         if name and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", name):
             yield f"{name!r} cannot be a {what}: use a-z, 0-9 and '-', with a letter or digit at both ends."
 
 
-def bad_words(place: Kubernetes) -> Iterator[str]:
-    """What of the place's words is not written as it must be; with such a word there is no manifest."""
+def malformed(options: KubernetesOptions) -> Iterator[str]:
+    """Reasons about options that cannot be parsed; with such an option there is no manifest."""
     kinds: list[tuple[Callable[[str], object], tuple[str, ...]]] = [
-        (kube_words.volume_word, place.volumes),
-        (kube_words.secret_word, place.secrets),
-        (kube_words.label_word, (*place.node_selector, *((place.gpu_type,) if place.gpu_type else ()))),
-        (kube_words.toleration_word, place.tolerations),
-        (kube_words.seconds_word, (place.time,) if place.time else ()),
+        (words.parse_volume, options.volumes),
+        (words.parse_secret, options.secrets),
+        (words.parse_label, (*options.node_selector, *((options.gpu_type,) if options.gpu_type else ()))),
+        (words.parse_toleration, options.tolerations),
+        (words.parse_seconds, (options.time,) if options.time else ()),
     ]
-    for read, words in kinds:
-        for word in words:
+    for parse, texts in kinds:
+        for text in texts:
             try:
-                read(word)
+                parse(text)
             except ValueError as error:
                 yield str(error)
 
 
-def _secrets(place: Kubernetes, job: Job) -> Iterator[str]:
-    for name in rayjob.exposed(job, place.secrets):
+def _secrets(options: KubernetesOptions, job: Job) -> Iterator[str]:
+    for name in rayjob.exposed(job, options.secrets):
         secret = name.lower().replace("_", "-").strip("-")
         yield (
             f"{name} holds a secret, and all who may read the job would see it: `kubectl create secret generic "
@@ -76,19 +78,19 @@ def _secrets(place: Kubernetes, job: Job) -> Iterator[str]:
         yield f"Kubernetes takes no variable named {', '.join(map(repr, odd))}: use letters, digits and '_'."
 
 
-def _sizes(place: Kubernetes, job: Job) -> Iterator[str]:
+def _sizes(options: KubernetesOptions, job: Job) -> Iterator[str]:
     if job.resources.nodes < 1:
         yield f"{job.resources.nodes} nodes were asked for: ask for at least 1."
     if job.resources.gpus % 1:
         yield f"{job.resources.gpus:g} GPUs were asked for, and Kubernetes gives whole ones: ask for a whole number."
-    if place.attempts < 1:
-        yield f"attempts must be at least 1, not {place.attempts}."
+    if options.attempts < 1:
+        yield f"attempts must be at least 1, not {options.attempts}."
     for what in ("ttl", "grace"):
-        if not 0 <= getattr(place, what) < 2**31:
-            yield f"{what} must be seconds from 0 to {2**31 - 1}, not {getattr(place, what):g}."
-    if place.workdir and not place.workdir.startswith("/"):
-        yield f"workdir must be a folder's whole path in the pods, such as /data/work, not {place.workdir!r}."
-    if not place.workdir:
+        if not 0 <= getattr(options, what) < 2**31:
+            yield f"{what} must be seconds from 0 to {2**31 - 1}, not {getattr(options, what):g}."
+    if options.workdir and not options.workdir.startswith("/"):
+        yield f"workdir must be a folder's whole path in the pods, such as /data/work, not {options.workdir!r}."
+    if not options.workdir:
         yield from _too_big(job.workdir)
 
 
@@ -99,7 +101,7 @@ def _too_big(workdir: Path) -> Iterator[str]:
         yield str(error)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        size = write_zip(package, Path(scratch) / rayjob.ARCHIVE) if package.size < 100 * LIMIT else package.size
+        size = write_zip(package, Path(scratch) / words.ARCHIVE) if package.size < 100 * LIMIT else package.size
     if size > LIMIT:
         yield (
             f"The working directory {package.root} packs to {size / 2**20:.1f} MiB, and a ConfigMap takes 1 MiB: list "

@@ -1,19 +1,32 @@
-"""Kubernetes' own words: names, and what a place's options say in one word each."""
+"""Names and constants of Kubernetes, and parsers of the options that hold several parts in one word, as CLAIM:/PATH."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 
 from cluster.job import parse_time
 
 LONGEST = 47
-"""Letters of a RayJob's name; KubeRay derives longer ones from it."""
+"""Characters of a RayJob's name; KubeRay derives longer names from it."""
+GPU = "nvidia.com/gpu"
+"""The resource, and the taint, of nodes with GPUs."""
+ARCHIVE = "working_dir.zip"
+"""File name of the packed working directory."""
+
+
+def version(package: str) -> str:
+    """The installed version of a package; '0' where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
 
 
 def object_name(text: str) -> str:
-    """The text as the name of a RayJob: a-z, 0-9 and '-', a letter first, at most 47 long; the end is kept.
+    """The text as the name of a RayJob: a-z, 0-9 and '-', a letter first, at most 47 characters; the end is kept.
 
-    A name that is one already stays as it is.
+    A text that is a valid name is returned unchanged.
     """
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()) if not re.fullmatch(r"[a-z0-9-]+", text) else text
     name = name.strip("-") or "job"
@@ -25,44 +38,44 @@ def object_name(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """The text as Kubernetes must be given it in a command or variable. Source: its expansion of `$(NAME)`."""
+    """The text with each `$` doubled, as commands and variables need it. Source: Kubernetes' expansion of `$(NAME)`."""
     return text.replace("$", "$$")
 
 
-def volume_word(word: str) -> tuple[str, str]:
+def parse_volume(word: str) -> tuple[str, str]:
     """(claim, mount path) of 'claim:/path'.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: the text has another form.
     """
     return _parts(r"([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?):(/[^:]*)", word, "volume", "CLAIM:/PATH, as in data:/data")
 
 
-def secret_word(word: str) -> tuple[str, str, str]:
+def parse_secret(word: str) -> tuple[str, str, str]:
     """(variable, Secret, key) of 'VARIABLE=secret/key'.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: the text has another form.
     """
     pattern = r"([A-Za-z_]\w*)=([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)/([A-Za-z0-9._-]+)"
     return _parts(pattern, word, "secret", "VARIABLE=SECRET/KEY, as in HF_TOKEN=hub/token")
 
 
-def label_word(word: str) -> tuple[str, str]:
+def parse_label(word: str) -> tuple[str, str]:
     """(label, value) of 'label=value'.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: the text has another form.
     """
     pattern = r"((?:[a-z0-9.-]+/)?[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)=((?:[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)?)"
     return _parts(pattern, word, "label of nodes", "LABEL=VALUE, as in pool=gpu")
 
 
-def toleration_word(word: str) -> dict[str, str]:
+def parse_toleration(word: str) -> dict[str, str]:
     """The toleration meant by 'key', 'key=value', 'key:Effect' or 'key=value:Effect'.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: the text has another form.
     """
     pattern = r"([A-Za-z0-9][\w./-]*)(=[\w.-]*)?(:NoSchedule|:PreferNoSchedule|:NoExecute)?"
     key, value, effect = _parts(pattern, word, "toleration", "KEY, KEY=VALUE or KEY=VALUE:NoSchedule")
@@ -70,11 +83,11 @@ def toleration_word(word: str) -> dict[str, str]:
     return {"key": key, **what, **({"effect": effect[1:]} if effect else {})}
 
 
-def seconds_word(word: str) -> int:
-    """Whole seconds of a time limit, as `parse_time` reads it.
+def parse_seconds(word: str) -> int:
+    """Seconds [whole] of a time limit such as 04:00:00; see `cluster.job.parse_time`.
 
     Raises:
-        ValueError: it is not written so, or longer or shorter than Kubernetes takes.
+        ValueError: the text is no time limit, or Kubernetes does not allow one so short or long.
     """
     if not 0 < (total := parse_time(word)) < 2**31:
         raise ValueError(f"{word!r} is no time limit: it must be from one second to 68 years.")

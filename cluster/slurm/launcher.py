@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.job import History, Job, LauncherError, State, new_id, parse_time
+from cluster.slurm import client, script
 from cluster.slurm import folder as slurm_folder
-from cluster.slurm import place as slurm_place
-from cluster.slurm import script
 from cluster.slurm.log import Log
 from cluster.slurm.script import Script
 from cluster.supervisor import write_json
@@ -93,12 +92,12 @@ class Slurm:
             with _kept(reasons):
                 self._slurm_id(id)
         with _kept(reasons):
-            shown = slurm_place.ask("sinfo", "--all", "--noheader", "--exact", f"--format={slurm_place.SINFO}")
+            shown = client.ask("sinfo", "--all", "--noheader", "--exact", f"--format={client.SINFO}")
             least = replace(job.resources, nodes=self.min_nodes or job.resources.nodes)
-            reasons += slurm_place.unfit(least, self.partition, self.time, slurm_place.nodes_of(shown))
+            reasons += client.unfit(least, self.partition, self.time, client.nodes_of(shown))
         if not reasons:
             with _kept(reasons):
-                slurm_place.ask("sbatch", "--test-only", *self._dependency(), text=self._script(job, "test").text(job))
+                client.ask("sbatch", "--test-only", *self._dependency(), text=self._script(job, "test").text(job))
         return reasons
 
     def render(self, job: Job) -> str:
@@ -119,13 +118,11 @@ class Slurm:
             self._write(folder, job)
             for line in self._calls(job, id):
                 ready = [word.replace("ARRAY", sent[0]) if sent else word for word in line]
-                sent.append(
-                    slurm_place.ask("sbatch", "--parsable", *ready, str(folder / "script")).split(";")[0].strip()
-                )
+                sent.append(client.ask("sbatch", "--parsable", *ready, str(folder / "script")).split(";")[0].strip())
             write_json(folder / "job.json", {"slurm": sent, "submitted": time.time()})
         except (LauncherError, OSError) as error:
             for number in sent:
-                slurm_place.ask("scancel", number)
+                client.ask("scancel", number)
             shutil.rmtree(folder, ignore_errors=True)
             raise LauncherError(str(error)) from None
         return id
@@ -140,7 +137,7 @@ class Slurm:
         if (ended := slurm_folder.ended(folder)) is not None:
             return ended
         ids = slurm_folder.numbers(folder)
-        known = slurm_place.states(ids)
+        known = client.states(ids)
         ended = slurm_folder.ended(folder)  # it may have ended since the first look
         if ended is not None or not known:
             return ended or (State.cancelled if (folder / script.CANCEL).exists() else State.lost)
@@ -155,7 +152,7 @@ class Slurm:
         """When the job ran and how often, how it ended, or what Slurm says of it while it has not."""
         folder = self._folder(id)
         known = slurm_folder.history(folder)
-        return known if known.ended else replace(known, why=slurm_place.reason(slurm_folder.numbers(folder)))
+        return known if known.ended else replace(known, why=client.reason(slurm_folder.numbers(folder)))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         """Pieces of the job's output; the lines of an array's tasks begin with their numbers."""
@@ -179,9 +176,9 @@ class Slurm:
         late = told.exists() and time.time() - told.stat().st_mtime > self.grace
         told.touch()
         ids = slurm_folder.numbers(folder)
-        slurm_place.ask("scancel", "--quiet", "--state=PENDING", *ids)
+        client.ask("scancel", "--quiet", "--state=PENDING", *ids)
         gently = [] if late else ["--signal=TERM", "--batch"]
-        slurm_place.ask("scancel", "--quiet", "--state=RUNNING", *gently, *ids)
+        client.ask("scancel", "--quiet", "--state=RUNNING", *gently, *ids)
 
     # ---- what is sent
 

@@ -174,8 +174,8 @@ class Tabular(Data):
         ValueError: there is no such data set or copula.
     """
 
-    def __init__(self, batch: int = 512, *, like: str = "miniboone", copula: str = "gaussian") -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 512, like: str = "miniboone", copula: str = "gaussian") -> None:
+        super().__init__(batch=batch)
         for what, given, allowed in (("table like", like, SIZES), ("copula", copula, COPULAS)):
             if given not in allowed:
                 raise ValueError(f"There is no {what} '{given}'; allowed: {', '.join(allowed)}.")

@@ -218,8 +218,8 @@ class Density2D(Data):
         ValueError: there is no such density, or no such size.
     """
 
-    def __init__(self, batch: int = 2048, *, name: str = "ring", size: int = 2, mixture: bool = False) -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 2048, name: str = "ring", size: int = 2, mixture: bool = False) -> None:
+        super().__init__(batch=batch)
         if size < 2:
             raise ValueError(f"A density of the plane has at least 2 dimensions, not {size}.")
         plane = named(name, mixture=mixture)

@@ -23,9 +23,9 @@ class GaussImage(Data):
     """
 
     def __init__(
-        self, batch: int = 512, *, size: int = 8, reach: float = 1.5, std: float = 0.5, grain: float = 0.02
+        self, *, batch: int = 512, size: int = 8, reach: float = 1.5, std: float = 0.5, grain: float = 0.02
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         self.shape = (1, size, size)
         place = torch.cartesian_prod(torch.arange(size), torch.arange(size)).double()
         smooth = torch.exp(-torch.cdist(place, place).square() / (2 * reach**2))

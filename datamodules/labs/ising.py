@@ -32,8 +32,8 @@ class Ising(Data):
 
     levels = 2
 
-    def __init__(self, batch: int = 256, *, side: int = 3, coupling: float = 0.6, field: float = 0.1) -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 256, side: int = 3, coupling: float = 0.6, field: float = 0.1) -> None:
+        super().__init__(batch=batch)
         if not 1 <= side <= 4:
             raise ValueError(f"The side must be 1 to 4, for all images to be listed, and is {side}.")
         self.shape = (1, side, side)

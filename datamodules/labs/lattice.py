@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,15 +35,15 @@ class Lattice(Data):
 
     def __init__(
         self,
-        batch: int = 64,
         *,
+        batch: int = 64,
         height: int = 8,
         width: int = 8,
         levels: int = 2,
         coupling: float = 0.4,
         field: float = 0.05,
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         if levels < 2 or levels**width > ROWS:
             raise ValueError(
                 f"Rows of {width} pixels of {levels} levels are {levels**width}; 2 to {ROWS} can be listed."
@@ -105,8 +106,8 @@ class Prototypes(Data):
 
     levels = 2
 
-    def __init__(self, batch: int = 64, *, pictures: int = 8, side: int = 8, flip: float = 0.1) -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 64, pictures: int = 8, side: int = 8, flip: float = 0.1) -> None:
+        super().__init__(batch=batch)
         self.shape, self.flip = (1, side, side), flip
         line = torch.arange(side).double()
         near = torch.exp(-((line[:, None] - line) ** 2) / 8)
@@ -134,7 +135,7 @@ class Prototypes(Data):
 
 IMAGES = {
     "spins": Lattice,
-    "greys": lambda batch: Lattice(batch, width=4, levels=4, coupling=0.8),
+    "greys": partial(Lattice, width=4, levels=4, coupling=0.8),
     "prototypes": Prototypes,
 }
 """Images of a few levels, of known probability, by their name."""
@@ -148,4 +149,4 @@ def images(name: str, *, batch: int = 64) -> Lattice | Prototypes:
     """
     if name not in IMAGES:
         raise ValueError(f"There are no images '{name}'; allowed: {', '.join(IMAGES)}.")
-    return IMAGES[name](batch)
+    return IMAGES[name](batch=batch)

@@ -76,8 +76,8 @@ class Shapes(Data):
 
     classes = len(KINDS)
 
-    def __init__(self, batch: int = 128, *, side: int = 32) -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 128, side: int = 32) -> None:
+        super().__init__(batch=batch)
         if side not in (32, 64):
             raise ValueError(f"side is {side}: pictures of shapes have 32 or 64 pixels.")
         self.side, self.shape = side, (3, side, side)

@@ -25,15 +25,15 @@ class Textures(Data):
 
     def __init__(
         self,
-        batch: int = 128,
         *,
+        batch: int = 128,
         size: int = 8,
         near: float = 0.7,
         far: float = 2.5,
         std: float = 0.5,
         grain: float = 0.02,
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         self.shape = (1, size, size)
         line = torch.arange(size).double()
         gap = (line[:, None] - line) ** 2 / 2
@@ -67,7 +67,7 @@ class Peaked(Data):
     """
 
     def __init__(self, of: GaussImage, *, bend: float = 2.0) -> None:
-        super().__init__(of.batch)
+        super().__init__(batch=of.batch)
         self.of, self.shape, self.bend = of, of.shape, bend
         self.source = Endless(self.draw)
 
@@ -85,9 +85,9 @@ class Peaked(Data):
 
 
 TEXTURES = {
-    "smooth": lambda batch, size: GaussImage(batch, size=size),
-    "textures": lambda batch, size: Textures(batch, size=size),
-    "peaked": lambda batch, size: Peaked(GaussImage(batch, size=size)),
+    "smooth": lambda batch, size: GaussImage(batch=batch, size=size),
+    "textures": lambda batch, size: Textures(batch=batch, size=size),
+    "peaked": lambda batch, size: Peaked(GaussImage(batch=batch, size=size)),
 }
 """Images of known density, by their name."""
 

@@ -68,8 +68,8 @@ class Tones(Data):
 
     def __init__(
         self,
-        batch: int = 16,
         *,
+        batch: int = 16,
         length: int = 256,
         levels: int = 64,
         pitches: tuple[float, ...] = (0.03, 0.06, 0.12),
@@ -77,7 +77,7 @@ class Tones(Data):
         noise: float = 0.05,
         rate: int = 8000,
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         self.shape, self.classes, self.levels, self.rate = (length,), len(pitches), levels, rate
         self.value = amplitudes(levels)
         self.table = torch.stack([resonance(levels, pitch, damping, noise) for pitch in pitches])

@@ -20,8 +20,8 @@ def vectors(name: str, size: int = 2, *, batch: int = 512) -> Density2D | Tabula
     if name not in COPULAS:
         if name not in DENSITIES:
             raise ValueError(f"There is no density '{name}'; allowed: {', '.join([*DENSITIES, *COPULAS])}.")
-        return Density2D(batch, name=name, size=size)
+        return Density2D(batch=batch, name=name, size=size)
     tables = {n: like for like, n in SIZES.items()}
     if size not in tables:
         raise ValueError(f"The copula '{name}' has {', '.join(map(str, tables))} dimensions, not {size}.")
-    return Tabular(batch, like=tables[size], copula=name)
+    return Tabular(batch=batch, like=tables[size], copula=name)

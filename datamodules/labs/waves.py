@@ -25,9 +25,9 @@ class Switching(Tones):
     """
 
     def __init__(
-        self, batch: int = 16, *, stay: float = 0.98, length: int = 256, levels: int = 32, noise: float = 0.1
+        self, *, batch: int = 16, stay: float = 0.98, length: int = 256, levels: int = 32, noise: float = 0.1
     ) -> None:
-        super().__init__(batch, length=length, levels=levels, pitches=(0.03, 0.12, 0.25), noise=noise)
+        super().__init__(batch=batch, length=length, levels=levels, pitches=(0.03, 0.12, 0.25), noise=noise)
         self.stay, self.kinds, self.classes = stay, self.classes, 0
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
@@ -71,8 +71,8 @@ class Echoes(Data):
 
     def __init__(
         self,
-        batch: int = 16,
         *,
+        batch: int = 16,
         length: int = 256,
         levels: int = 32,
         lag: int = 24,
@@ -80,7 +80,7 @@ class Echoes(Data):
         spread: float = 2.0,
         rate: int = 8000,
     ) -> None:
-        super().__init__(batch)
+        super().__init__(batch=batch)
         self.shape, self.levels, self.rate, self.lag, self.echo = (length,), levels, rate, lag, echo
         self.value = amplitudes(levels)
         place = torch.arange(levels).double()
@@ -121,4 +121,4 @@ def waves(name: str, *, batch: int = 16) -> Tones | Switching | Echoes:
     """
     if name not in WAVES:
         raise ValueError(f"There are no waves '{name}'; allowed: {', '.join(WAVES)}.")
-    return WAVES[name](batch)
+    return WAVES[name](batch=batch)

@@ -50,10 +50,10 @@ class Audio(Data):
     in their name or directory are not trained on.
 
     Args:
-        batch: global batch.
         source: a folder of WAV files, or of parquet files with a column of audio, or the name of a set on the hub.
-        rate: samples in a second that every wave must have.
-        length: samples of an example.
+        rate: samples in a second that every wave must have; 0: as many as the first has, which is then read at once.
+        length: samples of an example; None: as many as a second has.
+        batch: global batch.
         levels: of mu-law.
         column: that holds the audio, on the hub and in parquet files.
         config: part of the set on the hub.
@@ -61,6 +61,7 @@ class Audio(Data):
         streaming: whether to read the hub or parquet files from beginning to end instead of by index; nothing is stored.
         windows: in an epoch of a stream; 0 counts them, for which everything is read once.
         buffer: windows among which a stream is shuffled.
+        hold_out: of a folder of WAV files none of which has 'test' or 'valid' in its name, hold out every tenth.
         num_workers: processes that read ahead.
 
     Raises:
@@ -70,11 +71,11 @@ class Audio(Data):
 
     def __init__(
         self,
-        batch: int = 16,
         source: str | Path = "openslr/librispeech_asr",
         rate: int = 16_000,
-        length: int = 16_000,
+        length: int | None = 16_000,
         *,
+        batch: int = 16,
         levels: int = 256,
         column: str = "audio",
         config: str = "clean",
@@ -82,15 +83,18 @@ class Audio(Data):
         streaming: bool = False,
         windows: int = 0,
         buffer: int = 1000,
+        hold_out: bool = False,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
-        if length < 1 or levels < 2:
+        super().__init__(batch=batch, num_workers=num_workers)
+        if (length is not None and length < 1) or levels < 2:
             raise ValueError(f"length is {length} and levels {levels}: at least 1 and 2 are needed.")
-        self.from_where, self.rate, self.length, self.levels = source, rate, length, levels
+        self.from_where, self.levels, self.hold_out = source, levels, hold_out
         self.column, self.config, self.splits = column, config, dict(zip(("train", "test"), splits, strict=True))
         self.streaming, self.windows, self.buffer = streaming, windows, buffer
-        self.shape = (length,)
+        self.rate = rate or read(self._open("train")[0])[0]
+        self.length = self.rate if length is None else length
+        self.shape = (self.length,)
 
     def setup(self, stage: str) -> None:
         if self.source is not None:
@@ -127,7 +131,7 @@ class Audio(Data):
 
     def _open(self, split: str) -> Any:
         folder = Path(self.from_where).expanduser()
-        if folder.is_dir() and (files := among(folder, split, {".wav"})):
+        if folder.is_dir() and (files := among(folder, split, {".wav"}, hold_out=self.hold_out)):
             if self.streaming:
                 raise ValueError(f"{folder} holds WAV files, which are read by index: set streaming=False.")
             return [Wave(str(file)) for file in files]

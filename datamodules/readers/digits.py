@@ -25,8 +25,8 @@ class Digits(Data):
     shape = (1, 8, 8)
     classes = 10
 
-    def __init__(self, batch: int = 128, *, levels: int = LEVELS) -> None:
-        super().__init__(batch)
+    def __init__(self, *, batch: int = 128, levels: int = LEVELS) -> None:
+        super().__init__(batch=batch)
         if not 2 <= levels <= LEVELS:
             raise ValueError(f"The digits have 2 to {LEVELS} levels of grey, not {levels}.")
         self.levels = levels

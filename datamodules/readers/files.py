@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+SPLITS = ("train", "validation", "test")
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+TENTH = 10
+"""One of so many files is held out where their names hold out none."""
 IN_MEMORY = 2**30
 """Bytes of parquet files up to which they are read into the memory of every worker."""
 
@@ -50,14 +53,14 @@ def in_one(files: list[Path]) -> Any:
         raise ValueError(f"The parquet files of {files[0].parent} cannot be read as one table ({reason}).") from error
 
 
-def open_images(folder: Path, split: str, image: str, label: str) -> Any:
+def open_images(folder: Path, split: str, image: str, label: str, *, hold_out: bool = False) -> Any:
     """The image files of a folder that belong to a split, as rows of the columns named; None where there are none.
 
-    The label is the place of the file's directory among the sorted names of all.
+    The label is the index of the file's directory among the sorted names of all. `hold_out` as in `among`.
     """
     from datasets import Dataset
 
-    files = among(folder, split, PICTURES)
+    files = among(folder, split, PICTURES, hold_out=hold_out)
     if not files:
         return None
     rows: dict[str, list[Any]] = {image: [{"bytes": None, "path": str(f)} for f in files]}
@@ -68,11 +71,22 @@ def open_images(folder: Path, split: str, image: str, label: str) -> Any:
     return Dataset.from_dict(rows)
 
 
-def count(folder: Path, split: str) -> int:
+def all_grey(folder: Path) -> bool:
+    """Whether a folder holds image files, and all of them are grey; only their headers are read."""
+    from PIL import Image, UnidentifiedImageError
+
+    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()]
+    try:
+        return bool(files) and all(Image.open(file).mode in ("1", "L", "LA") for file in files)
+    except (UnidentifiedImageError, OSError):
+        return False  # the reader names the file that is corrupt
+
+
+def count(folder: Path, split: str, *, hold_out: bool = False) -> int:
     """Rows of the parquet files, or image files, that belong to a split."""
     import pyarrow.parquet
 
-    images = len(among(folder, split, PICTURES))
+    images = len(among(folder, split, PICTURES, hold_out=hold_out))
     return images or sum(pyarrow.parquet.read_metadata(f).num_rows for f in parquet(folder, split))
 
 
@@ -88,10 +102,17 @@ def parquet(folder: Path, split: str, what: str = "parquet files") -> list[Path]
     return files
 
 
-def among(folder: Path, split: str, endings: set[str]) -> list[Path]:
-    """Files of these endings that belong to a split, sorted."""
+def among(folder: Path, split: str, endings: set[str], *, hold_out: bool = False) -> list[Path]:
+    """Files of these endings that belong to a split, sorted.
+
+    Args:
+        hold_out: where no file has 'test' or 'valid' in its name, let every tenth of them be the test split.
+    """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file())
-    return [p for p in files if split_of(p.relative_to(folder)) == split.removesuffix("ation")]
+    splits = [split_of(p.relative_to(folder)) for p in files]
+    if hold_out and set(splits) == {"train"}:
+        splits[TENTH - 1 :: TENTH] = ["test"] * (len(files) // TENTH)
+    return [p for p, s in zip(files, splits, strict=True) if s == split.removesuffix("ation")]
 
 
 def split_of(path: Path) -> str:

@@ -73,6 +73,7 @@ class Images(Data):
         crop: side of that square; 0 for the largest.
         flip: whether every training image also counts mirrored, as an example of its own; streamed, every other epoch is
             mirrored.
+        hold_out: of a folder of image files none of which has 'test' or 'valid' in its name, hold out every tenth.
         in_memory: whether to decode all images once and keep their bytes; for sets of up to some 100,000 small images.
         streaming: whether to read the files from beginning to end instead of by index; nothing is stored.
         buffer: rows among which a stream is shuffled.
@@ -83,10 +84,12 @@ class Images(Data):
             an image is corrupt, of another size or kind (it is named), or a label is out of range.
     """
 
+    levels = 256
+
     def __init__(
         self,
-        batch: int = 128,
         *,
+        batch: int = 128,
         name: str = "uoft-cs/cifar10",
         data_dir: str = "",
         image: str | None = None,
@@ -97,12 +100,13 @@ class Images(Data):
         resize: bool | None = None,
         crop: int | None = None,
         flip: bool | None = None,
+        hold_out: bool = False,
         in_memory: bool = False,
         streaming: bool = False,
         buffer: int = 10_000,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(batch, num_workers)
+        super().__init__(batch=batch, num_workers=num_workers)
         if in_memory and streaming:
             raise ValueError("Images are either kept in memory or streamed: set in_memory or streaming, not both.")
         given = {"image": image, "label": label, "size": size, "channels": channels, "classes": classes}
@@ -113,7 +117,7 @@ class Images(Data):
         if self.known.channels not in (1, 3):
             raise ValueError(f"channels is {self.known.channels}: images have 3, or 1 if they are grey.")
         self.name, self.data_dir, self.origin = name, data_dir, data_dir or name
-        self.in_memory, self.streaming, self.buffer = in_memory, streaming, buffer
+        self.hold_out, self.in_memory, self.streaming, self.buffer = hold_out, in_memory, streaming, buffer
         self.shape = (self.known.channels, self.known.size, self.known.size)
         self.classes = self.known.classes if self.known.label else 0
 
@@ -159,14 +163,14 @@ class Images(Data):
     def _rows(self, split: str, streaming: bool) -> Any:
         if not self.data_dir:
             return open_hub(self.name, split, streaming=streaming)
-        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label)
+        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label, hold_out=self.hold_out)
         if found is None:
             return open_parquet(Path(self.data_dir), split, "parquet or image files", streaming=streaming)
         return found.to_iterable_dataset() if streaming else found
 
     def _size(self, rows: Any) -> int:
         if self.data_dir:
-            return count(Path(self.data_dir), "train")
+            return count(Path(self.data_dir), "train", hold_out=self.hold_out)
         said = (rows.info.splits or {}).get("train")
         if said is None or not said.num_examples:
             raise ValueError(f"The hub does not say how many rows {self.name} has: set streaming=False.")

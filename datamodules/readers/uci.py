@@ -37,17 +37,17 @@ class UCI(Data):
     from Zenodo alone.
 
     Args:
-        batch: global batch.
         name: 'power' (D = 6), 'gas' (8), 'hepmass' (21), 'miniboone' (43) or 'bsds300' (63, needs h5py).
         folder: the tarball, its folder, or the folder it was unpacked into; unpacked is faster.
+        batch: global batch.
 
     Raises:
         ValueError: there is no such set; in `setup`: the files are missing or cannot be read, the columns are not D,
             or a number is not finite.
     """
 
-    def __init__(self, batch: int = 128, name: str = "power", folder: str | Path = "") -> None:
-        super().__init__(batch)
+    def __init__(self, name: str = "power", folder: str | Path = "", *, batch: int = 128) -> None:
+        super().__init__(batch=batch)
         if name.lower() not in SETS:
             raise ValueError(f"There is no set '{name}'; allowed: {', '.join(SETS)}.")
         self.name, self.folder = name.lower(), folder

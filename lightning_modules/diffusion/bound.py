@@ -1,4 +1,4 @@
-"""The variational bound on the log likelihood of a diffusion model, from its denoiser alone.
+"""The variational bound on the log likelihood of a diffusion model, from its reverse steps.
 
 Source: Ho et al. 2020, arXiv:2006.11239, eq. 5: the prior's term, one term for each step, and the decoder's.
 """
@@ -11,36 +11,38 @@ import torch
 from torch import Tensor
 
 from lightning_modules.diffusion import schedules
+from lightning_modules.diffusion.preconditioning import append_dims
 from lightning_modules.diffusion.samplers import normal
-from lightning_modules.diffusion.weighting import Denoiser, spread
+from lightning_modules.diffusion.steps import Step, reverse
 from lightning_modules.objectives import gaussian_kl
 
-Variance = Callable[[Tensor, Tensor], Tensor]
-"""(s [B], r [B]) -> variance [B] of the step from level s to r < s."""
 Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x, mean, std) -> log probability of each number of x."""
 
 
-def prior_term(x: Tensor, s: Tensor) -> Tensor:
-    """KL [B] of examples x [B, *D], noised to the last level s [], against a standard normal."""
-    keep = 1 / (1 + s**2)
-    return gaussian_kl(keep.sqrt() * x, 1 - keep, s.new_zeros(()), s.new_ones(())).flatten(1).sum(1)
+def prior_term(x: Tensor, sigma: Tensor, data_std: float = 1.0) -> Tensor:
+    """KL [B] of examples x [B, *D], noised to the last level sigma [], against N(0, data_std^2 + sigma^2), where sampling starts."""
+    zero = torch.zeros_like(sigma)
+    return gaussian_kl(x, sigma**2, zero, data_std**2 + sigma**2).flatten(1).sum(1)
 
 
-def step_term(denoise: Denoiser, x: Tensor, s: Tensor, r: Tensor, n: Tensor, variance: Variance) -> Tensor:
-    """KL [B] of the true step from s [B] to r [B] > 0 against the learned one, at y = x + s n; eq. 6 and 7."""
-    level = s.to(x)
-    error = (denoise(x + spread(level, x) * n, level) - x).square().flatten(1).sum(1)
-    true, ours = schedules.posterior(s, r), variance(s, r)
-    zero = torch.zeros_like(s)
-    return x[0].numel() * gaussian_kl(zero, true, zero, ours) + error * (1 - r**2 / s**2) ** 2 / (2 * ours)
+def step_term(step: Step, x: Tensor, sigma: Tensor, sigma_next: Tensor, n: Tensor) -> Tensor:
+    """KL [B] of the true step from sigma [B] to sigma_next [B] > 0 against the learned one, at y = x + sigma n; eq. 6 and 7."""
+    y = x + append_dims(sigma, x).to(x) * n
+    true = reverse(lambda y, sigma: x, schedules.posterior)(y, sigma, sigma_next)
+    ours = step(y, sigma, sigma_next)
+    return gaussian_kl(true.mean, true.variance, ours.mean, ours.variance).flatten(1).sum(1)
 
 
-def decoder_term(denoise: Denoiser, x: Tensor, s: Tensor, n: Tensor, decoder: Decoder) -> Tensor:
-    """Negative log probability [B] of x given itself at the first level s [], with the forward variance; eq. 13."""
-    level = s.to(x)
-    mean = denoise(x + level * n, level.expand(len(x)))
-    return -decoder(x, mean, (level**2 / (1 + level**2)).sqrt()).flatten(1).sum(1)
+def decoder_term(step: Step, x: Tensor, sigma: Tensor, n: Tensor, decoder: Decoder) -> Tensor:
+    """Negative log probability [B] of x given itself at the first level sigma [], where the last step has a variance; eq. 13.
+
+    A last step without variance, such as the posterior's, is given the forward process' variance.
+    """
+    zero = torch.zeros_like(sigma)
+    last = step(x + sigma.to(x) * n, sigma, zero)
+    variance = torch.where(last.variance > 0, last.variance, schedules.forward(sigma, zero))
+    return -decoder(x, last.mean, variance.sqrt().to(x)).flatten(1).sum(1)
 
 
 def choose(levels: Tensor, n: int, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,8 +51,12 @@ def choose(levels: Tensor, n: int, place: Tensor) -> tuple[Tensor, Tensor]:
     A step is drawn in proportion to the logarithm of its levels' ratio, which is roughly what it contributes.
 
     Args:
+        levels: table [T], ascending.
         n: steps evaluated for each example, by strata of equal weight.
         place: which stratum and where in it, (k + u) / n for u in [0, 1); [B].
+
+    Returns:
+        indices [B] of steps and their weights [B].
     """
     share = levels.log().diff()
     share = share / share.sum()
@@ -60,12 +66,12 @@ def choose(levels: Tensor, n: int, place: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def log_prob_bound(
-    denoise: Denoiser,
+    step: Step,
     x: Tensor,
     levels: Tensor,
     *,
-    variance: Variance,
     decoder: Decoder,
+    data_std: float,
     terms: int | None = None,
     rng: torch.Generator | None = None,
 ) -> Tensor:
@@ -73,15 +79,16 @@ def log_prob_bound(
 
     Args:
         levels: the table [T], ascending, float64.
+        data_std: of the prior N(0, data_std^2 + levels[-1]^2), as `samplers.start` takes it.
         terms: of the T - 1 steps, how many are evaluated for each example (see `choose`); None: all.
     """
     steps = len(levels) - 1
-    total = prior_term(x, levels[-1]) + decoder_term(denoise, x, levels[0], normal(x, rng), decoder)
+    total = prior_term(x, levels[-1], data_std) + decoder_term(step, x, levels[0], normal(x, rng), decoder)
     for k in range(terms or steps):
         if terms is None:
-            index, weight = torch.full((len(x),), k, device=x.device), 1.0
+            index, weight = torch.full((len(x),), k, device=x.device), levels.new_ones(len(x))
         else:
             u = torch.rand(len(x), generator=rng, device=rng.device if rng else None).to(x.device)
             index, weight = choose(levels, terms, (k + u) / terms)
-        total = total + weight * step_term(denoise, x, levels[index + 1], levels[index], normal(x, rng), variance)
+        total = total + weight * step_term(step, x, levels[index + 1], levels[index], normal(x, rng))
     return -total.to(x)

@@ -1,7 +1,7 @@
 """Noise levels: what to train on, how much a step forgets, and where to step when sampling.
 
-Everywhere in this package a noised example is y = x0 + s n with n ~ N(0, I) and a level s >= 0. The variance-preserving
-notation of Ho et al. is the same thing scaled: x_t = y / sqrt(1 + s^2), alpha-bar_t = 1 / (1 + s^2).
+Everywhere in this package a noised example is y = x0 + sigma n with n ~ N(0, I) and a level sigma >= 0. The variance-preserving
+notation of Ho et al. is the same thing scaled: x_t = y / sqrt(1 + sigma^2), alpha-bar_t = 1 / (1 + sigma^2).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def from_betas(beta: Tensor) -> Tensor:
 
 
 def discrete(u: Tensor, levels: Tensor) -> Tensor:
-    """Uniform numbers u [B] in [0, 1) -> uniformly chosen entries [B] of the table `levels` [T]."""
-    return levels[(u * len(levels)).long()]
+    """u [B] in [0, 1) -> uniformly chosen entries [B] of the table `levels` [T], on the device of u."""
+    return levels.to(u.device)[(u * len(levels)).long()]
 
 
 def log_normal(u: Tensor, mean: float = -1.2, std: float = 1.2) -> Tensor:
@@ -64,20 +64,30 @@ def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
     return low * (high / low) ** u
 
 
-def posterior(s: Tensor, r: Tensor) -> Tensor:
-    """Variance of the example at level r given that at level s > r and x0: the smaller fixed choice, beta-tilde.
+def flow_time(sigma: Tensor) -> Tensor:
+    """Level sigma -> time t in [0, 1) of flow matching, where x_t = (1 - t) x0 + t n is y scaled by 1 - t."""
+    return sigma / (1 + sigma)
+
+
+def from_flow_time(t: Tensor) -> Tensor:
+    """Time t in [0, 1) of flow matching -> level sigma = t / (1 - t); a logit-normal time is a `log_normal` level."""
+    return t / (1 - t)
+
+
+def posterior(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """Variance of the example at level sigma_next given that at level sigma > sigma_next and x0: the smaller fixed choice, beta-tilde.
 
     Source: Ho et al. 2020, eq. 7, in units of y.
     """
-    return r**2 * (s**2 - r**2) / s**2
+    return sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2
 
 
-def forward(s: Tensor, r: Tensor) -> Tensor:
-    """The larger fixed choice, beta: the variance which the forward process adds from level r to s > r, in units of y.
+def forward(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """The larger fixed choice, beta: the variance that the forward process adds from level sigma_next to sigma, in units of y.
 
     Source: Ho et al. 2020, section 3.2.
     """
-    return (s**2 - r**2) * (1 + r**2) / (1 + s**2)
+    return (sigma**2 - sigma_next**2) * (1 + sigma_next**2) / (1 + sigma**2)
 
 
 def spaced(levels: Tensor, n: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from lightning_modules.compat import uncounted
+from lightning_modules.conditions import Cond
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Optim
 
@@ -185,7 +186,7 @@ class AdversarialModel(Generative):
 
     @torch.no_grad()
     def sample(
-        self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None, batch: int = 1024
+        self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None, batch: int = 1024
     ) -> Tensor:
         """Samples [n, *D], on the device of the model.
 

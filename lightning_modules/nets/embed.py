@@ -1,4 +1,4 @@
-"""Embeddings of numbers: noise levels, times."""
+"""Embeddings of noise levels, times and labels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
+
+from lightning_modules.conditions import UNCONDITIONAL, Cond, label_rows
 
 
 def waves(t: Tensor, dim: int, low: float = 0.1, high: float = 30.0) -> Tensor:
@@ -20,11 +22,11 @@ def waves(t: Tensor, dim: int, low: float = 0.1, high: float = 30.0) -> Tensor:
 
 
 class Conditioning(nn.Module):
-    """Log noise level [B], and label [B] where there are classes, -> one vector [B, width].
+    """One vector [B, width] of what a network is given about the noise level, [B], and of the labels where there are classes.
 
     Args:
         width: of the result.
-        classes: number of labels; the label `classes` stands for 'none'. 0: no labels.
+        classes: number of labels; an example whose label is hidden or absent gets a learned row of its own. 0: no labels.
     """
 
     def __init__(self, width: int, classes: int = 0) -> None:
@@ -33,6 +35,16 @@ class Conditioning(nn.Module):
         self.body = nn.Sequential(nn.Linear(self.dim, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width) if classes else None
 
-    def forward(self, level: Tensor, label: Tensor | None = None) -> Tensor:
-        vector = self.body(waves(level, self.dim).to(self.body[0].weight.dtype))
-        return vector if self.label is None or label is None else vector + self.label(label)
+    def forward(self, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
+        """The vector [B, width].
+
+        Raises:
+            ValueError: a condition other than labels is given, or labels where there are no classes.
+        """
+        vector = self.body(waves(level, self.dim).to(next(self.body.parameters())))
+        if self.label is None:
+            cond.allow()
+            return vector
+        cond.allow("label")
+        rows = label_rows(cond, self.label.num_embeddings - 1, len(level), level.device)
+        return vector + self.label(rows)

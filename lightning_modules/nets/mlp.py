@@ -6,11 +6,12 @@ import math
 
 from torch import Tensor, nn
 
+from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.embed import Conditioning
 
 
 class Block(nn.Module):
-    """Pre-normalised residual block, shifted and scaled by the condition; the identity at first."""
+    """Pre-normalised residual block [B, width], scaled and shifted by a vector [B, width]; the identity at first."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,8 +25,8 @@ class Block(nn.Module):
         return h + self.leave(self.act(self.enter(self.norm(h) * (1 + scale) + shift)))
 
 
-class MLP(nn.Module):
-    """(x [B, *shape], log noise level [B], label [B] or None) -> [B, *shape]; zero at first.
+class ResidualMLP(nn.Module):
+    """A network of a denoiser: (x [B, *shape], level [B], conditions) -> [B, *shape]; zero at first.
 
     Args:
         shape: of one example; it is flattened inside.
@@ -43,8 +44,14 @@ class MLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.leave = zero(nn.Linear(width, size))
 
-    def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
-        vector = self.act(self.condition(level, label))
+    def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
+        """The output [B, *shape].
+
+        Args:
+            level: what the network is given about the noise level; its embedding suits log sigma.
+            cond: labels, for a network with classes.
+        """
+        vector = self.act(self.condition(level, cond))
         h = self.enter(x.flatten(1))
         for block in self.blocks:
             h = block(h, vector)
@@ -52,7 +59,7 @@ class MLP(nn.Module):
 
 
 def zero(layer: nn.Module) -> nn.Module:
-    """The layer with all its weights set to zero."""
+    """The same layer, after its weights are set to zero."""
     for p in layer.parameters():
         nn.init.zeros_(p)
     return layer

@@ -1,7 +1,8 @@
 """The U-Net of denoising diffusion.
 
-Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 (the levels' scale
-and shift of the second normalisation).
+Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 (attention at several
+resolutions, with heads of a fixed number of channels; the label's embedding is added to that of the noise level).
+Differs: the noise level's embedding is added after the first convolution, as in Ho et al.; there is no scale and shift (AdaGN).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.embed import Conditioning
 from lightning_modules.nets.mlp import zero
 
@@ -21,7 +23,7 @@ def norm(channels: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions around a condition; [B, C, H, W] -> [B, C', H, W]."""
+    """Two 3x3 convolutions with a vector [B, width] added between them, residual; [B, C, H, W] -> [B, C', H, W]."""
 
     def __init__(self, enter: int, leave: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -57,14 +59,14 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, all [B, heads, N, dim]. On CPUs the fused kernel took four times as long as these products."""
+    """Softmax attention, all [B, heads, N, dim]; on a CPU by plain products, which took a quarter of the fused kernel's time."""
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
     return (q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)).softmax(-1).to(v) @ v
 
 
-class Stage(nn.Module):
-    """A residual block, then attention if asked."""
+class AttentionBlock(nn.Module):
+    """A residual block, then self-attention where `head` is not 0; [B, C, H, W] -> [B, C', H, W]."""
 
     def __init__(self, enter: int, leave: int, width: int, dropout: float, head: int) -> None:
         super().__init__()
@@ -75,8 +77,8 @@ class Stage(nn.Module):
         return self.attend(self.block(x, vector))
 
 
-class Up(nn.Module):
-    """Twice the height and width: nearest neighbour, then a convolution."""
+class Upsample(nn.Module):
+    """Twice the height and width by the nearest neighbour, then a convolution; [B, C, H, W] -> [B, C, 2H, 2W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """(x [B, C, H, W], log noise level [B], label [B] or None) -> [B, C, H, W]; zero at first.
+    """A network of a denoiser: (x [B, C, H, W], level [B], conditions) -> [B, C, H, W]; zero at first.
 
     Args:
         channels: C of the images.
@@ -124,25 +126,36 @@ class UNet(nn.Module):
         for i, m in enumerate(multiples):
             attend = head if i in attention else 0
             for _ in range(blocks):
-                self.down.append(Stage(c, m * width, vector, dropout, attend))
+                self.down.append(AttentionBlock(c, m * width, vector, dropout, attend))
                 sizes.append(c := m * width)
             if i + 1 < len(multiples):
                 self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 sizes.append(c)
-        self.middle = nn.ModuleList([Stage(c, c, vector, dropout, head), Stage(c, c, vector, dropout, 0)])
+        self.middle = nn.ModuleList(
+            [AttentionBlock(c, c, vector, dropout, head), AttentionBlock(c, c, vector, dropout, 0)]
+        )
         for i, m in reversed(list(enumerate(multiples))):
             attend = head if i in attention else 0
             for _ in range(blocks + 1):
-                self.up.append(Stage(c + sizes.pop(), m * width, vector, dropout, attend))
+                self.up.append(AttentionBlock(c + sizes.pop(), m * width, vector, dropout, attend))
                 c = m * width
             if i:
-                self.up.append(Up(c))
+                self.up.append(Upsample(c))
         self.norm, self.leave = norm(c), zero(nn.Conv2d(c, channels, 3, padding=1))
 
-    def forward(self, x: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
+        """The output [B, C, H, W].
+
+        Args:
+            level: what the network is given about the noise level; its embedding suits log sigma.
+            cond: labels, for a network with classes.
+
+        Raises:
+            ValueError: the images cannot be halved so often, or a condition has no place in this network.
+        """
         self._check(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            vector = F.silu(self.condition(level, label))
+            vector = F.silu(self.condition(level, cond))
             h = self._body(x, vector)
         return h.to(x)
 
@@ -150,12 +163,12 @@ class UNet(nn.Module):
         h = self.enter(x)
         kept = [h]
         for part in self.down:
-            h = part(h, vector) if isinstance(part, Stage) else part(h)
+            h = part(h, vector) if isinstance(part, AttentionBlock) else part(h)
             kept.append(h)
         for part in self.middle:
             h = part(h, vector)
         for part in self.up:
-            h = part(torch.cat([h, kept.pop()], 1), vector) if isinstance(part, Stage) else part(h)
+            h = part(torch.cat([h, kept.pop()], 1), vector) if isinstance(part, AttentionBlock) else part(h)
         return self.leave(F.silu(self.norm(h)))
 
     def _check(self, x: Tensor) -> None:

@@ -1,6 +1,5 @@
 """The ResNet VAE of images: layers of latents, inferred bottom-up and top-down, each with an autoregressive posterior.
 
-System: VAE with IAF posterior
 Source: Kingma et al. 2016, arXiv:1606.04934, section 5.2 and appendix C, figures 3 and 6.
 Differs: weight norm is not initialised from data; sizes change in layers of their own; autoregressive steps are gates, algorithm 1.
 """

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.compat import trainer_of
+from lightning_modules.conditions import Cond
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.nets.conditioned import Plain
 from lightning_modules.optim import Adam, Optim
@@ -190,7 +191,7 @@ class VAE(Generative):
 
     @torch.no_grad()
     def sample(
-        self, n: int, cond: Tensor | None = None, *, rng: torch.Generator | None = None, mean: bool = False
+        self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None, mean: bool = False
     ) -> Tensor:
         """Samples [n, *shape]; with `mean` the likelihood's means, without its noise.
 

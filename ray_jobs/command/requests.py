@@ -12,7 +12,7 @@ from ray_jobs.recipe.settings import Setting, fields, from_file, known, typed
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 
-WHERE = {s.name: s for s in fields(Where, defaults=True)}
+WHERE = {s.name: s for s in fields(Where)}
 COMMON = {
     "config": Setting("config", str, None, "YAML file of settings; what the command line says comes before it."),
     "seed": Setting("seed", int, 0, "Seed of weights, data order, noise and environments."),
@@ -57,13 +57,13 @@ def read(verb: str, argv: list[str], extra: Mapping[str, Setting], dotted: str =
 
 def conclude(run: Run) -> None:
     """Print what a finished run reached, and where it is."""
-    from ray_jobs.recipe.loading import module
+    from ray_jobs.recipe.loading import recipe
     from ray_jobs.run.progress import brief
 
     result = run.result or {"metrics": {}, "seconds": 0}
     shown = "  ".join(f"{k} {brief(v)}" for k, v in result["metrics"].items() if not k.startswith("loss"))
     print(f"{run}: {brief(result['seconds'])} s  {shown}")
-    claim = module(run.spec.recipe).claim
+    claim = recipe(run.spec.recipe).claim
     if claim and claim.metric in result["metrics"]:
         verdict = "reached" if claim.holds(result["metrics"][claim.metric]) else "not reached"
         print(f"claim {claim}: {verdict} by this seed")

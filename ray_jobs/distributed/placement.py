@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Layout
 from ray_jobs.recipe.spec import Where
 
 DRIVER = {"memory": float(1 << 20)}
 """What a process holds that only waits for a group of workers: a bundle must not be empty, and it needs no core."""
 
 
-def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tuple[Where, tuple[dict[str, float], ...]]:
+def placed(
+    where: Where, layout: Layout, nodes: Sequence[Mapping[str, float]]
+) -> tuple[Where, tuple[dict[str, float], ...]]:
     """The place of a trial's training, and the bundles of its placement group, that of its own process first.
 
     A generative model trains within one bundle, so on one node, without Ray, where a node has room for all its workers;
@@ -22,25 +25,27 @@ def placed(where: Where, fit: bool, nodes: Sequence[Mapping[str, float]]) -> tup
 
     Args:
         where: how wide a trial is, as asked.
-        fit: whether it trains a generative model.
+        layout: the processes of one trial.
         nodes: the resources of each node in all.
 
     Raises:
         UsageError: no node has room for a process that cannot be divided, or all together have none for a group.
     """
-    wide = where.workers if fit else where.learners
-    gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and fit and any(n.get("GPU", 0) for n in nodes))
+    wide = layout.group
+    gpu = where.accelerator == "gpu" or (
+        where.accelerator == "auto" and layout.gpu and any(n.get("GPU", 0) for n in nodes)
+    )
     first = {"CPU": float(wide * where.threads)} | ({"GPU": float(wide)} if gpu else {})
     room = any(all(node.get(name, 0) >= much for name, much in first.items()) for node in nodes)
-    if fit and room:
+    if layout.local and room:
         return replace(where, address="local"), (first,)
     if wide > 1:
-        every = where.cpus(fit)
+        every = layout.cpus(where.threads)
         most = sum(node.get("CPU", 0) for node in nodes)
         if every > most:
             raise UsageError(f"A trial needs {every} CPUs, and all nodes of the cluster have {most:g}: take fewer.")
-        return (replace(where, address="auto") if fit else where), (dict(DRIVER),)
+        return (replace(where, address="auto") if layout.local else where), (dict(DRIVER),)
     if not room:
         asked = " and ".join(f"{much:g} {name}s" for name, much in first.items())
         raise UsageError(f"A trial needs {asked} on one node, but no node of the cluster has as many: take fewer.")
-    return where, (first, *({"CPU": 1.0} for _ in range(where.runners)))
+    return where, (first, *({"CPU": 1.0} for _ in range(layout.helpers)))

@@ -1,119 +1,95 @@
-"""Small Markov decision processes whose every quantity is a linear solve, and the environment that plays them.
+"""Finite MDPs as environments, and Gymnasium's toy-text environments as MDPs.
 
-Source: Sutton & Barto 2018, sections 3.5, 4.1 and 13.2; Haarnoja et al. 2017, arXiv:1702.08165, theorem 1 for the soft values.
+Source: Sutton & Barto 2018, section 3.1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ray_jobs.tabular.mdp import CERTAIN, MDP, random_mdp
 
-
-@dataclass(frozen=True)
-class MDP:
-    """A finite process that never terminates; what is said of it below is of its discounted sums over infinite time."""
-
-    transition: Array
-    """[S, A, S]"""
-    reward: Array
-    """[S, A]"""
-    start: Array
-    """[S]"""
-    gamma: float
-
-
-def random_mdp(states: int = 5, actions: int = 3, gamma: float = 0.9, seed: int = 0) -> MDP:
-    """Transitions and starts from flat Dirichlet distributions, rewards standard normal."""
-    rng = np.random.default_rng(seed)
-    rows = rng.dirichlet(np.ones(states), (states, actions))
-    return MDP(rows, rng.normal(size=(states, actions)), rng.dirichlet(np.ones(states)), gamma)
-
-
-def softmax(logits: Array) -> Array:
-    """Policy [S, A] of logits [S, A]."""
-    rest = np.exp(logits - logits.max(-1, keepdims=True))
-    return rest / rest.sum(-1, keepdims=True)
-
-
-def state_values(mdp: MDP, policy: Array) -> Array:
-    """V [S] of a policy [S, A]: (I - gamma P_pi) V = r_pi."""
-    moves = np.einsum("sa,sat->st", policy, mdp.transition)
-    return np.linalg.solve(np.eye(len(moves)) - mdp.gamma * moves, (policy * mdp.reward).sum(-1))
-
-
-def action_values(mdp: MDP, policy: Array) -> Array:
-    """Q [S, A] of a policy [S, A]."""
-    return mdp.reward + mdp.gamma * mdp.transition @ state_values(mdp, policy)
-
-
-def occupancy(mdp: MDP, policy: Array) -> Array:
-    """Discounted visits [S]: the sum over t of gamma^t P(s_t = s); they add up to 1 / (1 - gamma)."""
-    moves = np.einsum("sa,sat->st", policy, mdp.transition)
-    return np.linalg.solve(np.eye(len(moves)) - mdp.gamma * moves.T, mdp.start)
-
-
-def stationary(mdp: MDP, policy: Array) -> Array:
-    """The share of time [S] that a policy spends in each state in the long run."""
-    moves = np.einsum("sa,sat->st", policy, mdp.transition)
-    equations = np.vstack([moves.T - np.eye(len(moves)), np.ones(len(moves))])
-    return np.linalg.lstsq(equations, np.append(np.zeros(len(moves)), 1.0), rcond=None)[0]
-
-
-def performance(mdp: MDP, policy: Array) -> float:
-    """The expected discounted return from the start."""
-    return float(mdp.start @ state_values(mdp, policy))
-
-
-def policy_gradient(mdp: MDP, logits: Array) -> Array:
-    """The gradient [S, A] of `performance` of softmax(logits): visits times pi times advantage."""
-    policy = softmax(logits)
-    advantage = action_values(mdp, policy) - state_values(mdp, policy)[:, None]
-    return occupancy(mdp, policy)[:, None] * policy * advantage
-
-
-def soft_action_values(mdp: MDP, alpha: float, sweeps: int = 2000) -> Array:
-    """Q [S, A] of the best policy under an entropy bonus of weight alpha: the fixed point of the soft Bellman operator."""
-    q = np.zeros_like(mdp.reward)
-    for _ in range(sweeps):
-        top = q.max(-1)
-        soft = top + alpha * np.log(np.exp((q - top[:, None]) / alpha).sum(-1))
-        q = mdp.reward + mdp.gamma * mdp.transition @ soft
-    return q
+Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+"""Gymnasium's `P`: state -> action -> [(probability, next state, reward, whether the episode terminates)]."""
 
 
 class Tabular(gym.Env):
-    """Plays an MDP; observes the state as a one-hot vector. Episodes never terminate, and are cut after `length` steps."""
+    """Plays an MDP; observes the state as a one-hot vector, and zeros after the end. Episodes are cut after `length` steps."""
 
     def __init__(self, mdp: MDP, length: int) -> None:
         self.mdp, self.length = mdp, length
         states, actions = mdp.reward.shape
         self.observation_space = gym.spaces.Box(0.0, 1.0, (states,), np.float32)
         self.action_space = gym.spaces.Discrete(actions)
-        self.ladder = mdp.transition.cumsum(-1)
-        """[S, A, S]: a uniform number falls on the next state's rung."""
+        self.cumulative = mdp.transition.cumsum(-1)
+        """[S, A, S]: the first entry above a uniform number is the next state's."""
         self.state = self.t = 0
+        self.ended = False
 
-    def look(self) -> NDArray[np.float32]:
-        return np.eye(len(self.mdp.start), dtype=np.float32)[self.state]
+    def observe(self) -> NDArray[np.float32]:
+        """The state [S], one-hot; zeros where the episode has ended."""
+        one_hot = np.zeros(len(self.mdp.start), np.float32)
+        one_hot[self.state] = not self.ended
+        return one_hot
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Draw the first state."""
         super().reset(seed=seed)
         self.state, self.t = int(self.np_random.choice(len(self.mdp.start), p=self.mdp.start)), 0
-        return self.look(), {}
+        self.ended = False
+        return self.observe(), {}
 
     def step(self, action: int):
+        """Draw the next state, or the end."""
         reward = float(self.mdp.reward[self.state, action])
-        rungs = self.ladder[self.state, action]
-        self.state = int(np.searchsorted(rungs[:-1], self.np_random.random(), side="right"))
+        cumulative, uniform = self.cumulative[self.state, action], self.np_random.random()
+        self.ended = bool(uniform >= cumulative[-1] and cumulative[-1] < 1 - CERTAIN)
+        if not self.ended:
+            self.state = int(np.searchsorted(cumulative[:-1], uniform, side="right"))
         self.t += 1
-        return self.look(), reward, False, self.t >= self.length, {}
+        return self.observe(), reward, self.ended, self.t >= self.length and not self.ended, {}
 
 
 def make(states: int = 5, actions: int = 3, gamma: float = 0.9, seed: int = 0, length: int = 50) -> Tabular:
     """A random MDP as an environment: 'ray_jobs.envs.mdp:make' in a recipe."""
     return Tabular(random_mdp(states, actions, gamma, seed), length)
+
+
+def of_table(table: Table, start: NDArray[np.float64], gamma: float) -> MDP:
+    """The MDP of Gymnasium's `P` and of the probabilities [S] of the first state.
+
+    Outcomes with the same next state add up. One that terminates brings its reward and no transition.
+    """
+    states, actions = len(table), len(table[0])
+    transition, reward = np.zeros((states, actions, states)), np.zeros((states, actions))
+    for s, row in table.items():
+        for a, outcomes in row.items():
+            for probability, to, gain, terminated in outcomes:
+                reward[s, a] += probability * gain
+                transition[s, a, to] += 0.0 if terminated else probability
+    return MDP(transition, reward, np.asarray(start, np.float64), gamma)
+
+
+def of_environment(env: str, gamma: float, **options: Any) -> MDP:
+    """The MDP that an environment with a table plays, such as "FrozenLake8x8-v1"; without its time limit.
+
+    Args:
+        env: a Gymnasium id.
+        gamma: discount per step; the environment does not know it.
+        options: of the environment, such as is_slippery=False.
+
+    Raises:
+        ValueError: the environment has no table `P`.
+    """
+    made = gym.make(env, **options).unwrapped
+    made.close()
+    if not hasattr(made, "P") or not hasattr(made, "initial_state_distrib"):
+        raise ValueError(
+            f"The environment {env} has no table of its transitions: FrozenLake, CliffWalking and Taxi have."
+        )
+    return of_table(made.P, made.initial_state_distrib, gamma)

@@ -1,22 +1,18 @@
-"""What can be known of a command before it is sent away: the run folders that it writes, and what speaks against it.
+"""Checks of a command before it is submitted: the run folders that it writes, and every reason why it cannot run.
 
-All of it looks at files of this machine, so it is asked only where the job will see the same ones.
+The checks read files of this machine, so they apply only where the job will see the same files.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster import storage
-from cluster.places import Place
+from cluster.backends import Backend
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce.aggregate import OUT
@@ -25,13 +21,15 @@ from ray_jobs.tune import search
 
 FOLDERS = ("folder", "data_dir", "inception", "source")
 """Settings of recipes that name files; an empty one, or a name of the hub, is fetched, but for `folder`."""
-SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")  # each machine's own
 
 
 def run_folders(argv: Sequence[str]) -> list[str]:
-    """Where a command puts its runs, as far as it says: --out, or what the verb takes without it.
+    """The folders that a command writes its runs to: --out, or what its verb uses without --out.
 
-    `train` without --out names its folder when it begins; `begun` finds it later.
+    `train` without --out chooses its folder when it starts, so it is not among them; `continuation.find_run` finds it later.
+
+    Args:
+        argv: the command, without `reprise`.
     """
     verb, *words = argv
     if verb == "resume":
@@ -42,92 +40,20 @@ def run_folders(argv: Sequence[str]) -> list[str]:
         recipes, given = _reproduced(words)
         out = str(given.get("out", OUT)).rstrip("/")
         return [f"{out}/{recipe}" for recipe in recipes]
-    return [out for out in [_flag(words, "out")] if out] if verb == "demo" else []
+    return [out for out in [flag(words, "out")] if out] if verb == "demo" else []
 
 
-def begun(argv: Sequence[str], since: float, folder: Path = Path(), job: str = "") -> str:
-    """The run folder that `reprise train ...` made under `folder`, '' where none.
-
-    Args:
-        argv: train R ..., as it is in the run's record.
-        since: when it was submitted, seconds since 1970.
-        folder: where it was started.
-        job: its id, by which a run that says for which job it was made is known.
-    """
-    line = shlex.join(["reprise", *argv])
-    recipe = argv[1].rpartition(".")[2]
-    for path in sorted((folder / "runs").glob(f"{recipe}-seed*/run.json"), reverse=True):
-        try:
-            told = json.loads(path.read_text())
-            fits = told["command"] == line and datetime.fromisoformat(told["started"]).timestamp() >= since - 1
-            if told.get("job") == job if told.get("job") else fits:
-                return str(path.parent)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return ""
-
-
-def continuing(argv: Sequence[str], since: float, job: str = "") -> list[str]:
-    """The command that goes on with what `argv` began as the job that was submitted then; all verbs but `train` do so by themselves.
-
-    Raises:
-        UsageError: its run is finished.
-    """
-    if argv[0] != "train" or _flag(argv, "help") is not None:
-        return list(argv)
-    run = next(iter(run_folders(argv)), "") or begun(argv, since, job=job)
-    if not run or not Run.at(run).exists():
-        return list(argv)
-    if Run.open(run).result:
-        raise UsageError(
-            f"{run} is finished: there is nothing to go on with. `reprise evaluate {run}` measures it again."
-        )
-    return ["resume", run]
-
-
-def against(argv: Sequence[str], place: Place) -> list[str]:
-    """Every reason that the command's files give against it; none where the job will see other files than these."""
+def reasons_against(argv: Sequence[str], backend: Backend) -> list[str]:
+    """Every reason why the command's files do not allow it; none where the job will see other files than these."""
     outs = run_folders(argv)
-    if place.copies and not any("://" in out for out in outs):
+    if backend.copies and not any("://" in out for out in outs):
         return []
     found = _conflicts(argv)
-    return found if place.copies else [*found, *_unwritable(outs), *_missing_data(argv)]
-
-
-def doubts(argv: Sequence[str], place: Place, workdir: Path) -> list[str]:
-    """What may be wrong with where the job's files lie, one sentence each."""
-    if not place.elsewhere:
-        return []
-    outs = [out for out in run_folders(argv) if "://" not in out]
-    if place.copies:
-        return [*_own_to_a_node(outs), *_deleted_later(argv, outs)]
-    away = [out for out in outs if not Path(out).absolute().is_relative_to(workdir)]
-    asked = [(workdir, "The working directory"), *((Path(out).absolute(), "--out") for out in away)]
-    return [told for path, what in asked if (told := storage.doubt(path, what))]
-
-
-def _own_to_a_node(outs: list[str]) -> list[str]:
-    return [
-        f"--out {out} lies in a folder that each machine has for itself: give one that outlives the cluster's nodes, "
-        "such as /shared/runs/x or s3://bucket/x."
-        for out in outs
-        if Path(out).is_absolute() and any(Path(out).is_relative_to(top) for top in SCRATCH)
-    ]
-
-
-def _deleted_later(argv: Sequence[str], outs: list[str]) -> list[str]:
-    writes = argv[0] in ("train", "tune", "reproduce", "demo")
-    kept = any(Path(out).is_absolute() for out in outs) or "://" in " ".join(run_folders(argv))
-    if not writes or kept:
-        return []
-    return [
-        "It runs in a copy of this folder that the cluster deletes later: give --out on storage that outlives it, "
-        "such as /shared/runs/x or s3://bucket/x, to keep its results."
-    ]
+    return found if backend.copies else [*found, *_unwritable(outs), *_missing_data(argv)]
 
 
 def _conflicts(argv: Sequence[str]) -> list[str]:
-    """Run folders that hold something else, or that cannot be gone on with."""
+    """Reasons about run folders: they hold something else, or what they hold cannot be continued."""
     verb, *words = argv
     looks: dict[str, Callable[[str], object]] = {
         "train": _free,
@@ -139,15 +65,15 @@ def _conflicts(argv: Sequence[str]) -> list[str]:
 
 
 def _refusals(looks: Sequence[Callable[[], object]]) -> list[str]:
-    told = []
+    reasons = []
     for look in looks:
         try:
             look()
         except UsageError as error:
-            told.append(str(error))
+            reasons.append(str(error))
         except ValueError as error:
-            told.append(f"A folder of the command cannot be used: {error}.")
-    return told
+            reasons.append(f"A folder of the command cannot be used: {error}.")
+    return reasons
 
 
 def _free(out: str) -> None:
@@ -179,46 +105,46 @@ def _plans(words: list[str]) -> list[Callable[[], object]]:
 
 
 def _unwritable(outs: list[str]) -> list[str]:
-    told = []
+    reasons = []
     for out in (Path(out).absolute() for out in outs if "://" not in out):
         there = next(p for p in (out, *out.parents) if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            told.append(f"{out} cannot be written ({there} does not allow it): choose another --out.")
-    return told
+            reasons.append(f"{out} cannot be written ({there} does not allow it): choose another --out.")
+    return reasons
 
 
 def _missing_data(argv: Sequence[str]) -> list[str]:
-    """Settings that name files which are not there."""
+    """Reasons about settings that name files which do not exist."""
     verb, *words = argv
     if verb in ("train", "tune") and "--resume" not in words:
         spec = _order(verb, words).spec
         return _missing(spec.recipe, spec.settings)
     if verb == "reproduce":
         recipes, given = _reproduced(words)
-        return [told for recipe in recipes for told in _missing(recipe, given.get("settings") or {})]
+        return [reason for recipe in recipes for reason in _missing(recipe, given.get("settings") or {})]
     return []
 
 
 def _missing(recipe: str, given: Mapping[str, Any]) -> list[str]:
     from ray_jobs.recipe.settings import known
 
-    told = []
+    reasons = []
     for name, setting in known(recipe).items():
         value = given.get(name, setting.default)
         if name not in FOLDERS or not isinstance(value, str):
             continue
         if name == "folder" and not value:
-            told.append(f"{recipe} reads data that must be fetched first: give --folder, {setting.help}")
+            reasons.append(f"{recipe} reads data that must be fetched first: give --folder, {setting.help}")
         elif value.startswith(("/", ".", "~")) and not Path(value).expanduser().exists():
-            told.append(f"There is no {value}, which --{name} of {recipe} names.")
-    return told
+            reasons.append(f"There is no {value}, which --{name} of {recipe} names.")
+    return reasons
 
 
-# ---- reading the command, as its verb will
+# ---- reading the command as its verb will
 
 
 def _ordered(verb: str, words: list[str]) -> list[str]:
-    if verb == "tune" and (resumed := _flag(words, "resume")):
+    if verb == "tune" and (resumed := flag(words, "resume")):
         return [resumed]
     out = _order(verb, words).spec.out
     usual = [str(search.default_out(_search(words)))] if verb == "tune" and not out else []
@@ -246,12 +172,12 @@ def _reproduced(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     from ray_jobs.command import options
     from ray_jobs.reproduce.reproduce import reproduce
 
-    said = options.parse("reprise reproduce", words, options.of(reproduce))
-    return said.words, said.options
+    parsed = options.parse("reprise reproduce", words, options.of(reproduce))
+    return parsed.words, parsed.options
 
 
-def _flag(words: Sequence[str], name: str) -> str | None:
-    """What follows --name; '' where nothing does, None where it is not there."""
+def flag(words: Sequence[str], name: str) -> str | None:
+    """The value after --name; '' where there is none, None where the flag is not given."""
     for at, word in enumerate(words):
         if word.partition("=")[0] in (f"--{name}", "-o" if name == "out" else f"--{name}"):
             return word.partition("=")[2] if "=" in word else next(iter(words[at + 1 : at + 2]), "")

@@ -19,8 +19,8 @@ Provider = Literal["local", "aws", "gcp"]
 RUNNING = ("PENDING", "RUNNING")
 EXPOSED = """\
 {name} can be reached over the network at {host}, and Ray's parts listen on every address of this machine: GCS, raylets,
-object managers and metrics. The token guards jobs and calls; metrics, and what is said on the way, are open, for nothing
-is encrypted unless RAY_USE_TLS is set. Keep the network private. docs/security.md says more."""
+object managers and metrics. The token protects jobs and calls. Metrics are open, and messages can be read on the network,
+for nothing is encrypted unless RAY_USE_TLS is set. Keep the network private. docs/security.md says more."""
 
 
 def up(
@@ -35,21 +35,21 @@ def up(
     host: str = plan.LOOPBACK,
     token: bool = True,
 ) -> int:
-    """Start a Ray cluster of processes on this machine, which goes on without this terminal.
+    """Start a Ray cluster of processes on this machine, which continues without this terminal.
 
     Args:
         name: of the cluster; several may be up at once.
-        nodes: how many, the head among them.
-        cpus: cores that each node says it has; by default this machine's, shared out.
+        nodes: how many, including the head.
+        cpus: cores that each node offers; by default this machine's cores, divided among the nodes.
         gpus: GPUs of each node; by default all of this machine's for a single node, else none.
         memory: of each node, such as 4GiB; by default what Ray finds.
         object_store: memory of each node for shared objects; by default what Ray chooses.
-        resources: of each node besides, as '{"fast": 2}'.
-        host: this machine's address to listen on; by default nobody else reaches the cluster.
-        token: whether it wants a token; false only where nobody else can reach it.
+        resources: further resources of each node, as '{"fast": 2}'.
+        host: this machine's address to listen on; by default no other machine reaches the cluster.
+        token: whether the cluster requires a token; false is allowed only where no other machine can reach it.
 
     Raises:
-        UsageError: an option cannot be, the name is taken, or a node did not come up.
+        UsageError: an option is wrong, the name is taken, or a node did not start.
     """
     from cluster.local import cores
 
@@ -59,7 +59,7 @@ def up(
         room = parse_memory(memory) if memory else 0
         wanted = plan.plan(name, nodes, each, cards, room, resources or {}, host)
         if not token and not wanted.local:
-            raise UsageError(f"Without a token whoever reaches {host} can run programs here: leave --token true.")
+            raise UsageError(f"Without a token anyone who reaches {host} can run programs here: leave --token true.")
         wanted = replace(wanted, object_store=parse_memory(object_store) if object_store else 0)
         cluster = ray_nodes.up(wanted, token=token)
     if not cluster.local:
@@ -70,10 +70,10 @@ def up(
 
 
 def status(name: str = "") -> int:
-    """Say of a cluster, or of all that were started here, what it has, what runs there and what listens where.
+    """Show the nodes, jobs and open ports of a cluster, or of all clusters that were started here.
 
     Returns:
-        1 where a cluster does not live.
+        1 where a cluster does not run, else 0.
     """
     with usage():
         found = [record.load(name)] if name else record.known()
@@ -83,11 +83,11 @@ def status(name: str = "") -> int:
 
 
 def down(name: str = "", *, force: bool = False) -> int:
-    """End a cluster: the processes that belong to it, and no other.
+    """Stop a cluster: the processes that belong to it, and no other.
 
     Args:
-        name: of the cluster; may be left out where there is one.
-        force: end it although jobs still run there.
+        name: of the cluster; may be omitted where there is only one.
+        force: stop it although jobs still run there.
 
     Raises:
         UsageError: there is no such cluster, it was started on another machine, or jobs still run there.
@@ -105,7 +105,7 @@ def down(name: str = "", *, force: bool = False) -> int:
 
 
 def env(name: str = "") -> int:
-    """Print the variables by which any program reaches a cluster: eval "$(reprise cluster env)"."""
+    """Print the variables with which any program reaches a cluster: eval "$(reprise cluster env)"."""
     with usage():
         print(plan.exports(_only(name, record.running())), end="")
     return 0
@@ -127,13 +127,13 @@ def yaml(
     idle_minutes: float = 10,
     setup: str = "",
 ) -> int:
-    """Print the YAML of a cluster of machines for `ray up`, closed to all but SSH and with a token.
+    """Print the YAML of a cluster of machines for `ray up`, closed to everything but SSH and protected by a token.
 
     Args:
         name: of the cluster.
         provider: local, machines that you have; aws or gcp, machines that Ray rents.
         token: file that holds the cluster's token; it is copied to every node.
-        user: who logs in by SSH.
+        user: name for the SSH login.
         key: file of the private SSH key.
         head: the head's address (local).
         workers: addresses of the other machines, separated by commas (local).
@@ -141,11 +141,11 @@ def yaml(
         machine: kind of machine (aws, gcp).
         region: of the cloud.
         project: Google's.
-        idle_minutes: after which a machine that has nothing to do is given back.
+        idle_minutes: minutes after which an idle machine is released.
         setup: a command of the shell that installs Reprise on a node.
 
     Raises:
-        UsageError: what is missing or cannot be.
+        UsageError: an option is missing or wrong.
     """
     from cluster.ray_clusters import yaml as ray_yaml
 
@@ -201,7 +201,7 @@ def _only(name: str, there: list[Cluster]) -> Cluster:
 
 
 def _busy(cluster: Cluster) -> list[str]:
-    """The ids of jobs that have not ended; none where the cluster cannot be asked."""
+    """The ids of jobs that have not ended; none where the cluster does not answer."""
     try:
         return [job["submission_id"] for job in ray_nodes.jobs(cluster) if job["status"] in RUNNING]
     except ValueError:
@@ -209,12 +209,12 @@ def _busy(cluster: Cluster) -> list[str]:
 
 
 def _show(cluster: Cluster) -> int:
-    state = "up" if cluster.lives else "not all of it lives" if ray_nodes.marked(cluster) else "dead"
+    state = "up" if cluster.lives else "partly up" if ray_nodes.marked(cluster) else "dead"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(cluster.created))
     print(f"{cluster.name}  {state}  {cluster.url}  since {since} on {cluster.machine}")
     if not cluster.lives:
         print(
-            f"  `reprise cluster down {cluster.name}` ends what is left. Its logs: {cluster.temp}/0/session_latest/logs"
+            f"  `reprise cluster down {cluster.name}` stops what is left. Its logs: {cluster.temp}/0/session_latest/logs"
         )
         return 1
     try:
@@ -227,12 +227,14 @@ def _show(cluster: Cluster) -> int:
     for job in jobs:
         print(f"  job {job['submission_id']}  {job['status'].lower()}")
     print(f"  Ray {cluster.address}, token {cluster.token or 'none'}")
-    print(f"  listens on {_addresses(ray_nodes.listening(cluster)) or 'what this system does not show'}")
+    print(
+        f"  listens on {_addresses(ray_nodes.listening(cluster)) or 'unknown addresses (this system does not show them)'}"
+    )
     return 0
 
 
 def _resources(total: Mapping[str, float]) -> str:
-    """What a node has, in words; what Ray adds for itself is left out."""
+    """A node's resources in words, without those that Ray adds for itself."""
     shown = {k: v for k, v in total.items() if not k.startswith(("node:", "object_store", "accelerator_type:"))}
     return ", ".join(f"{v / 2**30:.1f} GiB" if k == "memory" else f"{v:g} {k}" for k, v in sorted(shown.items()))
 
@@ -245,4 +247,4 @@ def _addresses(ports: Mapping[int, str]) -> str:
 
 def _hint(name: str) -> str:
     given = "" if name == "default" else f" {name}"
-    return f"`reprise cluster status{given}` shows it, `reprise cluster down{given}` ends it."
+    return f"`reprise cluster status{given}` shows it, `reprise cluster down{given}` stops it."

@@ -1,4 +1,4 @@
-"""The verb resubmit: a job's record becomes a job again, whose run goes on where it was."""
+"""The verb resubmit: send a recorded job again, so that its run continues."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from cluster import store
 from cluster.job import HIDDEN, JOB_VARIABLE, LauncherError
 from ray_jobs.errors import UsageError
-from ray_jobs.jobs import preflight
-from ray_jobs.jobs.place_options import Order, options_of, read, variables
+from ray_jobs.jobs.backend_options import SubmitRequest, options_of, read, variables
+from ray_jobs.jobs.continuation import continuation
 from ray_jobs.jobs.submit import Check, send
 from ray_jobs.jobs.verbs import find, state_of, usage
 
 
 def resubmit(argv: list[str], check: Check | None = None) -> int:
-    """Send a job again: the same command, resources and place, but for what is given anew; a run goes on where it was.
+    """Send a job again: the same command, resources and backend, except for options given now; a run continues.
 
     Raises:
         UsageError: there is no such job, it still runs, its run is finished, or it needs a secret that was not kept.
@@ -29,37 +29,39 @@ def resubmit(argv: list[str], check: Check | None = None) -> int:
         raise UsageError("It is used as: reprise resubmit JOB [options].")
     with usage():
         entry = find(argv[0])
-        order = read("resubmit", argv[1:], entry.on)
-        if order.argv:
-            raise UsageError(f"'{order.argv[0]}' is no option: the command is the job's own, and cannot be changed.")
+        request = read("resubmit", argv[1:], entry.on)
+        if request.argv:
+            raise UsageError(f"'{request.argv[0]}' is no option: the command is the job's own, and cannot be changed.")
         if not (state := state_of(entry)).ended:
             raise UsageError(
                 f"{entry.id} is still {state.value}: wait for its end, or `reprise cancel {entry.id}` first."
             )
         if not Path(entry.workdir).is_dir():
-            raise UsageError(f"{entry.id} was sent from {entry.workdir}, which is not here any more: submit it anew.")
+            raise UsageError(
+                f"{entry.id} was sent from {entry.workdir}, which is not here any more: submit the command again."
+            )
         _refuse_twice(entry)
     with contextlib.chdir(entry.workdir):
-        return send(again(entry, order), check, follows=entry.id)
+        return send(again(entry, request), check, follows=entry.id)
 
 
 def _refuse_twice(entry: store.Entry) -> None:
-    """Two jobs would be at work in one run folder."""
+    """Refuse where a later job continues this one: two jobs would write to one run folder."""
     for later in (e for e in store.entries()[0] if e.follows == entry.id):
         with contextlib.suppress(LauncherError):
             if not state_of(later).ended:
-                raise UsageError(f"{later.id} goes on with {entry.id} already: wait for its end, or cancel it first.")
+                raise UsageError(f"{later.id} continues {entry.id} already: wait for its end, or cancel it first.")
 
 
-def again(entry: store.Entry, order: Order) -> Order:
-    """The order that repeats a job, with what `order` gives anew.
+def again(entry: store.Entry, request: SubmitRequest) -> SubmitRequest:
+    """The request that repeats a job, with the options that `request` changes.
 
     Raises:
-        UsageError: a secret is needed that was not kept, or the run is finished.
+        UsageError: the job needs a secret that was not kept, or its run is finished.
     """
     env = dict(entry.env) | {k: os.environ[k] for k, v in entry.env.items() if v == HIDDEN and k in os.environ}
-    env = {JOB_VARIABLE: entry.id} | env | variables(order.wanted.get("env", ""))
-    options = dict(entry.options) | dict(order.options)
+    env = {JOB_VARIABLE: entry.id} | env | variables(request.wanted.get("env", ""))
+    options = dict(entry.options) | dict(request.options)
     lost = [f"--env {name}" for name, value in env.items() if value == HIDDEN]
     lost += [f"--{name}" for name, value in options.items() if HIDDEN in str(value)]
     if lost:
@@ -69,17 +71,17 @@ def again(entry: store.Entry, order: Order) -> Order:
         )
     if any(HIDDEN in word for word in entry.command):
         raise UsageError(
-            f"The command of {entry.id} held a secret, which is not kept: submit it anew with `reprise submit`."
+            f"The command of {entry.id} held a secret, which is not kept: submit it again with `reprise submit`."
         )
     asked: dict[str, Any] = {k: v for k, v in entry.resources.items() if k != "memory"}
     asked |= {"memory": str(entry.resources.get("memory") or ""), "name": entry.name, "python": entry.command[0]}
-    argv = preflight.continuing(entry.command[3:], entry.submitted, entry.id)
-    wanted = asked | {k: v for k, v in order.wanted.items() if k != "env"}
+    argv = continuation(entry.command[3:], entry.submitted, entry.id)
+    wanted = asked | {k: v for k, v in request.wanted.items() if k != "env"}
     address = {"address": entry.address} if entry.address and "address" in options_of(entry.on) else {}
     return replace(
-        order,
+        request,
         argv=tuple(argv),
-        place=entry.on,
+        backend=entry.on,
         profile=entry.profile,
         options=address | options,
         wanted=wanted,

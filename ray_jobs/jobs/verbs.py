@@ -1,4 +1,4 @@
-"""The verbs about jobs that were submitted: jobs, status, logs and cancel; the same words and states for every place."""
+"""The verbs jobs, status, logs and cancel, with the same words and states for every backend."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cluster import places, profiles, store
+from cluster import backends, profiles, store
 from cluster.job import History, Launcher, LauncherError, State
 from ray_jobs.errors import UsageError, unknown
-from ray_jobs.jobs import preflight, view
+from ray_jobs.jobs import view
+from ray_jobs.jobs.continuation import find_run
 
 SILENT = "no answer"
-"""In place of a state: whoever runs the job does not tell."""
+"""Shown instead of a state where the job's cluster does not answer."""
 PATIENCE = 1.0
-"""Seconds after which a place that did not answer is not asked about its other jobs in the same round."""
+"""Seconds; a cluster that failed to answer for so long is not asked about its other jobs in the same listing."""
 
 
 def status(job: str) -> int:
-    """Say how a submitted job is doing, and all that is recorded of it."""
+    """Show the state of a submitted job, and all that is recorded of it."""
     with usage():
         entry, state = look(find(job), whole=True)
     view.print_one(entry, state.value, runs_of(entry))
@@ -32,7 +33,7 @@ def logs(job: str, *, follow: bool = False) -> int:
 
     Args:
         job: its id, or the beginning of it.
-        follow: go on until the job has ended; the exit code then says how it ended.
+        follow: continue until the job has ended; the exit code is then 0 only where it succeeded.
     """
     with usage():
         entry = find(job)
@@ -44,7 +45,7 @@ def logs(job: str, *, follow: bool = False) -> int:
 
 
 def cancel(job: str) -> int:
-    """End a job; it has a while to save its work."""
+    """Stop a job; it has some time to save its work."""
     with usage():
         entry = find(job)
         if (state := state_of(entry)).ended:
@@ -62,7 +63,7 @@ def jobs(*, state: str = "", on: str = "", watch: bool = False) -> int:
 
     Args:
         state: only those that are pending, running, succeeded, failed, cancelled or lost.
-        on: only those of this place or profile.
+        on: only those of this backend or profile.
         watch: show them as they change, each second, until all have ended or Ctrl-C.
     """
     if state and state not in (words := [s.value for s in State]):
@@ -71,11 +72,11 @@ def jobs(*, state: str = "", on: str = "", watch: bool = False) -> int:
     if damaged:
         print(f"Skipped damaged entries in {store.jobs_folder()}: {', '.join(damaged)}.", file=sys.stderr)
     if on and on not in (
-        allowed := sorted({*places.PLACES, *(e.on for e in known), *(e.profile for e in known)} - {""})
+        allowed := sorted({*backends.BACKENDS, *(e.on for e in known), *(e.profile for e in known)} - {""})
     ):
-        raise UsageError(unknown("place", on, allowed))
+        raise UsageError(unknown("backend or profile", on, allowed))
     if not known:
-        print("No job was submitted from here yet: `reprise submit train ddpm_digits` would be the first.")
+        print("No job was submitted from here yet: `reprise submit train ddpm_digits` submits one.")
         return 0
     if watch:
         view.watch(lambda: rows(state, on))
@@ -85,36 +86,36 @@ def jobs(*, state: str = "", on: str = "", watch: bool = False) -> int:
 
 
 def rows(state: str = "", on: str = "") -> list[view.Row]:
-    """Each job with its state in words, those that were asked for."""
+    """Jobs with their states in words, filtered by state and by backend or profile; '' keeps all."""
     known = [e for e in store.entries(also=_also())[0] if not on or on in (e.on, e.profile)]
     return [row for row in _states(known) if not state or row[1] == state]
 
 
 def look(entry: store.Entry, *, whole: bool = False) -> tuple[store.Entry, State]:
-    """A job's record and state: the final one if it was seen before, else what its place says now, which is noted.
+    """A job's record and state: the recorded final state, else what its cluster reports now, which is recorded.
 
     Args:
         entry: the record as it is.
-        whole: ask also how often and since when the job runs, before its end too.
+        whole: also ask for attempts and times of a job that has not ended.
 
     Raises:
-        LauncherError: the place cannot be asked.
+        LauncherError: the cluster does not answer.
     """
     if entry.state:
         return entry, State(entry.state)
     launcher = launcher_of(entry)
     state = launcher.state(entry.id)
-    told = _history(launcher, entry.id) if whole or state.ended else None
-    return store.seen(entry, state, history=told), state
+    history = _history(launcher, entry.id) if whole or state.ended else None
+    return store.seen(entry, state, history=history), state
 
 
 def state_of(entry: store.Entry) -> State:
-    """Where a job stands; see `look`."""
+    """A job's state; see `look`."""
     return look(entry)[1]
 
 
 def find(job: str) -> store.Entry:
-    """The record of a job by its id or the beginning of it.
+    """The record of the job with this id, or with an id that begins so.
 
     Raises:
         LauncherError: there is none, or several.
@@ -126,22 +127,22 @@ def launcher_of(entry: store.Entry) -> Launcher:
     """The launcher that runs a recorded job.
 
     Raises:
-        LauncherError: its place is not known here (any more).
+        LauncherError: this version of Reprise does not know its backend.
     """
-    pinned = {"address": entry.address} if entry.address and "address" in places.options(entry.on) else {}
-    return places.make(entry.on, dict(entry.options) | pinned)
+    pinned = {"address": entry.address} if entry.address and "address" in backends.options(entry.on) else {}
+    return backends.make(entry.on, dict(entry.options) | pinned)
 
 
 def runs_of(entry: store.Entry) -> list[str]:
-    """The run folders of a job: those that its command names, or the one that it made."""
+    """The run folders of a job: those that its command names, or the one that its training made."""
     if entry.runs or entry.command[3:4] != ("train",):
         return list(entry.runs)
-    return list(filter(None, [preflight.begun(entry.command[3:], entry.submitted, Path(entry.workdir), entry.id)]))
+    return list(filter(None, [find_run(entry.command[3:], entry.submitted, Path(entry.workdir), entry.id)]))
 
 
 @contextlib.contextmanager
 def usage() -> Iterator[None]:
-    """A launcher's refusal is the user's to mend."""
+    """Turn a launcher's error in the block into a UsageError."""
     try:
         yield
     except ValueError as error:
@@ -149,9 +150,9 @@ def usage() -> Iterator[None]:
 
 
 def _also() -> list[Path]:
-    """Records on shared storage: of this directory, and of the shared folders that profiles name."""
+    """Folders of records on shared storage: of this directory, and of the shared folders that profiles name."""
     tops = {Path.cwd()}
-    with contextlib.suppress(LauncherError):  # `submit` says what is wrong with a profile
+    with contextlib.suppress(LauncherError):  # `submit` reports what is wrong with a profile
         named = [profile["shared"].content for profile in profiles.load().values() if "shared" in profile]
         tops |= {Path(str(top)).expanduser().absolute() for top in named}
     return [folder for top in sorted(tops) if (folder := top / store.SHARED).is_dir()]
@@ -164,17 +165,17 @@ def _history(launcher: Launcher, id: str) -> History | None:
 
 
 def _states(known: list[store.Entry]) -> Iterator[view.Row]:
-    """A place that takes long not to answer is asked once."""
+    """Jobs with their states. A cluster that is slow and does not answer is asked only once."""
     silent: set[str] = set()
     for entry in known:
-        place = f"{entry.on} {entry.address} {entry.options}"
-        begun = time.monotonic()
+        cluster = f"{entry.on} {entry.address} {entry.options}"
+        start = time.monotonic()
         try:
-            if not entry.state and place in silent:
+            if not entry.state and cluster in silent:
                 raise LauncherError(SILENT)
             now, state = look(entry)
             yield now, state.value
         except ValueError:
-            if time.monotonic() - begun >= PATIENCE:
-                silent.add(place)
+            if time.monotonic() - start >= PATIENCE:
+                silent.add(cluster)
             yield entry, SILENT

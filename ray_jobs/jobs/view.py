@@ -1,4 +1,4 @@
-"""How jobs are shown: a table, one of them whole, and a view that follows them."""
+"""Output of the job verbs: a table of jobs, one job in full, and a live view."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = tuple[Entry, str]
-"""A job and its state in words."""
+"""A job's record and its state in words."""
 COLOURS = {"succeeded": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "running": "cyan"}
 REFRESH = 1.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 MODULE = ("-m", "ray_jobs.cli")
 
 
 def print_list(rows: list[Row]) -> None:
-    """The jobs as a table; without colours and cuts where this is no terminal."""
+    """Print the jobs as a table; without colours or shortened lines where the output is no terminal."""
     if rows:
         _console().print(_table(rows))
     else:
-        print("No job is like that; `reprise jobs` lists all of them.")
+        print("No job matches; `reprise jobs` lists all of them.")
 
 
 def print_one(entry: Entry, state: str, runs: list[str]) -> None:
-    """All that is recorded of a job, and how its runs stand where their folders are here."""
+    """Print all that is recorded of a job, and how far its runs are where their folders can be read from here."""
     out = _console()
     out.print(f"{entry.id}  {_coloured(state)}  on {_escaped(_where(entry))}")
     for line in _lines(entry, state, runs):
@@ -42,7 +42,7 @@ def print_one(entry: Entry, state: str, runs: list[str]) -> None:
 
 
 def watch(look: Callable[[], list[Row]], refresh: float = REFRESH) -> None:
-    """Show the jobs until none is left that may change, or Ctrl-C; a line for each change where this is no terminal."""
+    """Show the jobs until all have ended, or Ctrl-C; where the output is no terminal, print one line for each change."""
     with contextlib.suppress(KeyboardInterrupt):
         (_watch_live if sys.stdout.isatty() else _watch_lines)(look, refresh)
 
@@ -83,15 +83,15 @@ def _table(rows: list[Row]) -> Table:
     for title in ("JOB", "STATE", "ON", "SUBMITTED", "COMMAND"):
         table.add_column(title, overflow="fold", no_wrap=title != "COMMAND")
     for entry, state in rows:
-        place = _escaped(entry.profile or entry.on)
-        table.add_row(entry.id, _coloured(state), place, _when(entry.submitted), _escaped(_words(entry.command)))
+        on = _escaped(entry.profile or entry.on)
+        table.add_row(entry.id, _coloured(state), on, _when(entry.submitted), _escaped(_words(entry.command)))
     return table
 
 
 def _lines(entry: Entry, state: str, runs: list[str]) -> list[str]:
-    """What is known of a job, each in one line, without what is not."""
+    """The job's known facts, one line each."""
     env = shlex.join(f"{name}={value}" for name, value in entry.env.items() if name != JOB_VARIABLE)
-    set_ = ", ".join(f"{name} {_said(value)}" for name, value in entry.options.items())
+    set_ = ", ".join(f"{name} {_as_text(value)}" for name, value in entry.options.items())
     code = ", ".join(
         filter(None, [entry.commit and f"commit {entry.commit}", entry.version and f"Reprise {entry.version}"])
     )
@@ -101,14 +101,14 @@ def _lines(entry: Entry, state: str, runs: list[str]) -> list[str]:
         _resources(entry),
         set_ and f"with {set_}",
         env and f"variables {env}",
-        entry.follows and f"goes on with {entry.follows}",
+        entry.follows and f"continues {entry.follows}",
         _times(entry),
         *(f"run {run}{_progress(run)}" for run in runs),
     ]
     if state == State.lost.value:
         lines.append("It ended without an exit code: the machine went down, or the job was killed from outside.")
     if state in (State.failed.value, State.lost.value):
-        lines.append(f"`reprise logs {entry.id}` shows what it printed, `reprise resubmit {entry.id}` goes on with it.")
+        lines.append(f"`reprise logs {entry.id}` shows what it printed, `reprise resubmit {entry.id}` continues it.")
     return [line for line in lines if line]
 
 
@@ -121,20 +121,20 @@ def _resources(entry: Entry) -> str:
 
 
 def _times(entry: Entry) -> str:
-    """Since when, until when, how often and why it ended."""
-    told = [f"started {_when(entry.started)}"] if entry.started else []
-    told += [f"ended {_when(entry.ended)}"] if entry.ended else []
-    told += [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
-    return ", ".join([*told, *filter(None, [entry.why])])
+    """Start, end, attempts and the reason why the job ended."""
+    parts = [f"started {_when(entry.started)}"] if entry.started else []
+    parts += [f"ended {_when(entry.ended)}"] if entry.ended else []
+    parts += [f"{entry.attempts} attempts"] if entry.attempts > 1 else []
+    return ", ".join([*parts, *filter(None, [entry.why])])
 
 
 def _progress(run: str) -> str:
-    """How far a run is, where its folder can be seen from here."""
+    """How far a run is; '' where its folder cannot be read from here."""
     from ray_jobs.run.folder import Run
 
     try:
-        told = Run(Path(run)).read("status.json") if "://" not in run else None
-        return f": {told['state']}, step {told['step']} of {told['steps']}" if told else ""
+        status = Run(Path(run)).read("status.json") if "://" not in run else None
+        return f": {status['state']}, step {status['step']} of {status['steps']}" if status else ""
     except (OSError, ValueError, KeyError):
         return ""
 
@@ -143,7 +143,7 @@ def _where(entry: Entry) -> str:
     return " ".join(filter(None, [entry.on, entry.profile and f"({entry.profile})", entry.address]))
 
 
-def _said(value: object) -> str:
+def _as_text(value: object) -> str:
     return shlex.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -153,9 +153,9 @@ def _words(command: tuple[str, ...]) -> str:
 
 
 def _console() -> Console:
+    """A console that writes one line for each job, however long, where the output is no terminal."""
     from rich.console import Console
 
-    """One line for each job, however long, where a program reads them."""
     terminal = sys.stdout.isatty()
     return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 10_000)
 

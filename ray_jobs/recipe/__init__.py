@@ -1,6 +1,8 @@
-"""What a recipe is made of: `from ray_jobs.recipe import Claim, Fit, Headline, Play`."""
+"""The words that a recipe is written with: `from ray_jobs.recipe import Claim, Headline, Play, Recipe`."""
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Claim, Fit, Headline, Play, Variant
+from ray_jobs.recipe.declare import Claim, Headline, Recipe, Variant, fit
+from ray_jobs.recipe.plan import Fit, Play, Study
+from ray_jobs.recipe.settings import Location
 
-__all__ = ["Claim", "Fit", "Headline", "Play", "UsageError", "Variant"]
+__all__ = ["Claim", "Fit", "Headline", "Location", "Play", "Recipe", "Study", "UsageError", "Variant", "fit"]

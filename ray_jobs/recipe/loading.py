@@ -1,85 +1,208 @@
-"""Find recipes by name: those of the families in `ray_jobs/recipes`, and a user's own by import path."""
+"""Find recipes by name: those of the families in `ray_jobs/recipes`, every system by its own name, and a user's own.
+
+ppo_cartpole                a recipe of the project
+maf_uci@gas                 its variant
+mylab.recipes:mine          a user's, in a module that Python can import; ':mine' where the module has several
+path/to/recipes.py:mine     a user's, in a file
+"""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Mapping
-from types import FunctionType, ModuleType
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from ray_jobs.errors import UsageError, unknown
-from ray_jobs.recipe.plan import Fit, Play, Variant
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.declare import Recipe, Variant
+from ray_jobs.recipe.plan import KINDS, Play, Study
+
+FAMILIES = "ray_jobs.recipes"
+"""The package of the project's recipes; each family is a package in it."""
+RENAMED: dict[str, str] = {
+    "maf_power": "maf_uci",
+    "maf_gas": "maf_uci@gas",
+    "maf_hepmass": "maf_uci@hepmass",
+    "maf_miniboone": "maf_uci@miniboone",
+    "maf_bsds300": "maf_uci@bsds300",
+}
+"""Recipes of earlier versions, and their names now."""
 
 
 def names() -> list[str]:
-    """Every recipe's short name, found by looking into `ray_jobs/recipes`, each followed by its variants'."""
-    return [name for n in sorted(_paths()) for name in (n, *(f"{n}@{v}" for v in getattr(module(n), "variants", {})))]
+    """Every recipe's name, in the order of the alphabet, each followed by its variants'."""
+    found = declared()
+    return [name for n in sorted(found) for name in (n, *(f"{n}@{v}" for v in found[n].variants))]
 
 
-def _paths() -> dict[str, str]:
-    """The import path of every recipe's module, by its short name; each family is a package."""
-    from ray_jobs import recipes
-
-    families = [m.name for m in pkgutil.iter_modules(recipes.__path__) if m.ispkg]
-    return {
-        m.name: f"ray_jobs.recipes.{family}.{m.name}"
-        for family in families
-        for m in pkgutil.iter_modules([f"{root}/{family}" for root in recipes.__path__])
-    }
-
-
-def module(name: str) -> ModuleType:
-    """The module of a recipe, by short name ('ddpm_digits'), import path ('mylab.recipes.mine') or as either's variant ('...@moons').
+@functools.cache
+def declared() -> Mapping[str, Recipe]:
+    """The project's recipes by name, without variants; every family is a package of `ray_jobs/recipes`.
 
     Raises:
-        UsageError: there is no such recipe; the sentence names the nearest.
+        ValueError: two recipes have one name.
     """
-    base, _, which = name.partition("@")
-    found = _imported(base)
-    if not which:
-        return found
-    variants = getattr(found, "variants", {})
-    if which not in variants:
-        raise UsageError(unknown("recipe", name, [base, *(f"{base}@{v}" for v in variants)]))
-    return _varied(found, name, variants[which])
-
-
-def _varied(of: ModuleType, name: str, variant: Variant) -> ModuleType:
-    """A module as `of`, but for what the variant says."""
-    title, _, text = (of.__doc__ or "").partition("\n")
-    made = ModuleType(name, f"{title.rstrip('.')}; {variant.data}.\n{text}")
-    own = {"__doc__": made.__doc__, "__name__": name, "data": variant.data, "claim": variant.claim}
-    vars(made).update(vars(of) | own | {"recipe": _with_defaults(of.recipe, variant.settings)})
-    return made
-
-
-def _with_defaults(f: FunctionType, defaults: Mapping[str, Any]) -> FunctionType:
-    """The same function with other defaults of its keyword arguments."""
-    made = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
-    functools.update_wrapper(made, f)
-    del made.__wrapped__  # type: ignore[attr-defined]  # or its signature would be that of f
-    made.__kwdefaults__ = (f.__kwdefaults__ or {}) | dict(defaults)
-    return made
-
-
-def _imported(name: str) -> ModuleType:
-    """The module that a recipe is, without a variant."""
-    path = name if "." in name else _paths().get(name, f"ray_jobs.recipes.{name}")
-    try:
-        found = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
-            raise
-        raise UsageError(unknown("recipe", name, names())) from None
-    if not callable(getattr(found, "recipe", None)):
-        raise UsageError(f"{name} is not a recipe: the module {path} has no function 'recipe'.")
+    found: dict[str, Recipe] = {}
+    for path in _modules():
+        for name, recipe in _recipes_of(importlib.import_module(path)).items():
+            if name in found:
+                raise ValueError(f"the recipe {name} is declared twice, in {found[name].module} and in {path}")
+            found[name] = recipe
     return found
 
 
-def kind(name: str) -> type[Fit] | type[Play]:
-    """What the recipe returns, by its annotation, without building it."""
-    result = inspect.signature(module(name).recipe).return_annotation
-    return {"Fit": Fit, "Play": Play}[result if isinstance(result, str) else result.__name__]
+def families() -> dict[str, list[str]]:
+    """The names of each family's recipes, without variants."""
+    found: dict[str, list[str]] = {}
+    for name, recipe in sorted(declared().items(), key=lambda item: (item[1].family, item[0])):
+        found.setdefault(recipe.family, []).append(name)
+    return found
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of this name: see the top of this file.
+
+    Raises:
+        UsageError: there is none; the sentence names the nearest.
+    """
+    base, _, which = name.partition("@")
+    found = _base(base)
+    if not which:
+        return replace(found, name=name)
+    if which not in found.variants:
+        raise UsageError(_no_recipe(name, [base, *(f"{base}@{v}" for v in found.variants)]))
+    return replace(_varied(found, found.variants[which]), name=name)
+
+
+def kind(of: Recipe) -> Any:
+    """The class of the recipe's plan, found without building it."""
+    if not callable(of.plan):
+        return type(of.plan)
+    result = inspect.signature(of.plan).return_annotation
+    return {k.__name__: k for k in KINDS}[result if isinstance(result, str) else result.__name__]
+
+
+def engine(of: Recipe) -> ModuleType:
+    """The module that trains, evaluates and samples plans of the recipe's kind, see `plan.Plan`; it may import torch."""
+    return importlib.import_module(kind(of).engine)
+
+
+def family_source(plan: Play | Study, path: str) -> tuple[str, Path, str]:
+    """Where the class of 'module:Class' is: import path of the module, its file, name of the class.
+
+    A module without a dot is one of the kind's own family, in any of its folders.
+
+    Raises:
+        UsageError: there is no such module.
+    """
+    module, _, name = path.partition(":")
+    if "." not in module:
+        spec = importlib.util.find_spec(plan.family)
+        for root in (spec and spec.submodule_search_locations) or ():
+            for file in sorted(Path(root).rglob(f"{module}.py")):
+                inner = ".".join(file.relative_to(root).with_suffix("").parts)
+                return f"{plan.family}.{inner}", file, name
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise UsageError(f"There is no module {module} with the class {name}: write 'package.module:Class'.")
+    return module, Path(spec.origin), name
+
+
+def _modules() -> list[str]:
+    """Import paths of all modules in the families."""
+    spec = importlib.util.find_spec(FAMILIES)
+    roots = (spec and spec.submodule_search_locations) or ()
+    folders = sorted((m.name, f"{root}/{m.name}") for root in roots for m in pkgutil.iter_modules([root]) if m.ispkg)
+    return [f"{FAMILIES}.{family}.{m.name}" for family, at in folders for m in pkgutil.iter_modules([at])]
+
+
+def _recipes_of(module: ModuleType) -> dict[str, Recipe]:
+    return {
+        name: replace(value, name=name, module=module.__name__)
+        for name, value in vars(module).items()
+        if isinstance(value, Recipe)
+    }
+
+
+def _base(name: str) -> Recipe:
+    """The recipe of a name without a variant."""
+    if name in RENAMED:
+        raise UsageError(f"The recipe {name} is now {RENAMED[name]}.")
+    if not ("." in name or ":" in name or "/" in name):
+        found = declared().get(name)
+        if found is None:
+            raise UsageError(_no_recipe(name, names()))
+        return found
+    path, _, which = name.partition(":")
+    module = _of_file(Path(path)) if path.endswith(".py") else _imported(path, name)
+    recipes = _recipes_of(module)
+    if which in recipes:
+        return recipes[which]
+    if not which and len(recipes) == 1:
+        return next(iter(recipes.values()))
+    listed = ", ".join(f"{path}:{n}" for n in recipes) or "none"
+    raise UsageError(f"{name} does not name one recipe: the module {path} declares {listed}.")
+
+
+def _imported(path: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+            raise
+        raise UsageError(_no_recipe(name, names())) from None
+
+
+def _of_file(file: Path) -> ModuleType:
+    """The module in a file. Where the file's folder is a package, it is imported as part of it, so that relative imports work.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not file.is_file():
+        raise UsageError(f"There is no file {file} with a recipe.")
+    file = file.resolve()
+    root, parts = file.parent, [file.stem]
+    while (root / "__init__.py").exists():
+        root, parts = root.parent, [root.name, *parts]
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    if len(parts) > 1:
+        return importlib.import_module(".".join(parts))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(file.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _varied(of: Recipe, variant: Variant) -> Recipe:
+    """The recipe with what the variant changes."""
+    return replace(
+        of,
+        title=f"{of.title.rstrip('.')}; {variant.data}.",
+        data=variant.data,
+        claim=variant.claim,
+        headline=variant.headline or of.headline,
+        defaults={**of.defaults, **variant.settings},
+        variants={},
+    )
+
+
+def _no_recipe(name: str, allowed: list[str]) -> str:
+    """One sentence: there is no such recipe, the nearest three, and where to look."""
+    near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5)
+    hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+    return f"There is no recipe '{name}'.{hint} 'reprise list' shows the families, 'reprise list FAMILY' their recipes."

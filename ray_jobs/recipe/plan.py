@@ -1,71 +1,86 @@
-"""A recipe: what to train, on what, for how long, and what it must reach.
+"""Plans: what a recipe trains, a model (`Fit`), an agent (`Play`) or a process (`Study`), and with which options.
 
-A recipe is a module with a docstring (its first line is the title), a `headline`, a `claim` (or None), optionally a
-search `space`, and one function `recipe(*, ...)` whose keyword arguments are its settings. Optional `variants` are the
-same recipe on other data, each with its own claim: '<recipe>@<variant>' names one wherever a recipe is named. The module
-imports nothing heavy at its top: its settings must be known, and a wrong one refused, before torch is imported. What is
-heavy is imported inside `recipe`.
+The kinds of plan, `Fit`, `Play` and `Study`, share one protocol, `Plan`; nobody outside asks which kind a recipe is. What a
+kind does is in its engine, a module that is imported when it is needed: settings are known, and a wrong one is refused, before
+torch is loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import MISSING, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.spec import Where
 
 if TYPE_CHECKING:
-    import lightning as L
-
+    from datamodules.base import Data
     from lightning_modules.model import Generative
-    from ray_jobs.rl.contract import Algorithm
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 Matmul = Literal["float32", "bfloat16"]
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The paper's own number, for the recipe at the paper's scale."""
+class Layout(NamedTuple):
+    """The processes of one run."""
 
-    paper: str
-    arxiv: str = ""
-    metric: str = ""
-    value: float | None = None
-    where: str = ""
-    """Table, section or page of the paper."""
+    group: int
+    """Processes that train together and each take `--threads` cores: data-parallel workers, or learners."""
+    helpers: int
+    """Ray actors beside them that take one core each: environment runners, or the workers of a study."""
+    gpu: bool
+    """Whether each process of the group takes a GPU where there is one and nothing is said."""
+    local: bool
+    """Whether the whole run needs no Ray where one machine has room for its group."""
 
-
-@dataclass(frozen=True)
-class Claim:
-    """What the mean over `seeds` of `metric` (a key of the run's result) must reach; exactly one bound is given."""
-
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-    seeds: int = 5
-
-    def __post_init__(self) -> None:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"a claim on {self.metric} needs exactly one of at_least and at_most")
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` is on the right side of the bound; never for NaN."""
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most  # type: ignore[operator]
-
-    def __str__(self) -> str:
-        bound = f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
-        return f"{self.metric} {bound}"
+    def cpus(self, threads: int) -> int:
+        """Cores that the run keeps busy."""
+        return self.group * threads + self.helpers
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A recipe on other data: all is the recipe's own but what stands here."""
+class Plan(Protocol):
+    """What a recipe trains. Its kind says how: a class with these attributes, and an engine.
 
-    data: str
-    claim: Claim | None
-    settings: Mapping[str, Any]
-    """Those whose defaults differ."""
+    The engine is a module with the functions
+
+        train(run, spec, report, should_stop) -> bool     whether training reached its end
+        evaluate(run) -> (metrics, step)                   of the newest checkpoint
+        sample(run, *, n, seed, name) -> Path              samples of the newest checkpoint
+        weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
+        fixed(plan) -> mapping                             what may not change while a run goes on
+        check_together(plan)                               raises UsageError where `--together` cannot train it
+    """
+
+    engine: ClassVar[str]
+    """Import path of the engine."""
+    progress: ClassVar[str]
+    """The logged metric by which trials are compared before their end."""
+    steps: int
+    """Steps of one whole training, in the kind's own unit."""
+    save_every: int
+    """Steps between checkpoints."""
+    log_every: int
+    """Steps between logged metrics."""
+
+    @classmethod
+    def layout(cls, where: Where) -> Layout:
+        """The processes of a run of this kind."""
+        ...
+
+    @classmethod
+    def check(cls, name: str, settings: Mapping[str, Any], where: Where) -> None:
+        """Refuse a combination of settings and processes that cannot be.
+
+        Args:
+            name: the recipe, for the sentence.
+            settings: all of the recipe's settings, defaults filled in.
+
+        Raises:
+            UsageError: one sentence says what was wrong and what is allowed.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -73,11 +88,17 @@ class Fit:
     """Training of a generative model by Lightning. `model` is built untrained, `data` not yet set up."""
 
     model: Generative
-    data: L.LightningDataModule
-    steps: int
-    """Optimiser steps; of a game, its generator's."""
-    evaluate: Callable[[Generative, L.LightningDataModule], dict[str, float]] | None = None
+    data: Data
+    evaluate: Callable[[Generative, Data], dict[str, float]] | None = None
     """Metrics of the trained (averaged, where EMA is on) model, measured at the end and by `reprise evaluate`."""
+    steps: int = 1000
+    """Optimiser steps; of an adversarial model, its generator's."""
+    batch: int = 128
+    """Global batch, over all workers; of an adversarial model, of each network's step."""
+    lr: float | None = None
+    """Learning rate of all optimisers; by default the model's own."""
+    warmup: int | None = None
+    """Steps over which the learning rate rises from 0; by default the model's own."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights per step; 0 switches it off."""
     grad_clip: float = 0.0
@@ -88,17 +109,56 @@ class Fit:
     """Lightning's precision of weights and computation."""
     compile: bool = False
     """Run the model's forward through torch.compile."""
+    num_workers: int = 0
+    """Processes on each worker that load data ahead; 0 loads in the training process."""
     save_every: int = 500
     """Steps between checkpoints."""
     log_every: int = 20
     """Steps between logged metrics."""
 
+    engine: ClassVar[str] = "ray_jobs.train.models"
+    progress: ClassVar[str] = "loss"
 
-@dataclass(frozen=True)
+    @classmethod
+    def layout(cls, where: Where) -> Layout:
+        """Data-parallel workers; on one machine they need no Ray."""
+        return Layout(where.workers, 0, gpu=True, local=True)
+
+    @classmethod
+    def check(cls, name: str, settings: Mapping[str, Any], where: Where) -> None:
+        """Refuse agents' processes, and a global batch that does not divide over the workers.
+
+        Raises:
+            UsageError: one sentence says what was wrong and what is allowed.
+        """
+        if where.runners or where.learners > 1:
+            raise UsageError(
+                f"{name} trains a generative model: --runners and --learners are for agents, use --workers."
+            )
+        if where.min_workers > where.workers:
+            raise UsageError(
+                f"--min_workers {where.min_workers} is more than --workers {where.workers}: it is the fewest to start with."
+            )
+        parts = where.workers * settings["accumulate"]
+        if settings["batch"] % parts:
+            raise UsageError(
+                f"--batch {settings['batch']} of {name} is the global batch and does not divide into "
+                f"--workers x --accumulate = {parts} parts."
+            )
+        if settings["precision"] == "16-mixed" and where.accelerator == "cpu":
+            raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
+
+
+@dataclass(frozen=True, init=False)
 class Play:
-    """Training of a reinforcement-learning agent on environments."""
+    """Training of a reinforcement-learning agent on environments.
 
-    algorithm: Algorithm
+    `Play("ppo:PPO", env="CartPole-v1", steps=300_000, clip=0.1)` is data: the algorithm's class and those of its fields that
+    differ from its defaults. `Play(PPO(clip=0.1), "CartPole-v1", 300_000)` holds the algorithm itself.
+    """
+
+    algorithm: Any
+    """The algorithm, or where its class is: 'module:Class' in `rl/algorithms`, or 'package.module:Class'."""
     env: str
     """Gymnasium's id, or 'package.module:function' that makes one environment, Gymnasium's or PettingZoo's parallel."""
     steps: int
@@ -112,7 +172,7 @@ class Play:
     normalize_reward: bool = False
     """Scale rewards by the running deviation of the discounted return."""
     matmul: Matmul = "float32"
-    """What the factors of matrix products are rounded to in updates, where the CPU has units for it; sums and weights stay float32.
+    """Number format of the factors of matrix products in updates, where the CPU has units for it; sums and weights stay float32.
     bfloat16 is faster and may learn worse: TD3 scored -685 on Pendulum with it, at one seed."""
     stop_return: float | None = None
     """Stop early once the mean return of the last 100 training episodes reaches this."""
@@ -122,3 +182,103 @@ class Play:
     """Environment steps between checkpoints."""
     log_every: int = 2_000
     """Environment steps between logged metrics."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the algorithm that differ from its defaults, where `algorithm` is a path."""
+
+    engine: ClassVar[str] = "ray_jobs.train.agents"
+    progress: ClassVar[str] = "episode_return"
+    family: ClassVar[str] = "ray_jobs.rl.algorithms"
+
+    def __init__(self, algorithm: Any, env: str = "", steps: int = 0, envs: int = 8, **given: Any) -> None:
+        _fill(self, {"algorithm": algorithm, "env": env, "steps": steps, "envs": envs}, given)
+
+    @classmethod
+    def layout(cls, where: Where) -> Layout:
+        """Learners, and environment runners; small networks are faster on the CPU."""
+        return Layout(where.learners, where.runners, gpu=False, local=False)
+
+    @classmethod
+    def check(cls, name: str, settings: Mapping[str, Any], where: Where) -> None:
+        """Refuse models' processes, and environments that do not divide over the runners.
+
+        Raises:
+            UsageError: one sentence says what was wrong and what is allowed.
+        """
+        if where.workers > 1 or where.min_workers:
+            raise UsageError(
+                f"{name} trains an agent: --workers and --min_workers are for generative models, "
+                "use --runners and --learners."
+            )
+        if where.runners % where.learners:
+            raise UsageError(
+                f"--runners {where.runners} cannot be shared by --learners {where.learners}: "
+                f"take a multiple of {where.learners}, or 0."
+            )
+        shares = max(where.runners, where.learners)
+        if settings["envs"] % shares:
+            raise UsageError(
+                f"--envs {settings['envs']} of {name} do not divide over {shares} runners: take a multiple of {shares}."
+            )
+
+
+@dataclass(frozen=True, init=False)
+class Study:
+    """A process that is advanced unit by unit: dynamic programming, tabular methods, bandits, evolution strategies, self-play.
+
+    `Study("dynamic_programming:ValueIteration", steps=100, gamma=0.99)` is data, as `Play` is.
+    """
+
+    process: Any
+    """The process, or where its class is: 'module:Class' in `ray_jobs/tabular`, or 'package.module:Class'."""
+    steps: int
+    """Units of the process: sweeps, episodes, pulls, generations, rounds."""
+    save_every: int = 1_000
+    """Units between checkpoints."""
+    log_every: int = 10
+    """Units between logged metrics."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Fields of the process that differ from its defaults, where `process` is a path."""
+
+    engine: ClassVar[str] = "ray_jobs.train.studies"
+    progress: ClassVar[str] = "progress"
+    family: ClassVar[str] = "ray_jobs.tabular"
+
+    def __init__(self, process: Any, steps: int = 0, **given: Any) -> None:
+        _fill(self, {"process": process, "steps": steps}, given)
+
+    @classmethod
+    def layout(cls, where: Where) -> Layout:
+        """One process that owns the state, and workers where more than one is asked for."""
+        return Layout(1, where.workers if where.workers > 1 else 0, gpu=False, local=False)
+
+    @classmethod
+    def check(cls, name: str, settings: Mapping[str, Any], where: Where) -> None:
+        """Refuse agents' processes; any number of workers is allowed, because shards of the work do not depend on it.
+
+        Raises:
+            UsageError: one sentence says what was wrong and what is allowed.
+        """
+        if where.runners or where.learners > 1 or where.min_workers:
+            raise UsageError(
+                f"{name} is a study: --runners and --learners are for agents, --min_workers is for generative models, "
+                "use --workers."
+            )
+
+
+KINDS: tuple[type[Fit] | type[Play] | type[Study], ...] = (Fit, Play, Study)
+
+
+def target(plan: Any) -> Any:
+    """The algorithm or process of a plan that is data, or the path of its class."""
+    return getattr(plan, fields(plan)[0].name)
+
+
+def _fill(plan: Any, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Set a plan's fields from its arguments; the arguments that are no fields are its algorithm's settings."""
+    values = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(plan)}
+    known = {k: v for k, v in given.items() if k in values}
+    own = {k: v for k, v in given.items() if k not in values}
+    values |= dict(named) | known
+    values["settings"] = {**values["settings"], **own}
+    for name, value in values.items():
+        object.__setattr__(plan, name, value)

@@ -1,39 +1,52 @@
-"""A recipe's settings: what there are, of which type, and whether what was given is one of them.
+"""A recipe's settings: which there are, of which type, and whether a given value is one of them.
 
-The settings are the keyword arguments of `recipe`, and after them the options that every recipe of its kind has: the fields of
-`Fit` or `Play` that carry a default. Nothing here imports torch.
+A setting is declared once: as a keyword argument of the function that builds a model, as a field of an algorithm's dataclass, or
+as an option of the plan's kind (`Fit`, `Play`, `Study`). An algorithm's fields are read from its source, so nothing here
+imports torch.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import importlib
 import inspect
 import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.errors import UsageError, unknown
-from ray_jobs.recipe.loading import kind, module
-from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision
+from ray_jobs.recipe.declare import Recipe
+from ray_jobs.recipe.loading import family_source, kind, recipe
+from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision, Study, target
 from ray_jobs.recipe.spec import Where
 
-SCALARS = {
+Location = typing.Annotated[str, "file or folder"]
+"""The type of a setting that is a file or folder; jobs on other machines warn where it is not there."""
+
+SCALARS: dict[str, Any] = {
     "int": int,
     "float": float,
     "bool": bool,
     "str": str,
+    "int | None": int | None,
     "float | None": float | None,
     "str | None": str | None,
+    "tuple[int, ...]": tuple[int, ...],
+    "Mapping[str, Any]": dict[str, Any],
     "Precision": Precision,
     "Matmul": Matmul,
 }
+"""Types of settings by their annotations."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting; `default` is None for an option whose value the recipe chooses."""
+    """One setting: its name, type, default and meaning."""
 
     name: str
     type: Any
@@ -41,6 +54,8 @@ class Setting:
     help: str
     shared: bool = False
     """Whether every recipe of this kind has it."""
+    path: bool = False
+    """Whether it is a file or folder."""
 
     @property
     def typename(self) -> str:
@@ -50,61 +65,116 @@ class Setting:
             return " | ".join(map(str, choices))
         if self.type == tuple[str, ...]:
             return "str ..."
-        return self.type.__name__ if isinstance(self.type, type) else str(self.type)
+        return self.type.__name__ if isinstance(self.type, type) else str(self.type).removesuffix(" | None")
 
 
 def documented(thing: Any) -> dict[str, str]:
-    """What the docstring of a function or dataclass says of each argument or field."""
+    """The docstring's text on each argument of a function or each field of a dataclass."""
     from docstring_parser import parse_from_object
 
     return {p.arg_name: " ".join((p.description or "").split()) for p in parse_from_object(thing).params}
 
 
-def fields(cls: type, *, defaults: bool = False) -> list[Setting]:
-    """The scalar fields with a default of a dataclass; `defaults` tells their values, else they are left to the recipe."""
-    told = documented(cls)
-    found = [f for f in dataclasses.fields(cls) if f.type in SCALARS and f.default is not dataclasses.MISSING]
+def fields(cls: type) -> list[Setting]:
+    """The scalar fields of a dataclass that have a default, or are the number of steps."""
+    text = documented(cls)
+    found = [f for f in dataclasses.fields(cls) if f.type in SCALARS]
     return [
-        Setting(f.name, SCALARS[str(f.type)], f.default if defaults else None, told.get(f.name, ""), shared=True)
+        Setting(f.name, SCALARS[str(f.type)], None if f.default is dataclasses.MISSING else f.default, text.get(f.name, ""), True)
         for f in found
-    ]
+    ]  # fmt: skip
 
 
 def known(name: str) -> dict[str, Setting]:
-    """Every setting of a recipe, its own first.
+    """Every setting of a recipe with its default, the recipe's own first.
 
     Raises:
         UsageError: there is no such recipe.
     """
-    make = module(name).recipe
-    told, types = documented(make), typing.get_type_hints(make)
-    own = [
-        Setting(p.name, types[p.name], p.default, told.get(p.name, ""))
-        for p in inspect.signature(make).parameters.values()
-    ]
-    names = {s.name for s in own}
-    return {s.name: s for s in [*own, *(s for s in fields(kind(name)) if s.name not in names)]}
+    found = recipe(name)
+    return dict(_known(found) if callable(found.plan) else _known_of_data(found))
 
 
-def _parser(settings: Mapping[str, Setting]) -> Any:
+def _known(found: Recipe) -> dict[str, Setting]:
+    """The settings of a recipe that is a function: its keyword arguments, then the options of its kind."""
+    own, shared = _arguments(found.plan), {s.name: s for s in fields(kind(found))}
+    mine = {n: s for n, s in own.items() if n not in shared}
+    return {n: _with_default(s, found.defaults) for n, s in (mine | shared).items()}
+
+
+def _known_of_data(found: Recipe) -> dict[str, Setting]:
+    """The settings of a recipe that is data: the fields of its algorithm or process, then the options of its kind."""
+    plan = found.plan
+    _, file, name = family_source(plan, target(plan))
+    shared = {s.name: s for s in fields(type(plan))}
+    given = {n: getattr(plan, n) for n in shared} | dict(plan.settings) | dict(found.defaults)
+    return {n: _with_default(s, given) for n, s in ({s.name: s for s in declared_fields(file, name)} | shared).items()}
+
+
+def _with_default(setting: Setting, defaults: Mapping[str, Any]) -> Setting:
+    if setting.name not in defaults:
+        return setting
+    return dataclasses.replace(setting, default=defaults[setting.name])
+
+
+def _arguments(function: Any) -> dict[str, Setting]:
+    """The keyword arguments of a function that have a default."""
+    text, types = documented(function), typing.get_type_hints(function, include_extras=True)
+    return {
+        p.name: Setting(p.name, _plain(types[p.name]), p.default, text.get(p.name, ""), path=types[p.name] == Location)
+        for p in inspect.signature(function).parameters.values()
+        if p.default is not p.empty
+    }
+
+
+def _plain(type_: Any) -> Any:
+    return str if type_ == Location else type_
+
+
+@functools.cache
+def declared_fields(file: Path, name: str) -> tuple[Setting, ...]:
+    """The fields of a dataclass, each with the docstring below it, read from its source.
+
+    Raises:
+        UsageError: the file has no such class.
+        ValueError: a field has no docstring, or a type that no setting has.
+    """
+    classes = [n for n in ast.parse(file.read_text()).body if isinstance(n, ast.ClassDef)]
+    found = next((c for c in classes if c.name == name), None)
+    if found is None:
+        raise UsageError(unknown("class", name, [c.name for c in classes], of=file.name))
+    settings = []
+    for line, below in zip(found.body, [*found.body[1:], None], strict=True):
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+            settings.append(_of_field(file, line, below))
+    return tuple(settings)
+
+
+def _of_field(file: Path, line: ast.AnnAssign, below: ast.stmt | None) -> Setting:
+    annotation, name = ast.unparse(line.annotation), typing.cast(ast.Name, line.target).id
+    documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    if not documented or (annotation not in SCALARS and not annotation.startswith("Literal[")):
+        raise ValueError(f"{file.name}: the field {name}: {annotation} needs a scalar type and a docstring below it")
+    literal = typing.Literal[ast.literal_eval(f"({annotation[8:-1]},)")] if annotation not in SCALARS else None
+    default = ast.literal_eval(line.value) if line.value else None
+    text = " ".join(str(below.value.value).split())  # type: ignore[union-attr]
+    return Setting(name, SCALARS.get(annotation, literal), default, text)
+
+
+def _parser(setting: Setting) -> Any:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
-    for s in settings.values():
-        if s.type is int:
-            parser.add_argument(f"--{s.name}", type=int, default=s.default)
-        else:
-            parser.add_argument(
-                f"--{s.name}", type=s.type if s.default is not None else s.type | None, default=s.default
-            )
+    optional = setting.type is not int or setting.default is None
+    parser.add_argument(f"--{setting.name}", type=setting.type | None if optional else int, default=setting.default)
     return parser
 
 
 def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given`, each value turned into its setting's type.
+    """`given`, each value converted to its setting's type.
 
     Raises:
-        UsageError: an unknown name or a value of another type; `what` says whose settings they are.
+        UsageError: an unknown name or a value of another type; `what` is the recipe or verb, for the sentence.
     """
     from jsonargparse import ArgumentError
 
@@ -115,14 +185,14 @@ def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) 
     parsed = {}
     for name, value in given.items():
         try:
-            parsed[name] = _parser({name: settings[name]}).parse_object({name: value})[name]
+            parsed[name] = _parser(settings[name]).parse_object({name: value})[name]
         except ArgumentError:
             raise UsageError(f"--{name} of {what} takes {settings[name].typename}, not {value!r}.") from None
     return parsed
 
 
 def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> dict[str, Any]:
-    """The given settings, typed, after all that can be known to be wrong before anything starts has been looked for.
+    """The given settings, typed, after a search for everything that can be known to be wrong before anything starts.
 
     Raises:
         UsageError: an unknown recipe or setting, a wrong type, or a combination that cannot be.
@@ -135,55 +205,44 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
             raise UsageError(f"--{key} of {name} must be at least 1, not {full[key]}.")
     if isinstance(full.get("ema"), float) and not 0 <= full["ema"] < 1:
         raise UsageError(f"--ema of {name} must be at least 0 and below 1, not {full['ema']}.")
-    _check_where(name, full, where or Where())
+    where = where or Where()
+    _check_where(where)
+    kind(recipe(name)).check(name, full, where)
     return values
 
 
-def _check_where(name: str, full: Mapping[str, Any], where: Where) -> None:
+def _check_where(where: Where) -> None:
     if where.accelerator not in ("auto", "cpu", "gpu"):
         raise UsageError(unknown("accelerator", where.accelerator, ["auto", "cpu", "gpu"]))
     lowest = {"workers": 1, "runners": 0, "learners": 1, "threads": 1, "max_failures": 0, "min_workers": 0}
     for key, least in lowest.items():
         if getattr(where, key) < least:
             raise UsageError(f"--{key} must be at least {least}, not {getattr(where, key)}.")
-    if kind(name) is Fit:
-        if where.runners or where.learners > 1:
-            raise UsageError(
-                f"{name} trains a generative model: --runners and --learners are for agents, use --workers."
-            )
-        if where.min_workers > where.workers:
-            raise UsageError(
-                f"--min_workers {where.min_workers} are more than --workers {where.workers}: it is the fewest to begin with."
-            )
-        parts = where.workers * (full["accumulate"] or 1)
-        if isinstance(full.get("batch"), int) and full["batch"] % parts:
-            raise UsageError(
-                f"--batch {full['batch']} of {name} is the global batch and does not divide into --workers x --accumulate = {parts} parts."
-            )
-        if full["precision"] == "16-mixed" and where.accelerator == "cpu":
-            raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
-    else:
-        if where.workers > 1 or where.min_workers:
-            raise UsageError(
-                f"{name} trains an agent: --workers and --min_workers are for generative models, use --runners and --learners."
-            )
-        if where.runners % where.learners:
-            raise UsageError(
-                f"--runners {where.runners} cannot be shared by --learners {where.learners}: take a multiple of {where.learners}, or 0."
-            )
-        shares = max(where.runners, where.learners)
-        if isinstance(full.get("envs"), int) and full["envs"] % shares:
-            raise UsageError(
-                f"--envs {full['envs']} of {name} do not divide over {shares} runners: take a multiple of {shares}."
-            )
 
 
-def build(name: str, settings: Mapping[str, Any]) -> Fit | Play:
-    """The recipe with these settings, ready to train: the models are made here, so seed torch first."""
-    make = module(name).recipe
-    own = inspect.signature(make).parameters
-    made = make(**{k: v for k, v in settings.items() if k in own})
-    return dataclasses.replace(made, **{k: v for k, v in settings.items() if k not in own and v is not None})
+def build(name: str, settings: Mapping[str, Any]) -> Any:
+    """The recipe's plan with these settings, ready to train: models are made here, so seed torch first."""
+    found = recipe(name)
+    values = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
+    return _call(found.plan, values) if callable(found.plan) else resolved(found.plan, values)
+
+
+def _call(function: Any, values: Mapping[str, Any]) -> Fit:
+    """The function's plan, and in it the options of its kind."""
+    wanted = inspect.signature(function).parameters
+    made = function(**{k: v for k, v in values.items() if k in wanted})
+    options = {f.name for f in dataclasses.fields(made)}
+    return dataclasses.replace(made, **{k: v for k, v in values.items() if k in options and v is not None})
+
+
+def resolved(plan: Play | Study, values: Mapping[str, Any]) -> Any:
+    """The plan with its algorithm or process built from its fields."""
+    first = dataclasses.fields(plan)[0].name
+    module, file, name = family_source(plan, target(plan))
+    own = {s.name: values[s.name] for s in declared_fields(file, name)}
+    built = getattr(importlib.import_module(module), name)(**own)
+    options = {f.name: values[f.name] for f in dataclasses.fields(plan) if f.name in values}
+    return dataclasses.replace(plan, **{first: built, "settings": {}, **options})
 
 
 def from_file(path: str) -> dict[str, Any]:

@@ -29,10 +29,6 @@ class Where:
     min_workers: int = 0
     """Fewest workers to begin with where a cluster has no room for all; 0 waits for all."""
 
-    def cpus(self, fits: bool) -> int:
-        """Of all processes of one run together: of a generative model (`fits`), or of an agent, each of whose runners takes one."""
-        return self.workers * self.threads if fits else self.learners * self.threads + self.runners
-
 
 @dataclass(frozen=True)
 class Spec:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray_jobs.recipe.plan import Headline
+from ray_jobs.recipe.declare import Headline
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 

@@ -1,159 +1,115 @@
-"""`reprise list` and `reprise show`: what there is, what it must reach, and what was measured."""
+"""`reprise list` and `reprise show`: which recipes there are, what each must reach, and what was measured."""
 
 from __future__ import annotations
 
+import json as to
 from typing import Any
 
-from ray_jobs.recipe.loading import kind, module, names
-from ray_jobs.recipe.plan import Fit
-from ray_jobs.recipe.settings import build, known
+from ray_jobs.errors import UsageError, unknown
+from ray_jobs.recipe.loading import declared, families, kind, names, recipe
+from ray_jobs.recipe.settings import known
 from ray_jobs.results import store
 
 
-def rows() -> list[dict[str, str]]:
-    """One row for each recipe: name, system, data, paper, headline, claim, measured."""
-    return [row(name) for name in names()]
-
-
 def row(name: str) -> dict[str, str]:
-    """What the recipe's module says of itself, and its measured result."""
-    found = module(name)
+    """One recipe: name, system, data, paper, headline, claim, measured."""
+    found = recipe(name)
     headline, claim = found.headline, found.claim
-    value = "" if headline.value is None else f"{headline.metric} {headline.value:g}"
     return {
         "recipe": name,
+        "family": found.family,
         "system": found.system,
         "data": found.data,
         "paper": headline.paper + (f", arXiv:{headline.arxiv}" if headline.arxiv else ""),
-        "headline": value,
+        "headline": "" if headline.value is None else f"{headline.metric} {headline.value:g}",
         "claim": str(claim) if claim else "none",
         "measured": store.measured(name),
     }
 
 
-def list_recipes(*, json: bool = False) -> None:
-    """Show every recipe with its system, data, paper, the paper's headline, our claim and what was measured.
+def list_recipes(family: str = "", *, claims: bool = False, json: bool = False) -> None:
+    """Show the families of recipes, or the recipes of one family.
 
     Args:
-        json: print it for programs.
-    """
-    found = rows()
-    if json:
-        import json as to
+        family: one of the families, such as flows; without it, all families with their systems.
+        claims: show each recipe's claim and what was measured.
+        json: print everything about each recipe, for programs.
 
-        print(to.dumps(found, indent=1))
-        return
+    Raises:
+        UsageError: there is no such family.
+    """
+    if family and family not in families():
+        raise UsageError(unknown("family", family, list(families())))
+    chosen = [n for n in names() if family in ("", recipe(n).family)]
+    if json:
+        print(to.dumps([row(n) for n in chosen], indent=1))
+    elif family or claims:
+        _show_recipes([row(n) for n in chosen], claims)
+    else:
+        _show_families()
+
+
+def _show_families() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True, style="cyan")
-    table.add_column()
-    for line in found:
-        headline = f", headline {line['headline']}" if line["headline"] else ""
-        table.add_row(line["recipe"], f"[bold]{line['system']}[/] on {line['data']}. {line['paper']}{headline}")
-        measured = f"measured {line['measured']}" if line["measured"] else "not measured yet"
-        table.add_row(
-            "", f"claim {line['claim']}; {measured}" if line["claim"] != "none" else "[dim]no claim on a laptop[/]"
-        )
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("family", "recipes", "systems"):
+        table.add_column(title, justify="right" if title == "recipes" else "left", no_wrap=title != "systems")
+    for name, recipes in families().items():
+        found = [declared()[r] for r in recipes]
+        count = sum(1 + len(r.variants) for r in found)
+        table.add_row(f"[cyan]{name}[/]", str(count), ", ".join(dict.fromkeys(r.system for r in found)))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        "\n[dim]'reprise list FAMILY' shows its recipes, 'reprise show RECIPE' one, '--claims' what each must reach.[/]"
+    )
+
+
+def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("recipe", "system", *(("claim", "measured") if claims else ("on", "paper"))):
+        table.add_column(title, no_wrap=title == "recipe")
+    for r in rows:
+        shown = (r["claim"], r["measured"] or "-") if claims else (r["data"], r["paper"])
+        table.add_row(f"[cyan]{r['recipe']}[/]", r["system"], *shown)
     Console(highlight=False).print(table)
 
 
-def show(recipe: str) -> None:
+def show(name: str) -> None:
     """Show what a recipe is, and its settings with types, defaults and meaning.
 
     Args:
-        recipe: its name, as `reprise list` shows it.
+        name: the recipe, as `reprise list` shows it.
+
+    Raises:
+        UsageError: there is no such recipe.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    settings = known(recipe)
+    found, settings = recipe(name), known(name)
     console = Console(highlight=False)
-    title, _, text = (module(recipe).__doc__ or "").strip().partition("\n")
-    console.print(f"[bold]{recipe}[/]  {title}")
-    if text.strip():
-        console.print(text.strip())
-    for key, value in row(recipe).items():
+    console.print(f"[bold]{name}[/]  {escape(found.title)}")
+    if found.text:
+        console.print(escape(found.text))
+    for key, value in row(name).items():
         if key != "recipe" and value:
-            console.print(f"  [dim]{key:9}[/] {value}")
-    made: Any = build(recipe, {})
-    if kind(recipe) is Fit:
-        console.print(f"  [dim]size     [/] {sum(p.numel() for p in made.model.parameters()):,} parameters")
-    for heading, shared in ((f"settings of {recipe}", False), ("settings of every such recipe", True)):
+            console.print(f"  [dim]{key:9}[/] {escape(value)}")
+    for other in found.variants:
+        console.print(f"  [dim]variant  [/] {name}@{other}: {found.variants[other].data}")
+    headings = (f"settings of {name}", False), (f"options of every {kind(found).__name__}", True)
+    for heading, shared in headings:
         table = Table(title=f"\n{heading}", title_justify="left", title_style="bold", box=None, show_header=False)
         for s in (s for s in settings.values() if s.shared is shared):
-            default = getattr(made, s.name) if s.shared else s.default
-            table.add_row(f"  --{s.name}", f"[cyan]{s.typename}[/]", f"{default}", s.help)
+            table.add_row(f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", _default(s.default), escape(s.help))
         console.print(table)
 
 
-# ---- the table of systems in the README
-
-
-def imported(recipe: str) -> set[str]:
-    """The modules that a recipe's file imports, at its top or when it is built."""
-    import ast
-    from pathlib import Path
-
-    tree = ast.parse(Path(str(module(recipe).__file__)).read_text())
-    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
-    return {str(n.module) for n in found} | {f"{n.module}.{a.name}" for n in found for a in n.names}
-
-
-def label(systems: list[str]) -> str:
-    """What the systems have in common: the one that all others are kinds of, as VAE is of 'VAE with flow prior', else all."""
-    base = min(systems, key=len)
-    return base if all(name.startswith(base) for name in systems) else ", ".join(dict.fromkeys(systems))
-
-
-def systems() -> list[dict[str, str]]:
-    """Every system's module, read without importing it: its title, source, what differs, and the recipes that use it."""
-    import ast
-    import re
-    from pathlib import Path
-
-    root, found = Path(__file__).parents[2], []
-
-    def path(file: Path) -> str:
-        return ".".join(file.relative_to(root).with_suffix("").parts)
-
-    for file in sorted(f for p in ("lightning_modules", "ray_jobs/rl/algorithms") for f in (root / p).rglob("*.py")):
-        text = ast.get_docstring(ast.parse(file.read_text())) or ""
-        recipes = [n for n in names() if path(file) in imported(n)]
-        if "Source:" not in text or not recipes or file.parent.name == "nets":  # a network is no system
-            continue
-        parts = {
-            k: " ".join(v.split()) for k, v in re.findall(r"^(Source|Differs):(.*?)(?=^\w+:|\Z)", text, re.S | re.M)
-        }
-        found.append(
-            {"system": label([module(n).system for n in recipes]), "what": text.partition("\n")[0].rstrip(".")} | parts
-        )
-        found[-1] |= {"recipes": ", ".join(f"`{r}`" for r in recipes), "file": file.relative_to(root).as_posix()}
-    return found
-
-
-def markdown() -> str:
-    """The systems as a Markdown table."""
-    lines = ["| system | what it is | source | differs | recipes |", "|---|---|---|---|---|"]
-    for s in systems():
-        cells = [f"[{s['system']}]({s['file']})", s["what"], s["Source"], s.get("Differs", ""), s["recipes"]]
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
-    return "\n".join(lines)
-
-
-BEGIN, END = "<!-- systems: python -m ray_jobs.report.catalogue README.md -->", "<!-- end of systems -->"
-
-
-def with_table(text: str) -> str:
-    """A Markdown page with its table of systems made anew."""
-    head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n{markdown()}\n{END}{rest.partition(END)[2]}"
-
-
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    page = Path(sys.argv[1])
-    page.write_text(with_table(page.read_text()))
+def _default(value: Any) -> str:
+    return "" if value in (None, "") else str(value)

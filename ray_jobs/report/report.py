@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import module
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
+from ray_jobs.recipe.loading import recipe
 from ray_jobs.report.cards import Card
 from ray_jobs.reproduce import aggregate
 from ray_jobs.reproduce.seeds import Seed, last_lines
@@ -88,7 +88,7 @@ def of_run(location: str) -> Card:
     run = Run.open(location)
     spec = run.spec
     try:
-        claim = getattr(module(spec.recipe), "claim", None)
+        claim = recipe(spec.recipe).claim
     except UsageError:  # the recipe has gone since
         claim = None
     seed = Seed(spec.recipe, spec.seed, location, spec.settings)
@@ -125,12 +125,11 @@ def unfinished(run: Run) -> str:
 def about(result: Result) -> tuple[Card, Claim | None]:
     """The card with what the recipe's module says of itself, and its claim as it stands now."""
     try:
-        found = module(result.recipe)
+        found = recipe(result.recipe)
     except UsageError:  # a recipe that is gone keeps its measured numbers
         return Card(result), result.claim
-    title = (found.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-    words = {k: getattr(found, k, "") for k in ("system", "data")}
-    return Card(result, title, **words, headline=getattr(found, "headline", None)), getattr(found, "claim", None)
+    title = found.title.rstrip(".")
+    return Card(result, title, system=found.system, data=found.data, headline=found.headline), found.claim
 
 
 # ---- words that the page and the table share

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.recipe.spec import as_flags
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store

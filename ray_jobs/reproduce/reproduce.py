@@ -9,8 +9,9 @@ from typing import Any
 
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind, module
-from ray_jobs.recipe.plan import Claim, Fit
+from ray_jobs.recipe import loading
+from ray_jobs.recipe.declare import Claim
+from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import aggregate, seeds
 from ray_jobs.reproduce.seeds import Seed, on_machine
@@ -123,7 +124,7 @@ def claim_of(recipe: str) -> Claim:
     Raises:
         UsageError: it makes none.
     """
-    claim = getattr(module(recipe), "claim", None)
+    claim = loading.recipe(recipe).claim
     if claim is None:
         raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
     return claim
@@ -147,9 +148,9 @@ def refuse_others(seed: Seed) -> None:
 
 def needs(recipe: str, where: Where) -> Needs:
     """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
-    fits = kind(recipe) is Fit
-    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and fits)
-    return Needs(where.cpus(fits), (where.workers if fits else where.learners) if wanted else 0)
+    layout = kind(loading.recipe(recipe)).layout(where)
+    wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and layout.gpu)
+    return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
 
 
 # ---- running, and writing down

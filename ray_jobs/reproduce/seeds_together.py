@@ -13,14 +13,15 @@ from collections.abc import Sequence
 
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe import loading
+from ray_jobs.recipe.loading import engine
 from ray_jobs.recipe.settings import build, check
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.run.signals import stopping
-from ray_jobs.train.launch import conclude, leave
+from ray_jobs.train.agents import conclude
+from ray_jobs.train.launch import leave
 
 
 def refuse(recipe: str, settings: dict, where: Where) -> None:
@@ -29,14 +30,10 @@ def refuse(recipe: str, settings: dict, where: Where) -> None:
     Raises:
         UsageError: it cannot, and why.
     """
-    if kind(recipe) is Fit:
-        raise UsageError(f"{recipe} trains a generative model: --together is for agents.")
     if where.runners or where.learners > 1 or where.accelerator == "gpu":
         raise UsageError("--together trains seeds in one process on its CPU: leave --runners, --learners and gpu out.")
-    from ray_jobs.rl.together.play import check_together
-
     try:
-        check_together(build(recipe, settings))
+        engine(loading.recipe(recipe)).check_together(build(recipe, settings))
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ray_jobs.recipe.plan import Claim
+    from ray_jobs.recipe.declare import Claim
     from ray_jobs.results.store import Result
     from ray_jobs.run.folder import Run
 
@@ -221,7 +221,7 @@ def learning_curve(run: Run) -> Path | None:
     from ray_jobs.results import store
 
     lines, name = list(run.metrics()), run.spec.recipe
-    claim = loading.module(name).claim
+    claim = loading.recipe(name).claim
     key = store.main_metric(dict.fromkeys(k for m in lines for k in m), claim.metric if claim else "")
     return curve(lines, run.path / "curve.png", key=key, claim=claim, title=name) if key else None
 

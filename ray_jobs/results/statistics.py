@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from ray_jobs.recipe.plan import Claim
+    from ray_jobs.recipe.declare import Claim
 
 Verdict = Literal["clearly holds", "holds", "fails", "clearly fails", "not shown"]
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100

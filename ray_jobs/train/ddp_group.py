@@ -17,17 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 
 GRACE = 10.0
 """Seconds that the others have to end by themselves after one worker died."""
-
-
-class Failed(Exception):
-    """Training cannot go on; one sentence says why."""
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,8 +133,12 @@ def prepare(spec: Spec) -> Fit:
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
-    made.model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
-    made.data.seed, made.data.accumulate = spec.seed, made.accumulate * made.model.batches_per_step
+    model, data = made.model, made.data
+    model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
+    given = {"lr": made.lr, "warmup": made.warmup}
+    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    data.seed, data.num_workers = spec.seed, made.num_workers
+    data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 
@@ -26,14 +25,8 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
     opened = Run.open(run)
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
-    if kind(opened.spec.recipe) is not Fit:
-        raise UsageError(
-            f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes."
-        )
-    from ray_jobs.train import fit
-
     with noise_to(opened.path / "log.txt"):
-        drawn = fit.sample(fit.trained(opened), opened.path, n, seed=seed, name=name)
+        drawn = engine(recipe(opened.spec.recipe)).sample(opened, n=n, seed=seed, name=name)
     opened.push()
     return drawn
 
@@ -47,7 +40,7 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     """
     opened = Run.open(run)
     with noise_to(opened.path / "log.txt"):
-        metrics, step = _measure(opened)
+        metrics, step = engine(recipe(opened.spec.recipe)).evaluate(opened)
     if json:
         import json as to
 
@@ -57,18 +50,3 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
         for name, value in metrics.items():
             print(f"  {name:24} {brief(value)}")
     return metrics
-
-
-def _measure(run: Run) -> tuple[dict[str, float], int]:
-    if kind(run.spec.recipe) is Fit:
-        from ray_jobs.train import fit
-
-        found = fit.trained(run)
-        return fit.evaluate(found, run.spec.seed), found.step
-    from ray_jobs.recipe.settings import build
-    from ray_jobs.rl.learning.play import evaluate as play_episodes
-
-    state = run.latest()
-    if state is None:
-        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    return play_episodes(build(run.spec.recipe, run.spec.settings), state, seed=run.spec.seed), state["step"]

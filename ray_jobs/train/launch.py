@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
-from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.errors import Failed, UsageError
+from ray_jobs.recipe.loading import engine, kind, recipe
 from ray_jobs.recipe.settings import check
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
@@ -22,9 +20,6 @@ from ray_jobs.run.folder import Run, place
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
-from ray_jobs.train.ddp_group import Failed
-from ray_jobs.train.ddp_group import train as on_this_machine
-from ray_jobs.train.on_cluster import _on_cluster
 
 
 class Stopped(Exception):
@@ -50,7 +45,7 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
     spec = replace(spec, settings=settings)
     run = begun(spec)
     if run is None:
-        run = Run.create(spec, kind=kind(spec.recipe).__name__, command=command)
+        run = Run.create(spec, kind=kind(recipe(spec.recipe)).__name__, command=command)
         return see_through(run, spec, report)
     return run if run.result else see_through(run.lock(), run.spec, report)
 
@@ -100,7 +95,8 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
             noise_to(run.path / "log.txt") as stderr,
             head_watched(lambda why: end(run, why, stderr)),
         ):
-            done = _train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
+            train = engine(recipe(spec.recipe)).train
+            done = train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -159,65 +155,3 @@ def noting(report: Report, log: Path) -> Report:
         report(event)
 
     return told
-
-
-def _train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    if kind(spec.recipe) is not Fit:
-        return _play(run, spec, report, should_stop)
-    if cluster_address(spec.where.address):
-        return _on_cluster(run, spec, report, should_stop)
-    if spec.where.workers > 1:
-        return on_this_machine(run, spec, report, should_stop)
-    from ray_jobs.train.fit import fit
-
-    return fit(run, spec, report=report, should_stop=should_stop)
-
-
-def _play(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    import torch
-
-    from ray_jobs.recipe.settings import build
-    from ray_jobs.rl.learning.play import play
-
-    torch.set_num_threads(spec.where.threads)
-    device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
-    try:
-        made = build(spec.recipe, spec.settings)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    state = run.latest()
-    run.rewind(state["step"] if state else 0)
-    if state:
-        report({"note": f"going on from step {state['step']}"})
-    metrics = play(
-        made,
-        seed=spec.seed,
-        runners=spec.where.runners,
-        learners=spec.where.learners,
-        run=run,
-        report=report,
-        address=cluster_address(spec.where.address),
-        resume=state,
-        should_stop=should_stop,
-        device=device,
-        failures=spec.where.max_failures,
-    )
-    if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
-        return False
-    conclude(run, metrics, device)
-    return True
-
-
-def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
-    """Declare an agent's run finished.
-
-    Raises:
-        OSError: its last checkpoint is not there.
-    """
-    from ray_jobs.results.plots import learning_curve
-
-    step = int(metrics["env_steps"])
-    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
-        raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
-    learning_curve(run)
-    run.finish(metrics, step=step, device=device)

@@ -10,17 +10,16 @@ from ray_jobs.distributed import elastic
 from ray_jobs.distributed.connection import cluster_address, connect
 from ray_jobs.distributed.deaths import casualties, placeless, who_died
 from ray_jobs.distributed.ray_group import Group, outlive
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.settings import known
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.fence import Fenced
 from ray_jobs.run.folder import Run
 from ray_jobs.run.mirror import Superseded
 from ray_jobs.run.progress import Report
-from ray_jobs.train.ddp_group import Failed
 
 
-def _on_cluster(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
     where, address = spec.where, str(run) if run.uri else str(run.path.resolve())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Fit, Play
+from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.files import write, write_json
 from ray_jobs.run.folder import Run
@@ -24,8 +24,6 @@ from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, save
 
 STATE, ORIGIN = "state.ckpt", "origin.json"
-PLAY_FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
-"""Options of an agent's recipe that its checkpoint depends on."""
 ADVICE = "leave it out of the space, or take --scheduler asha"
 
 
@@ -64,41 +62,22 @@ def anatomy(search: Search, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint depends on: the shape of each weight, and the options that cannot change during a run."""
     made, weights, _ = assemble(Spec(search.recipe, {**search.settings, **settings}, search.seed, search.where))
     shapes = {f"shape of {k}": tuple(v.shape) for k, v in weights.items() if hasattr(v, "shape")}
-    if isinstance(made, Fit):
-        return shapes | {"averaging": made.ema > 0, "steps": made.steps}
-    fixed = {name: getattr(made, name) for name in PLAY_FIXED}
-    return shapes | fixed | {"experience": made.algorithm.experience, "steps": made.steps}
+    return shapes | engine(recipe(search.recipe)).fixed(made)
 
 
-def assemble(spec: Spec) -> tuple[Fit | Play, Mapping[str, Any], list[dict[str, Any]]]:
-    """The recipe built, its untrained weights, and the parameter groups of its optimisers, in order."""
+def assemble(spec: Spec) -> tuple[Any, Mapping[str, Any], list[dict[str, Any]]]:
+    """The recipe's plan built, its untrained weights, and the parameter groups of its optimisers, in order.
+
+    Raises:
+        UsageError: the recipe refuses its settings.
+    """
     from ray_jobs.recipe.settings import build
 
     try:
         made = build(spec.recipe, spec.settings)
-        return (made, *(_of_fit(made) if isinstance(made, Fit) else _of_play(made, spec.seed)))
+        return (made, *engine(recipe(spec.recipe)).weights(made, spec.seed))
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _of_fit(made: Fit) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    found = made.model.configure_optimizers()
-    many = found if isinstance(found, list | tuple) else [found]
-    optimizers = [o["optimizer"] if isinstance(o, dict) else o for o in many]
-    return made.model.state_dict(), [g for o in optimizers for g in o.param_groups]
-
-
-def _of_play(made: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    from ray_jobs.envs.vector import vector
-    from ray_jobs.rl.rollout.runner import build_actor
-
-    env = vector(made.env, 1, made.env_options)
-    try:
-        actor = build_actor(made.algorithm, env, made.normalize_obs, seed)
-    finally:
-        env.close()
-    optimizers = made.algorithm.optimizers(actor.agent)
-    return actor.state_dict(), [g for o in optimizers.values() for g in o.param_groups]
 
 
 def pack(trial: Trial, checkpoint: Path, into: Path) -> None:

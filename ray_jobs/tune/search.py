@@ -17,7 +17,8 @@ from typing import Any, get_args
 
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe import loading
-from ray_jobs.recipe.plan import Claim, Play
+from ray_jobs.recipe.declare import Claim, Recipe
+from ray_jobs.recipe.plan import Layout
 from ray_jobs.recipe.settings import check, known
 from ray_jobs.recipe.spec import Where
 from ray_jobs.run.files import write_json
@@ -77,18 +78,18 @@ def make(
     Raises:
         UsageError: any part of it cannot be; nothing was started.
     """
-    module = loading.module(recipe)
+    found = loading.recipe(recipe)
     _one_of("scheduler", scheduler, SCHEDULERS)
     _one_of("search", search, SEARCHES)
     fixed = check(recipe, settings, where)
-    texts = {n.replace("-", "_"): t for n, t in (space or getattr(module, "space", None) or {}).items()}
+    texts = {n.replace("-", "_"): t for n, t in (space or found.space).items()}
     if not space:  # a setting given by hand is taken out of the recipe's own space
         texts = {n: t for n, t in texts.items() if n not in fixed}
     dimensions = parse_all(texts, fixed, lambda values: check(recipe, values, where))
     _refuse_mixtures(dimensions, scheduler, search)
-    claim = getattr(module, "claim", None)
+    claim = found.claim
     metric, direction = _metric(recipe, claim, metric, mode)
-    progress, towards = _progress(recipe, module, metric, direction)
+    progress, towards = _progress(found, metric, direction)
     total = count(dimensions, trials)
     return Search(recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where)
 
@@ -125,16 +126,15 @@ def _metric(recipe: str, claim: Claim | None, metric: str | None, mode: str | No
     raise UsageError(f"Whether more or less of '{name}' is better is not known: add --mode min or --mode max.")
 
 
-def _progress(recipe: str, module: Any, metric: str, mode: Mode) -> tuple[str, Mode]:
-    """The metric to compare trials by before their end, and its direction."""
-    usual = "episode_return" if loading.kind(recipe) is Play else "loss"
-    name = getattr(module, "tune_metric", usual)
-    towards = getattr(module, "tune_mode", LOGGED.get(name))
+def _progress(recipe: Recipe, metric: str, mode: Mode) -> tuple[str, Mode]:
+    """The metric by which trials are compared before their end, and its direction."""
+    name = recipe.tune_metric or loading.kind(recipe).progress
+    towards = recipe.tune_mode or LOGGED.get(name)
     if name == metric:
         return name, mode
     if towards is None:
-        raise UsageError(f"{recipe} declares tune_metric = '{name}' without tune_mode = 'min' or 'max'.")
-    return name, towards
+        raise UsageError(f"{recipe.name} declares tune_metric = '{name}' without tune_mode = 'min' or 'max'.")
+    return name, "max" if towards == "max" else "min"
 
 
 def default_out(search: Search) -> Path:
@@ -206,4 +206,9 @@ def saving(search: Search) -> dict[str, Any]:
 
 def cpus(search: Search) -> int:
     """CPUs of one trial, all its processes together."""
-    return search.where.cpus(loading.kind(search.recipe) is not Play)
+    return layout(search).cpus(search.where.threads)
+
+
+def layout(search: Search) -> Layout:
+    """The processes of one trial."""
+    return loading.kind(loading.recipe(search.recipe)).layout(search.where)

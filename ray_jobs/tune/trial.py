@@ -19,12 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind
+from ray_jobs.errors import Failed, UsageError
+from ray_jobs.recipe.loading import kind, recipe
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
-from ray_jobs.train.ddp_group import Failed
 from ray_jobs.tune import search as searches
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, folder, load, save
@@ -250,7 +249,7 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     if (at / "run.json").exists():
         run = Run.open(at).lock()
     else:
-        run = Run.create(spec, kind=kind(spec.recipe).__name__, command=as_command(spec))
+        run = Run.create(spec, kind=kind(recipe(spec.recipe)).__name__, command=as_command(spec))
     with contextlib.suppress(Stopped):
         see_through(run, replace(run.spec, where=spec.where), report, told_to_stop)
 

@@ -1,4 +1,4 @@
-"""What every launcher must do. New files in `cluster/` are found by themselves; each needs a `place` below to run on."""
+"""What every launcher must do. New launchers in `cluster/` are found automatically; each needs a real cluster in `launcher_on` below."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import cluster
+from cluster.backends import BACKENDS
 from cluster.job import Job, Launcher, LauncherError, Resources, State
-from cluster.kubernetes.rayjob import version
+from cluster.kubernetes.words import version
 from tests.cluster import heads, kube_server, slurms
 
 METHODS = [name for name, _ in inspect.getmembers(Launcher, inspect.isfunction) if not name.startswith("_")]
@@ -24,8 +25,8 @@ AWKWARD = ("two words", 'it\'s "quoted"', "$(touch pwned) `x` $HOME", "line\nbre
 
 
 def found() -> list[type]:
-    """Every class of `cluster` that has a launcher's methods."""
-    modules = [importlib.import_module(f"cluster.{m.name}") for m in pkgutil.iter_modules(cluster.__path__)]
+    """Every class in `cluster` and its sub-packages that has a launcher's methods."""
+    modules = [importlib.import_module(m.name) for m in pkgutil.walk_packages(cluster.__path__, "cluster.")]
     return [
         item
         for module in modules
@@ -35,12 +36,18 @@ def found() -> list[type]:
     ]
 
 
-def place(kind: type, folder: Path) -> Launcher:
-    """A launcher of this kind on a real place of the test's own."""
-    name = kind.__module__.removeprefix("cluster.")
+def backend_of(kind: type) -> str:
+    """The name of the backend whose launcher this class is; '' where `BACKENDS` has no row for it."""
+    address = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, backend in BACKENDS.items() if backend.launcher == address), "")
+
+
+def launcher_on(kind: type, folder: Path) -> Launcher:
+    """A launcher of this kind on a real cluster of the test's own."""
+    name = backend_of(kind)
     if name == "local":
         return kind(root=folder / "state", grace=1.5)
-    if name == "ray_api":
+    if name == "ray":
         return kind(heads.open_head(), grace=2)
     if name == "kubernetes":  # a stand-in that runs what KubeRay's submitter would hand to Ray
         return kind(image=f"registry/reprise:{version('reprise')}", kubeconfig=kube_server.start(folder), grace=1.5)
@@ -48,12 +55,14 @@ def place(kind: type, folder: Path) -> Launcher:
         slurms.open_slurm()
         (folder / "shared").mkdir()
         return kind(shared=str(folder / "shared"), grace=2)
-    pytest.fail(f"cluster/{name}.py has a launcher, and this suite no place to run it on: add one here.")
+    pytest.fail(
+        f"{kind.__module__} has the launcher {kind.__name__}, and this suite has no cluster for it: add one here."
+    )
 
 
 @pytest.fixture(params=found(), ids=lambda kind: kind.__name__)
 def launcher(request, tmp_path) -> Iterator[Launcher]:
-    yield place(request.param, tmp_path)
+    yield launcher_on(request.param, tmp_path)
     kube_server.stop_all()
 
 
@@ -81,6 +90,7 @@ def wait_for(launcher: Launcher, id: str, text: str) -> None:
 
 def test_the_launchers_are_found():
     assert {"Local", "Ray", "Slurm", "Kubernetes"} <= {kind.__name__ for kind in found()}
+    assert {backend_of(kind) for kind in found()} == set(BACKENDS)
 
 
 def test_satisfies_the_protocol(launcher):
@@ -169,7 +179,7 @@ def test_cancelling_leaves_time_to_save(launcher, tmp_path):
         "while True: time.sleep(1)"
     )
     id = launcher.submit(job(tmp_path, program))
-    wait_for(launcher, id, "\nready" if "ray" in type(launcher).__module__ else "ready")
+    wait_for(launcher, id, "\nready" if "ray_clusters" in type(launcher).__module__ else "ready")
     launcher.cancel(id)
     assert end(launcher, id) is State.cancelled
     assert "\nsaved" in "".join(launcher.logs(id, False))

@@ -19,7 +19,7 @@ def test_pixels_are_white_as_often_as_they_are_bright():
 
 
 def test_two_workers_toss_what_one_does_and_each_step_anew():
-    data = Binary(Digits(20), by_chance=True)
+    data = Binary(Digits(batch=20), by_chance=True)
     data.setup("fit")
     whole, other = (Share(data.source, 1, 20, 1, 0, 1)[step]["x"] for step in (4, 4 + 1500 // 20))
     halves = [Share(data.source, 1, 20, 1, rank, 2)[4] for rank in (0, 1)]

@@ -59,7 +59,7 @@ class Some(Data):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_begins_where_it_is_told(workers):
-    first, later = Some(8, workers), Some(8, workers)
+    first, later = (Some(batch=8, num_workers=workers) for _ in range(2))
     later.start = 9
     stream = iter(first.train_dataloader())
     ten = [next(stream)["x"] for _ in range(10)]

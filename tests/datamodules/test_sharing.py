@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 def images(folder, style, rank=0, world=1, *, start=0, seed=0, num_workers=0, accumulate=1):
     data = Images(
-        BATCH, data_dir=str(folder), size=4, classes=SIZE, flip=False, num_workers=num_workers, **STYLES[style]
+        batch=BATCH, data_dir=str(folder), size=4, classes=SIZE, flip=False, num_workers=num_workers, **STYLES[style]
     )
     data.seed, data.start, data.accumulate = seed, start, accumulate
     data.trainer = SimpleNamespace(world_size=world, global_rank=rank)
@@ -121,17 +121,17 @@ def others(name, folder):
     """Audio and a table whose examples can be told from each other: 24 of them."""
     if name == "audio":
         wavfile.write(folder / "all.wav", 8000, np.arange(-12_000, 12_000, 100, dtype=np.int16))
-        return Audio(BATCH, folder, 8000, 10)
+        return Audio(folder, 8000, 10, batch=BATCH)
     if name == "streamed audio":
         whole = [np.arange(k, k + 6000, 100, dtype=np.int16) for k in range(-12_000, 12_000, 6000)]
         for part, samples in enumerate(whole):
             wavfile.write(file := io.BytesIO(), 8000, samples)
             rows = {"audio": [{"bytes": file.getvalue(), "path": None}]}
             datasets.Dataset.from_dict(rows).to_parquet(str(folder / f"train-{part}.parquet"))
-        return Audio(BATCH, folder, 8000, 10, streaming=True, buffer=8)
+        return Audio(folder, 8000, 10, batch=BATCH, streaming=True, buffer=8)
     (folder / "miniboone").mkdir(exist_ok=True)
     np.save(folder / "miniboone" / "data.npy", np.random.default_rng(0).normal(size=(30, 43)))
-    return UCI(BATCH, "miniboone", folder)
+    return UCI("miniboone", folder, batch=BATCH)
 
 
 @pytest.mark.parametrize("name", ["audio", "streamed audio", "uci"])

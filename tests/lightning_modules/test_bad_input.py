@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.diffusion.models.ddpm import DDPM
+from lightning_modules.diffusion.models.ddpm import ddpm
 from lightning_modules.flows.bijection import Chain
 from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
@@ -48,8 +48,8 @@ def test_images_that_a_flow_cannot_use(x, told, seeded):
 
 
 def test_diffusion_and_gans_name_the_shape_that_they_take(seeded):
-    diffusion = DDPM(nn.Identity(), (2,), levels=torch.linspace(0.1, 1, 5))
-    with pytest.raises(ValueError, match=r"DDPM takes examples of shape \(2,\), not \(3,\)"):
+    diffusion = ddpm(nn.Identity(), (2,), levels=torch.linspace(0.1, 1, 5))
+    with pytest.raises(ValueError, match=r"Denoising takes examples of shape \(2,\), not \(3,\)"):
         diffusion.losses({"x": torch.zeros(4, 3)})
     model = GAN(Plain(5, 2, width=4), Plain(3, 1, width=4), latents=5)
     with pytest.raises(ValueError, match=r"GAN generates examples of shape \(2,\), and was given \(3,\)"):

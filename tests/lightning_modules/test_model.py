@@ -47,7 +47,7 @@ class Numbers(Data):
 
 
 def fit(model, steps=6, start=0, accumulate=1, **options):
-    data = Numbers(8)
+    data = Numbers(batch=8)
     data.start, data.accumulate, model.seed = start, accumulate, 3
     quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
     trainer = L.Trainer(
@@ -125,7 +125,7 @@ def test_resume_is_exact(poison, accumulate, tmp_path):
 
 
 def resume(model, path, ema, start, accumulate):
-    data = Numbers(8)
+    data = Numbers(batch=8)
     data.start, data.accumulate, model.seed = start, accumulate, 3
     trainer = L.Trainer(
         max_steps=8,

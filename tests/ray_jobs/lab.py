@@ -7,16 +7,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECIPE = '''"""Aiming at {metric} & <hitting> it."""
-from ray_jobs.recipe import Claim, Headline, Play
-
-headline = Headline("Doe & Roe 2017", arxiv="1707.00001", metric="score", value=500, where="table 1")
-claim = {claim}
-system, data = "AIM", "targets"
+RECIPE = '''from ray_jobs.recipe import Claim, Headline, Play, Recipe
 
 
-def recipe(*, steps: int = 100, lr: float = 1e-3) -> Play:
+def plan(*, lr: float = 1e-3) -> Play:
     """Aim."""
+
+
+{name} = Recipe(
+    "Aiming at {metric} & <hitting> it.",
+    plan,
+    system="AIM",
+    data="targets",
+    headline=Headline("Doe & Roe 2017", arxiv="1707.00001", metric="score", value=500, where="table 1"),
+    claim={claim},
+    defaults={{"steps": 100}},
+)
 '''
 
 TRAIN = """
@@ -64,7 +70,7 @@ def write_recipe(
     """Write a recipe's module into `folder`, which must be on the path, and give its import path."""
     (folder / "fakelab").mkdir(exist_ok=True)
     (folder / "fakelab" / "__init__.py").touch()
-    (folder / "fakelab" / f"{name}.py").write_text(RECIPE.format(claim=claim, metric=metric))
+    (folder / "fakelab" / f"{name}.py").write_text(RECIPE.format(name=name, claim=claim, metric=metric))
     return f"fakelab.{name}"
 
 

@@ -14,7 +14,7 @@ import loads
 
 class InMemory(Data):
     def __init__(self, kind: str, num_workers: int) -> None:
-        super().__init__(loads.BATCH, num_workers)
+        super().__init__(batch=loads.BATCH, num_workers=num_workers)
         self.source = table(x=torch.from_numpy(loads.tensors(kind)))
 
 
@@ -25,7 +25,7 @@ def main() -> None:
         data: Data = InMemory(args.data, args.workers)
     else:
         how = {args.way: True} if args.way else {}
-        data = Images(loads.BATCH, data_dir=str(loads.parquet()), flip=False, num_workers=args.workers, **how)
+        data = Images(batch=loads.BATCH, data_dir=str(loads.parquet()), flip=False, num_workers=args.workers, **how)
     loads.measure(data.train_dataloader(), args.seconds)
 
 

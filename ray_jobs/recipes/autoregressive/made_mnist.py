@@ -4,51 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Fit, Headline
+from ray_jobs.recipe import Fit, Headline, Location, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.autoregressive.made import MADE
 
-system = "MADE"
-data = "MNIST"
-headline = Headline("Germain et al. 2015", arxiv="1502.03509", metric="nats", value=86.64)
-claim = None
-space = {"lr": "loguniform(1e-4,3e-3)", "orders": "choice(1,8,32)"}
 
-
-def recipe(
-    *,
-    steps: int = 150_000,
-    batch: int = 100,
-    lr: float = 3e-4,
-    width: int = 8000,
-    orders: int = 32,
-    ema: float = 0.999,
-    data_dir: str = "",
-    num_workers: int = 4,
+@fit(
+    system="MADE",
+    data="MNIST",
+    headline=Headline("Germain et al. 2015", arxiv="1502.03509", metric="nats", value=86.64),
+    space={"lr": "loguniform(1e-4,3e-3)", "orders": "choice(1,8,32)"},
+    steps=150_000,
+    batch=100,
+    lr=3e-4,
+    ema=0.999,
+    num_workers=4,
+    save_every=5000,
+    log_every=100,
+)
+def made_mnist(
+    *, batch: int, lr: float, num_workers: int, width: int = 8000, orders: int = 32, data_dir: Location = ""
 ) -> Fit:
-    """MADE with two hidden layers on MNIST from the Hugging Face hub, each pixel black or white.
+    """MADE on binarised MNIST at the paper's scale.
 
-    Differs from the paper: a fixed threshold in place of its sampled set, and Adam in place of Adagrad.
+    MADE with two hidden layers on MNIST from the Hugging Face hub, each pixel black or white. Differs from the paper: a
+    fixed threshold in place of its sampled set, and Adam in place of Adagrad.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam.
         width: units of each hidden layer.
         orders: of the pixels, which take turns in training and are averaged in the likelihood.
-        ema: decay of the weights' average.
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
-        num_workers: processes that decode images ahead.
     """
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
     from lightning_modules.autoregressive.made import MADE
 
-    images = Binary(Images(batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
+    images = Binary(Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers))
     model = MADE(images.shape, hidden=(width, width), orders=orders, lr=lr)
-    return Fit(model, images, steps, evaluate, ema=ema, save_every=5000, log_every=100)
+    return Fit(model, images, evaluate)
 
 
 def evaluate(model: MADE, data: Data) -> dict[str, float]:

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline, Variant
+from ray_jobs.recipe import Claim, Fit, Headline, Variant, fit
 
 if TYPE_CHECKING:
     from lightning_modules.autoregressive.wavenet import WaveNet
 
-system = "WaveNet"
-data = "tones"
-headline = Headline("van den Oord et al. 2016", arxiv="1609.03499")
-claim = Claim("excess_bits", at_most=0.03)
-space = {"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"}
-variants = {
-    "switching": Variant("switching tones", Claim("excess_bits", at_most=0.08), {"waves": "switching", "steps": 400}),
-    "echoes": Variant("echoes", Claim("excess_bits", at_most=0.85), {"waves": "echoes", "steps": 400}),
-}
 
-
-def recipe(
-    *,
-    waves: str = "tones",
-    steps: int = 800,
-    batch: int = 16,
-    lr: float = 4e-3,
-    layers: int = 6,
-    stacks: int = 1,
-    residual: int = 32,
-    skip: int = 64,
-    ema: float = 0.99,
+@fit(
+    system="WaveNet",
+    data="tones",
+    headline=Headline("van den Oord et al. 2016", arxiv="1609.03499"),
+    claim=Claim("excess_bits", at_most=0.03),
+    space={"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"},
+    variants={
+        "switching": Variant(
+            "switching tones", Claim("excess_bits", at_most=0.08), {"waves": "switching", "steps": 400}
+        ),
+        "echoes": Variant("echoes", Claim("excess_bits", at_most=0.85), {"waves": "echoes", "steps": 400}),
+    },
+    steps=800,
+    batch=16,
+    lr=4e-3,
+    ema=0.99,
+    grad_clip=1.0,
+)
+def wavenet_tones(
+    *, batch: int, lr: float, waves: str = "tones", layers: int = 6, stacks: int = 1, residual: int = 32, skip: int = 64
 ) -> Fit:
-    """WaveNet on waves of 256 samples: tones of 64 mu-law levels and a pitch that is told; others of 32 levels.
+    """WaveNet on waves of known probability: bits per sample above the exact code length.
+
+    WaveNet on waves of 256 samples: tones of 64 mu-law levels and a pitch that is told; others of 32 levels.
 
     Args:
         waves: 'tones', 'switching' or 'echoes'.
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 50 steps.
         layers: in all stacks together.
         stacks: in each, the dilation doubles from 1.
         residual: features of the layers.
         skip: features of the sum of skips.
-        ema: decay of the weights' average.
     """
     from datamodules.labs import waves as known
     from lightning_modules.autoregressive.wavenet import WaveNet
@@ -61,7 +58,7 @@ def recipe(
         lr=lr,
         warmup=50,
     )
-    return Fit(model, source, steps, evaluate, ema=ema, grad_clip=1.0)
+    return Fit(model, source, evaluate)
 
 
 def evaluate(model: WaveNet, data: Any) -> dict[str, float]:

@@ -5,46 +5,49 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Fit, Headline
+from ray_jobs.recipe import Fit, Headline, Location, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.diffusion.models.ddpm import DDPM
 
-system = "DDPM"
-data = "CIFAR-10"
-headline = Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1")
-claim = None
-space = {"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"}
 
-
-def recipe(
+@fit(
+    system="DDPM",
+    data="CIFAR-10",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1"),
+    space={"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"},
+    steps=800_000,
+    batch=128,
+    lr=2e-4,
+    warmup=5000,
+    ema=0.9999,
+    num_workers=4,
+    grad_clip=1.0,
+    save_every=5000,
+    log_every=100,
+)
+def ddpm_cifar10(
     *,
-    steps: int = 800_000,
-    batch: int = 128,
-    lr: float = 2e-4,
-    warmup: int = 5000,
+    batch: int,
+    lr: float,
+    warmup: int,
+    num_workers: int,
     width: int = 128,
     levels: int = 1000,
     dropout: float = 0.1,
-    ema: float = 0.9999,
-    data_dir: str = "",
-    num_workers: int = 4,
+    data_dir: Location = "",
     bf16: bool = False,
 ) -> Fit:
-    """DDPM with the paper's U-Net of 35.7 M weights on CIFAR-10 from the Hugging Face hub.
+    """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
+
+    DDPM with the paper's U-Net of 35.7 M weights on CIFAR-10 from the Hugging Face hub.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam.
-        warmup: steps over which it rises.
         width: channels of the U-Net at full resolution; twice as many below.
         levels: noise levels in training and sampling.
         dropout: in the residual blocks.
-        ema: decay of the weights' average.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        num_workers: processes that decode images ahead.
         bf16: whether the U-Net computes in bfloat16.
     """
     from datamodules.readers.images import Images
@@ -53,7 +56,7 @@ def recipe(
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
-    images = Images(batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
+    images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, dropout=dropout, bf16=bf16)
     model = DDPM(
         net,
@@ -65,7 +68,7 @@ def recipe(
         decoder=partial(discretised_gaussian_log_prob, levels=256),
         clip=True,
     )
-    return Fit(model, images, steps, evaluate, ema=ema, grad_clip=1.0, save_every=5000, log_every=100)
+    return Fit(model, images, evaluate)
 
 
 def evaluate(model: DDPM, data: Data) -> dict[str, float]:

@@ -5,40 +5,36 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.diffusion.models.ddpm import DDPM
 
-system = "DDPM"
-data = "digits"
-headline = Headline("Ho et al. 2020", arxiv="2006.11239")
-claim = Claim("bits_per_dim", at_most=2.75)
-space = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}
 
-
-def recipe(
-    *,
-    steps: int = 1200,
-    batch: int = 64,
-    lr: float = 2e-3,
-    width: int = 24,
-    levels: int = 200,
-    dropout: float = 0.0,
-    ema: float = 0.995,
-    bf16: bool = False,
+@fit(
+    system="DDPM",
+    data="digits",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239"),
+    claim=Claim("bits_per_dim", at_most=2.75),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"},
+    steps=1200,
+    batch=64,
+    lr=2e-3,
+    ema=0.995,
+    grad_clip=1.0,
+)
+def ddpm_digits(
+    *, batch: int, lr: float, width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False
 ) -> Fit:
-    """DDPM with a small U-Net on the 8x8 digits of scikit-learn.
+    """DDPM on handwritten digits: a minute on two cores, no download.
+
+    DDPM with a small U-Net on the 8x8 digits of scikit-learn.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         width: channels of the U-Net at full resolution; twice as many at half.
         levels: noise levels in training and sampling.
         dropout: in the residual blocks.
-        ema: decay of the weights' average.
         bf16: whether the U-Net computes in bfloat16.
     """
     from datamodules.readers.digits import LEVELS, Digits
@@ -58,7 +54,7 @@ def recipe(
         clip=True,
         variance=schedules.forward,
     )
-    return Fit(model, Digits(batch), steps, evaluate=evaluate, ema=ema, grad_clip=1.0)
+    return Fit(model, Digits(batch=batch), evaluate)
 
 
 def evaluate(model: DDPM, data: Data) -> dict[str, float]:

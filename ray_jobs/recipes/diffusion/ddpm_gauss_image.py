@@ -4,52 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion.models.ddpm import DDPM
 
-system = "DDPM"
-data = "gauss_image"
-headline = Headline("Ho et al. 2020", arxiv="2006.11239")
-claim = Claim("noise_excess", at_most=0.03)
-space = {"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}
 
-
-def recipe(
-    *,
-    steps: int = 3000,
-    batch: int = 512,
-    lr: float = 2e-3,
-    width: int = 128,
-    depth: int = 2,
-    levels: int = 200,
-    size: int = 8,
-    ema: float = 0.998,
+@fit(
+    system="DDPM",
+    data="gauss_image",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239"),
+    claim=Claim("noise_excess", at_most=0.03),
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"},
+    steps=3000,
+    batch=512,
+    lr=2e-3,
+    ema=0.998,
+)
+def ddpm_gauss_image(
+    *, batch: int, lr: float, width: int = 128, depth: int = 2, levels: int = 200, size: int = 8
 ) -> Fit:
-    """DDPM with an MLP on Gaussian images whose denoiser, bound and entropy are known.
+    """DDPM on a known Gaussian: how far the learned noise, bound and samples are from the exact optimum.
+
+    DDPM with an MLP on Gaussian images whose denoiser, bound and entropy are known.
 
     Args:
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         width: of the hidden layers.
         depth: residual blocks.
         levels: noise levels in training and sampling.
         size: height and width of the images.
-        ema: decay of the weights' average.
     """
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion import schedules
     from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
-    laboratory = GaussImage(batch, size=size)
+    laboratory = GaussImage(batch=batch, size=size)
     net = MLP(laboratory.shape, width=width, depth=depth)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
     model = DDPM(net, laboratory.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
-    return Fit(model, laboratory, steps, evaluate, ema=ema)
+    return Fit(model, laboratory, evaluate)
 
 
 def evaluate(model: DDPM, data: GaussImage) -> dict[str, float]:

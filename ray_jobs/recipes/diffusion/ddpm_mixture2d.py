@@ -4,52 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe.plan import Claim, Fit, Headline
+from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
     from lightning_modules.diffusion.models.ddpm import DDPM
 
-system = "DDPM"
-data = "density2d"
-headline = Headline("Ho et al. 2020", arxiv="2006.11239")
-claim = Claim("noise_excess", at_most=0.03)
-space = {"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}
 
-
-def recipe(
-    *,
-    density: str = "ring",
-    steps: int = 3000,
-    batch: int = 1024,
-    lr: float = 3e-3,
-    width: int = 64,
-    depth: int = 3,
-    levels: int = 200,
-    ema: float = 0.998,
+@fit(
+    system="DDPM",
+    data="density2d",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239"),
+    claim=Claim("noise_excess", at_most=0.03),
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"},
+    steps=3000,
+    batch=1024,
+    lr=3e-3,
+    ema=0.998,
+)
+def ddpm_mixture2d(
+    *, batch: int, lr: float, density: str = "ring", width: int = 64, depth: int = 3, levels: int = 200
 ) -> Fit:
-    """DDPM with an MLP on points of a known mixture.
+    """DDPM on a mixture of Gaussians in the plane: the learned score against the exact one.
+
+    DDPM with an MLP on points of a known mixture.
 
     Args:
         density: 'ring', 'grid' or 'pinwheel'.
-        steps: optimiser steps.
-        batch: global batch, over all workers.
-        lr: learning rate of Adam, after a warm-up of 100 steps.
         width: of the hidden layers.
         depth: residual blocks.
         levels: noise levels in training and sampling.
-        ema: decay of the weights' average.
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.diffusion import schedules
     from lightning_modules.diffusion.models.ddpm import DDPM
     from lightning_modules.nets.mlp import MLP
 
-    points = Density2D(batch, name=density, mixture=True)
+    points = Density2D(batch=batch, name=density, mixture=True)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
     net = MLP(points.shape, width=width, depth=depth)
     model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
-    return Fit(model, points, steps, evaluate, ema=ema)
+    return Fit(model, points, evaluate)
 
 
 def evaluate(model: DDPM, data: Density2D) -> dict[str, float]:

@@ -15,7 +15,7 @@ from ray_jobs.rl.contract import Gradients, World
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.training import Recorder, Report, Training
 from ray_jobs.rl.rollout.pools import Local, Remote
-from ray_jobs.rl.rollout.runner import Actor, Casting, build_actor
+from ray_jobs.rl.rollout.runner import Actor, RunnerSpec, build_actor
 
 
 def untrained(recipe: Play, seed: int) -> Actor:
@@ -64,10 +64,10 @@ def generator(seed: int, learner: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(word))
 
 
-def cast(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[Casting]:
+def runner_specs(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[RunnerSpec]:
     """The runners of one learner, of `runners` altogether."""
     mine = max(runners // learners, 1)
-    one = Casting(
+    one = RunnerSpec(
         recipe.algorithm,
         recipe.env,
         recipe.envs // (mine * learners),
@@ -104,6 +104,6 @@ def prepare(
         device=torch.device(device),
         matmul=recipe.matmul,
     )
-    castings = cast(recipe, seed, world.rank, world.size, runners)
-    pool = Remote(castings, report, outside=world.size > 1) if runners else Local(castings)
+    specs = runner_specs(recipe, seed, world.rank, world.size, runners)
+    pool = Remote(specs, report, outside=world.size > 1) if runners else Local(specs)
     return Training(recipe, seed, learner, pool, run, report, should_stop)

@@ -17,7 +17,7 @@ from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
 from ray_jobs.rl.learning.counters import WINDOW, Ledger, Shares
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
-from ray_jobs.rl.rollout.runner import Actor, Casting, Fragment, evaluate
+from ray_jobs.rl.rollout.runner import Actor, Fragment, RunnerSpec, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
@@ -223,8 +223,8 @@ def greedy(recipe: Play, seed: int, actor: Actor) -> dict[str, float]:
     """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
     n = min(recipe.eval_episodes, AT_ONCE)
     options = dict(recipe.env_options)
-    casting = Casting(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
-    returns = evaluate(casting, actor, recipe.eval_episodes)
+    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
+    returns = evaluate(spec, actor, recipe.eval_episodes)
     return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
 
 

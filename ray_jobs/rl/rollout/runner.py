@@ -26,7 +26,7 @@ STEP_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
-class Casting:
+class RunnerSpec:
     """All that a runner is made from; it crosses the wire."""
 
     algorithm: Algorithm
@@ -37,7 +37,7 @@ class Casting:
     learner: int = 0
     index: int = 0
     """Which runner of its learner it is."""
-    life: int = 0
+    attempt: int = 0
     """How many runners died in this place before; a replacement draws other numbers."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     normalize_obs: bool = False
@@ -46,7 +46,7 @@ class Casting:
 
     def generators(self, *after: int) -> tuple[list[int], torch.Generator]:
         """Seeds of the environments, and the policy's generator: functions of seed and place alone, and of the step `after` which."""
-        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.life, *after))
+        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
         words = root.generate_state(self.envs + 1)
         return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
 
@@ -133,22 +133,22 @@ def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: in
 
 
 class EnvRunner:
-    """Plays `casting.envs` environments, in this process or as a Ray actor.
+    """Plays `spec.envs` environments, in this process or as a Ray actor.
 
     Raises:
         ValueError: environment, options or spaces do not fit.
         EnvironmentFailed: the environments cannot be reset.
     """
 
-    def __init__(self, casting: Casting) -> None:
-        seeds, self.rng = casting.generators()
-        self.casting, self.env = casting, watched(casting, casting.envs, f"runner {casting.index}")
-        self.actor = build_actor(casting.algorithm, self.env, casting.normalize_obs, casting.seed)
+    def __init__(self, spec: RunnerSpec) -> None:
+        seeds, self.rng = spec.generators()
+        self.spec, self.env = spec, watched(spec, spec.envs, f"runner {spec.index}")
+        self.actor = build_actor(spec.algorithm, self.env, spec.normalize_obs, spec.seed)
         self.bounds = bounds(self.env.action_space)
-        with self.env.within(casting.step_limit):
+        with self.env.within(spec.step_limit):
             self.obs = self.env.reset(seeds)
         self.version, self.begins = -1, True
-        self.so_far, self.length = np.zeros(casting.envs), np.zeros(casting.envs, int)
+        self.so_far, self.length = np.zeros(spec.envs), np.zeros(spec.envs, int)
 
     def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
         """Play `horizon` steps with the weights, for whichever experience the algorithm asks for.
@@ -156,19 +156,19 @@ class EnvRunner:
         Raises:
             FloatingPointError: an observation, a reward or a gradient is not finite.
         """
-        differentiate = isinstance(self.casting.algorithm.experience, Gradients)
+        differentiate = isinstance(self.spec.algorithm.experience, Gradients)
         return (self.gradient if differentiate else self.sample)(weights, version, horizon)
 
     def gradient(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
         """Play, and differentiate the algorithm's loss over the steps: those stay here, the gradient goes."""
         played = self.sample(weights, version, horizon)
         begun = time.perf_counter()
-        loss, log = self.casting.algorithm.loss(self.actor.agent, tensors([played], torch.device("cpu")))
+        loss, log = self.spec.algorithm.loss(self.actor.agent, tensors([played], torch.device("cpu")))
         found = torch.autograd.grad(loss, list(self.actor.agent.parameters()))
         flat = torch.cat([g.flatten() for g in found]).numpy()
         if not np.isfinite(flat).all():
             raise FloatingPointError(
-                f"The gradient of runner {self.casting.index} is not finite at its step {self.env.steps}: try a smaller lr."
+                f"The gradient of runner {self.spec.index} is not finite at its step {self.env.steps}: try a smaller lr."
             )
         return played.without_steps(flat, {k: x.detach().numpy() for k, x in log.items()}, time.perf_counter() - begun)
 
@@ -184,10 +184,10 @@ class EnvRunner:
             self.actor.unpack(weights)
             self.version = version
         rows, last, extras, done, acting, start = [], [], [], ([], []), 0.0, time.perf_counter()
-        with self.env.within(self.casting.step_limit):
+        with self.env.within(self.spec.step_limit):
             for _ in range(horizon):
                 before = time.perf_counter()
-                action, extra = act(self.casting.algorithm, self.actor, self.obs, True, self.rng)
+                action, extra = act(self.spec.algorithm, self.actor, self.obs, True, self.rng)
                 acting += time.perf_counter() - before
                 seen, moved = self.obs, self.advance(action, done)
                 rows.append((seen, action, moved.reward, moved.terminated, moved.truncated))
@@ -201,9 +201,7 @@ class EnvRunner:
         beside = {k: np.array([e[k] for e in extras]) for k in extras[0]}
         stepping = time.perf_counter() - start - acting
         begins, self.begins = self.begins, False
-        return Fragment(
-            (obs, *columns, cut), beside, version, self.casting.index, *done, acting, stepping, begins=begins
-        )
+        return Fragment((obs, *columns, cut), beside, version, self.spec.index, *done, acting, stepping, begins=begins)
 
     def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Moved:
         """One step; episodes that end are noted in `done` (returns, lengths), and their environments restarted."""
@@ -227,17 +225,15 @@ class EnvRunner:
             return
         firsts = {name: np.argwhere(~np.isfinite(x))[:1, 0].tolist() for name, x in seen.items()}
         t, name = min(((at[0], name) for name, at in firsts.items() if at), key=lambda found: found[0])
-        where = f"not finite, at step {self.env.steps - len(reward) + t} of runner {self.casting.index}"
+        where = f"not finite, at step {self.env.steps - len(reward) + t} of runner {self.spec.index}"
         if name == "an action":
             raise FloatingPointError(f"The policy's action is {where}: try a smaller lr.")
-        raise FloatingPointError(
-            f"The environment {self.casting.env} gave {name} that is {where}: bound what it returns."
-        )
+        raise FloatingPointError(f"The environment {self.spec.env} gave {name} that is {where}: bound what it returns.")
 
     def state(self) -> dict[str, Any]:
         """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
         mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
-        return {"env": self.env.state(), "runner": pickled(mine), "life": self.casting.life}
+        return {"env": self.env.state(), "runner": pickled(mine), "life": self.spec.attempt}
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
@@ -252,21 +248,21 @@ class EnvRunner:
         self.rng.set_state(torch.from_numpy(rng))
         self.begins = state["env"] is None or state.get("ahead", False)
         if state["env"] is None:
-            with self.env.within(self.casting.step_limit):
-                self.obs = self.env.reset(self.casting.generators(self.env.steps)[0])
+            with self.env.within(self.spec.step_limit):
+                self.obs = self.env.reset(self.spec.generators(self.env.steps)[0])
             return False
         self.env.load(state["env"])
         self.obs, self.so_far, self.length = obs, so_far, length
         return True
 
 
-def watched(casting: Casting, n: int, who: str) -> Watched:
-    """n environments of a casting, whose failures name them.
+def watched(spec: RunnerSpec, n: int, who: str) -> Watched:
+    """n environments of a spec, whose failures name them.
 
     Raises:
         ValueError: environment or options do not fit.
     """
-    return Watched(vector(casting.env, n, casting.env_options), casting.env, who)
+    return Watched(vector(spec.env, n, spec.env_options), spec.env, who)
 
 
 def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
@@ -284,7 +280,7 @@ def act(
 
 
 @torch.inference_mode()
-def evaluate(casting: Casting, actor: Actor, episodes: int) -> np.ndarray:
+def evaluate(spec: RunnerSpec, actor: Actor, episodes: int) -> np.ndarray:
     """Returns [episodes] of greedy episodes, on environments of their own; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.
@@ -292,15 +288,15 @@ def evaluate(casting: Casting, actor: Actor, episodes: int) -> np.ndarray:
     Raises:
         EnvironmentFailed: the environments raised or hang.
     """
-    n = min(episodes, casting.envs)
-    seeds, rng = casting.generators()
-    env = watched(casting, n, "the evaluation")
+    n = min(episodes, spec.envs)
+    seeds, rng = spec.generators()
+    env = watched(spec, n, "the evaluation")
     limits, so_far, out = bounds(env.action_space), np.zeros(n), [[] for _ in range(n)]
     quota = -(-episodes // n)
-    with env.within(casting.step_limit):
+    with env.within(spec.step_limit):
         obs = env.reset(seeds[:n])
         while min(map(len, out)) < quota:
-            action, _ = act(casting.algorithm, actor, obs, False, rng)
+            action, _ = act(spec.algorithm, actor, obs, False, rng)
             moved = env.step(np.clip(action, *limits) if limits else action)
             so_far += moved.gained
             obs, boundary = moved.obs, moved.boundary

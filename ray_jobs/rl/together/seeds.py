@@ -116,7 +116,7 @@ class Together:
         done: list[tuple[list[float], list[int]]] = [([], []) for _ in self.runners]
         first = self.runners[0]
         obs = np.stack([r.obs for r in self.runners])
-        with first.env.within(first.casting.step_limit):
+        with first.env.within(first.spec.step_limit):
             for _ in range(horizon):
                 before = time.perf_counter()
                 action, extra = self.act(obs)

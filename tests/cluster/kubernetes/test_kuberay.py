@@ -52,7 +52,7 @@ JOB = Job(
 
 @pytest.fixture
 def release(monkeypatch):
-    monkeypatch.setattr(kuberay, "version", lambda package: "0.9.0")
+    monkeypatch.setattr(kube_words, "version", lambda package: "0.9.0")
 
 
 GOLDEN = {
@@ -64,7 +64,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("file", GOLDEN)
 def test_manifests_are_as_they_were(release, file):
-    """Read the change before you accept it: `python -m tests.cluster.kubernetes.test_kuberay` writes the files anew."""
+    """Read the change before you accept it: `python -m tests.cluster.kubernetes.test_kuberay` rewrites the files."""
     assert GOLDEN[file]() == yaml.safe_load((HERE / file).read_text())
     assert faults(GOLDEN[file]()) == []
 
@@ -134,7 +134,7 @@ def test_a_real_ray_runs_it_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(kuberay, "SENT", str(tmp_path))
     (tmp_path / "work/data").mkdir(parents=True)
     (tmp_path / "work/data/x.txt").write_text("found me")
-    (tmp_path / kuberay.ARCHIVE).write_bytes(base64.b64decode(packed(tmp_path / "work")))
+    (tmp_path / kube_words.ARCHIVE).write_bytes(base64.b64decode(packed(tmp_path / "work")))
     words = ("it's", "$(PATH) $$ $HOME `x`", "", "a  b\nc", "ü*", '"')
     program = "import sys; print('GOT', [*sys.argv[1:], open('data/x.txt').read()], 'END')"
     job = Job("a", (sys.executable, "-c", program, *words), workdir=tmp_path / "work")
@@ -175,18 +175,18 @@ def test_the_drawn_end_of_a_name_is_kept(text):
 
 
 def test_words():
-    assert kube_words.volume_word("a.b:/x y") == ("a.b", "/x y")
-    assert kube_words.secret_word("A=b/c.d") == ("A", "b", "c.d")
-    assert kube_words.label_word("a.io/b=c") == ("a.io/b", "c")
-    assert kube_words.toleration_word("k") == {"key": "k", "operator": "Exists"}
+    assert kube_words.parse_volume("a.b:/x y") == ("a.b", "/x y")
+    assert kube_words.parse_secret("A=b/c.d") == ("A", "b", "c.d")
+    assert kube_words.parse_label("a.io/b=c") == ("a.io/b", "c")
+    assert kube_words.parse_toleration("k") == {"key": "k", "operator": "Exists"}
     times = {"90": 5400, "1:30": 90, "4:00:00": 14400, "2-12": 216000, "1-2:03": 93780, "0-0:0:1": 1}
-    assert {text: kube_words.seconds_word(text) for text in times} == times
+    assert {text: kube_words.parse_seconds(text) for text in times} == times
     full = {"key": "a/k", "operator": "Equal", "value": "v", "effect": "NoExecute"}
-    assert kube_words.toleration_word("a/k=v:NoExecute") == full
+    assert kube_words.parse_toleration("a/k=v:NoExecute") == full
 
 
 @pytest.mark.parametrize(
-    "place",
+    "options",
     [
         {"volumes": ("Data:/x",)},
         {"volumes": ("data",)},
@@ -212,28 +212,28 @@ def test_words():
         {"image": "registry/reprise:0.9.01"},
     ],
 )
-def test_each_word_of_the_place_that_cannot_be_is_one_reason(release, tmp_path, place):
+def test_each_malformed_option_is_one_reason(release, tmp_path, options):
     job = replace(JOB, workdir=tmp_path)
-    assert rules.before(PLACE, job) == []
-    [reason] = rules.before(replace(PLACE, **place), job)
+    assert rules.reasons_against(PLACE, job) == []
+    [reason] = rules.reasons_against(replace(PLACE, **options), job)
     assert reason.endswith(".")
 
 
 @pytest.mark.parametrize("tag", ["0.9.0", "0.9.0-cuda", "main_0.9.0", "0.9.0@sha256:" + "0" * 64])
 def test_images_that_say_our_version(release, tag):
-    assert rules.before(replace(PLACE, image=f"registry:5000/reprise:{tag}"), JOB) == []
+    assert rules.reasons_against(replace(PLACE, image=f"registry:5000/reprise:{tag}"), JOB) == []
 
 
 def test_a_secret_is_refused_and_hidden_and_goes_by_reference(release, tmp_path):
     job = Job("a", ("run", "--hub.token=s3cret"), env={"HF_TOKEN": "s3cret", "X_KEY": "public"}, workdir=tmp_path)
     place = Kubernetes("r/reprise:0.9.0")
-    reasons = rules.before(place, job)
+    reasons = rules.reasons_against(place, job)
     assert len(reasons) == 2 and all("holds a secret" in reason for reason in reasons)
     assert "secrets as HF_TOKEN=hf-token/value" in reasons[0]
     assert "s3cret" not in place.render(job) + "".join(reasons)
     named = replace(place, secrets=("HF_TOKEN=hub/token",))
     clean = replace(job, command=("run",))
-    assert rules.before(named, clean) == []
+    assert rules.reasons_against(named, clean) == []
     assert "s3cret" not in json.dumps(kuberay.rayjob(named, clean, "a-0"))
     [head] = kuberay.rayjob(named, clean, "a-0")["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"][
         "containers"
@@ -242,19 +242,19 @@ def test_a_secret_is_refused_and_hidden_and_goes_by_reference(release, tmp_path)
 
 
 def test_a_working_directory_that_is_too_big_names_its_largest_files(tmp_path):
-    place = Kubernetes(f"r/reprise:{kuberay.version('reprise')}")
+    place = Kubernetes(f"r/reprise:{kube_words.version('reprise')}")
     job = Job("a", ("true",), workdir=tmp_path)
     (tmp_path / "zeros.bin").write_bytes(bytes(2**22))  # packs to almost nothing
-    assert rules.before(place, job) == []
+    assert rules.reasons_against(place, job) == []
     (tmp_path / "noise.bin").write_bytes(random.Random(0).randbytes(2**20))
-    [reason] = rules.before(place, job)
+    [reason] = rules.reasons_against(place, job)
     assert "zeros.bin (4.0 MiB), noise.bin (1.0 MiB)" in reason
-    assert rules.before(replace(place, workdir="/data"), job) == []
+    assert rules.reasons_against(replace(place, workdir="/data"), job) == []
 
 
 def test_sizes_of_a_node():
     assert kuberay.quantities(Resources(cpus=0.25)) == {"cpu": "250m"}
-    assert kuberay.quantities(Resources(cpus=4, gpus=1, memory=7)) == {"cpu": "4", "memory": "7", kuberay.GPU: "1"}
+    assert kuberay.quantities(Resources(cpus=4, gpus=1, memory=7)) == {"cpu": "4", "memory": "7", kube_words.GPU: "1"}
     assert kuberay.quantities(Resources(cpus=0)) == {}
 
 
@@ -305,6 +305,6 @@ def test_a_driver_whose_submitter_ended_long_ago_is_lost():
 
 
 if __name__ == "__main__":
-    kuberay.version = lambda package: "0.9.0"
+    kube_words.version = lambda package: "0.9.0"
     for name, make in GOLDEN.items():
         (HERE / name).write_text(yaml.safe_dump(make(), sort_keys=False, width=2**20))

@@ -14,14 +14,14 @@ import yaml
 
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.kubernetes import launcher as module
-from cluster.kubernetes import rayjob
+from cluster.kubernetes import rayjob, words
 from cluster.kubernetes.launcher import Kubernetes
 from tests.cluster.kube_reader import faults
 from tests.cluster.kube_server import Cluster
 from tests.cluster.waiting import until
 
 ROOT = Path(__file__).parents[3]
-IMAGE = f"registry/reprise:{rayjob.version('reprise')}"
+IMAGE = f"registry/reprise:{words.version('reprise')}"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ REASONS = {
     "no priority class 'low'": lambda c, k: {"priority": "low"},
     "no Secret 'hub': `kubectl create secret": lambda c, k: {"secrets": ("HF_TOKEN=hub/token",)},
     "has no key 'token'; it has word": lambda c, k: c.secret("hub", word="x") or {"secrets": ("HF_TOKEN=hub/token",)},
-    "1 nodes has pool=gpu and lets": lambda c, k: {"node_selector": ("pool=gpu",)},
+    "1 nodes has pool=gpu and admits": lambda c, k: {"node_selector": ("pool=gpu",)},
     "1.5.1": lambda c, k: setattr(c, "refusal", 'unknown field "spec.rayClusterSpec.authOptions"'),
     "quota": lambda c, k: setattr(c, "refusal", "exceeded quota: rayjobs"),
 }
@@ -202,7 +202,7 @@ def test_the_namespace_is_the_contexts_own(cluster, job):
 
 
 def test_a_cluster_that_stays(kubernetes):
-    shown = yaml.safe_load(kubernetes.render_cluster("shared_one", Resources(cpus=4, nodes=3)))
+    shown = yaml.safe_load(rayjob.raycluster_yaml(kubernetes, "shared_one", Resources(cpus=4, nodes=3)))
     assert faults(shown) == []
     assert shown["kind"] == "RayCluster" and shown["metadata"]["name"] == "shared-one"
     assert shown["spec"]["workerGroupSpecs"][0]["replicas"] == 2
@@ -279,7 +279,7 @@ def test_a_new_submitter_tells_all_again_under_a_line(cluster, kubernetes, job):
     cluster.objects["/api/v1/namespaces/default/pods/sub-2"]["status"]["phase"] = "Succeeded"
     cluster.status(id, jobStatus="FAILED")
     thread.join(30)
-    assert "".join(pieces) == "one\n\n--- sub-2 took over and tells all from the beginning ---\none\ntwo\n"
+    assert "".join(pieces) == "one\n\n--- sub-2 replaces sub-1 and prints the log from the beginning ---\none\ntwo\n"
 
 
 def test_a_job_that_waits_has_no_log_yet_and_says_why(cluster, kubernetes, job):

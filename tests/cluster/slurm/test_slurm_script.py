@@ -1,8 +1,9 @@
-"""The batch script word for word, and run by a real bash beside stand-ins for Slurm's programs."""
+"""The batch script word for word, and run by a real bash with stand-ins for Slurm's programs."""
 
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,16 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.job import Job, LauncherError, Resources, parse_time
+from cluster.slurm import script
+from cluster.slurm.client import Nodes, gpus_in, nodes_of, unfit
 from cluster.slurm.launcher import Slurm
-from cluster.slurm.place import Nodes, gpus_in, nodes_of, unfit
 
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
 """A program that prints its arguments, its variables and where it is."""
 COMMAND = ("python", "-m", "ray_jobs.cli", "reproduce", "ppo_cartpole", "--seeds", "10")
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).map(lambda name: f"X{name}")
-clashing = st.sampled_from(["folder", "task", "code", "child", "asked", "again", "attempt", "why", "IFS"])
+clashing = st.sampled_from(["folder", "task", "code", "child", "asked", "again", "attempt", "attempts", "why", "IFS"])
 folders = text.filter(lambda t: t.strip(".") and "/" not in t and not set("\n\\") & set(t))
 
 
@@ -50,6 +53,19 @@ def test_the_script_is_this_one(name):
         file.write_text(launcher.render(job))
     assert launcher.render(job) == file.read_text(), "look at the difference; REPRISE_GOLDEN=1 takes it over"
     assert subprocess.run(["bash", "-n", file]).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("file", [ROOT / "cluster/slurm/job.sh", *sorted(GOLDEN.glob("*.sh"))], ids=lambda f: f.name)
+def test_shellcheck_has_nothing_against_the_scripts(file):
+    done = subprocess.run(["shellcheck", file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_is_filled_in_is_not_filled_in_again():
+    template = "#!/bin/sh\n#@# a comment of the template\n@LINES@\n#@if no\nx\n#@end\n#@if yes\ny=@A@ @B@\n#@end\n"
+    filled = script.render(template, {"yes"}, {"LINES": ["@A@", "#@if no"]}, {"A": "@B@", "B": "@A@"})
+    assert filled == "#!/bin/sh\n@A@\n#@if no\ny=@B@ @A@\n"
 
 
 def ran(launcher: Slurm, job: Job, folder: Path, **env: str) -> subprocess.CompletedProcess:

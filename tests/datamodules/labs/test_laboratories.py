@@ -89,7 +89,7 @@ def test_gaussian_draws_have_their_moments():
 
 
 def test_digits_are_split_without_overlap():
-    data = Digits(64)
+    data = Digits(batch=64)
     test = data.test()
     assert data.train["x"].shape == (1500, 1, 8, 8)
     assert test["x"].shape == (297, 1, 8, 8)
@@ -101,8 +101,8 @@ def test_digits_are_split_without_overlap():
 
 
 def test_digits_are_the_same_in_every_instance():
-    batch = next(iter(Digits(64).train_dataloader()))
-    again = next(iter(Digits(64).train_dataloader()))
+    batch = next(iter(Digits(batch=64).train_dataloader()))
+    again = next(iter(Digits(batch=64).train_dataloader()))
     assert torch.equal(batch["x"], again["x"])
     assert batch["label"].dtype == torch.long
 
@@ -124,7 +124,7 @@ def test_there_are_no_more_levels_than_the_digits_have():
 
 
 def test_black_and_white_of_another_set():
-    data, of = Binary(Digits(10)), Digits(10)
+    data, of = Binary(Digits(batch=10)), Digits(batch=10)
     data.setup("fit")
     of.setup("fit")
     for ours, theirs in (

@@ -97,7 +97,7 @@ def test_captions_say_what_is_seen():
 
 
 def test_batches_are_fresh_and_the_same_in_every_instance():
-    first, again = (iter(Shapes(8).train_dataloader()) for _ in range(2))
+    first, again = (iter(Shapes(batch=8).train_dataloader()) for _ in range(2))
     one, two = next(first), next(first)
     assert not torch.equal(one["x"], two["x"])
     assert all(torch.equal(v, w) for v, w in zip(one.values(), next(again).values(), strict=True))

@@ -73,7 +73,7 @@ def epoch(data, steps):
 
 
 def test_every_window_comes_once_an_epoch(folder):
-    data = Audio(13, folder, 8000, 10, levels=2**17)  # so many levels that every int16 has its own
+    data = Audio(folder, 8000, 10, batch=13, levels=2**17)  # so many levels that every int16 has its own
     code = epoch(data, 1)
     want = {tuple(encode(torch.tensor(w) / 2**15, 2**17).tolist()) for w in expected()}
     assert len(want) == 13
@@ -82,7 +82,7 @@ def test_every_window_comes_once_an_epoch(folder):
 
 
 def test_amplitudes_are_those_of_the_levels(folder):
-    batch = next(iter(Audio(4, folder, 8000, 10).train_dataloader()))
+    batch = next(iter(Audio(folder, 8000, 10, batch=4).train_dataloader()))
     assert batch["x"].dtype == torch.float32
     assert torch.equal(encode(batch["x"]), batch["code"])
 
@@ -97,7 +97,7 @@ def test_kinds_of_samples_are_one_scale(kind, tmp_path):
         np.float32: x.astype(np.float32),
     }[kind]
     wavfile.write(tmp_path / "test.wav", 8000, np.stack([stored, stored], 1))  # two equal channels
-    got = Audio(1, tmp_path, 8000, 50, levels=2**16).test()["x"][0]
+    got = Audio(tmp_path, 8000, 50, batch=1, levels=2**16).test()["x"][0]
     np.testing.assert_allclose(got, x, atol=0.005 if kind == np.uint8 else 3e-4)
 
 
@@ -105,10 +105,10 @@ def test_parquet_with_a_column_of_audio_gives_the_same_windows(folder, tmp_path_
     other = tmp_path_factory.mktemp("parquet")
     found = [{"bytes": (folder / f"{w}.wav").read_bytes(), "path": None} for w in range(7)]
     datasets.Dataset.from_dict({"audio": found, "id": list(range(7))}).to_parquet(str(other / "train.parquet"))
-    here, there = (epoch(Audio(13, place, 8000, 10), 1) for place in (folder, other))
+    here, there = (epoch(Audio(place, 8000, 10, batch=13), 1) for place in (folder, other))
     assert torch.equal(here, there)
     for windows in (0, 13):
-        streamed = epoch(Audio(13, other, 8000, 10, streaming=True, windows=windows), 1)
+        streamed = epoch(Audio(other, 8000, 10, batch=13, streaming=True, windows=windows), 1)
         assert parts(streamed) == parts(here)
 
 
@@ -118,13 +118,13 @@ def test_24_bits(tmp_path):
     with wave.open(str(tmp_path / "test.wav"), "wb") as file:
         file.setparams((1, 3, 8000, 0, "NONE", ""))
         file.writeframes(b"".join(int(k * 2**18).to_bytes(3, "little", signed=True) for k in range(-20, 20)))
-    got = Audio(1, tmp_path, 8000, 40, levels=2**16).test()["x"][0]
+    got = Audio(tmp_path, 8000, 40, batch=1, levels=2**16).test()["x"][0]
     np.testing.assert_allclose(got, np.arange(-20, 20) / 32, atol=1e-4)
 
 
 def refused(sentence, source, rate=8000, length=10, **options):
     with pytest.raises(ValueError, match=sentence) as error:
-        next(iter(Audio(4, source, rate, length, **options).train_dataloader()))
+        next(iter(Audio(source, rate, length, batch=4, **options).train_dataloader()))
     assert "\n" not in str(error.value)
 
 
@@ -177,7 +177,7 @@ def test_flac_is_the_wave_it_was_made_of(tmp_path, tmp_path_factory):
     datasets.Dataset.from_dict({"audio": found}).to_parquet(str(tmp_path / "test.parquet"))
     other = tmp_path_factory.mktemp("wav")
     wavfile.write(other / "test.wav", 8000, samples)
-    flac, wav = (Audio(1, place, 8000, 30).test()["code"] for place in (tmp_path, other))
+    flac, wav = (Audio(place, 8000, 30, batch=1).test()["code"] for place in (tmp_path, other))
     assert flac.shape == (3, 30)
     assert torch.equal(flac, wav)
 

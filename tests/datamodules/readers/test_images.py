@@ -38,7 +38,7 @@ def folder(tmp_path):
 
 
 def images(folder, **options):
-    return Images(10, data_dir=str(folder), **{"size": 8, "classes": 20, **options})
+    return Images(batch=10, data_dir=str(folder), **{"size": 8, "classes": 20, **options})
 
 
 def test_pixels_labels_and_mirrored_rows_are_those_of_the_files(folder):
@@ -125,7 +125,7 @@ def test_column_that_holds_no_images(tmp_path):
 
 def test_unknown_name_on_the_hub():
     with pytest.raises(ValueError, match=r"cannot be had from the hub.*give a folder"):
-        Images(4, name="no-such-owner/no-such-set").setup("fit")
+        Images(batch=4, name="no-such-owner/no-such-set").setup("fit")
 
 
 LIKE = {
@@ -159,7 +159,7 @@ def like(name, folder):
 @pytest.mark.parametrize("style", ["map", "in_memory", "streaming"])
 def test_known_sets_need_no_settings(name, style, tmp_path):
     like(name, tmp_path)
-    data = Images(8, name=name, data_dir=str(tmp_path), **({} if style == "map" else {style: True}))
+    data = Images(batch=8, name=name, data_dir=str(tmp_path), **({} if style == "map" else {style: True}))
     shape, classes = data.shape, data.classes
     stream = iter(data.train_dataloader())
     batches = [next(stream) for _ in range(2 if data.known.flip else 1)]
@@ -184,7 +184,7 @@ def test_the_hub_is_asked_for_the_splits_of_the_set(streaming, tmp_path, monkeyp
 
     load_dataset = datasets.load_dataset
     monkeypatch.setattr(datasets, "load_dataset", load)
-    data = Images(8, name=name, streaming=streaming, num_workers=0)
+    data = Images(batch=8, name=name, streaming=streaming, num_workers=0)
     assert len(next(iter(data.train_dataloader()))["x"]) == 8
     assert data.test(2)["label"].tolist() == [999, 999]
     assert asked == [(name, "train", streaming), (name, "validation", streaming)]
@@ -196,12 +196,12 @@ def test_a_stream_of_unknown_length_is_refused(tmp_path, monkeypatch):
     rows.info.splits = None
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
     with pytest.raises(ValueError, match="does not say how many rows"):
-        Images(8, name="ylecun/mnist", streaming=True).setup("fit")
+        Images(batch=8, name="ylecun/mnist", streaming=True).setup("fit")
 
 
 def test_attributes_can_be_labels(tmp_path):
     like("flwrlabs/celeba", tmp_path)
-    data = Images(8, name="flwrlabs/celeba", data_dir=str(tmp_path), label="Smiling", classes=2)
+    data = Images(batch=8, name="flwrlabs/celeba", data_dir=str(tmp_path), label="Smiling", classes=2)
     assert next(iter(data.train_dataloader()))["label"].tolist() == [1] * 8
 
 
@@ -211,7 +211,7 @@ def test_the_centre_is_cut_out_and_resized(tmp_path):
     x[104:114, 84:94] = 90
     rows = {"image": [encoded(PIL.fromarray(x))]}
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "test.parquet"))
-    got = (Images(1, name="flwrlabs/celeba", data_dir=str(tmp_path)).test()["x"][0] + 1) * 127.5
+    got = (Images(batch=1, name="flwrlabs/celeba", data_dir=str(tmp_path)).test()["x"][0] + 1) * 127.5
     assert got.shape == (3, 64, 64)
     assert (got[:, :20] - 200).abs().max() < 1
     assert (got[:, 31:33, 31:33] - 90).abs().max() < 3
@@ -231,7 +231,7 @@ def own(folder, n=6):
 def test_a_folder_of_image_files(streaming, tmp_path):
     own(tmp_path)
     data = Images(
-        12, name="", data_dir=str(tmp_path), label="kind", classes=2, size=8, resize=True, streaming=streaming
+        batch=12, name="", data_dir=str(tmp_path), label="kind", classes=2, size=8, resize=True, streaming=streaming
     )
     batch = next(iter(data.train_dataloader()))
     shades = ((batch["x"][:, 0, 0, 0] + 1) * 127.5).round().long()
@@ -259,7 +259,7 @@ def test_labels_out_of_range(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("secret")
     like("benjamin-paine/imagenet-1k-64x64", other)
     with pytest.raises(ValueError, match="is -1"):
-        Images(1, name="", data_dir=str(other), label="label", size=64, classes=1000).test()
+        Images(batch=1, name="", data_dir=str(other), label="label", size=64, classes=1000).test()
 
 
 def test_contradictions_and_unknown_channels(folder):

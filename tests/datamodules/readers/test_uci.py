@@ -110,7 +110,7 @@ def slow_miniboone():
 
 @pytest.mark.parametrize("name", ["power", "gas", "hepmass", "miniboone"])
 def test_each_is_prepared_as_in_the_paper(name, folder):
-    data = UCI(16, name, folder)
+    data = UCI(name, folder, batch=16)
     shape = data.shape
     data.setup("fit")
     for got, want in zip(data.rows, globals()[f"slow_{name}"](), strict=True):
@@ -126,7 +126,7 @@ def test_bsds300_is_taken_as_it_is(tmp_path):
     with h5py.File(tmp_path / "BSDS300" / "BSDS300.hdf5", "w") as file:
         for part, some in zip(("train", "validation", "test"), (rows[:20], rows[20:25], rows[25:]), strict=True):
             file[part] = some
-    data = UCI(4, "BSDS300", tmp_path)
+    data = UCI("BSDS300", tmp_path, batch=4)
     np.testing.assert_array_equal(data.test()["x"], rows[25:])
     np.testing.assert_array_equal(data.validation(2)["x"], rows[20:22])
 
@@ -135,13 +135,13 @@ def test_tarball_its_folder_and_the_unpacked_folder_are_the_same(folder, tmp_pat
     for name, content in FILES.items():
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_bytes(content)
-    want = UCI(4, "miniboone", folder).test()["x"]
+    want = UCI("miniboone", folder, batch=4).test()["x"]
     for place in (folder / "data.tar.gz", tmp_path, tmp_path / "data"):
-        assert torch.equal(UCI(4, "miniboone", str(place)).test()["x"], want)
+        assert torch.equal(UCI("miniboone", str(place), batch=4).test()["x"], want)
 
 
 def test_batches_are_rows_of_the_training_part(folder):
-    data = UCI(18, "power", folder)
+    data = UCI("power", folder, batch=18)
     stream = iter(data.train_dataloader())
     seen = torch.cat([next(stream)["x"] for _ in range(9)])  # one epoch: 162 rows
     assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, data.rows.train.tolist()))
@@ -149,7 +149,7 @@ def test_batches_are_rows_of_the_training_part(folder):
 
 def refused(sentence, name, folder):
     with pytest.raises(ValueError, match=sentence) as error:
-        UCI(4, name, folder).setup("fit")
+        UCI(name, folder, batch=4).setup("fit")
     assert "\n" not in str(error.value)
 
 

@@ -8,6 +8,7 @@ import torch
 from datamodules.labs.gauss_image import GaussImage
 from lightning_modules import objectives
 from lightning_modules.diffusion import bound, schedules
+from lightning_modules.diffusion.steps import reverse
 
 DOUBLE = torch.float64
 
@@ -40,9 +41,11 @@ def test_a_fair_coin_costs_a_bit():
     assert objectives.bits_per_dim(torch.tensor([8 * math.log(0.5)]), 8).item() == pytest.approx(1)
 
 
-def exact_bound(data, x, levels, **options):
-    options = {"variance": schedules.posterior, "decoder": objectives.gaussian_log_prob} | options
-    return bound.log_prob_bound(data.denoise, x, levels, rng=torch.Generator().manual_seed(1), **options)
+def exact_bound(data, x, levels, *, denoise=None, variance=schedules.posterior, terms=None):
+    step, rng = reverse(denoise or data.denoise, variance), torch.Generator().manual_seed(1)
+    return bound.log_prob_bound(
+        step, x, levels, decoder=objectives.gaussian_log_prob, data_std=1.0, terms=terms, rng=rng
+    )
 
 
 @pytest.mark.parametrize(("terms", "error"), [(None, 0.2), (12, 0.3)])
@@ -60,14 +63,7 @@ def test_a_worse_denoiser_loses():
     data, levels = GaussImage(size=4), schedules.linear(100, 1e-3, 0.2)
     x = data.draw(500, torch.Generator().manual_seed(0))["x"].double()
     best = exact_bound(data, x, levels).mean()
-    worse = bound.log_prob_bound(
-        lambda y, s: 0.9 * data.denoise(y, s),
-        x,
-        levels,
-        variance=schedules.posterior,
-        decoder=objectives.gaussian_log_prob,
-        rng=torch.Generator().manual_seed(1),
-    )
+    worse = exact_bound(data, x, levels, denoise=lambda y, s: 0.9 * data.denoise(y, s))
     assert worse.mean() < best - 1
 
 
@@ -82,7 +78,7 @@ def test_forward_variance_costs_the_kl_of_the_variances():
     s, r = torch.tensor([0.5], dtype=DOUBLE), torch.tensor([0.3], dtype=DOUBLE)
     x = torch.zeros(1, 6, dtype=DOUBLE)
     true, ours = schedules.posterior(s, r), schedules.forward(s, r)
-    got = bound.step_term(lambda y, level: x, x, s, r, torch.ones_like(x), schedules.forward)
+    got = bound.step_term(reverse(lambda y, level: x, schedules.forward), x, s, r, torch.ones_like(x))
     normal = torch.distributions.Normal
     expected = 6 * torch.distributions.kl_divergence(normal(0, true.sqrt()), normal(0, ours.sqrt()))
     torch.testing.assert_close(got, expected)

@@ -5,7 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.diffusion import samplers, schedules
+from lightning_modules.diffusion import guidance, samplers, schedules
+from lightning_modules.diffusion.steps import reverse
 
 STD = 0.7
 MEAN = 0.3
@@ -31,8 +32,8 @@ def test_ancestral_chain_has_the_variance_computed_by_hand(variance, steps):
     """|error| < 5 standard errors: a false alarm once in a million."""
     n, rng = 50_000, torch.Generator().manual_seed(0)
     grid = schedules.spaced(schedules.linear(200, 5e-4, 0.1), steps)
-    y = samplers.start(torch.empty(n, 1, dtype=torch.float64), grid, rng=rng)
-    x = samplers.ancestral(exact, y, grid, variance=variance, rng=rng)
+    y = samplers.start(torch.empty(n, 1, dtype=torch.float64), grid, data_std=1.0, rng=rng)
+    x = samplers.ancestral(reverse(exact, variance), y, grid, rng=rng)
     expected = predicted_variance(grid, variance)
     assert abs(x.var().item() - expected) < 5 * expected * (2 / n) ** 0.5
     assert abs(x.mean().item() - MEAN) < 5 * (expected / n) ** 0.5 + 0.01
@@ -63,13 +64,13 @@ def test_heun_is_of_second_order():
 def test_eta_one_is_ancestral():
     grid, y = schedules.spaced(schedules.linear(), 10), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     one = samplers.ddim(exact, y, grid, eta=1.0, rng=torch.Generator().manual_seed(1))
-    two = samplers.ancestral(exact, y, grid, rng=torch.Generator().manual_seed(1))
+    two = samplers.ancestral(reverse(exact, schedules.posterior), y, grid, rng=torch.Generator().manual_seed(1))
     torch.testing.assert_close(one, two)
 
 
 def test_guidance_extrapolates_and_clipping_clips():
     cond, null = (lambda y, s: y + 1), (lambda y, s: y)
     y, s = torch.zeros(3, 2), torch.ones(3)
-    assert (samplers.guided(cond, null, 0.0)(y, s) == 1).all()
-    assert (samplers.guided(cond, null, 2.0)(y, s) == 3).all()
-    assert (samplers.clipped(samplers.guided(cond, null, 2.0))(y, s) == 1).all()
+    assert (guidance.guided(cond, null, 0.0)(y, s) == 1).all()
+    assert (guidance.guided(cond, null, 2.0)(y, s) == 3).all()
+    assert (guidance.clipped(guidance.guided(cond, null, 2.0))(y, s) == 1).all()

@@ -48,7 +48,7 @@ class Points(Data):
 
 
 def fit(model, steps=6, start=0, accumulate=1, path=None, **options):
-    data = Points(8 * model.critic_steps)
+    data = Points(batch=8 * model.critic_steps)
     data.accumulate = accumulate * model.critic_steps
     data.seed, data.start = 3, start * data.accumulate
     model.seed, model.accumulate = 3, accumulate
@@ -114,7 +114,7 @@ def test_cutting_the_batch_into_micro_batches_changes_nothing(kind):
 
 def by_hand(model, steps):
     """The same training as a plain loop over whole batches, with optimisers and gradients written out."""
-    data = Points(8 * model.critic_steps)
+    data = Points(batch=8 * model.critic_steps)
     data.setup("fit")
     both = [o["optimizer"] if isinstance(o, dict) else o for o in model.configure_optimizers()]
     from lightning_modules.draws import Draws
@@ -309,7 +309,7 @@ def test_virtual_batch_norm_trains_with_the_first_examples_as_reference(tmp_path
     ]
     model = ImprovedGAN(*nets, 3)
     fit(model, 2)
-    data = Points(8)
+    data = Points(batch=8)
     data.setup("fit")
     torch.testing.assert_close(model.discriminator.body.reference, data.source.rows(3, 0, 8, 0, 4)["x"])
     large = ImprovedGAN(dense_generator(3, (2,)), dense_discriminator((2,), kind="virtual", reference=9), 3)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from lightning_modules.conditions import Cond
 from lightning_modules.nets.embed import waves
-from lightning_modules.nets.mlp import MLP
+from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.nets.unet import UNet, attend
 
 
@@ -18,7 +19,7 @@ CASES = {
     "one level, oblong": (lambda: small(2, multiples=(1,), attention=()), (2, 5, 7)),
     "two blocks, odd width": (lambda: UNet(1, width=10, multiples=(1, 3), blocks=2), (1, 6, 4)),
     "bfloat16": (lambda: small(bf16=True), (1, 8, 8)),
-    "mlp": (lambda: MLP((3, 2), width=16, depth=2), (3, 2)),
+    "mlp": (lambda: ResidualMLP((3, 2), width=16, depth=2), (3, 2)),
 }
 
 
@@ -49,14 +50,26 @@ def test_gradient_reaches_every_weight(case, seeded):
     assert not dead
 
 
-@pytest.mark.parametrize("build", [lambda: small(classes=3), lambda: MLP((1, 8, 8), width=16, classes=3)])
+@pytest.mark.parametrize("build", [lambda: small(classes=3), lambda: ResidualMLP((1, 8, 8), width=16, classes=3)])
 def test_labels_and_levels_matter_and_examples_do_not_mix(build, seeded):
     net = awake(build()).eval()
-    x, level, label = torch.randn(3, 1, 8, 8), torch.randn(3), torch.tensor([0, 1, 3])
-    y = net(x, level, label)
-    assert not torch.allclose(y, net(x, level + 1, label))
-    assert not torch.allclose(y, net(x, level, label.flip(0)))
-    torch.testing.assert_close(net(x[1:2], level[1:2], label[1:2]), y[1:2])
+    cond = Cond(label=torch.tensor([0, 1, 2]), hidden={"label": torch.tensor([False, False, True])})
+    x, level = torch.randn(3, 1, 8, 8), torch.randn(3)
+    y = net(x, level, cond)
+    assert not torch.allclose(y, net(x, level + 1, cond))
+    assert not torch.allclose(y, net(x, level, cond.rows(torch.tensor([2, 1, 0]))))
+    torch.testing.assert_close(net(x[1:2], level[1:2], cond.rows(slice(1, 2))), y[1:2])
+    torch.testing.assert_close(net(x[2:], level[2:]), y[2:])  # an absent label is a hidden one
+    with pytest.raises(ValueError, match=r"Labels must be in 0\.\.2, not 0\.\.3"):
+        net(x, level, Cond(label=torch.tensor([0, 1, 3])))
+    with pytest.raises(ValueError, match="built without vectors: leave out the condition 'vector'"):
+        net(x, level, Cond(vector=torch.zeros(3, 2)))
+
+
+@pytest.mark.parametrize("build", [lambda: small(), lambda: ResidualMLP((1, 8, 8), width=16)])
+def test_networks_without_classes_refuse_labels(build):
+    with pytest.raises(ValueError, match="built without labels"):
+        build()(torch.zeros(2, 1, 8, 8), torch.zeros(2), Cond(label=torch.tensor([0, 1])))
 
 
 def test_bfloat16_inside_stays_near_float32(seeded):

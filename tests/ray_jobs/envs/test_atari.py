@@ -7,7 +7,7 @@ import pytest
 
 from ray_jobs.envs.atari import Atari
 from ray_jobs.envs.vector import vector
-from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate
 from tests.ray_jobs.rl.scripted import Chance
 
 ale_py = pytest.importorskip("ale_py")
@@ -125,14 +125,14 @@ def test_episodes_begin_after_up_to_thirty_frames():
     assert len(np.unique(frames)) >= 20
 
 
-def casting(game: str, n: int = 2, **options) -> Casting:
-    return Casting(Chance(), f"ALE/{game}-v5", n, seed=3, env_options=options)
+def spec(game: str, n: int = 2, **options) -> RunnerSpec:
+    return RunnerSpec(Chance(), f"ALE/{game}-v5", n, seed=3, env_options=options)
 
 
 def test_reported_returns_are_the_games_and_rewards_to_learn_from_are_clipped():
     """Space Invaders pays 5 to 30 for a hit. The same seeds and actions without clipping tell what was earned."""
     clipped, plain = (
-        EnvRunner(casting("SpaceInvaders", max_num_frames_per_episode=480, clip_reward=c)) for c in (True, False)
+        EnvRunner(spec("SpaceInvaders", max_num_frames_per_episode=480, clip_reward=c)) for c in (True, False)
     )
     a, b = (r.sample(r.actor.pack(), 0, 250) for r in (clipped, plain))
     assert len(a.returns) >= 4
@@ -146,15 +146,15 @@ def test_reported_returns_are_the_games_and_rewards_to_learn_from_are_clipped():
 
 def test_evaluation_reports_the_games_returns_too():
     options = {"max_num_frames_per_episode": 480, "clip_reward": True}
-    r = EnvRunner(casting("SpaceInvaders", **options))
-    clipped = evaluate(r.casting, r.actor, 2)
-    assert np.array_equal(clipped, evaluate(casting("SpaceInvaders", **options | {"clip_reward": False}), r.actor, 2))
+    r = EnvRunner(spec("SpaceInvaders", **options))
+    clipped = evaluate(r.spec, r.actor, 2)
+    assert np.array_equal(clipped, evaluate(spec("SpaceInvaders", **options | {"clip_reward": False}), r.actor, 2))
     assert clipped.max() >= 5
 
 
 def test_a_lost_life_terminates_and_the_game_goes_on():
     """Same seeds and actions: the same games, frame by frame, and the same reports; more terminations for the learner."""
-    lives, games = (EnvRunner(casting("Breakout", episodic_life=e)) for e in (True, False))
+    lives, games = (EnvRunner(spec("Breakout", episodic_life=e)) for e in (True, False))
     a, b = (r.sample(r.actor.pack(), 0, 450) for r in (lives, games))
     assert np.array_equal(a.steps[0], b.steps[0])
     assert a.returns == b.returns
@@ -165,7 +165,7 @@ def test_a_lost_life_terminates_and_the_game_goes_on():
 
 
 def test_a_game_that_was_saved_midway_begins_anew():
-    first, second = (EnvRunner(casting("Pong")) for _ in range(2))
+    first, second = (EnvRunner(spec("Pong")) for _ in range(2))
     first.sample(first.actor.pack(), 0, 3)
     assert second.load(first.state()) is False
     assert second.sample(second.actor.pack(), 0, 3).steps[0].shape == (4, 2, 4, 84, 84)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ray_jobs.envs import lqr
-from ray_jobs.envs import mdp as tabular
+from ray_jobs.envs import mdp as environments
+from ray_jobs.tabular import mdp as tabular
 
 
 def slope(f, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_soft_values_are_those_of_the_policy_that_they_imply():
 
 def test_the_environment_plays_the_process():
     """Frequencies of next states from each state and action, within five standard errors; episodes are cut, and never end."""
-    env = tabular.make(seed=4, length=10)
+    env = environments.make(seed=4, length=10)
     rng, counts = np.random.default_rng(0), np.zeros_like(env.mdp.transition)
     obs, _ = env.reset(seed=0)
     for t in range(30_000):

@@ -13,14 +13,13 @@ from ray_jobs.envs import failures
 from ray_jobs.envs import vector as environments
 from ray_jobs.envs.failures import EnvironmentFailed, Watched
 from ray_jobs.envs.vector import Rows, vector
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.rl.learning import play
 from ray_jobs.rl.rollout import pools
-from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate
 from ray_jobs.run.folder import Run
-from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.rl.scripted import Hangs, Lost, Memory, Still
 
@@ -28,7 +27,7 @@ SCRIPTED = "tests.ray_jobs.rl.scripted:"
 
 
 def runner(env: str, n: int = 1, **options) -> EnvRunner:
-    return EnvRunner(Casting(Still(), SCRIPTED + env, n, seed=0, index=3, step_limit=0.05, env_options=options))
+    return EnvRunner(RunnerSpec(Still(), SCRIPTED + env, n, seed=0, index=3, step_limit=0.05, env_options=options))
 
 
 def sample(r: EnvRunner, T: int):
@@ -53,7 +52,7 @@ def test_an_error_in_a_reset_too():
 def test_an_error_in_the_evaluation_says_so():
     r = runner("Raises")
     with pytest.raises(EnvironmentFailed, match="at step 6 of the evaluation"):
-        evaluate(r.casting, r.actor, 4)
+        evaluate(r.spec, r.actor, 4)
 
 
 def test_a_run_in_this_process_stops_and_what_was_saved_is_kept():
@@ -64,16 +63,17 @@ def test_a_run_in_this_process_stops_and_what_was_saved_is_kept():
     assert [step for step, _ in memory.states] == [2, 4, 6]
 
 
-RECIPE = """'An environment that raises.'
-from ray_jobs.recipe import Headline, Play
-
-system, data, headline, claim = "S", "D", Headline("Nobody"), None
+RECIPE = """from ray_jobs.recipe import Headline, Play, Recipe
 
 
-def recipe(*, steps: int = 40) -> Play:
+def plan() -> Play:
     from tests.ray_jobs.rl.scripted import Still
 
-    return Play(Still(horizon=2), "tests.ray_jobs.rl.scripted:Raises", steps=steps, envs=1, save_every=2)
+    return Play(Still(horizon=2), "tests.ray_jobs.rl.scripted:Raises")
+
+
+options = {"steps": 40, "envs": 1, "save_every": 2}
+raising = Recipe("An environment that raises.", plan, "S", Headline("Nobody"), "D", defaults=options)
 """
 
 
@@ -190,7 +190,7 @@ def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
 )
 def test_what_is_odd_is_told_in_one_sentence(what, error, says, monkeypatch):
     monkeypatch.setattr(environments, "BIRTH_LIMIT", 0.05)
-    monkeypatch.setattr(Casting, "__init__", functools.partialmethod(Casting.__init__, step_limit=0.05))
+    monkeypatch.setattr(RunnerSpec, "__init__", functools.partialmethod(RunnerSpec.__init__, step_limit=0.05))
     plan = Play(Still(), SCRIPTED + "Odd", steps=16, envs=1, env_options={"what": what})
     with pytest.raises(error, match=says) as caught:
         play.play(plan, seed=0, run=Memory())
@@ -198,8 +198,8 @@ def test_what_is_odd_is_told_in_one_sentence(what, error, says, monkeypatch):
 
 
 def test_an_action_that_is_not_finite_is_not_the_environments_fault():
-    casting = Casting(Lost(), SCRIPTED + "Echo", 1, seed=0, index=3)
+    spec = RunnerSpec(Lost(), SCRIPTED + "Echo", 1, seed=0, index=3)
     with pytest.raises(
         FloatingPointError, match=r"^The policy's action is not finite, at step 1 of runner 3: try a smaller lr"
     ):
-        sample(EnvRunner(casting), 8)
+        sample(EnvRunner(spec), 8)

@@ -14,7 +14,7 @@ from ray_jobs.rl.learning.counters import Ledger
 from ray_jobs.rl.replay.buffer import ReplayBuffer, successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import RewardScale
-from ray_jobs.rl.rollout.runner import Casting, EnvRunner, evaluate
+from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate
 from tests.ray_jobs.rl.scripted import Chance
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
@@ -98,7 +98,7 @@ def test_an_agent_that_is_done_first_observes_and_earns_nothing(ends):
 
 def test_fragments_learners_and_buffers_take_a_reward_for_each_agent():
     T, B = 9, 2
-    r = EnvRunner(Casting(Chance(), SCRIPTED + "Team", B, seed=0))
+    r = EnvRunner(RunnerSpec(Chance(), SCRIPTED + "Team", B, seed=0))
     fragment = r.sample(r.actor.pack(), 0, T)
     data = tensors([fragment, fragment], torch.device("cpu"))
     assert data.obs.shape == (T + 1, 2 * B, 2, 2)
@@ -134,8 +134,8 @@ def test_the_reward_scale_forgets_every_agents_return_at_an_end():
 
 def test_evaluation_reports_the_teams_return():
     """Two agents are paid 1 to 3 and 1 or 2 for 2 and 4 steps."""
-    casting = Casting(Chance(), SCRIPTED + "Team", 2, seed=0)
-    returns = evaluate(casting, EnvRunner(casting).actor, 40)
+    spec = RunnerSpec(Chance(), SCRIPTED + "Team", 2, seed=0)
+    returns = evaluate(spec, EnvRunner(spec).actor, 40)
     assert returns.shape == (40,)
     assert returns.min() >= 6
     assert returns.max() <= 14
@@ -145,7 +145,7 @@ def test_evaluation_reports_the_teams_return():
 @pytest.mark.parametrize("env", [SPREAD, ADVERSARY])
 def test_a_runner_plays_real_worlds(env):
     pytest.importorskip("mpe2")
-    r = EnvRunner(Casting(Chance(), env, 3, seed=0))
+    r = EnvRunner(RunnerSpec(Chance(), env, 3, seed=0))
     fragment = r.sample(r.actor.pack(), 0, 60)
     assert fragment.steps[2].shape == (60, 3, 3)
     assert fragment.lengths == [25] * 6
@@ -167,7 +167,7 @@ def test_a_world_goes_on_from_its_state_or_begins_anew():
 
 
 def test_one_agents_reward_that_is_not_finite_is_noticed():
-    r = EnvRunner(Casting(Chance(), SCRIPTED + "Poor", 2, seed=0))
+    r = EnvRunner(RunnerSpec(Chance(), SCRIPTED + "Poor", 2, seed=0))
     with pytest.raises(FloatingPointError, match="Poor gave a reward that is not finite, at step 2 of runner 0"):
         r.sample(r.actor.pack(), 0, 8)
 

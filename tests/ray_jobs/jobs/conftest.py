@@ -1,4 +1,4 @@
-"""A state folder, a configuration folder and a project of each test's own, and the shelf as a place."""
+"""A state folder, a configuration folder and a project of each test's own, and the shelf as a backend."""
 
 import sys
 import time
@@ -6,8 +6,8 @@ import time
 import pytest
 
 from cluster import store
+from cluster.backends import BACKENDS, Backend
 from cluster.local import Local
-from cluster.places import PLACES, Place
 from ray_jobs.jobs import verbs
 from tests.ray_jobs.jobs import shelf
 
@@ -20,7 +20,7 @@ def state(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "project/.git").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setitem(PLACES, "shelf", Place("tests.ray_jobs.jobs.shelf:Shelf"))
+    monkeypatch.setitem(BACKENDS, "shelf", Backend("tests.ray_jobs.jobs.shelf:Shelf"))
     for kept in (shelf.KEPT, shelf.TOLD, shelf.ASKED):
         kept.clear()
     yield tmp_path / "state"

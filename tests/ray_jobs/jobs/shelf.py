@@ -1,4 +1,4 @@
-"""A place of the tests' own: a shelf that jobs lie on until a test moves them; every type of option, and no machine."""
+"""A backend for tests: a shelf that jobs lie on until a test moves them, with an option of every type and no machine."""
 
 from __future__ import annotations
 

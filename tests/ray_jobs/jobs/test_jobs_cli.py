@@ -112,7 +112,7 @@ def test_an_unknown_job_names_the_nearest(verb):
 # ---- the list
 
 
-def test_the_list_is_filtered_by_state_and_place(capsys):
+def test_the_list_is_filtered_by_state_and_backend(capsys):
     Path("clusters.yaml").write_text("lab: {on: shelf}")
     first, second, third = sent("--on", "shelf"), sent("--on", "lab"), sent("--on", "lab")
     shelf.move(second, State.running)
@@ -129,7 +129,7 @@ def test_the_list_is_filtered_by_state_and_place(capsys):
     assert shown(state="pending", on="lab") == set()
     with pytest.raises(UsageError, match=r"no state 'runing'. Did you mean 'running'"):
         verbs.jobs(state="runing")
-    with pytest.raises(UsageError, match=r"no place 'lap'. Did you mean 'lab'"):
+    with pytest.raises(UsageError, match=r"no backend or profile 'lap'. Did you mean 'lab'"):
         verbs.jobs(on="lap")
 
 
@@ -137,7 +137,7 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
     for id in ("a-1", "a-2"):
         store.write(store.Entry(id, "ray", "a", ("x",), "/", "http://127.0.0.1:1"))
     store.write(store.Entry("a-3", "ray", "a", ("x",), "/", "http://127.0.0.1:1", state="succeeded"))
-    store.write(store.Entry("a-4", "moon", "a", ("x",), "/"))  # a place that a later version knows
+    store.write(store.Entry("a-4", "moon", "a", ("x",), "/"))  # a backend of a later version
     (store.jobs_folder() / "bad.json").write_text("{")
     assert verbs.jobs() == 0
     told = capsys.readouterr()
@@ -147,7 +147,7 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
     assert told.out.count("succeeded") == 1
 
 
-def test_a_place_that_is_slow_not_to_answer_is_asked_once(capsys, monkeypatch):
+def test_a_cluster_that_is_slow_and_silent_is_asked_once(capsys, monkeypatch):
     monkeypatch.setattr(verbs, "PATIENCE", 0.0)
     dark = [sent("--on", "shelf", "--dark") for _ in range(3)]
     lit = sent("--on", "shelf")
@@ -162,7 +162,7 @@ def test_nothing_to_list_is_said(capsys):
     sent("--on", "shelf")
     capsys.readouterr()
     verbs.jobs(state="failed")
-    assert "No job is like that" in capsys.readouterr().out
+    assert "No job matches" in capsys.readouterr().out
 
 
 def test_the_shared_folder_of_a_profile_is_looked_into(tmp_path, monkeypatch):

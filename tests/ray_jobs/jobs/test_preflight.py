@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from cluster import storage
-from cluster.places import PLACES, Place
+from cluster.backends import BACKENDS, Backend
 from ray_jobs.cli import order
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
+from ray_jobs.jobs.continuation import continuation, find_run
+from ray_jobs.jobs.storage_warnings import storage_warnings
 from ray_jobs.run.files import write_json
 from ray_jobs.tune import search, tune
 
-HERE, AWAY, COPY = PLACES["local"], Place("x:X"), Place("x:X", copies=True)
+HERE, AWAY, COPY = BACKENDS["local"], Backend("x:X"), Backend("x:X", copies=True)
 RECIPE = "ddpm_mixture2d"
 RECORD = {"recipe": RECIPE, "settings": {}, "seed": 0, "where": {}, "started": "2026-01-01T00:00:00+00:00"}
 
@@ -80,7 +82,7 @@ def test_what_speaks_against_a_command(line, sentence):
         other = order("tune", ["ppo_cartpole", "--seed", "7"])
         search.enter(Path("other"), tune.made(other.spec, None, None, "asha", "random", None, None))
     try:
-        told = " ".join(preflight.against(line.split(), HERE))
+        told = " ".join(preflight.reasons_against(line.split(), HERE))
     except UsageError as error:
         told = str(error)
     assert re.search(sentence, told), told
@@ -92,19 +94,19 @@ def test_what_speaks_against_a_command(line, sentence):
      "train wavenet_librispeech"],
 )  # fmt: skip
 def test_nothing_speaks_against_what_can_be(line):
-    assert preflight.against(line.split(), HERE) == []
+    assert preflight.reasons_against(line.split(), HERE) == []
 
 
 def test_a_copy_is_not_judged_by_the_files_here():
     run_at("taken")
-    assert preflight.against(["train", RECIPE, "--out", "taken"], COPY) == []
-    assert preflight.against(["train", "maf_power", "--folder", "/there"], COPY) == []
+    assert preflight.reasons_against(["train", RECIPE, "--out", "taken"], COPY) == []
+    assert preflight.reasons_against(["train", "maf_power", "--folder", "/there"], COPY) == []
 
 
 def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
     run_at(str(tmp_path / "bucket/x"))
-    for place in (HERE, AWAY, COPY):
-        [told] = preflight.against(["train", RECIPE, "--out", f"file://{tmp_path}/bucket/x"], place)
+    for backend in (HERE, AWAY, COPY):
+        [told] = preflight.reasons_against(["train", RECIPE, "--out", f"file://{tmp_path}/bucket/x"], backend)
         assert "already holds a run" in told
 
 
@@ -120,13 +122,13 @@ def mounts(tmp_path, monkeypatch):
 
 def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
     train = ["train", RECIPE]
-    assert preflight.doubts(train, HERE, tmp_path / "ram") == []
-    assert preflight.doubts(train, AWAY, Path.cwd()) == []
-    [told] = preflight.doubts(train, AWAY, tmp_path / "ram")
+    assert storage_warnings(train, HERE, tmp_path / "ram") == []
+    assert storage_warnings(train, AWAY, Path.cwd()) == []
+    [told] = storage_warnings(train, AWAY, tmp_path / "ram")
     assert told.startswith(f"The working directory {tmp_path}/ram lies on tmpfs")
-    [told] = preflight.doubts([*train, "--out", f"{tmp_path}/ram/x"], AWAY, Path.cwd())
+    [told] = storage_warnings([*train, "--out", f"{tmp_path}/ram/x"], AWAY, Path.cwd())
     assert told.startswith(f"--out {tmp_path}/ram/x lies on tmpfs")
-    assert preflight.doubts([*train, "--out", "s3://b/x"], AWAY, Path.cwd()) == []
+    assert storage_warnings([*train, "--out", "s3://b/x"], AWAY, Path.cwd()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,9 +137,9 @@ def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
      ("/shared/x", ""), ("s3://b/x", "")],
 )  # fmt: skip
 def test_results_of_a_copy_must_outlive_it(out, sentence):
-    told = " ".join(preflight.doubts(["train", RECIPE, *(["--out", out] if out else [])], COPY, Path.cwd()))
+    told = " ".join(storage_warnings(["train", RECIPE, *(["--out", out] if out else [])], COPY, Path.cwd()))
     assert sentence in told and bool(sentence) == bool(told)
-    assert preflight.doubts(["list"], COPY, Path.cwd()) == []
+    assert storage_warnings(["list"], COPY, Path.cwd()) == []
 
 
 # ---- going on
@@ -145,25 +147,25 @@ def test_results_of_a_copy_must_outlive_it(out, sentence):
 
 def test_a_training_goes_on_where_its_folder_is():
     train = ["train", RECIPE, "--lr", "1e-3"]
-    assert preflight.continuing([*train, "--out", "x"], 0) == [*train, "--out", "x"]  # it never began
+    assert continuation([*train, "--out", "x"], 0) == [*train, "--out", "x"]  # it never began
     run_at("x")
-    assert preflight.continuing([*train, "--out", "x"], 0) == ["resume", "x"]
+    assert continuation([*train, "--out", "x"], 0) == ["resume", "x"]
     write_json(Path("x/result.json"), {"metrics": {}})
     with pytest.raises(UsageError, match="x is finished"):
-        preflight.continuing([*train, "--out", "x"], 0)
+        continuation([*train, "--out", "x"], 0)
     run_at(f"runs/{RECIPE}-seed0-20260101-000000", command=f"reprise train {RECIPE} --lr 1e-3")
     since = 1767225600.0  # 2026-01-01
-    assert preflight.continuing(train, since) == ["resume", f"runs/{RECIPE}-seed0-20260101-000000"]
-    assert preflight.continuing(train, since + 60) == train  # that run is an older job's
-    assert preflight.continuing([*train, "--seed", "1"], since) == [*train, "--seed", "1"]
+    assert continuation(train, since) == ["resume", f"runs/{RECIPE}-seed0-20260101-000000"]
+    assert continuation(train, since + 60) == train  # that run is an older job's
+    assert continuation([*train, "--seed", "1"], since) == [*train, "--seed", "1"]
 
 
 def test_a_run_that_names_its_job_belongs_to_it_alone():
     train = ["train", RECIPE]
     run_at(f"runs/{RECIPE}-seed0-1", command=f"reprise train {RECIPE}", job="a-1")
     run_at(f"runs/{RECIPE}-seed0-2", command=f"reprise train {RECIPE}", job="a-2")
-    assert preflight.begun(train, 0, job="a-1") == f"runs/{RECIPE}-seed0-1"
-    assert preflight.begun(train, 0, job="a-3") == ""
+    assert find_run(train, 0, job="a-1") == f"runs/{RECIPE}-seed0-1"
+    assert find_run(train, 0, job="a-3") == ""
 
 
 @pytest.mark.parametrize(
@@ -173,9 +175,9 @@ def test_a_damaged_run_is_passed_over(text):
     folder = Path(f"runs/{RECIPE}-seed0-1")
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(text)
-    assert preflight.begun(["train", RECIPE], 0) == ""
+    assert find_run(["train", RECIPE], 0) == ""
 
 
 @pytest.mark.parametrize("line", ["reproduce ppo_cartpole", "tune ppo_cartpole", "resume x", "demo --out d", "list"])
 def test_all_other_verbs_go_on_by_themselves(line):
-    assert preflight.continuing(line.split(), 0) == line.split()
+    assert continuation(line.split(), 0) == line.split()

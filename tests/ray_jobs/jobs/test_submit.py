@@ -1,4 +1,4 @@
-"""Submitting: everything wrong is said at once and nothing sent; what is sent arrives verbatim and is recorded; resubmitting goes on."""
+"""Submitting: one error lists everything wrong; arguments arrive verbatim and are recorded; a resubmitted job continues its run."""
 
 import json
 import shlex
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster import store
+from cluster.backends import BACKENDS, Backend
 from cluster.job import HIDDEN, Resources, State
-from cluster.places import PLACES, Place
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs
@@ -104,7 +104,7 @@ def test_what_waits_for_tasks_of_the_same_pool_holds_no_core(monkeypatch):
 
     reproduce = ["reproduce", "ppo_cartpole"]
     assert cores("--on", "shelf", *reproduce) == 1
-    monkeypatch.setitem(PLACES, "shelf", replace(PLACES["shelf"], pooled=True))
+    monkeypatch.setitem(BACKENDS, "shelf", replace(BACKENDS["shelf"], pooled=True))
     assert cores("--on", "shelf", *reproduce) == 0
     assert cores("--on", "shelf", "--cpus", "2", *reproduce) == 2
     assert cores("--on", "shelf", "list") == 1
@@ -136,7 +136,7 @@ def test_a_record_that_fails_after_all_names_the_job(monkeypatch):
         ([], "nothing to submit"),
         (["jobs"], "cannot be submitted"),
         (["resubmit", "x"], "cannot be submitted"),
-        (["--on", "moon", "list"], r"no place 'moon'.*local, ray, slurm, kubernetes"),
+        (["--on", "moon", "list"], r"no backend 'moon'.*local, ray, slurm, kubernetes"),
         (["--on", "locl", "list"], r"Did you mean 'local'"),
         (["--on"], r"--on needs a value"),
         (["--name", "A B", "list"], "cannot name a job"),
@@ -197,8 +197,8 @@ def test_everything_wrong_is_said_at_once(capsys):
     assert "3 reasons" in told and "CPU cores" in told and "GPUs" in told and "--workers must be at least 1" in told
 
 
-def test_a_place_that_is_not_installed_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(PLACES, "mars", Place("cluster.mars:Mars"))
+def test_a_backend_that_is_not_installed_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "mars", Backend("cluster.mars:Mars"))
     with pytest.raises(UsageError, match=r"cannot be sent to mars from here: cluster.mars is not installed.*local"):
         submit(["--on", "mars", "list"])
 
@@ -214,7 +214,7 @@ def test_dry_run_shows_all_and_sends_nothing(echo, capsys, state):
     assert not state.exists()
 
 
-def test_help_lists_what_the_place_has(capsys):
+def test_help_lists_the_options_of_the_backend(capsys):
     with pytest.raises(SystemExit) as done:
         submit(["--on", "shelf", "--help"])
     told = capsys.readouterr().out
@@ -252,7 +252,7 @@ def failed(*words: str) -> store.Entry:
     return entry
 
 
-def test_again_is_the_same_command_resources_and_place(capsys):
+def test_again_is_the_same_command_resources_and_backend(capsys):
     words = [
         "--nodes",
         "2",
@@ -274,15 +274,15 @@ def test_again_is_the_same_command_resources_and_place(capsys):
     for part in ("command", "resources", "options", "on", "name", "workdir", "runs"):
         assert getattr(new, part) == getattr(old, part), part
     assert new.env == old.env | {"REPRISE_JOB": old.id}
-    with pytest.raises(UsageError, match=f"{new.id} goes on with {old.id} already"):
+    with pytest.raises(UsageError, match=f"{new.id} continues {old.id} already"):
         resubmit([old.id])
     shelf.move(new.id, State.failed)
     resubmit([new.id])
-    assert store.entries()[0][0].env["REPRISE_JOB"] == old.id  # whose run it goes on with
-    assert f"goes on with {old.id}" in capsys.readouterr().out
+    assert store.entries()[0][0].env["REPRISE_JOB"] == old.id  # whose run it continues
+    assert f"continues {old.id}" in capsys.readouterr().out
 
 
-def test_what_is_given_anew_replaces_what_was():
+def test_what_is_given_now_replaces_what_was():
     old = failed("--nodes", "2", "--slots", "4", "--env", "A=1 B=2", "list")
     resubmit([old.id, "--nodes", "3", "--slots", "5", "--env", "A=9", "--labels", "x", "--labels="])
     new = store.entries()[0][0]

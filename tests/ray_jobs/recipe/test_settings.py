@@ -4,8 +4,8 @@ import pytest
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import settings
-from ray_jobs.recipe.loading import module, names
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
+from ray_jobs.recipe.loading import names, recipe
 from ray_jobs.recipe.spec import Where
 
 
@@ -25,7 +25,7 @@ def test_dashes_are_underscores():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "given", "where", "sentence"),
+    ("name", "given", "where", "sentence"),
     [
         ("ddpm_digit", {}, {}, "There is no recipe 'ddpm_digit'. Did you mean 'ddpm_digits'"),
         ("ddpm_digits", {"lrr": 1}, {}, "ddpm_digits has no setting 'lrr'. Did you mean 'lr'?"),
@@ -38,15 +38,15 @@ def test_dashes_are_underscores():
         ("ddpm_digits", {}, {"workers": 0}, "--workers must be at least 1, not 0"),
         ("ddpm_digits", {}, {"accelerator": "tpu"}, "There is no accelerator 'tpu'"),
         ("ppo_cartpole", {}, {"workers": 2}, "--workers and --min_workers are for generative models"),
-        ("ddpm_digits", {}, {"workers": 2, "min_workers": 3}, "--min_workers 3 are more than --workers 2"),
+        ("ddpm_digits", {}, {"workers": 2, "min_workers": 3}, "--min_workers 3 is more than --workers 2"),
         ("ppo_cartpole", {}, {"min_workers": 1}, "--workers and --min_workers are for generative models"),
         ("ppo_cartpole", {"envs": 5}, {"runners": 2}, "do not divide over 2 runners"),
         ("ppo_cartpole", {}, {"runners": 3, "learners": 2}, "cannot be shared by --learners 2"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_sentence(recipe, given, where, sentence):
+def test_what_cannot_be_is_refused_in_one_sentence(name, given, where, sentence):
     with pytest.raises(UsageError) as error:
-        settings.check(recipe, given, Where(**where))
+        settings.check(name, given, Where(**where))
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
@@ -74,17 +74,17 @@ def test_a_claim_has_one_bound_and_nan_holds_none():
 
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_says_what_it_is(name):
-    found = module(name)
-    assert found.__doc__.strip() and found.system and found.data and found.headline.paper
+    found = recipe(name)
+    assert found.title and found.system and found.data and found.headline.paper
     assert found.claim is None or isinstance(found.claim, Claim)
     known = settings.known(name)
     assert all(s.help for s in known.values()), [s.name for s in known.values() if not s.help]
-    assert "steps" in known and set(getattr(found, "space", {})) <= set(known)
+    assert "steps" in known and set(found.space) <= set(known)
     assert settings.check(name, {k: s.default for k, s in known.items() if s.default is not None}) is not None
 
 
 def test_a_variant_is_its_recipe_but_for_what_it_says():
-    own, other = module("maf_density2d"), module("maf_density2d@moons")
+    own, other = recipe("maf_density2d"), recipe("maf_density2d@moons")
     assert (other.system, other.headline, other.space) == (own.system, own.headline, own.space)
     assert other.claim == own.variants["moons"].claim != own.claim and other.data != own.data
     theirs, ours = settings.known("maf_density2d@moons"), settings.known("maf_density2d")
@@ -96,11 +96,11 @@ def test_a_variant_is_its_recipe_but_for_what_it_says():
 @pytest.mark.parametrize("name", [n for n in names() if "@" in n])
 def test_a_variant_changes_settings_that_there_are(name):
     base, _, which = name.partition("@")
-    changed = module(base).variants[which].settings
+    changed = recipe(base).variants[which].settings
     assert changed and set(changed) <= set(settings.known(base)) and settings.check(base, changed) == changed
 
 
 @pytest.mark.parametrize("name", ["maf_density2d@moon", "nothing@moons", "ppo_cartpole@moons"])
 def test_a_variant_that_is_not_there_is_refused(name):
     with pytest.raises(UsageError, match=r"There is no recipe '"):
-        module(name)
+        recipe(name)

@@ -47,7 +47,7 @@ def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
     from ray_jobs.recipe import loading
 
     run = trained(name, tmp_path)
-    metric = loading.module(name).claim.metric
+    metric = loading.recipe(name).claim.metric
     assert torch.tensor(run.result["metrics"][metric]).isfinite()
     assert (run.path / "samples.png").exists()
     drawn, plane = np.load(run.path / "samples.npy"), name.endswith(("density2d", "ring"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.report.report import report
 from ray_jobs.results import plots

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds, seeds_on_ray
 from ray_jobs.reproduce.board import glance

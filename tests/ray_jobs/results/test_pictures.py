@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.results import plots
 
 

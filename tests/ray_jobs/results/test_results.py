@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
 
@@ -47,7 +47,7 @@ def test_measured_reads_well(tmp_path: Path) -> None:
 
 def test_folder_is_the_checkouts_own_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.folder(tmp_path) == tmp_path
-    assert store.folder() == Path(__file__).resolve().parents[2] / "results"
+    assert store.folder() == Path(__file__).resolve().parents[3] / "results"
     monkeypatch.setattr(store, "ROOT", tmp_path)
     assert store.folder() is None
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ray_jobs.recipe.plan import Claim
+from ray_jobs.recipe.declare import Claim
 from ray_jobs.results.statistics import Summary, band, interval, iqm, summarize, verdict
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12)

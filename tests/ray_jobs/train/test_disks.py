@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
+from ray_jobs.errors import Failed
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.metrics_log import Growing
-from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import alike, lines, newest
 

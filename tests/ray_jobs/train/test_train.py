@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run import files
 from ray_jobs.run import folder as run_module
 from ray_jobs.run.folder import Run
-from ray_jobs.train.ddp_group import Failed
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ray_jobs.envs.mdp import MDP, action_values, softmax, state_values
 from ray_jobs.rl.algorithms.off_policy.acer import ACER
 from ray_jobs.rl.contract import Alone, Steps
+from ray_jobs.tabular.mdp import MDP, action_values, softmax, state_values
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 

@@ -15,7 +15,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play, setup
-from ray_jobs.rl.rollout.runner import Casting, EnvRunner
+from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec
 from tests.ray_jobs.rl.scripted import Memory
 
 ADVERSARY = "mpe2.simple_adversary_v3:parallel_env"
@@ -274,7 +274,7 @@ def test_adversaries_that_see_less_play_along(continuous):
 
 def test_a_runner_is_sent_the_actors_alone():
     pytest.importorskip("mpe2")
-    runner = EnvRunner(Casting(MADDPG(width=16), ADVERSARY, 2, seed=0))
+    runner = EnvRunner(RunnerSpec(MADDPG(width=16), ADVERSARY, 2, seed=0))
     agent = runner.actor.agent
     assert runner.actor.pack().size == sum(p.numel() for p in agent.actor.parameters())
 

@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.envs import mdp as tabular
 from ray_jobs.rl.algorithms.off_policy import off_pac
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.a3c import A3C
@@ -28,6 +27,7 @@ from ray_jobs.rl.algorithms.policy_gradient.actor_critic import QAC, Agent
 from ray_jobs.rl.algorithms.policy_gradient.reinforce import REINFORCE
 from ray_jobs.rl.contract import Alone, Gradient, Steps
 from ray_jobs.rl.networks.agents import ActorCritic
+from ray_jobs.tabular import mdp as tabular
 
 STATES, ACTIONS, LENGTH, GAMMA = 4, 3, 4, 0.8
 HORIZON = 6  # one episode and half of the next

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.envs.mdp import MDP, soft_action_values
 from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.contract import Alone, Transitions
+from ray_jobs.tabular.mdp import MDP, soft_action_values
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 BOX = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_jobs.distributed import ray_group
+from ray_jobs.distributed import actor_pool, ray_group
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.learning import play
-from ray_jobs.rl.rollout import pools
 from tests.ray_jobs.command import wait_for
 from tests.ray_jobs.rl.learning.test_training import run_learners
 from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
@@ -150,7 +149,7 @@ def doomed(nodes: Nodes, folder: Path, until: int) -> dict:
 @pytest.mark.parametrize("kind", [*KINDS, "hasty replay"])
 def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, monkeypatch, fault):
     """Who waits for nobody goes on without it: the other runner plays 40 steps before there is room for a second one again."""
-    monkeypatch.setattr(pools, "PATIENCE", 0.3)
+    monkeypatch.setattr(actor_pool, "PATIENCE", 0.3)
     memory, events = Memory(), []
     alone = 40 if kind in ("stream", "gradients", "hasty replay") else 16
     plan = recipe(kind, "Doomed", env_options=doomed(nodes, tmp_path, until=44), steps=160)

@@ -69,7 +69,7 @@ def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runne
         lambda: made[0].ledger.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
-    t.pool = pools.Local(setup.cast(plan, 0, rank, t.world.size, runners * t.world.size))
+    t.pool = pools.Local(setup.runner_specs(plan, 0, rank, t.world.size, runners * t.world.size))
     return t
 
 
@@ -180,7 +180,7 @@ def test_two_learners_with_a_runner_each_are_one_with_two():
     pair = run_learners(plan, 2)
     alone = training(plan, Memory(), runners=2)
     alone.pool.close()
-    alone.pool = pools.Local([setup.cast(plan, 0, rank, 2, 2)[0] for rank in range(2)])
+    alone.pool = pools.Local([setup.runner_specs(plan, 0, rank, 2, 2)[0] for rank in range(2)])
     alone.loop()
     a, b = (torch.from_numpy(t.learner.actor.pack()) for t in (pair[0], alone))
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
@@ -261,7 +261,7 @@ def test_a_gradient_is_what_the_learner_would_have_found():
     plan, memory = recipe(Slope(horizon=8)), Memory()
     t = training(plan, memory)
     weights, runner = t.learner.actor.pack(), t.pool.runners[0]
-    twin = pools.Local(setup.cast(plan, 0, 0, 1, 1)).runners[0]
+    twin = pools.Local(setup.runner_specs(plan, 0, 0, 1, 1)).runners[0]
     steps = tensors([twin.sample(weights, 0, 8)], torch.device("cpu"))
     sent = runner.play(weights, 0, 8)
     loss, _ = plan.algorithm.loss(t.learner.actor.agent, steps)

@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 
+from ray_jobs.distributed import actor_pool
 from ray_jobs.distributed.connection import Lost
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
@@ -35,7 +36,7 @@ def trained(plan: Play, pool, *, seed=3, runners=2):
     training = setup.prepare(
         plan, seed, Alone(setup.generator(seed, 0)), 0, Memory(), lambda e: None, lambda: False, "cpu"
     )
-    training.pool = pool(setup.cast(plan, seed, 0, 1, runners))
+    training.pool = pool(setup.runner_specs(plan, seed, 0, 1, runners))
     result = training.go()
     result.pop("train_seconds")
     return result, training.learner.actor.pack()
@@ -83,7 +84,7 @@ def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
     ids=["exit", "hang", "exit in a stream", "exit with a gradient", "exit into a replay"],
 )
 def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(pools, "CALL_LIMIT", 2.0)
+    monkeypatch.setattr(actor_pool, "CALL_LIMIT", 2.0)
     options = {"mark": str(tmp_path / "died"), "how": how}
     plan = recipe(algorithm, SCRIPTED + "Deadly", env_options=options, envs=2, steps=64, save_every=8)
     events = []
@@ -133,14 +134,14 @@ def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, mo
 
 
 def pool_of(n: int, report) -> pools.Remote:
-    return pools.Remote(setup.cast(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
+    return pools.Remote(setup.runner_specs(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
 
 
 def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
     """Its place in the checkpoint is empty; what goes on from it plays other numbers there."""
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
     pool, weights = pool_of(2, notes.append), setup.untrained(plan, 0).pack()
-    process = ray_cluster.get(pool.runners[1].__ray_call__.remote(lambda runner: os.getpid()))
+    process = ray_cluster.get(pool.actors.slots[1].handle.__ray_call__.remote(lambda runner: os.getpid()))
     try:
         first = pool.sample(weights, 0, 4)
         os.kill(process, signal.SIGKILL)
@@ -161,8 +162,8 @@ def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint
 def test_a_runner_without_a_place_is_told_of_and_given_up(ray_cluster, monkeypatch):
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    monkeypatch.setattr(pools, "PATIENCE", 0.2)
-    monkeypatch.setattr(pools, "START_LIMIT", 0.7)
+    monkeypatch.setattr(actor_pool, "PATIENCE", 0.2)
+    monkeypatch.setattr(actor_pool, "START_LIMIT", 0.7)
     everything = placement_group([{"CPU": 4}])
     ray_cluster.get(everything.ready())
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count", envs=1)

@@ -14,14 +14,14 @@ from ray_jobs.rl.learning import play
 from ray_jobs.rl.replay.buffer import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import Moments
-from ray_jobs.rl.rollout.runner import Actor, Casting, EnvRunner, evaluate
+from ray_jobs.rl.rollout.runner import Actor, EnvRunner, RunnerSpec, evaluate
 from tests.ray_jobs.rl.scripted import Memory, Still
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
 
 
 def runner(env: str = SCRIPTED + "Count", n: int = 1, **more) -> EnvRunner:
-    return EnvRunner(Casting(Still(), env, n, seed=0, **more))
+    return EnvRunner(RunnerSpec(Still(), env, n, seed=0, **more))
 
 
 def sample(r: EnvRunner, T: int):
@@ -194,7 +194,7 @@ def test_restarting_some_rows_leaves_the_others():
 
 def test_episodes_are_as_long_as_the_environments_say():
     """CartPole-v1 pays 1 per step: a return that differs from its length has counted a reset step, or lost one."""
-    r = EnvRunner(Casting(PPO(width=8), "CartPole-v1", 8, seed=1))
+    r = EnvRunner(RunnerSpec(PPO(width=8), "CartPole-v1", 8, seed=1))
     fragment = sample(r, 200)
     assert len(fragment.returns) > 10
     assert fragment.returns == fragment.lengths
@@ -202,7 +202,7 @@ def test_episodes_are_as_long_as_the_environments_say():
 
 
 def test_box_actions_are_clipped_for_the_environment_and_kept_for_the_learner():
-    r = EnvRunner(Casting(PPO(width=8), SCRIPTED + "Continuous", 2, seed=0))
+    r = EnvRunner(RunnerSpec(PPO(width=8), SCRIPTED + "Continuous", 2, seed=0))
     fragment = sample(r, 40)
     action, reward = fragment.steps[1:3]
     assert action.shape == (40, 2, 3)
@@ -212,7 +212,7 @@ def test_box_actions_are_clipped_for_the_environment_and_kept_for_the_learner():
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1", SCRIPTED + "Count"])
 def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
-    first, second = (EnvRunner(Casting(PPO(width=8), env, 5, seed=5)) for _ in range(2))
+    first, second = (EnvRunner(RunnerSpec(PPO(width=8), env, 5, seed=5)) for _ in range(2))
     sample(first, 30)
     assert second.load(first.state())
     a, b = sample(first, 30), sample(second, 30)
@@ -231,22 +231,22 @@ def test_an_environment_that_cannot_be_saved_begins_anew(name):
 
 def test_runners_are_a_function_of_seed_and_place():
     def told(**place):
-        return sample(EnvRunner(Casting(PPO(width=8), "CartPole-v1", 2, **({"seed": 1} | place))), 5).steps[0]
+        return sample(EnvRunner(RunnerSpec(PPO(width=8), "CartPole-v1", 2, **({"seed": 1} | place))), 5).steps[0]
 
     torch.manual_seed(1)
     here = told()
     torch.manual_seed(2)
     np.random.seed(7)
     assert np.array_equal(here, told())
-    for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"life": 1}):
+    for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"attempt": 1}):
         assert not np.array_equal(here, told(**other))
 
 
 def test_evaluation_counts_as_many_episodes_of_each_environment():
     """Episodes of 3 and 5 steps alternate: the first 6 to end would be other ones than 3 of each environment."""
-    casting = Casting(Still(), SCRIPTED + "Count", 2, seed=0)
-    r = EnvRunner(casting)
-    assert evaluate(casting, r.actor, 6).tolist() == [6, 6, 65, 65, 66, 66]
+    spec = RunnerSpec(Still(), SCRIPTED + "Count", 2, seed=0)
+    r = EnvRunner(spec)
+    assert evaluate(spec, r.actor, 6).tolist() == [6, 6, 65, 65, 66, 66]
 
 
 @pytest.mark.parametrize(

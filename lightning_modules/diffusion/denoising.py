@@ -1,0 +1,272 @@
+"""The one class of diffusion models, composed of the parts in this package.
+
+Each system fills it with a function in a file of its own, which names the paper and says where it differs (`models/ddpm.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules import objectives
+from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond
+from lightning_modules.diffusion import guidance, preconditioning, samplers, schedules, targets, weighting
+from lightning_modules.diffusion.bound import Decoder, log_prob_bound
+from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
+from lightning_modules.diffusion.steps import Variance, reverse
+from lightning_modules.draws import Draws
+from lightning_modules.model import Batch, Generative, evaluating
+from lightning_modules.optim import Adam, Optim
+from lightning_modules.start import load_parts
+
+Net = Callable[[Tensor, Tensor, Cond], Tensor]
+"""(c_in y [B, *D], level [B], conditions) -> [B, *D]; an `nn.Module` such as `nets.unet.UNet`."""
+LevelInput = Callable[[Tensor], Tensor]
+"""sigma [B] -> what the network is given about the noise level, [B]; c_noise of Karras et al. 2022."""
+
+
+class Space(Protocol):
+    """The space in which the diffusion takes place: pixels, or the latents of a first stage that does not train."""
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the latents of an example of this shape."""
+        ...
+
+    def encode(self, x: Tensor, draws: Draws) -> Tensor:
+        """Examples [B, *D] -> latents; its random numbers come from `draws`."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents -> examples [B, *D]."""
+        ...
+
+
+class Pixels:
+    """The space of the examples themselves."""
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape itself."""
+        return shape
+
+    def encode(self, x: Tensor, draws: Draws) -> Tensor:
+        """x itself."""
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z itself."""
+        return z
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learn:
+    """How a denoiser D is trained: the loss is E[weight(sigma) distance(D(y, sigma), target)]."""
+
+    levels: Callable[[Tensor], Tensor]
+    """u [B], uniform in [0, 1) -> levels sigma [B]."""
+    weight: Callable[[Tensor], Tensor] = weighting.simple
+    """sigma [B] -> weight [B] of the distance."""
+    target: targets.Target = targets.example
+    """What D(y, sigma) is to answer."""
+    distance: targets.Distance = targets.squared
+    """Between the answer and the target."""
+    name: str = "denoising"
+    """Under which the loss is logged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How examples are drawn."""
+
+    sampler: samplers.Sampler
+    """From noise to data with the denoiser."""
+    grid: Callable[[int], Tensor]
+    """Steps N -> levels [N + 1], descending, the last 0."""
+    steps: int
+    """N, unless the caller of `Denoising.sample` asks for another."""
+    data_std: float
+    """Of the data, as the start of sampling takes it (`samplers.start`)."""
+    clip: tuple[float, float] | None = None
+    """The range to which estimates of x0 are clipped."""
+    guide: guidance.Guide = guidance.guided
+    """Makes a guided denoiser of the one with conditions and the one without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The parts of the variational bound on the log likelihood."""
+
+    levels: Tensor
+    """Table [T], ascending, float64."""
+    variance: Variance = schedules.posterior
+    """Of the reverse steps."""
+    decoder: Decoder = objectives.gaussian_log_prob
+    """Log probability of x0 at the end."""
+
+
+def unconditional(batch: Batch) -> Cond:
+    """No conditions, whatever the batch holds."""
+    return UNCONDITIONAL
+
+
+class Denoising(Generative):
+    """A model that learns to estimate x0 from y = x0 + sigma n, and draws by removing noise step by step.
+
+    Args:
+        net: F of the denoiser D(y, sigma) = c_skip y + c_out F(c_in y, level_input(sigma), conditions), see `Net`.
+        shape: of an example.
+        level_input: what the network is given about the noise level.
+        precondition: what the network predicts.
+        learn: levels, weight, target and distance of the loss.
+        draw: sampler and grid.
+        bound: of the log likelihood; None: that of the sampler's grid, with the posterior's variance and a Gaussian decoder.
+        space: where the diffusion takes place; a first stage that does not train.
+        conditions: batch -> conditions of the model.
+        hide: condition -> share of the examples for which it is hidden in training, so that it can be guided.
+        optim: of the network's weights.
+    """
+
+    averaged = "net."
+
+    def __init__(
+        self,
+        net: nn.Module,
+        shape: tuple[int, ...],
+        *,
+        level_input: LevelInput,
+        precondition: Preconditioning,
+        learn: Learn,
+        draw: Draw,
+        bound: Bound | None = None,
+        space: Space | None = None,
+        conditions: Callable[[Batch], Cond] = unconditional,
+        hide: Mapping[str, float] | None = None,
+        optim: Optim = Adam(2e-4),  # frozen
+    ) -> None:
+        super().__init__()
+        self.net, self.shape = net, tuple(shape)
+        self.level_input, self.precondition = level_input, precondition
+        self.learn, self.draw = learn, draw
+        self.bound = bound or Bound(levels=draw.grid(draw.steps)[:-1].flip(0))
+        self.space = space or Pixels()
+        self.conditions, self.hide = conditions, dict(hide or {})
+        self.optim = optim
+
+    def denoiser(self, cond: Tensor | Cond | None = None) -> Denoiser:
+        """The denoiser D given conditions (or labels [B]), or none."""
+        given = as_cond(cond)
+        return preconditioning.denoiser(lambda y, sigma: self.net(y, self.level_input(sigma), given), self.precondition)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The one loss [] of the batch, under the name `learn.name`."""
+        learn = self.learn
+        with torch.no_grad():
+            x0 = self.space.encode(self.fitting(batch["x"]), self.draws)
+        sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
+        n = self.draws.normal(*x0.shape, device=x0.device)
+        loss = targets.denoising_loss(
+            self.denoiser(self._some_hidden(self.conditions(batch))),
+            x0,
+            sigma,
+            n,
+            learn.weight(sigma),
+            target=learn.target,
+            distance=learn.distance,
+        )
+        return {learn.name: loss.mean()}
+
+    def _some_hidden(self, cond: Cond) -> Cond:
+        """The conditions of a batch, each hidden for its share of the examples."""
+        if not self.hide:
+            return cond
+        rows = {k: self.draws.uniform(len(v := getattr(cond, k)), device=v.device) < p for k, p in self.hide.items()}
+        return cond.hiding(rows)
+
+    def sample(
+        self,
+        n: int,
+        cond: Tensor | Cond | None = None,
+        *,
+        rng: torch.Generator | None = None,
+        steps: int | None = None,
+        guidance: float = 0.0,
+        batch: int = 256,
+    ) -> Tensor:
+        """Draws [n, *D], on the device of the model.
+
+        Args:
+            cond: conditions of n examples, or labels [n].
+            steps: of the sampler; None: as `draw` has it.
+            guidance: strength of the guidance by the conditions that were hidden in training; 0: none.
+            batch: examples drawn at once.
+
+        Raises:
+            ValueError: the grid has no such number of steps, the conditions are not of n examples or not among those that
+                the network was built with, or guidance is asked of a model that hid no conditions in training.
+        """
+        given, grid = as_cond(cond).to(self.device), self.draw.grid(self.draw.steps if steps is None else steps)
+        if given.size not in (None, n):
+            raise ValueError(f"{n} examples are to be drawn, but the conditions are of {given.size}.")
+        parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
+        return torch.cat([self._draw(k, part, grid, guidance, rng) for k, part in parts])
+
+    def _draw(self, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None) -> Tensor:
+        draw, denoise = self.draw, self.denoiser(cond)
+        if strength and cond.size is not None:
+            if not self.hide:
+                raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
+            denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
+        if draw.clip:
+            denoise = guidance.clipped(denoise, *draw.clip)
+        like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
+        y = samplers.start(like, grid, data_std=draw.data_std, rng=rng)
+        with evaluating(self), torch.no_grad():
+            return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
+
+    def log_prob(
+        self,
+        x: Tensor,
+        cond: Tensor | Cond | None = None,
+        *,
+        terms: int | None = None,
+        rng: torch.Generator | None = None,
+    ) -> Tensor:
+        """A lower bound [B] on log p(x) in nats: the variational bound, with one noise for each term.
+
+        Args:
+            x: [B, *D].
+            cond: conditions of the B examples, or labels [B].
+            terms: steps evaluated for each example, chosen without bias; None: all.
+
+        Raises:
+            ValueError: the diffusion takes place in another space than that of x.
+        """
+        if not isinstance(self.space, Pixels):
+            raise ValueError(
+                f"A diffusion in the space of {type(self.space).__name__} has no bound on the density of x."
+            )
+        with evaluating(self):
+            return log_prob_bound(
+                reverse(self.denoiser(cond), self.bound.variance),
+                x,
+                self.bound.levels.to(x.device),
+                decoder=self.bound.decoder,
+                data_std=self.draw.data_std,
+                terms=terms,
+                rng=rng,
+            )
+
+    def bits_per_dim(self, x: Tensor, *, terms: int | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """An upper bound [B] on the code length of x in bits per dimension."""
+        return objectives.bits_per_dim(self.log_prob(x, terms=terms, rng=rng), x[0].numel())
+
+    def start(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Load weights of other runs into parts of this model; see `start.load_parts`."""
+        load_parts(self, parts)
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the network's weights alone."""
+        return self.optim.of(self.net)

@@ -1,0 +1,122 @@
+"""The engine of `Play`: reinforcement-learning agents, with runners in this process or as Ray actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Play
+from ray_jobs.recipe.settings import build
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
+from ray_jobs.run.progress import Report
+
+FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
+"""Options that a checkpoint depends on."""
+
+
+def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    """Play and learn; whether training reached its end."""
+    import torch
+
+    from ray_jobs.rl.learning.play import play
+
+    torch.set_num_threads(spec.where.threads)
+    device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
+    try:
+        plan = build(spec.recipe, spec.settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    state = run.latest()
+    run.rewind(state["step"] if state else 0)
+    if state:
+        report({"note": f"continuing from step {state['step']}"})
+    metrics = play(
+        plan,
+        seed=spec.seed,
+        runners=spec.where.runners,
+        learners=spec.where.learners,
+        run=run,
+        report=report,
+        address=cluster_address(spec.where.address),
+        resume=state,
+        should_stop=should_stop,
+        device=device,
+        failures=spec.where.max_failures,
+    )
+    if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
+        return False
+    conclude(run, metrics, device)
+    return True
+
+
+def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
+    """Declare an agent's run finished.
+
+    Raises:
+        OSError: its last checkpoint is not there.
+    """
+    from ray_jobs.results.plots import learning_curve
+
+    step = int(metrics["env_steps"])
+    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
+        raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
+    learning_curve(run)
+    run.finish(metrics, step=step, device=device)
+
+
+def evaluate(run: Run) -> tuple[dict[str, float], int]:
+    """The return of greedy episodes of the newest checkpoint, and its step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.rl.learning.play import evaluate
+
+    state = run.latest()
+    if state is None:
+        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    return evaluate(build(run.spec.recipe, run.spec.settings), state, seed=run.spec.seed), state["step"]
+
+
+def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+    """Refuse: an agent has no samples.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes.")
+
+
+def weights(plan: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """The untrained weights, and the parameter groups of the optimisers, in order."""
+    from ray_jobs.envs.vector import vector
+    from ray_jobs.rl.rollout.runner import build_actor
+
+    env = vector(plan.env, 1, plan.env_options)
+    try:
+        actor = build_actor(plan.algorithm, env, plan.normalize_obs, seed)
+    finally:
+        env.close()
+    optimizers = plan.algorithm.optimizers(actor.agent)
+    return actor.state_dict(), [g for o in optimizers.values() for g in o.param_groups]
+
+
+def fixed(plan: Play) -> dict[str, Any]:
+    """Options that a checkpoint depends on, so that they cannot change while a run goes on."""
+    kept = {name: getattr(plan, name) for name in FIXED}
+    return kept | {"experience": plan.algorithm.experience, "steps": plan.steps}
+
+
+def check_together(plan: Play) -> None:
+    """Refuse a recipe whose seeds cannot be trained together in one process.
+
+    Raises:
+        UsageError: it cannot, and why.
+    """
+    from ray_jobs.rl.together.play import check_together
+
+    check_together(plan)

@@ -1,0 +1,71 @@
+"""The engine of `Fit`: generative models, trained in this process, in a group on this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
+from ray_jobs.run.progress import Report
+from ray_jobs.train import ddp_group, on_cluster
+
+
+def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    """Train where the spec says; whether training reached its end."""
+    if cluster_address(spec.where.address):
+        return on_cluster.train(run, spec, report, should_stop)
+    if spec.where.workers > 1:
+        return ddp_group.train(run, spec, report, should_stop)
+    from ray_jobs.train.fit import fit
+
+    return fit(run, spec, report=report, should_stop=should_stop)
+
+
+def evaluate(run: Run) -> tuple[dict[str, float], int]:
+    """The recipe's metrics of the newest checkpoint, and its step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.train import fit
+
+    found = fit.trained(run)
+    return fit.evaluate(found, run.spec.seed), found.step
+
+
+def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+    """Samples of the newest checkpoint in the run folder, see `fit.sample`.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.train import fit
+
+    return fit.sample(fit.trained(run), run.path, n, seed=seed, name=name)
+
+
+def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """The untrained weights, and the parameter groups of the optimisers, in order."""
+    found = plan.model.configure_optimizers()
+    many = found if isinstance(found, list | tuple) else [found]
+    optimizers = [o["optimizer"] if isinstance(o, dict) else o for o in many]
+    return plan.model.state_dict(), [g for o in optimizers for g in o.param_groups]
+
+
+def fixed(plan: Fit) -> dict[str, Any]:
+    """Options that a checkpoint depends on, so that they cannot change while a run goes on."""
+    return {"averaging": plan.ema > 0, "steps": plan.steps}
+
+
+def check_together(plan: Fit) -> None:
+    """Refuse: several seeds in one process are for agents.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("This recipe trains a generative model: --together is for agents.")
