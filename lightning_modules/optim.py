@@ -66,8 +66,3 @@ def scheduled(optimizer: torch.optim.Optimizer, warmup: int, decay_steps: int = 
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def adam(model: nn.Module, lr: float, *, warmup: int = 0, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, Any]:
-    """`Adam(lr, warmup, betas).of(model)`, for models that do not take `optim` yet."""
-    return Adam(lr, warmup, betas).of(model)

@@ -39,8 +39,8 @@ def list_(argv: list[str]) -> int:
     from ray_jobs.command import options
     from ray_jobs.report import catalogue
 
-    said = _read("list", argv, options.of(catalogue.list_recipes), catalogue.list_recipes, most=0)
-    catalogue.list_recipes(**said.options)
+    said = _read("list", argv, options.of(catalogue.list_recipes), catalogue.list_recipes, words="[FAMILY]", least=0)
+    catalogue.list_recipes(*said.words, **said.options)
     return 0
 
 
@@ -300,7 +300,7 @@ def check(argv: list[str]) -> None:
 
 FORMS = {
     "demo": ("demo.demo", "", 0),
-    "list": ("report.catalogue.list_recipes", "", 0),
+    "list": ("report.catalogue.list_recipes", "[FAMILY]", 1),
     "resume": ("train.launch.resume", "RUN", 1),
     "sample": ("train.inspect.sample", "RUN", 1),
     "evaluate": ("train.inspect.evaluate", "RUN", 1),
@@ -320,7 +320,7 @@ def _check_form(verb: str, argv: list[str]) -> None:
     file, _, name = where.rpartition(".")
     function = getattr(import_module(f"ray_jobs.{file}"), name)
     known = _of_resume() if verb == "resume" else options.of(function)
-    least = 1 if words and most == 1 else 0
+    least = 1 if words == "RUN" else 0
     _read(verb, argv, {k: s for k, s in known.items() if k != "runs"}, function, words=words, least=least, most=most)
 
 

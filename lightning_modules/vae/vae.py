@@ -18,7 +18,7 @@ from lightning_modules import objectives
 from lightning_modules.compat import trainer_of
 from lightning_modules.conditions import Cond
 from lightning_modules.model import Batch, Generative, evaluating
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.vae.likelihood import Likelihood, normal_like
 
@@ -32,7 +32,7 @@ def kl_weight(step: int, annealing: int) -> float:
 
 
 @torch.no_grad()
-def narrow_start(encoder: Plain, decoder: Plain, latents: int, std: float = 0.14) -> None:
+def narrow_start(encoder: MLP, decoder: MLP, latents: int, std: float = 0.14) -> None:
     """Start with posteriors of deviation `std`, and with an encoder and a decoder whose outputs depend on their inputs.
 
     The decoder then reads the latents before their divergence costs much, so fewer seeds leave a latent unused. Without this the

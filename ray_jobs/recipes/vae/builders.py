@@ -32,12 +32,12 @@ def on_vectors(
         narrow: whether to start with `narrow_start`.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start
 
     points = vectors(density, size)
-    encoder, decoder = Plain(size, 2 * latents + context, width=width), Plain(latents, 2 * size, width=width)
+    encoder, decoder = MLP(size, 2 * latents + context, width=width), MLP(latents, 2 * size, width=width)
     if narrow:
         narrow_start(encoder, decoder, latents)
     model = make(encoder, decoder, Gaussian(0.2, per_element=True), points.shape, latents)
@@ -49,11 +49,11 @@ def on_digits(make: MakeVAE, latents: int, width: int, *, context: int = 0) -> F
     from torch import nn
 
     from datamodules.readers.digits import LEVELS, Digits
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
-    encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents + context, width=width))
-    decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(64, 2 * latents + context, width=width))
+    decoder = nn.Sequential(MLP(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = make(encoder, decoder, DiscretisedLogistic(LEVELS, per_element=True), Digits.shape, latents)
     return Fit(model, Digits(), bits_of_digits)
 
@@ -84,11 +84,11 @@ def on_mnist(make: MakeVAE, latents: int, width: int, depth: int, data_dir: str)
 
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import Bernoulli
 
-    encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width, depth=depth))
-    decoder = nn.Sequential(Plain(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(784, 2 * latents, width=width, depth=depth))
+    decoder = nn.Sequential(MLP(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
     model = make(encoder, decoder, Bernoulli(), (1, 28, 28), latents)
     return Fit(model, Binary(Images(name="ylecun/mnist", data_dir=data_dir), by_chance=True), nats_of_images)
 

@@ -200,5 +200,5 @@ def test_the_wrong_kind_is_refused(tmp_path):
         kind="waves",
     )
     refused("have 8 pixels to a side, not 16", "digits", size=16)
-    with pytest.raises(ValueError, match="There are no data 'mnits': give a folder of image .*mnist"):
+    with pytest.raises(ValueError, match=r"There are no data 'mnits': give a folder of image .*mnist"):
         read("mnits")

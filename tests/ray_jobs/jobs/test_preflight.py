@@ -66,8 +66,8 @@ def test_a_search_without_out_has_the_folder_that_tune_would_take():
         ("tune ppo_cartpole --space.lr nonsense(", "nonsense"),
         (f"reproduce {RECIPE} --out r", r"seed-0 holds a run of other settings \(lr\)"),
         (f"train {RECIPE} --out file/x", "file/x cannot be written"),
-        ("train maf_power", "maf_power reads data that must be fetched first: give --folder"),
-        ("train maf_power --folder ./none", "There is no ./none, which --folder of maf_power names"),
+        ("train maf_uci", "maf_uci reads data that must be fetched first: give --folder"),
+        ("train maf_uci --folder ./none", "There is no ./none, which --folder of maf_uci names"),
         ("train ddpm_cifar10 --data_dir /no/such", "There is no /no/such, which --data_dir"),
     ],
 )
@@ -100,7 +100,7 @@ def test_nothing_speaks_against_what_can_be(line):
 def test_a_copy_is_not_judged_by_the_files_here():
     run_at("taken")
     assert preflight.reasons_against(["train", RECIPE, "--out", "taken"], COPY) == []
-    assert preflight.reasons_against(["train", "maf_power", "--folder", "/there"], COPY) == []
+    assert preflight.reasons_against(["train", "maf_uci", "--folder", "/there"], COPY) == []
 
 
 def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
@@ -117,7 +117,7 @@ def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
 def mounts(tmp_path, monkeypatch):
     table = tmp_path / "mounts"
     table.write_text(f"/dev/sda / ext4 rw 0 0\ns:/h {tmp_path}/project nfs rw 0 0\ntmpfs {tmp_path}/ram tmpfs rw 0 0\n")
-    monkeypatch.setattr(storage, "doubt", lambda path, what, ask=storage.doubt: ask(path, what, table))
+    monkeypatch.setattr(storage, "warning", lambda path, what, ask=storage.warning: ask(path, what, table))
 
 
 def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
