@@ -11,7 +11,8 @@ from torch import nn
 from datamodules.base import Data, table
 from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
 from lightning_modules.diffusion.denoising import Denoising, Draw, Learn
-from lightning_modules.model import EMA, Generative
+from lightning_modules.ema import EMA
+from lightning_modules.model import Generative
 from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.optim import Adam, RMSProp
 from lightning_modules.staged import Stage, Staged, copy_weights
