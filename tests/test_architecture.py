@@ -115,7 +115,11 @@ def test_models_and_data_work_without_ray():
     assert run(code + "\n".join(f"import {m}" for m in modules) + "\nprint('fine')") == "fine\n"
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "train --help", "submit --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "list", "list flows", "list --claims", "show ppo_cartpole", "train --help", "train ppo_cartpole --help", "submit --help",
+     "tune ddpm_digits --help", "completion bash", "train ppo_cartpol"],
+)  # fmt: skip
 def test_the_command_line_answers_without_torch_ray_or_lightning(command):
     code = f"import sys\nfrom ray_jobs.cli import main\ntry: main({command.split()!r})\nexcept SystemExit: pass\n"
     code += "print(sorted({'torch', 'ray', 'lightning', 'gymnasium'} & set(sys.modules)))"
