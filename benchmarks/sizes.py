@@ -141,7 +141,7 @@ def played(name: str) -> Row:
     first, (fragment, play_s) = play(), timed(play)
     learner.learn([first], made.envs * horizon)
     _, learn_s = timed(lambda: learner.learn([fragment], 2 * made.envs * horizon))
-    held = sum(x[0].nbytes // made.envs for x in learner.buffer.data.values()) if learner.buffer else 0
+    held = sum(x[0].nbytes // made.envs for x in learner.buffer.ring.data.values()) if learner.buffer else 0
     return {
         "weight_bytes": weights.nbytes, "envs": made.envs, "horizon": horizon,
         "fragment_bytes": sum(x.nbytes for x in (*fragment.steps, *fragment.extras.values())),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ray_jobs.compat import actor_ready
 from ray_jobs.distributed.connection import PATIENCE, START_LIMIT, Lost, cause
 
 Call = Callable[[Any], Any]
@@ -109,7 +110,7 @@ class ActorPool:
     def start(self, slot: Slot) -> None:
         """Ask the cluster for a slot's actor."""
         slot.handle, slot.fresh = self.make(slot.index, slot.attempt), True
-        slot.ready_ref = slot.handle.__ray_ready__.remote()
+        slot.ready_ref = actor_ready(slot.handle)
         slot.asked = slot.reminded = time.monotonic()
 
     def placed(self, slot: Slot) -> bool:

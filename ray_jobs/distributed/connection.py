@@ -91,7 +91,7 @@ def connect(address: str | None, cpus: int = 1) -> Any:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         _knock(address)
-        wanted = {"address": address, "runtime_env": _packages()}
+        wanted: dict[str, Any] = {"address": address, "runtime_env": _packages()}
     else:
         room = max(cpus + 1, os.cpu_count() or 1)
         own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}

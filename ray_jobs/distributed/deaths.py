@@ -14,11 +14,6 @@ def casualties(ended: Exception | None) -> dict[int, str]:
     return dict.fromkeys(preempted, "its node was taken back") | {rank: cause(e) for rank, e in failures.items()}
 
 
-def placeless(ended: Exception | None) -> bool:
-    """Whether a group ended before it began: its workers found no place within Ray's minute, or lost it at once."""
-    return type(getattr(ended, "controller_failure", None)).__name__.startswith("WorkerGroupStartup")
-
-
 def who_died(died: Mapping[int, str], name: str) -> str:
     """Whose death ended a group, and why, by the causes of its ranks; a survivor may only tell that another is gone."""
     whole = {rank: why for rank, why in died.items() if why != BROKEN}

@@ -36,7 +36,7 @@ class Group:
         is heard no more, and whoever asks before each write finds nobody to ask.
 
         Args:
-            patient: whether to wait for places as long as `oversee` does, or to end as `placeless` after Ray's minute.
+            patient: whether to wait for places as long as `oversee` does, or to end as `compat.failed_to_start` after Ray's minute.
         """
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from _signal import signal as set_handler  # what signal.signal wraps, without 3 microseconds of conversions to enums
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from ray_jobs.compat import set_handler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ def alarmed(limit: float, count: Callable[[], int], failed: Callable[[], Environ
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        set_handler(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
+        set_handler(signal.SIGALRM, handler)
         if left:  # somebody else's alarm, of which time has passed
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-3), interval)
 
@@ -59,7 +60,7 @@ def seen_from_outside(
     def watch() -> None:
         before = -1
         while not over.wait(limit):
-            if count() == before and on_hang:
+            if count() == before and on_hang is not None:
                 on_hang(failed())
             before = count()
 

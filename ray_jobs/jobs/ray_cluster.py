@@ -59,7 +59,7 @@ def up(
         each = cpus if cpus is not None else max(1, cores() // max(1, nodes))
         cards = gpus if gpus is not None else (None if nodes == 1 else 0)
         room = parse_memory(memory) if memory else 0
-        wanted = plan.plan(name, nodes, each, cards, room, resources or {}, host)
+        wanted = plan.plan_cluster(name, nodes, each, cards, room, resources or {}, host)
         if not token and not wanted.local:
             raise UsageError(f"Without a token anyone who reaches {host} can run programs here: leave --token true.")
         wanted = replace(wanted, object_store=parse_memory(object_store) if object_store else 0)

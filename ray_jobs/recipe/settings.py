@@ -46,6 +46,7 @@ SCALARS: dict[str, Any] = {
     "str | None": str | None,
     "tuple[int, ...]": tuple[int, ...],
     "Mapping[str, Any]": dict[str, Any],
+    "Mapping[str, Any] | None": dict[str, Any] | None,
     "Precision": Precision,
     "Matmul": Matmul,
 }

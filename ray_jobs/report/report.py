@@ -78,7 +78,11 @@ def of_result(result: Result, picture: Path) -> Card:
             if claim
             else "The recipe makes no claim now."
         )
-    return replace(shown(card, picture), note=" ".join(notes))
+    more = {
+        path.stem.removeprefix(f"{picture.stem}-"): path
+        for path in sorted(picture.parent.glob(f"{picture.stem}-*.png"))
+    }
+    return replace(card, picture=picture if picture.is_file() else None, more=more, note=" ".join(notes))
 
 
 def of_run(location: str) -> Card:
@@ -99,17 +103,12 @@ def of_run(location: str) -> Card:
     result = replace(
         result, command=said["command"], curves=aggregate.curves([run], result.metric), date=finished or said["started"]
     )
-    picture = run.path / "samples.png"
+    pictures = {path.stem.removeprefix("samples-"): path for path in run.pictures()}
+    picture = pictures.pop("samples", None)
     note = "One run: it shows that the command works, not that the claim holds; 'reprise reproduce' does that."
     if spec.settings:
         note += " Its settings differ from the recipe's own."
-    return replace(shown(about(result)[0], picture), note=note, single=True)
-
-
-def shown(card: Card, picture: Path) -> Card:
-    """The card with its picture of samples, and those beside it, as far as they are there."""
-    more = tuple(sorted(picture.parent.glob(f"{picture.stem}-*.png")))
-    return replace(card, picture=picture, more=more) if picture.is_file() else card
+    return replace(about(result)[0], picture=picture, more=pictures, note=note, single=True)
 
 
 def unfinished(run: Run) -> str:

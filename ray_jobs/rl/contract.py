@@ -6,7 +6,7 @@ generators are passed in, so that the same object serves a learner, a runner and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 
 class Act(NamedTuple):
-    """What a policy does in B environments."""
+    """The actions of a policy in B environments."""
 
     action: Tensor
     """[B, *A]"""
     extras: Mapping[str, Tensor]
-    """Each [B, ...]; stored beside the step and handed back to `update`."""
+    """Each [B, ...]; stored with the step, and passed to `update`."""
 
 
 class Steps(NamedTuple):
     """T consecutive steps of B environments, without reset steps: the observation after a boundary begins the next episode."""
 
     obs: Tensor
-    """[T+1, B, *O]; row t is acted on, row T is what comes next."""
+    """[T+1, B, *O]; the action of row t was chosen from row t; row T comes after the last step."""
     action: Tensor
     """[T, B, *A]"""
     reward: Tensor
@@ -47,22 +47,31 @@ class Steps(NamedTuple):
         """[T, B] bool: the last step of an episode, for either reason."""
         return self.terminated | self.truncated
 
+    @property
+    def carry(self) -> Tensor:
+        """[T, B] float: 1 within an episode, 0 at its last step: what is summed over time stops there."""
+        return 1.0 * ~self.boundary
+
+    def discount(self, gamma: float) -> Tensor:
+        """[T, B]: the weight of the next state's value: gamma, or 0 where the task ended."""
+        return gamma * ~self.terminated
+
 
 class Transitions(NamedTuple):
-    """N times one step, or a few in a row, from anywhere in a replay buffer."""
+    """N transitions of one step, or of several consecutive steps, from a replay buffer."""
 
     obs: Tensor
     """[N, *O]"""
     action: Tensor
     """[N, *A]"""
     reward: Tensor
-    """[N], or [N, agents]: discounted and summed over the steps."""
+    """[N], or [N, agents]: the discounted sum over the steps."""
     next_obs: Tensor
-    """[N, *O]: the true observation after them, at a truncation too."""
+    """[N, *O]: the true observation after the last step, at a truncation too."""
     discount: Tensor
-    """[N]: of the value of `next_obs`, gamma to the power of the steps; 0 where the task ended."""
+    """[N]: weight of the value of `next_obs`: gamma to the power of the steps; 0 where the task ended."""
     weight: Tensor
-    """[N]: of each in the loss, at most 1; all 1 where they were drawn uniformly."""
+    """[N]: importance weights in the loss, at most 1; all 1 where transitions were drawn uniformly."""
     extras: Mapping[str, Tensor]
     """Each [N, ...]"""
 
@@ -73,7 +82,7 @@ class Fresh:
 
     horizon: int
     keep: int = 0
-    """After so many updates, `reflect` is handed all the Steps that they saw, oldest first; 0 never does."""
+    """After so many updates, `reflect` gets the Steps of all of them, oldest first; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +107,15 @@ class Replay:
     n_step: int = 1
     """Steps whose rewards a transition sums, at most."""
     length: int = 0
-    """Updates see Steps [length, batch], each column a sequence from anywhere; 0 gives them Transitions."""
+    """Updates get Steps [length, batch], each column a sequence from anywhere in the buffer; with 0 they get Transitions."""
     newest: bool = False
-    """The first update of every round sees the round's own Steps, once, as they were played."""
+    """The first update of every round gets the round's own Steps, once, as they were played."""
     priority: float = 0.0
-    """Exponent of the errors in proportion to which transitions are drawn; `update` then returns them as 'priority' [N]. 0 is uniform."""
+    """Transitions are drawn in proportion to their errors to this power, which `update` returns as 'priority' [N]; 0 is uniform."""
     importance: float = 0.4
-    """Exponent of the importance weights that undo this, at the start; it rises to 1."""
+    """Exponent of the importance weights that correct for it, at the start; it rises to 1."""
     asynchronous: bool = False
-    """Runners never wait: whatever arrives is stored, its policy may be a few updates old."""
-    at_once: int = 1
-    """Batches that `update` is handed as one [at_once * batch], to make as many updates of; fewer that are due wait for the others."""
+    """Runners never wait: their steps are stored as they arrive; their policy may be a few updates old."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Gradients:
 
 
 class Gradient(NamedTuple):
-    """What a runner learned from its steps."""
+    """The gradient that a runner computed from its steps."""
 
     flat: Tensor
     """[P]: the gradient of `loss`, in the order of the agent's parameters."""
@@ -131,23 +138,23 @@ Experience = Fresh | Stream | Replay | Gradients
 
 
 class World(Protocol):
-    """What surrounds an update: the other learners, a generator, and how far the training is."""
+    """The surroundings of an update: the other learners, a generator, and the training's progress."""
 
     rng: torch.Generator
     """The learner's own generator, on the CPU."""
     progress: float
     """Share of the training's environment steps that are done, 0 to 1."""
     size: int
-    """Learners together."""
+    """Number of learners."""
     rank: int
-    """Which of them this is."""
+    """Index of this learner."""
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over learners, the same on each; gradients and Fisher products alike. Not differentiable."""
         ...
 
     def gather(self, x: Any) -> list[Any]:
-        """Every learner's x, in order, on the first; nothing on the others."""
+        """Every learner's x, in order, on the first learner; an empty list on the others."""
         ...
 
 
@@ -165,21 +172,55 @@ class Alone:
         return x
 
     def gather(self, x: Any) -> list[Any]:
+        """The one learner's x."""
         return [x]
 
 
 class Optimizer(Protocol):
-    """What an update and a checkpoint need of one; every torch.optim.Optimizer has it."""
+    """An optimiser of some of an agent's parameters, as `optim.step` makes them."""
 
     param_groups: list[dict[str, Any]]
+    lr: float
+    """Step size."""
 
-    def step(self) -> Any: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: Any, /) -> None: ...
+    @property
+    def gradient(self) -> Tensor:
+        """[P], of all its parameters in order."""
+        ...
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Write the gradient of a scalar loss, over what was there."""
+        ...
+
+    def average(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Replace the gradient by its mean over learners."""
+        ...
+
+    def clip(self, max_norm: float) -> None:
+        """Shrink the gradient to the norm `max_norm`, if its own is larger."""
+        ...
+
+    def step(self) -> Any:
+        """Move the parameters by one step down their gradient."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain types for a checkpoint."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> None:
+        """Continue from a state."""
+        ...
+
+
+Optimizers = Mapping[str, Optimizer]
+"""An agent's optimisers by name."""
+Log = dict[str, Tensor]
+"""Scalars to log, by name."""
 
 
 class Algorithm(Protocol):
-    """What the runtime asks of every algorithm."""
+    """The interface of every algorithm."""
 
     @property
     def gamma(self) -> float:
@@ -188,44 +229,53 @@ class Algorithm(Protocol):
 
     @property
     def experience(self) -> Experience:
-        """Which data an update needs."""
+        """The kind of data that an update needs."""
         ...
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> nn.Module:
-        """The agent's networks, untrained. An agent of which a part is enough to act has that part as `acting`.
+        """The agent's networks, untrained. If a part of an agent is enough to act, it is the agent's attribute `acting`.
 
         Raises:
             ValueError: the action space is of a kind that the algorithm cannot handle.
         """
         ...
 
-    def optimizers(self, agent: Any) -> dict[str, Optimizer]: ...
+    def optimizers(self, agent: Any) -> Optimizers:
+        """The optimisers of an agent's parameters, by name."""
+        ...
 
     def act(self, agent: Any, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         """Actions for obs [B, *O]; greedy unless `explore`. Called without gradients."""
         ...
 
-    def update(self, agent: Any, optimizers: Mapping[str, Optimizer], data: Any, world: World) -> dict[str, Tensor]:
-        """Improve the agent by `data`; scalars to log, left on their device.
+    def update(self, agent: Any, optimizers: Optimizers, data: Any, world: World) -> Log:
+        """Improve the agent by `data`. Returns scalars to log, left on their device.
 
         `data` is Steps for Fresh, Stream and Replay of sequences, Transitions for other Replay, a Gradient for Gradients.
         """
         ...
 
 
-class Reflective(Algorithm, Protocol):
-    """Of an algorithm whose experience is Fresh with `keep`."""
+def reason_not_vmappable(algorithm: Algorithm) -> str:
+    """Why several seeds of an algorithm cannot be updated by one call under torch.func.vmap; empty where they can.
 
-    def reflect(
-        self, agent: Any, optimizers: Mapping[str, Optimizer], kept: Sequence[Steps], world: World
-    ) -> dict[str, Tensor]:
-        """Improve the agent by the last `keep` updates' steps; scalars to log."""
+    It is the algorithm's own attribute `not_vmappable`, a class variable or a property, or empty where it has none: an `update` draws its
+    random numbers by `maths.draws`, steps by `optim.step`, and does not branch on values that differ between seeds.
+    """
+    return getattr(algorithm, "not_vmappable", "")
+
+
+class Reflective(Algorithm, Protocol):
+    """An algorithm whose experience is Fresh with `keep`."""
+
+    def reflect(self, agent: Any, optimizers: Optimizers, kept: Sequence[Steps], world: World) -> Log:
+        """Improve the agent by the steps of the last `keep` updates. Returns scalars to log."""
         ...
 
 
 class Differentiated(Algorithm, Protocol):
-    """Of an algorithm whose experience is Gradients."""
+    """An algorithm whose experience is Gradients."""
 
-    def loss(self, agent: Any, data: Steps) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, agent: Any, data: Steps) -> tuple[Tensor, Log]:
         """The loss [] that a runner differentiates, and scalars to log."""
         ...

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ray_jobs.compat import failed_to_start
 from ray_jobs.distributed import elastic
 from ray_jobs.distributed.connection import cluster_address, connect
-from ray_jobs.distributed.deaths import casualties, placeless, who_died
+from ray_jobs.distributed.deaths import casualties, who_died
 from ray_jobs.distributed.ray_group import Group, outlive
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.settings import known
@@ -41,7 +42,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             ended = group.live(n, config, patient=len(allowed) == 1)
             if said.keys() & {"usage", "error"}:
                 return None
-            if not placeless(ended):  # what was free was taken, or is on a node that is about to be missed
+            if not failed_to_start(ended):  # what was free was taken, or is on a node that is about to be missed
                 return ended
 
     def died(causes: Mapping[int, str], deaths: int) -> None:

@@ -33,7 +33,7 @@ def tune(
     *,
     space: dict[str, str] | None = None,
     trials: int | None = None,
-    scheduler: str = "asha",
+    scheduler: str | None = None,
     search: str = "random",
     metric: str | None = None,
     mode: str | None = None,
@@ -50,7 +50,8 @@ def tune(
         spec: the recipe, its fixed settings, the seed of every trial, where each runs, and the search's folder.
         space: Setting to expression, as --space.lr 'loguniform(1e-4, 1e-2)'; the recipe's own space by default.
         trials: How many trials to run; 20, or all combinations of a grid.
-        scheduler: asha stops bad trials early, pbt lets them take over better ones' weights, none does neither.
+        scheduler: asha stops bad trials early, pbt lets bad ones take over better weights, none does neither; asha by default,
+            none for a study.
         search: random, or optuna, which learns from finished trials.
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
@@ -111,7 +112,7 @@ def made(
     spec: Spec,
     space: Mapping[str, Any] | None,
     trials: int | None,
-    scheduler: str,
+    scheduler: str | None,
     search: str,
     metric: str | None,
     mode: str | None,

@@ -1,4 +1,8 @@
-"""How a learner computes: what its matrix products are rounded to, which library takes them, and what counts as nothing."""
+"""How a learner multiplies matrices: the precision of products, the library that computes them, and denormal numbers.
+
+Gain: on AMD's processors with AVX-512, oneDNN makes the updates of TD3 and SAC of 256 units half as quick again, and 64 seeds together
+up to 1.7 times as quick. Denormal numbers are a hundred times as slow as others; Adam's moments of dead units decay to them.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Matmul
+
+Matmul = Literal["float32", "bfloat16"]
+"""What matrix products are computed in."""
 
 MANY = 2**15
-"""Numbers in the largest weight, of all seeds that train together, from which on oneDNN's products can pay for its 12 us to begin one."""
+"""Elements of the largest weight, of all seeds that train together, from which on oneDNN can be quicker; it starts a product in 12 us."""
 LARGE, BATCHED = 2**20, 16
-"""Multiplications in one product, or products in a batch, from which on they do."""
+"""Multiplications in one product, or products in a batch, from which on oneDNN is quicker."""
 
 _by_size = False
-"""Whether products are oneDNN's, and MKL's where they are small."""
+"""Whether large products are oneDNN's now, and small ones MKL's."""
 
 
 @contextmanager
 def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
-    """How a learner computes; what else runs in its process, such as environments, computes as elsewhere.
+    """Within it a learner computes; environments in the same process compute outside it.
 
-    Numbers too small for a full mantissa count as 0: Adam's moments of units that are dead decay to them, and each is a hundred times
-    as slow.
+    Denormal numbers count as 0.
 
     Args:
-        largest: numbers in the largest weight, of all seeds that train together; 0 on another device than the CPU.
+        matmul: what products are computed in.
+        largest: elements of the largest weight, of all seeds that train together; 0 on another device than the CPU.
     """
     global _by_size
     before, _by_size = None, matmul == "float32" and largest >= MANY and onednn_is_quicker()
@@ -47,33 +54,34 @@ def arithmetic(matmul: Matmul, largest: int = 0) -> Iterator[None]:
             torch.set_float32_matmul_precision(before)
 
 
-def slow_to_begin() -> bool:
-    """Whether large products are oneDNN's now: few of them then take less time than many whose numbers stay in a core's cache."""
+def onednn_is_on() -> bool:
+    """Whether large products are oneDNN's now."""
     return _by_size
 
 
-def quickest(product: Callable[..., Tensor], *operands: Tensor, **options: Tensor) -> Tensor:
-    """product(*operands), whose last two are [m, k] and [k, n] or batches of those, by the library that is quicker for their sizes.
+def product(multiply: Callable[..., Tensor], *operands: Tensor, **options: Tensor) -> Tensor:
+    """multiply(*operands), by the library that is quicker for their sizes.
 
-    What autograd differentiates is oneDNN's wherever `arithmetic` begins so.
+    The last two operands are [m, k] and [k, n], or batches of them. Products that autograd differentiates by itself are oneDNN's wherever
+    `arithmetic` starts so.
     """
     if not _by_size:
-        return product(*operands, **options)
+        return multiply(*operands, **options)
     a, b = operands[-2:]
     if (a.dim() == 3 and a.shape[0] >= BATCHED) or a.numel() * b.shape[-1] >= LARGE:
-        return product(*operands, **options)
+        return multiply(*operands, **options)
     torch.set_float32_matmul_precision("highest")
     try:
-        return product(*operands, **options)
+        return multiply(*operands, **options)
     finally:
         torch.set_float32_matmul_precision("medium")
 
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether products are rounded to bfloat16 here where they may be, found by one.
+    """Whether products are rounded to bfloat16 here where that is allowed, found by a trial.
 
-    torch's own answer counts CPUs whose units (AVX-512's, without AMX) it then leaves unused.
+    torch's own answer includes CPUs whose units (AVX-512's, without AMX) it then leaves unused.
     """
     with arithmetic("bfloat16"):
         return bool((torch.full((32, 32), 1 + 2**-9) @ torch.eye(32) == 1).all())
@@ -81,10 +89,10 @@ def has_bfloat16() -> bool:
 
 @cache
 def onednn_is_quicker() -> bool:
-    """Whether oneDNN's products of float32 are to be had and quicker than those of MKL, which gives AVX-512 to Intel's processors alone.
+    """Whether oneDNN's products of float32 are available and quicker than those of MKL, which uses AVX-512 on Intel's processors only.
 
-    On a Zen 5 large ones take half of MKL's time; AMD's others were not measured. torch leaves products to oneDNN only where they may be
-    rounded to bfloat16, which oneDNN does by AMX alone: without that, they are float32's.
+    On a Zen 5, large products take half of MKL's time; other processors of AMD were not measured. torch leaves products to oneDNN only
+    where they may be rounded to bfloat16. oneDNN rounds by AMX only: on a processor without AMX, products are float32's.
     """
     processors = Path("/proc/cpuinfo")
     others = processors.exists() and "AuthenticAMD" in processors.read_text()
@@ -92,10 +100,10 @@ def onednn_is_quicker() -> bool:
 
 
 def check_matmul(matmul: Matmul, device: torch.device) -> None:
-    """Refuse bfloat16 where torch would not take it.
+    """Refuse bfloat16 where torch would not use it.
 
     Raises:
-        UsageError: the device is no CPU, or one whose products torch does not take in bfloat16.
+        UsageError: the device is not a CPU, or torch does not multiply in bfloat16 on this CPU.
     """
     if matmul == "bfloat16" and not (device.type == "cpu" and has_bfloat16()):
         raise UsageError(

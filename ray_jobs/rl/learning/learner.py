@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ray_jobs.recipe.plan import Matmul
 from ray_jobs.rl.contract import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
-from ray_jobs.rl.fast.matmul import arithmetic, check_matmul
+from ray_jobs.rl.fast.matmul import Matmul, arithmetic, check_matmul
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import RewardScale, moments
-from ray_jobs.rl.rollout.runner import Actor
+from ray_jobs.rl.rollout.runner import ActingAgent
 from ray_jobs.run.memory import keep_freed
 
 
@@ -36,7 +35,7 @@ class Learner:
     def __init__(
         self,
         algorithm: Algorithm,
-        actor: Actor,
+        actor: ActingAgent,
         world: World,
         *,
         envs: int,
@@ -114,11 +113,11 @@ class Learner:
         if plan.newest:
             stats = self.update(self.normalised(data))
         self.owed += data.terminated.numel() * self.world.size / plan.every * plan.updates
-        while self.owed >= plan.at_once:
-            self.owed -= plan.at_once
-            stats = self.update(self.normalised(self.buffer.sample(self.world.rng, self.world.progress)))
+        due, self.owed = int(self.owed), self.owed % 1
+        for batch in self.buffer.batches(due, self.world.rng, self.world.progress):
+            stats = self.update(self.normalised(batch))
             if plan.priority:
-                self.buffer.reweigh(stats.pop("priority"))
+                self.buffer.set_priorities(stats.pop("priority"))
         return stats
 
     def normalised(self, data: Any) -> Any:

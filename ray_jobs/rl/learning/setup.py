@@ -15,10 +15,10 @@ from ray_jobs.rl.contract import Gradients, World
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.training import Recorder, Report, Training
 from ray_jobs.rl.rollout.pools import Local, Remote
-from ray_jobs.rl.rollout.runner import Actor, RunnerSpec, build_actor
+from ray_jobs.rl.rollout.runner import ActingAgent, RunnerSpec, build_actor
 
 
-def untrained(recipe: Play, seed: int) -> Actor:
+def untrained(recipe: Play, seed: int) -> ActingAgent:
     """The recipe's agent as it begins.
 
     Raises:

@@ -17,7 +17,7 @@ from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
 from ray_jobs.rl.learning.counters import WINDOW, Ledger, Shares
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
-from ray_jobs.rl.rollout.runner import Actor, Fragment, RunnerSpec, evaluate
+from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
@@ -219,7 +219,7 @@ class Training:
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
 
 
-def greedy(recipe: Play, seed: int, actor: Actor) -> dict[str, float]:
+def greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
     """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
     n = min(recipe.eval_episodes, AT_ONCE)
     options = dict(recipe.env_options)

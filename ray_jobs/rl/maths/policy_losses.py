@@ -11,12 +11,8 @@ def clipped(logp: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor
 
     Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7.
     """
-    with torch.no_grad():
-        ratio = (logp - old).exp_()
-        gain, bound = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
-        slope = gain * (gain <= bound)  # d gain / d logp where the unclipped side is the smaller one, else 0
-    # The right value with the right derivative, in two nodes of the graph where the formula itself has eight.
-    return torch.addcmul(-torch.minimum(gain, bound), slope, logp - logp.detach(), value=-1)
+    ratio, advantage = (logp - old.detach()).exp(), advantage.detach()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
 def surrogate(logp: Tensor, old: Tensor, advantage: Tensor) -> Tensor:

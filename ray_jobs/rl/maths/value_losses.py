@@ -14,16 +14,13 @@ def squared(value: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(value, target.detach(), reduction="none")
 
 
-def squared_slope(value: Tensor, target: Tensor) -> Tensor:
-    """The derivative of `squared` by the value."""
-    return 2 * (value - target)
-
-
 def clipped(value: Tensor, target: Tensor, old: Tensor, clip: float) -> Tensor:
-    """The worse of the squared errors of the value and of the value kept within `clip` of the old one.
+    """The worse of the squared errors of the value and of the value kept within `clip` of the old one; with clip = 0, `squared`.
 
     Source: Schulman et al., OpenAI baselines' ppo2; Engstrom et al. 2020, arXiv:2005.12729, section 3.
     """
+    if not clip:
+        return squared(value, target)
     near = old + (value - old).clamp(-clip, clip)
     return torch.maximum(squared(value, target), squared(near, target))
 
@@ -34,11 +31,6 @@ def huber(value: Tensor, target: Tensor, width: float = 1.0) -> Tensor:
     Source: Huber 1964; as error clipping in Mnih et al. 2015, doi:10.1038/nature14236, methods.
     """
     return F.huber_loss(value, target.detach(), reduction="none", delta=width)
-
-
-def huber_slope(value: Tensor, target: Tensor, width: float = 1.0) -> Tensor:
-    """The derivative of `huber` by the value: the error, clipped."""
-    return (value - target).clamp(-width, width)
 
 
 def q_target(reward: Tensor, discount: Tensor, next_q: Tensor, chooser: Tensor | None = None) -> Tensor:
@@ -61,12 +53,31 @@ def twin_target(reward: Tensor, discount: Tensor, next_q: Tensor) -> Tensor:
     return torch.addcmul(reward, discount, next_q.amin(0))
 
 
-def soft_target(reward: Tensor, discount: Tensor, next_q: Tensor, next_logp: Tensor, alpha: Tensor | float) -> Tensor:
-    """r + discount * (min_i Q_i(s', a') - alpha log pi(a' | s')). Q [critics, N]; the rest and the result [N].
+def soft_value(next_q: Tensor, next_logp: Tensor, alpha: Tensor | float) -> Tensor:
+    """V(s') = E[min_i Q_i(s', a') - alpha log pi(a' | s')] under the policy, [N].
 
-    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3 and 5, with section 5's least of two critics.
+    Args:
+        next_q: [critics, N] of one action drawn from the policy; or [critics, N, A] of all A actions.
+        next_logp: log pi of the same actions, [N] or [N, A]. With all actions the expectation is exact.
+        alpha: weight of a nat of entropy.
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3, with section 5's least of two critics; all actions: Christodoulou 2019,
+    arXiv:1910.07207, eq. 10.
     """
-    return twin_target(reward, discount, next_q - alpha * next_logp)
+    return expected(next_q.amin(0) - alpha * next_logp, next_logp)
+
+
+def expected(x: Tensor, logp: Tensor) -> Tensor:
+    """E[x] [N] under a policy, from x [N] of one action drawn from it, or in closed form from x [N, A] and log pi [N, A] of all actions."""
+    return (logp.exp() * x).sum(-1) if x.dim() > 1 else x
+
+
+def soft_target(reward: Tensor, discount: Tensor, next_q: Tensor, next_logp: Tensor, alpha: Tensor | float) -> Tensor:
+    """r + discount * V(s') with `soft_value`: next_q [critics, N] or [critics, N, A], next_logp [N] or [N, A]; the rest and the result [N].
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3 and 5.
+    """
+    return torch.addcmul(reward, discount, soft_value(next_q, next_logp, alpha))
 
 
 def smoothed(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.networks.critics import Ensemble, polyak
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, Taped, image, mlp
+from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, TanhMLP, image
 from ray_jobs.rl.networks.policies import Squash, noisy, policy_for
 
 
@@ -27,9 +27,9 @@ class ActorCritic(nn.Module):
 
     Args:
         width: units in each of two hidden layers; the network of images has its own.
-        shared: the hidden layers are in common; with images they always are, unless `apart`.
-        apart: they never are: images go through two networks.
-        net: what vectors go through, made from the layers' sizes and the gains of the last.
+        shared: policy and value share their hidden layers; with images they always do, unless `separate`.
+        separate: they never do: images go through two networks.
+        net: the network of vectors, made from the layers' sizes and the gains of the last.
 
     Raises:
         ValueError: the action space is not supported, or the images are too small.
@@ -42,14 +42,14 @@ class ActorCritic(nn.Module):
         *,
         width: int,
         shared: bool = False,
-        apart: bool = False,
+        separate: bool = False,
         net: Callable[..., nn.Module] = TanhMLP,
     ) -> None:
         super().__init__()
         self.event = len(obs.shape)
         self.policy = policy_for(action)
         self.image = image(obs)
-        self.shared = (shared or self.image) and not apart
+        self.shared = (shared or self.image) and not separate
 
         def network(outputs: int, last: float | list[float]) -> nn.Module:
             if self.image:
@@ -62,43 +62,27 @@ class ActorCritic(nn.Module):
             self.actor, self.critic = network(self.policy.outputs, 0.01), network(1, 1.0)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """The policy's numbers [*, outputs] and V(obs) [*]."""
-        obs = self.flat(obs)
+        """The parameters of the policy's distributions [*, outputs], such as logits, and V(obs) [*]."""
+        obs = self.encode(obs)
         if self.shared:
             both = self.both(obs)
             return both[..., :-1], both[..., -1]
         return self.actor(obs), self.critic(obs).squeeze(-1)
 
-    def taped(self, obs: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        """`forward`, and what is to be called when a loss of it was differentiated, as `descend` does: see `chains.taped`."""
-        if not isinstance(self.both if self.shared else self.actor, TanhMLP):
-            return *self(obs), lambda: None
-        obs = self.flat(obs)
-        if self.shared:
-            both, to_both = self.both.taped(obs)
-            return both[..., :-1], both[..., -1], to_both
-        (out, to_actor), (value, to_critic) = self.actor.taped(obs), self.critic.taped(obs)
-
-        def back() -> None:
-            to_actor()
-            to_critic()
-
-        return out, value.squeeze(-1), back
-
-    def flat(self, obs: Tensor) -> Tensor:
-        """[*, *O] -> [*, n]; images stay as they are."""
+    def encode(self, obs: Tensor) -> Tensor:
+        """The networks' input: [*, *O] -> [*, n]; images stay as they are."""
         return obs if self.image else rows(obs, self.event)
 
     def value(self, obs: Tensor) -> Tensor:
         """V(obs) [*]"""
-        return self(obs)[1] if self.shared else self.critic(self.flat(obs)).squeeze(-1)
+        return self(obs)[1] if self.shared else self.critic(self.encode(obs)).squeeze(-1)
 
     def logits(self, obs: Tensor) -> Tensor:
-        """The numbers [*, outputs] by which the policy's distributions are told."""
-        return self(obs)[0] if self.shared else self.actor(self.flat(obs))
+        """The parameters of the policy's distributions [*, outputs]."""
+        return self(obs)[0] if self.shared else self.actor(self.encode(obs))
 
     def act(self, obs: Tensor, *, explore: bool, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """An action [*, *A], drawn or the likeliest, and the policy's numbers [*, outputs]."""
+        """An action [*, *A], drawn or the likeliest, and the parameters of its distribution [*, outputs]."""
         out = self.logits(obs)
         return self.policy.sample(out, rng) if explore else self.policy.mode(out), out
 
@@ -107,7 +91,8 @@ class Deterministic(nn.Module):
     """An action [*, *A] within its Box for each observation [*, *O], flattened: ReLU layers, then tanh.
 
     Args:
-        width: units in each of two hidden layers; 0 has none of them, and is linear up to the tanh.
+        width: units in each of two hidden layers; with 0 the network is linear up to the tanh.
+        net: the network, made from the layers' sizes; `nets.mlp` can be differentiated twice.
 
     Source: Lillicrap et al. 2016, arXiv:1509.02971, section 7.
     Differs: both hidden layers have `width` units; the last layer's initial weights are torch's, not tiny.
@@ -116,38 +101,40 @@ class Deterministic(nn.Module):
         ValueError: the action space is not a Box with finite bounds, low below high.
     """
 
-    def __init__(self, obs: gym.spaces.Box, action: gym.Space, *, width: int) -> None:
+    def __init__(
+        self, obs: gym.spaces.Box, action: gym.Space, *, width: int, net: Callable[..., nn.Module] = ReLUMLP
+    ) -> None:
         super().__init__()
         self.event, self.squash = len(obs.shape), Squash(action)
         hidden = [width, width] if width else []
-        self.net = mlp([math.prod(obs.shape), *hidden, self.squash.n], activation=nn.ReLU)
-        self.register_buffer("begun", torch.zeros(()))
+        self.net = net([math.prod(obs.shape), *hidden, self.squash.n])
+        self.register_buffer("started", torch.zeros(()))
 
     def forward(self, obs: Tensor) -> Tensor:
+        """mu(obs) [*, *A]"""
         return self.squash(self.net(rows(obs, self.event)))
 
-    def taped(self, obs: Tensor) -> Taped:
-        """`forward`, and what is to be called when a loss of it was differentiated: see `chains.taped`."""
-        out, back = self.net.taped(rows(obs, self.event))
-        return self.squash(out), back
-
     def act(self, obs: Tensor, noise: float, *, explore: bool, rng: torch.Generator) -> Tensor:
-        """The action, or one to explore by: with normal noise of so many half ranges; from all of the Box until `begun` is 1."""
+        """mu(obs), or an exploring action: uniform in the Box until `started` is 1, then mu(obs) plus normal noise.
+
+        Args:
+            noise: standard deviation, in halves of the actions' range.
+        """
         low, high = self.squash.low, self.squash.high
         if not explore:
             return self(obs)
-        if self.begun:
+        if self.started:
             return noisy(self(obs), noise, low, high, rng)
         return torch.lerp(low, high, draws.uniform((len(obs), *low.shape), rng).to(low.device))
 
 
 class ActorCritics(nn.Module):
-    """A deterministic actor, critics of observation and action, and slow copies of both, of which targets are made.
+    """A deterministic actor, critics of observation and action, and target networks: slow copies of both.
 
     Args:
         width: units in each of two hidden layers of every network.
         critics: how many there are.
-        outputs: of each: 1 for a value, or more for a distribution of returns.
+        outputs: of each critic: 1 for a value, or more for a distribution of returns.
 
     Raises:
         ValueError: as `Deterministic`.
@@ -165,19 +152,20 @@ class ActorCritics(nn.Module):
 
     @property
     def acting(self) -> Deterministic:
+        """The part that a runner needs."""
         return self.actor
 
-    def follow(self, tau: float) -> None:
-        """Move the slow copies by the share tau of their way to the networks; at 1 they arrive."""
+    def update_targets(self, tau: float) -> None:
+        """Move the target networks by the share tau of the distance to the networks; with 1 they become equal."""
         polyak(*self.pairs, tau)
 
 
 class Averaged(nn.Module):
-    """Networks, and the average over updates of what their actor was.
+    """Networks, and the running average of their actor over updates.
 
     Args:
         now: the networks that learn.
-        actor: which part of them acts and is averaged, by its name; all of it where empty.
+        actor: the name of the part that acts and is averaged; all of them where empty.
     """
 
     def __init__(self, now: nn.Module, actor: str = "") -> None:
@@ -187,8 +175,9 @@ class Averaged(nn.Module):
 
     @property
     def acting(self) -> nn.Module:
+        """The part that a runner needs."""
         return self.now.get_submodule(self.part)
 
-    def follow(self, decay: float) -> None:
-        """Take the actor as it is into the average, of which the share `decay` stays."""
+    def update_average(self, decay: float) -> None:
+        """Add the actor as it is now to the average; the share `decay` of the old average remains."""
         polyak(self.average.parameters(), self.acting.parameters(), 1 - decay)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from ray_jobs.rl.fast.layers import Taped, chain, pulled, relu_backward, tanh_, tanh_backward, taped, through
-from ray_jobs.rl.fast.vmapped import every, stacked
+from ray_jobs.rl.fast.layers import RELU, TANH, fused
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -37,40 +35,32 @@ def scale_rows(layer: nn.Linear, gains: float | Sequence[float]) -> nn.Linear:
     return layer
 
 
-def mlp(sizes: Sequence[int], *, activation: type[nn.Module]) -> nn.Sequential:
+def mlp(sizes: Sequence[int], *, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """[*, sizes[0]] -> [*, sizes[-1]], as torch initialises it.
 
-    Its biases are spread out, without which ReLU units all bend at the origin: DQN diverged on CartPole with biases of 0.
+    Its biases are not 0: with biases of 0 all ReLU units bend at the origin, and DQN diverged on CartPole.
     """
+    return nn.Sequential(*linear_layers(sizes, activation))
+
+
+def linear_layers(sizes: Sequence[int], activation: type[nn.Module]) -> list[nn.Module]:
+    """Linear layers with the activation between them."""
     layers: list[nn.Module] = []
     for width_in, width in pairwise(sizes[:-1]):
         layers += [nn.Linear(width_in, width), activation()]
-    return (Relus if activation is nn.ReLU else nn.Sequential)(*layers, nn.Linear(sizes[-2], sizes[-1]))
+    return [*layers, nn.Linear(sizes[-2], sizes[-1])]
 
 
-class Relus(nn.Sequential):
-    """Linear layers with ReLU between them, all seeds' in one product each where several train together; layers cannot be hooked."""
+class ReLUMLP(nn.Sequential):
+    """`mlp` with ReLU as one autograd node (`fast.layers`). First derivatives only; its layers cannot be hooked."""
 
-    def __init__(self, *layers: Any) -> None:
-        super().__init__(*layers)
-        self.numbers = list(self.parameters())  # to ask the layers, or to call them, takes as long as a small product
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(*linear_layers(sizes, nn.ReLU))
+        self.ordered = list(self.parameters())
 
     def forward(self, x: Tensor) -> Tensor:
-        if stacked(x) and x.dim() == 2:
-            return chain(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
-        *hidden, last = zip(self.numbers[::2], self.numbers[1::2], strict=True)
-        for weight, bias in hidden:
-            x = F.linear(x, weight, bias).relu_()
-        return F.linear(x, *last)
-
-    def taped(self, x: Tensor) -> Taped:
-        """See `chains.taped`."""
-        return taped(x, [every(p) for p in self.numbers], Tensor.relu_, relu_backward)
-
-    def pulled(self, slope: Callable[..., Tensor], known: Sequence[Tensor], x: Tensor) -> Tensor:
-        """What the network says of x [N, in]; over its parameters' gradients go those of a loss: see `chains.pulled`."""
-        numbers = [every(p) for p in self.numbers]
-        return pulled(slope, known, x, numbers, [p.grad for p in numbers])
+        """[*, sizes[0]] -> [*, sizes[-1]]"""
+        return fused(x, self.ordered, RELU)
 
 
 def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.Linear]:
@@ -82,34 +72,25 @@ def orthogonals(sizes: Sequence[int], last: float | Sequence[float]) -> list[nn.
 
 
 def plain_tanh(sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> nn.Sequential:
-    """`TanhMLP` of torch's own layers, with the same initial weights: to be differentiated twice (TRPO) or hooked (K-FAC)."""
+    """`mlp` with tanh and orthogonal weights, of torch's own layers: it can be differentiated twice (TRPO) and hooked (K-FAC)."""
     *hidden, end = orthogonals(sizes, last)
     return nn.Sequential(*(m for layer in hidden for m in (layer, nn.Tanh())), end)
 
 
 class TanhMLP(nn.Module):
-    """`mlp` with tanh and orthogonal weights, its backward pass written out: about half of autograd's time for 64 x 64 units on a CPU.
+    """`plain_tanh` as one autograd node (`fast.layers`).
 
-    First derivatives only: what differentiates twice (Fisher products) takes `plain_tanh`.
+    First derivatives only: what differentiates twice (Fisher products) uses `plain_tanh`.
     """
 
     def __init__(self, sizes: Sequence[int], *, last: float | Sequence[float] = 1.0) -> None:
         super().__init__()
         self.layers = nn.ModuleList(orthogonals(sizes, last))
-        self.numbers = list(self.parameters())  # for to ask the layers takes as long as a small product
+        self.ordered = list(self.parameters())
 
     def forward(self, x: Tensor) -> Tensor:
         """[*, sizes[0]] -> [*, sizes[-1]]"""
-        rows = x.flatten(0, -2) if x.dim() > 2 else x
-        if stacked(x) or torch.is_grad_enabled():
-            out = chain(rows, [every(p) for p in self.numbers], tanh_, tanh_backward)
-        else:
-            out = through(rows, self.numbers, tanh_)[-1]
-        return out.unflatten(0, x.shape[:-1]) if x.dim() > 2 else out
-
-    def taped(self, x: Tensor) -> Taped:
-        """See `chains.taped`."""
-        return taped(x, [every(p) for p in self.numbers], tanh_, tanh_backward)
+        return fused(x, self.ordered, TANH)
 
 
 ATARI = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -152,7 +133,7 @@ class ConvNet(nn.Module):
 
 
 class Stack(nn.Module):
-    """n networks as by `plain_tanh`, apart in all weights, one in each row of `theta` [n, P]; one batched product for each layer."""
+    """n networks as by `plain_tanh`, without common weights, one in each row of `theta` [n, P]; one batched product for each layer."""
 
     def __init__(self, n: int, sizes: Sequence[int], *, last: float = 1.0) -> None:
         super().__init__()
@@ -170,7 +151,7 @@ class Stack(nn.Module):
 
 
 class ConvStack(nn.Module):
-    """n networks as by `ConvNet`, apart in all weights, one in each row of `theta` [n, P]; evaluated one after the other.
+    """n networks as by `ConvNet`, without common weights, one in each row of `theta` [n, P]; evaluated one after the other.
 
     Raises:
         ValueError: as `ConvNet`.
@@ -187,8 +168,8 @@ class ConvStack(nn.Module):
         (net,), theta = self.one, self.theta if only is None else self.theta[only][None]
         sizes = {k: p.shape for k, p in net.named_parameters()}
         each = [row.split([size.numel() for size in sizes.values()]) for row in theta]
-        numbers = ({k: part.view(size) for (k, size), part in zip(sizes.items(), row, strict=True)} for row in each)
-        return torch.stack([functional_call(net, w, (images,)) for w, images in zip(numbers, x, strict=True)])
+        weights = ({k: part.view(size) for (k, size), part in zip(sizes.items(), row, strict=True)} for row in each)
+        return torch.stack([functional_call(net, w, (images,)) for w, images in zip(weights, x, strict=True)])
 
 
 def vectors(nets: Sequence[nn.Module]) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""Policies: families of action distributions over the numbers that a network puts out."""
+"""Policies: families of action distributions, parametrised by the outputs of a network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from ray_jobs.rl.maths import draws
 
 
 class Policy(Protocol):
-    """A family of action distributions, told by the numbers [B, `outputs`] that a network puts out."""
+    """A family of action distributions; a network outputs their parameters `out` [B, `outputs`]."""
 
     outputs: int
 
-    def sample(self, out: Tensor, rng: torch.Generator) -> Tensor: ...
-    def mode(self, out: Tensor) -> Tensor: ...
+    def sample(self, out: Tensor, rng: torch.Generator) -> Tensor:
+        """Actions [B, *A] drawn from the distributions."""
+        ...
+
+    def mode(self, out: Tensor) -> Tensor:
+        """The likeliest actions [B, *A]."""
+        ...
+
     def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
         """log pi(action) [B] in nats."""
         ...
@@ -45,8 +51,8 @@ def normal(out: Tensor, rng: torch.Generator) -> Tensor:
     return draws.normal(out.shape, rng).to(out.device)
 
 
-def perturbed(out: Tensor, rng: torch.Generator) -> Tensor:
-    """Logits plus Gumbel noise: the largest of some is drawn with their softmax's probabilities."""
+def add_gumbel_noise(out: Tensor, rng: torch.Generator) -> Tensor:
+    """Logits plus Gumbel noise: an index is the largest with its softmax probability."""
     return out - draws.exponential(out.shape, rng).log_().to(out.device)
 
 
@@ -63,7 +69,7 @@ class Categorical(nn.Module):
         self.outputs = n
 
     def sample(self, out: Tensor, rng: torch.Generator) -> Tensor:
-        return perturbed(out, rng).argmax(-1)
+        return add_gumbel_noise(out, rng).argmax(-1)
 
     def mode(self, out: Tensor) -> Tensor:
         return out.argmax(-1)
@@ -94,7 +100,7 @@ class MultiCategorical(nn.Module):
         return zip(self.each, *(x.split(self.sizes, -1) for x in outs), strict=True)
 
     def sample(self, out: Tensor, rng: torch.Generator) -> Tensor:
-        return self.mode(perturbed(out, rng))
+        return self.mode(add_gumbel_noise(out, rng))
 
     def mode(self, out: Tensor) -> Tensor:
         return torch.stack([x.argmax(-1) for _, x in self.split(out)], -1)
@@ -152,7 +158,7 @@ class Gaussian(nn.Module):
 
 
 class Squash(nn.Module):
-    """Maps numbers [*, A] into a Box [*, *shape] by tanh, scaled to its bounds.
+    """Maps real vectors [*, A] into a Box [*, *shape] by tanh, scaled to its bounds.
 
     Raises:
         ValueError: the space is not a Box with finite bounds, low below high.
@@ -199,34 +205,34 @@ class SquashedGaussian(nn.Module):
         self.squash = Squash(action)
         self.outputs = 2 * self.squash.n
 
-    def told(self, out: Tensor) -> tuple[Tensor, Tensor]:
+    def mean_and_log_std(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log deviations, [*, A] each."""
         mean, log_std = out.chunk(2, -1)
         return mean, log_std.clamp(-20.0, 2.0)
 
     def rsample(self, out: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """An action [*, *shape] and its log density [*], both differentiable in `out`."""
-        mean, log_std = self.told(out)
+        mean, log_std = self.mean_and_log_std(out)
         z = normal(mean, rng)
         x = torch.addcmul(mean, log_std.exp(), z)
         return self.squash(x), normal_log_prob(z, log_std) - self.squash.log_slope(x).sum(-1)
 
     def sample(self, out: Tensor, rng: torch.Generator) -> Tensor:
-        mean, log_std = self.told(out)
+        mean, log_std = self.mean_and_log_std(out)
         return self.squash(torch.addcmul(mean, log_std.exp(), normal(mean, rng)))
 
     def mode(self, out: Tensor) -> Tensor:
         """The squashed mean: the median, in truth; the mode need not be unique."""
-        return self.squash(self.told(out)[0])
+        return self.squash(self.mean_and_log_std(out)[0])
 
     def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
         """Of actions from elsewhere. Near the bounds their float32 digits are too few: take `rsample`'s where it drew them."""
-        (mean, log_std), x = self.told(out), self.squash.inverse(action)
+        (mean, log_std), x = self.mean_and_log_std(out), self.squash.inverse(action)
         return normal_log_prob((x - mean) * (-log_std).exp(), log_std) - self.squash.log_slope(x).sum(-1)
 
     def entropy(self, out: Tensor) -> Tensor:
         """There is no closed form: the expected log slope is integrated by the trapezoid rule, to 3e-4 nats a dimension."""
-        mean, log_std = self.told(out)
+        mean, log_std = self.mean_and_log_std(out)
         z = torch.linspace(-6.0, 6.0, 65, device=out.device, dtype=out.dtype).unsqueeze(-1)
         weight = (-0.5 * z.square()).softmax(0)
         slopes = self.squash.log_slope(mean.unsqueeze(-2) + log_std.exp().unsqueeze(-2) * z)
@@ -234,11 +240,11 @@ class SquashedGaussian(nn.Module):
 
     def kl(self, old_out: Tensor, new_out: Tensor, old: Policy | None = None) -> Tensor:
         """That of the normals: a bijection leaves it as it is."""
-        return normal_kl(*self.told(old_out), *self.told(new_out))
+        return normal_kl(*self.mean_and_log_std(old_out), *self.mean_and_log_std(new_out))
 
 
 def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | MultiCategorical | Gaussian:
-    """The policy that fits an action space. A Box's Gaussian goes beyond its bounds; who plays clips.
+    """The policy that fits an action space. A Gaussian's actions may exceed the bounds of a Box; the runner clips them.
 
     Raises:
         ValueError: it is neither Discrete nor MultiDiscrete (from 0) nor Box.

@@ -1,7 +1,7 @@
 """Adam and RMSProp over one vector of parameters.
 
-They are here because the first optimiser of torch.optim that a process makes imports torch's compiler, which takes as long as
-importing torch, and a pole is balanced in twice that.
+The first optimiser of torch.optim that a process makes imports torch's compiler, which takes as long as importing torch: half of the
+time in which `ppo_cartpole` balances its pole.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ray_jobs.rl.optim.flat import FlatOptimizer
+
 FUSED = getattr(torch, "_fused_adam_", None)
 """The kernel of torch.optim.Adam(fused=True): a third of the formula's time."""
 
@@ -21,8 +23,8 @@ def fusable(flat: Tensor) -> bool:
     return FUSED is not None and flat.device.type in ("cpu", "cuda") and flat.dtype in (torch.float32, torch.float64)
 
 
-class Adam:
-    """What the runtime uses of a torch optimiser, with the state of torch.optim.Adam.
+class Adam(FlatOptimizer):
+    """Adam, with the state of torch.optim.Adam.
 
     Source: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
 
@@ -34,7 +36,7 @@ class Adam:
     """
 
     def __init__(self, flat: Tensor, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [flat], "lr": lr, "betas": betas, "eps": eps}]
+        super().__init__(flat, lr, {"betas": betas, "eps": eps})
         self.steps, self.first, self.second = 0, torch.zeros_like(flat), torch.zeros_like(flat)
         self.fused, self.count = fusable(flat), torch.zeros((), device=flat.device)
 
@@ -45,12 +47,14 @@ class Adam:
         (self.by_kernel if self.fused else self.by_formula)(self.param_groups[0])
 
     def by_kernel(self, group: Mapping[str, Any]) -> None:
+        """One step by torch's fused kernel."""
         (flat,), (b1, b2) = group["params"], group["betas"]
         how = {"lr": group["lr"], "beta1": b1, "beta2": b2, "eps": group["eps"], "weight_decay": 0.0}
         moments, count = ([self.first], [self.second], []), [self.count.fill_(self.steps)]
         FUSED([flat], [flat.grad], *moments, count, **how, amsgrad=False, maximize=False)
 
     def by_formula(self, group: Mapping[str, Any]) -> None:
+        """One step by algorithm 1."""
         (flat,), (b1, b2) = group["params"], group["betas"]
         self.first.lerp_(flat.grad, 1 - b1)
         self.second.mul_(b2).addcmul_(flat.grad, flat.grad, value=1 - b2)
@@ -60,18 +64,19 @@ class Adam:
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors, as torch's."""
         moments = {"step": torch.tensor(float(self.steps)), "exp_avg": self.first, "exp_avg_sq": self.second}
-        return {"state": {0: moments}, "param_groups": [self.param_groups[0] | {"params": [0]}]}
+        return {"state": {0: moments}, "param_groups": self.groups()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
         moments = state["state"][0]
         self.steps = int(moments["step"])
         self.first.copy_(moments["exp_avg"])
         self.second.copy_(moments["exp_avg_sq"])
-        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}
+        self.load_groups(state["param_groups"])
 
 
-class RMSProp:
-    """Without momentum or centring, with the state of torch.optim.RMSprop.
+class RMSProp(FlatOptimizer):
+    """RMSProp without momentum or centring, with the state of torch.optim.RMSprop.
 
     Source: Mnih et al. 2016, arXiv:1602.01783, section 4, "Optimization".
     Differs: eps is added to the root, as in torch, and not under it.
@@ -84,7 +89,7 @@ class RMSProp:
     """
 
     def __init__(self, flat: Tensor, lr: float, alpha: float = 0.99, eps: float = 1e-8) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"params": [flat], "lr": lr, "alpha": alpha, "eps": eps}]
+        super().__init__(flat, lr, {"alpha": alpha, "eps": eps})
         self.steps, self.square = 0, torch.zeros_like(flat)
 
     @torch.no_grad()
@@ -99,10 +104,11 @@ class RMSProp:
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors, as torch's."""
         mean = {"step": torch.tensor(float(self.steps)), "square_avg": self.square}
-        return {"state": {0: mean}, "param_groups": [self.param_groups[0] | {"params": [0]}]}
+        return {"state": {0: mean}, "param_groups": self.groups()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
         mean = state["state"][0]
         self.steps = int(mean["step"])
         self.square.copy_(mean["square_avg"])
-        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}
+        self.load_groups(state["param_groups"])

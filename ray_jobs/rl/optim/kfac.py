@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
 
+from ray_jobs.rl.fast.flat_weights import flatten
 from ray_jobs.rl.maths.curvature import alone, blended, inverses, kronecker_factors, trust_scale
-from ray_jobs.rl.optim.step import rebind
+from ray_jobs.rl.optim.flat import FlatOptimizer
 
 Layer = nn.Linear | nn.Conv2d
 Call = tuple[Tensor, GradientEdge]
 """What a layer saw, and where its output is in the graph: an activation in place may take the output's storage."""
 
 
-class KFAC:
+class KFAC(FlatOptimizer):
     """An optimiser whose update is: run the network under `recording`, `observe` its Fisher matrix, `step` down the gradient.
 
     Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `descend` feeds it as it does Adam:
@@ -55,10 +56,8 @@ class KFAC:
         self.layers = [m for m in module.modules() if isinstance(m, Layer)]
         check(module, self.layers)
         parameters = list(module.parameters())
-        flat = rebind(parameters)
-        self.param_groups: list[dict[str, Any]] = [
-            {"params": [flat], "lr": lr, "max_kl": max_kl, "damping": damping, "decay": decay, "every": every}
-        ]
+        flat = flatten(parameters)
+        super().__init__(flat, lr, {"max_kl": max_kl, "damping": damping, "decay": decay, "every": every})
         self.natural = torch.zeros_like(flat, requires_grad=False)
         parts = self.natural.split([p.numel() for p in parameters])
         self.parts = {p: x.view_as(p) for p, x in zip(parameters, parts, strict=True)}
@@ -147,15 +146,15 @@ class KFAC:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors; not what was recorded, of which nothing is left between updates."""
-        numbers = {"step": self.steps, "seen": self.seen, "factors": self.factors, "inverses": self.inverses}
-        return {"state": {0: numbers}, "param_groups": [self.param_groups[0] | {"params": [0]}]}
+        state = {"step": self.steps, "seen": self.seen, "factors": self.factors, "inverses": self.inverses}
+        return {"state": {0: state}, "param_groups": self.groups()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        numbers = state["state"][0]
-        self.steps, self.seen = numbers["step"], numbers["seen"]
-        for mine, kept in zip(self.factors + self.inverses, numbers["factors"] + numbers["inverses"], strict=True):
+        found = state["state"][0]
+        self.steps, self.seen = found["step"], found["seen"]
+        for mine, kept in zip(self.factors + self.inverses, found["factors"] + found["inverses"], strict=True):
             mine.copy_(kept)
-        self.param_groups[0] |= {k: v for k, v in state["param_groups"][0].items() if k != "params"}
+        self.load_groups(state["param_groups"])
 
 
 def check(module: nn.Module, layers: Sequence[Layer]) -> None:

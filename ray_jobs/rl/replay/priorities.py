@@ -17,10 +17,10 @@ SMALLEST = 1e-6
 
 
 class Priorities:
-    """A sum tree over `n` places, whose parents hold the sums of their two children; all operations are on whole batches.
+    """A sum tree over `n` steps, whose parents hold the sums of their two children; all operations are on whole batches.
 
     Args:
-        n: places.
+        n: steps.
         alpha: exponent of the errors; 0 would be uniform.
     """
 
@@ -31,7 +31,7 @@ class Priorities:
         self.largest = 1.0
 
     def put(self, at: np.ndarray, mass: np.ndarray | float) -> None:
-        """Set leaves and the sums above them."""
+        """Set the leaves at `at` [N] and the sums above them."""
         node = at + self.size
         self.tree[node] = mass
         for _ in range(self.depth):
@@ -39,17 +39,17 @@ class Priorities:
             self.tree[node] = self.tree[2 * node] + self.tree[2 * node + 1]
 
     def renew(self, at: Tensor) -> None:
-        """New steps get the largest priority so far, so that each is likely to be seen soon."""
+        """Give new steps at `at` [N] the largest priority so far, so that each is likely to be drawn soon."""
         self.put(at.numpy(), self.largest)
 
     def set(self, at: Tensor, error: Tensor) -> None:
-        """(|error| + a little) ^ alpha."""
+        """Set the priorities of the steps at `at` [N] to (|error| + SMALLEST) ^ alpha."""
         mass = (error.double().numpy() + SMALLEST) ** self.alpha
         self.put(at.numpy(), mass)
         self.largest = max(self.largest, float(mass.max()))
 
     def draw(self, n: int, rng: torch.Generator, beta: float, held: int) -> tuple[Tensor, Tensor]:
-        """n places, one from each n-th of the mass, and their importance weights (held p)^-beta, the largest of them 1."""
+        """Indices of n steps, one from each n-th of the mass, and their importance weights (held p)^-beta, the largest of them 1."""
         within = torch.rand(n, generator=rng, dtype=torch.float64).numpy()
         mass = (np.arange(n) + within) / n * self.tree[1]
         node = np.ones(n, np.int64)
@@ -63,8 +63,10 @@ class Priorities:
         return torch.from_numpy(node - self.size), torch.from_numpy((weight / weight.max()).astype(np.float32))
 
     def state(self) -> dict[str, Any]:
+        """The leaves and the largest priority."""
         return {"leaves": torch.from_numpy(self.tree[self.size :].copy()), "largest": self.largest}
 
     def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state`."""
         self.put(np.arange(self.size), state["leaves"].numpy())
         self.largest = state["largest"]

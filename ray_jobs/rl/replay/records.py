@@ -1,6 +1,6 @@
-"""Tensors of several kinds in one, what belongs to a place side by side: to fetch a place is to go to memory once.
+"""Records: all fields of a step lie in one row of a tensor, so that fetching a step is one memory access.
 
-Of small ones drawn at random that takes a third of the time of fetching each from a tensor of its own.
+For small fields drawn at random this takes a third of the time of fetching each from a tensor of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 WORD = 8
-"""Bytes of the integers that rows are kept as: no kind of number needs its address to be a multiple of more."""
+"""Bytes of the integers that rows are stored as: no dtype needs a larger alignment."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One kind of numbers in a row: as bytes `first` .. `last` - 1."""
+    """One field of a row: its bytes `first` .. `last` - 1."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -29,9 +29,10 @@ class Field:
 Fields = dict[str, Field]
 
 
-def laid_out(kinds: Mapping[str, tuple[torch.dtype, Sequence[int]]]) -> Fields:
-    """Where each kind, told by its type and shape, is in a row: the longest types first, so that each lies where its type may."""
-    fields, first = {}, 0
+def layout(kinds: Mapping[str, tuple[torch.dtype, Sequence[int]]]) -> Fields:
+    """The fields of a row, by their dtypes and shapes: the longest dtypes first, so that each is aligned."""
+    fields: Fields = {}
+    first = 0
     for name, (dtype, shape) in sorted(kinds.items(), key=lambda kind: -kind[1][0].itemsize):
         last = first + dtype.itemsize * math.prod(shape)
         fields[name], first = Field(dtype, tuple(shape), first, last), last
@@ -44,7 +45,7 @@ def words(fields: Fields) -> int:
 
 
 def views(rows: Tensor, fields: Fields) -> dict[str, Tensor]:
-    """What rows [*, words] hold, [*, *shape] of each kind."""
+    """Views [*, *shape] of each field of rows [*, words]."""
     plain = rows.view(torch.uint8)
     parts = {k: plain[..., field.first : field.last].view(field.dtype) for k, field in fields.items()}
     return {k: x.unflatten(-1, fields[k].shape) if fields[k].shape else x.squeeze(-1) for k, x in parts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from ray_jobs.envs.failures import Watched
 from ray_jobs.envs.steps import Moved, Vector
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Algorithm, Gradients
+from ray_jobs.rl.fast.packed_weights import PackedWeights
 from ray_jobs.rl.networks.nets import image
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import Moments
@@ -51,72 +52,34 @@ class RunnerSpec:
         return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
 
 
-class Actor(nn.Module):
-    """An agent and, where observations are normalised, the numbers for it: what a runner needs from its learner."""
+class ActingAgent(nn.Module):
+    """An agent, and the moments that normalise its observations if they are: what a runner needs from its learner."""
 
     def __init__(self, agent: nn.Module, norm: Moments | None) -> None:
         super().__init__()
         self.agent, self.norm = agent, norm
-        self.kept: list[Tensor] = []
-        self.runs: list[Tensor] = []
-        self.places: list[int] = []
-        """Where in memory `kept` are: `runs` are views of them there."""
-        self.vector: np.ndarray | None = None
+        self.packed = PackedWeights(self._acting_weights)
 
-    def tensors(self) -> list[Tensor]:
-        """The floats that it acts by: all of the agent's, or those of its part `acting` where it names one."""
-        if not self.kept:  # the same tensors, whatever they hold, until the module moves to another device
-            parts = [getattr(self.agent, "acting", self.agent), *([self.norm] if self.norm else [])]
-            found = (x for part in parts for x in part.state_dict(keep_vars=True).values())
-            self.kept = [x for x in found if x.dtype == torch.float32]
-        return [x.detach() for x in self.kept]
+    def _acting_weights(self) -> list[Tensor]:
+        """The float32 tensors that it acts by: all of the agent's, or those of its part `acting` where it has one."""
+        parts = [getattr(self.agent, "acting", self.agent), *([self.norm] if self.norm else [])]
+        found = (x for part in parts for x in part.state_dict(keep_vars=True).values())
+        return [x for x in found if x.dtype == torch.float32]
 
-    def _apply(self, *how: Any, **more: Any) -> Actor:
-        self.kept, self.vector = [], None
+    def _apply(self, *how: Any, **more: Any) -> ActingAgent:
+        self.packed.forget()
         return super()._apply(*how, **more)
 
     def pack(self) -> np.ndarray:
-        """Its numbers as one vector [P] float32."""
-        places = [x.data_ptr() for x in self.kept]
-        if not places or places != self.places:
-            self.runs = runs(self.tensors())
-            self.places = [x.data_ptr() for x in self.kept]
-        return torch.cat([x.flatten() for x in self.runs]).cpu().numpy()
+        """Its weights as one vector [P] float32."""
+        return self.packed.pack()
 
     def unpack(self, flat: np.ndarray) -> None:
-        """Take over another's numbers."""
-        if self.vector is None:
-            self.vector = self.bound()
-        np.copyto(self.vector, flat)
-
-    @torch.inference_mode(False)
-    def bound(self) -> np.ndarray:
-        """One vector of which its numbers become views, so that new ones are a single copy."""
-        whole = torch.cat([x.flatten() for x in self.tensors()])
-        for x, part in zip(self.kept, whole.split([x.numel() for x in self.kept]), strict=True):
-            x.data = part.view_as(x)
-        return whole.numpy()
+        """Take over the weights [P] of another."""
+        self.packed.unpack(flat)
 
 
-def runs(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, but those that lie one after the other in memory as one vector, as an optimiser's do (`algorithm.rebind`)."""
-    found: list[Tensor] = []
-    for x in tensors:
-        if found and follows(x, found[-1]):
-            found[-1] = found[-1].as_strided((found[-1].numel() + x.numel(),), (1,))
-        else:
-            found.append(x)
-    return found
-
-
-def follows(x: Tensor, before: Tensor) -> bool:
-    """Whether x begins where another tensor ends, in the same storage."""
-    there = x.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
-    plain = x.is_contiguous() and before.is_contiguous()
-    return there and plain and x.data_ptr() == before.data_ptr() + before.nbytes
-
-
-def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> Actor:
+def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> ActingAgent:
     """An untrained actor for the environments; its initial weights are a function of the seed alone.
 
     Raises:
@@ -129,7 +92,7 @@ def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         agent = algorithm.build(env.obs_space, env.action_space)
-    return Actor(agent, Moments(env.obs_space.shape) if normalize_obs else None)
+    return ActingAgent(agent, Moments(env.obs_space.shape) if normalize_obs else None)
 
 
 class EnvRunner:
@@ -271,7 +234,7 @@ def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def act(
-    algorithm: Algorithm, actor: Actor, obs: np.ndarray, explore: bool, rng: torch.Generator
+    algorithm: Algorithm, actor: ActingAgent, obs: np.ndarray, explore: bool, rng: torch.Generator
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The policy's actions for obs [B, *O] and its extras."""
     x = torch.from_numpy(obs).float()
@@ -280,7 +243,7 @@ def act(
 
 
 @torch.inference_mode()
-def evaluate(spec: RunnerSpec, actor: Actor, episodes: int) -> np.ndarray:
+def evaluate(spec: RunnerSpec, actor: ActingAgent, episodes: int) -> np.ndarray:
     """Returns [episodes] of greedy episodes, on environments of their own; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.

@@ -10,7 +10,7 @@ from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.vector import vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
-from ray_jobs.rl.contract import Alone, Fresh, Replay, Stream
+from ray_jobs.rl.contract import Alone, Fresh, Replay, Stream, reason_not_vmappable
 from ray_jobs.rl.learning.setup import generator, prepare
 from ray_jobs.rl.learning.training import Recorder
 from ray_jobs.rl.networks.nets import image
@@ -27,19 +27,19 @@ def play_together(
     failed: Callable[[int, Exception], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train several seeds in this process, each as `play` would up to the order of sums; those at the same step at the same time.
+    """Train several seeds in this process, each as `play` would up to the order of sums; seeds at the same step are updated together.
 
     Args:
-        recipe: what to train, for which `check_together` has no objection.
-        seeds: what each is a function of.
+        recipe: what to train; `check_together` has accepted it.
+        seeds: of the trainings.
         runs: get their metrics and checkpoints.
-        states: of checkpoints to go on from, or None.
-        done: told which of them is at its end, as it comes, with its result's metrics.
-        failed: told which of them cannot go on, and why; the others do.
+        states: of the checkpoints from which they continue, or None.
+        done: called with the index of each seed that reached its end, and its result's metrics.
+        failed: called with the index of each seed that cannot continue, and why; the others continue.
         should_stop: asked after every round; once True, all are saved, and this returns.
 
     Returns:
-        Whether they were told to stop before their end.
+        Whether they were stopped before their end.
 
     Raises:
         UsageError: the environment does not fit, or there is no memory for what is to be replayed.
@@ -61,10 +61,12 @@ def play_together(
 
 
 def check_together(recipe: Play) -> None:
-    """Refuse what `play_together` cannot do: found out with two seeds, an action and made-up steps to learn from.
+    """Refuse a recipe that `play_together` cannot train.
+
+    An algorithm says itself why it cannot (`not_vmappable`). One that does not is tried with two seeds, an action and made-up steps.
 
     Raises:
-        UsageError: the algorithm's experience, its act or update or the environment does not allow it, or nothing of it fits.
+        UsageError: the algorithm or the environment does not allow it.
     """
     name, plan = type(recipe.algorithm).__name__, recipe.algorithm.experience
     env = vector(recipe.env, 1, recipe.env_options)
@@ -77,6 +79,8 @@ def check_together(recipe: Play) -> None:
         raise UsageError(cannot(name, f"{recipe.env} shows images or has several agents"))
     if recipe.normalize_reward:
         raise UsageError(cannot(name, "rewards are normalised"))
+    if reason := reason_not_vmappable(recipe.algorithm):
+        raise UsageError(cannot(name, reason))
     run: Any = None
     trainings = [
         prepare(replace(recipe, envs=2), seed, Alone(generator(seed, 0)), 0, run, print, bool, "cpu") for seed in (0, 1)
@@ -84,18 +88,14 @@ def check_together(recipe: Play) -> None:
     try:
         Together(trainings).trial()
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        told = "torch.func.vmap cannot carry its update"
-        if "data-dependent" in str(error) or ".item()" in str(error):
-            told = "what it does next hangs on numbers that differ between seeds"
-        elif isinstance(error, ValueError):
-            told = str(error)
-        raise UsageError(cannot(name, told)) from error
+        raise UsageError(cannot(name, "a trial with two seeds failed under torch.func.vmap")) from error
     finally:
         for t in trainings:
             t.pool.close()
 
 
 def cannot(name: str, why: str) -> str:
+    """The refusal of an algorithm, for a reason."""
     return (
         f"{name} cannot train seeds together here: {why}. Leave --together out; it is for REINFORCE, A2C, PPO, DQN, DDPG, TD3, SAC and "
         "their like, with vectors for observations."

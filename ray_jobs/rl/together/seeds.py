@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.contract import Alone, Experience, Replay, Steps, Transitions
+from ray_jobs.rl.fast.generators import as_one
 from ray_jobs.rl.fast.seed_stacks import StackedModule, StackedOptimizer, parameters_of
-from ray_jobs.rl.fast.vmapped import every, for_all, one
+from ray_jobs.rl.fast.vmapped import unwrap, vmap_seeds, wrap
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.training import Training, steps_each
-from ray_jobs.rl.maths.draws import as_one
 from ray_jobs.rl.rollout.fragments import Fragment
 from ray_jobs.rl.rollout.pools import Local
 from ray_jobs.rl.together.replay import StackedBuffer, seen_by_each
@@ -85,7 +85,7 @@ class Together:
 
     def round(self) -> None:
         """Collect and learn, as `Training.round`."""
-        self.stats = for_all(len(self.trainings), self._round) or self.stats
+        self.stats = vmap_seeds(len(self.trainings), self._round) or self.stats
 
     def _round(self) -> dict[str, Tensor]:
         self.module.show()
@@ -101,14 +101,14 @@ class Together:
         for t, fragment in zip(self.trainings, fragments, strict=True):
             t.shares.collected([fragment], collected - begun, together=False)
             t.shares.update += time.perf_counter() - collected
-        return {k: every(x.detach()).expand(len(self.trainings)) for k, x in stats.items()}
+        return {k: unwrap(x.detach()).expand(len(self.trainings)) for k, x in stats.items()}
 
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Each seed's exploring actions [S, B, *A] for obs [S, B, *O], and extras [S, B, ...]."""
-        actor, x = self.learner.actor, one(torch.from_numpy(obs).float())
+        actor, x = self.learner.actor, wrap(torch.from_numpy(obs).float())
         out = self.algorithm.act(actor.agent, actor.norm(x) if actor.norm else x, explore=True, rng=self.rngs)
-        return every(out.action).numpy(), {k: every(x).numpy() for k, x in out.extras.items()}
+        return unwrap(out.action).numpy(), {k: unwrap(x).numpy() for k, x in out.extras.items()}
 
     def collect(self, horizon: int) -> tuple[Steps, list[Fragment]]:
         """What each seed sees of `horizon` steps of its environments, and for each seed what is counted."""
@@ -143,7 +143,7 @@ class Together:
 
     def trial(self) -> None:
         """Act and learn from made-up steps, for what an algorithm cannot do for several seeds raises; the seeds are spoilt by it."""
-        for_all(len(self.trainings), self._trial)
+        vmap_seeds(len(self.trainings), self._trial)
 
     def _trial(self) -> None:
         self.module.show()

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from ray_jobs.distributed import connection, ray_group
+from ray_jobs.compat import failed_to_start
+from ray_jobs.distributed import connection, head, ray_group
 from ray_jobs.distributed.connection import Lost, cause
-from ray_jobs.distributed.deaths import casualties, placeless, who_died
+from ray_jobs.distributed.deaths import casualties, who_died
 from ray_jobs.distributed.mailbox import Mailbox
 from ray_jobs.distributed.ray_group import outlive, oversee
 from ray_jobs.rl.learning.group import Record
@@ -142,7 +143,7 @@ def test_a_node_that_is_taken_back_is_no_death(here):
 
 def test_what_is_no_death_ends_a_group_at_once(here):
     ended, notes, _ = lived(((), ValueError("no")))
-    assert isinstance(ended, ValueError) and not notes and not casualties(ended) and not placeless(ended)
+    assert isinstance(ended, ValueError) and not notes and not casualties(ended) and not failed_to_start(ended)
 
 
 def test_a_full_disk_ends_no_group(here):
@@ -179,21 +180,21 @@ def test_survivors_do_not_stand_for_the_dead():
 
 def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monkeypatch):
     """A socket stands for the head, which closes, and opens again before anybody gives it up; then it closes for good."""
-    monkeypatch.setattr(ray_group, "HEAD_PAUSE", 0.02)
-    monkeypatch.setattr(ray_group, "HEAD_LIMIT", 3.0)
-    head = socket.create_server(("127.0.0.1", 0))
-    port = head.getsockname()[1]
+    monkeypatch.setattr(head, "HEAD_PAUSE", 0.02)
+    monkeypatch.setattr(head, "HEAD_LIMIT", 3.0)
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
     context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
     fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
     monkeypatch.setitem(sys.modules, "ray", fake)
     told, over = [], threading.Event()
     with head.head_watched(lambda why: (told.append(why), over.set())):
-        head.close()
-        head = socket.create_server(("127.0.0.1", port))
-        head.settimeout(60)
-        head.accept()[0].close()  # it was looked for, and is there
+        server.close()
+        server = socket.create_server(("127.0.0.1", port))
+        server.settimeout(60)
+        server.accept()[0].close()  # it was looked for, and is there
         assert told == []
-        head.close()
+        server.close()
         assert over.wait(60)
     assert told == [
         f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."

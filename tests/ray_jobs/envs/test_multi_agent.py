@@ -11,7 +11,8 @@ from ray_jobs.envs.multi_agent import MultiAgent, Padded, joint
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Replay
 from ray_jobs.rl.learning.counters import Ledger
-from ray_jobs.rl.replay.buffer import ReplayBuffer, successors
+from ray_jobs.rl.replay.buffer import ReplayBuffer
+from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import RewardScale
 from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate

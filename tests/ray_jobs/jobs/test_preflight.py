@@ -117,7 +117,7 @@ def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
 def mounts(tmp_path, monkeypatch):
     table = tmp_path / "mounts"
     table.write_text(f"/dev/sda / ext4 rw 0 0\ns:/h {tmp_path}/project nfs rw 0 0\ntmpfs {tmp_path}/ram tmpfs rw 0 0\n")
-    monkeypatch.setattr(storage, "doubt", lambda path, what, ask=storage.doubt: ask(path, what, table))
+    monkeypatch.setattr(storage, "warning", lambda path, what, ask=storage.warning: ask(path, what, table))
 
 
 def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):

@@ -120,8 +120,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from lab import Lab
-from ray_jobs import reproduce, seeds
-from ray_jobs.run.folder import Where
+from ray_jobs.reproduce import reproduce, seeds
+from ray_jobs.recipe.spec import Where
 
 lab = Lab(Path({folder!r}), {modes!r})
 plans = {{{recipe!r}: reproduce.plan({recipe!r}, 2, {{}}, {folder!r} + "/out", Where())}}
@@ -131,7 +131,7 @@ sys.exit(130 if done is None else int(not done[0].holds))
 
 
 def drive(recipe: str, lab: Lab) -> subprocess.Popen:
-    path = [str(ROOT), str(lab.folder), str(Path(__file__).parent)]
+    path = [str(ROOT), str(lab.folder), str(Path(__file__).parents[1])]
     script = DRIVER.format(path=path, folder=str(lab.folder), modes=lab.modes, recipe=recipe)
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
 

@@ -14,7 +14,7 @@ import torch
 
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Act, Fresh, Gradients, Replay
-from ray_jobs.rl.optim.step import adam, follow
+from ray_jobs.rl.optim.step import adam, apply_gradient
 
 
 class Count(gym.Env):
@@ -212,7 +212,7 @@ class Slope:
 
     def update(self, agent, optimizers, data, world):
         optimizers["all"].param_groups[0]["params"][0].grad.copy_(data.flat)
-        follow(optimizers["all"], world)
+        apply_gradient(optimizers["all"], world)
         return dict(data.log)
 
 

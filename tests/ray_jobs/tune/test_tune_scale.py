@@ -146,7 +146,9 @@ def test_a_trial_of_several_processes_fits_a_cluster_that_is_just_large_enough(
     """Four cores, and four are needed: whatever was held twice would wait for ever."""
     by_value()
     given = Spec(recipe, settings, where=where, out=str(tmp_path))
-    assert tune(given, space={"lr": "choice(1e-3,2e-3)"}, trials=1, scheduler="none", quiet=True, train=in_its_place) == 0
+    assert (
+        tune(given, space={"lr": "choice(1e-3,2e-3)"}, trials=1, scheduler="none", quiet=True, train=in_its_place) == 0
+    )
     seen = json.loads((folder(tmp_path, 0) / "seen.json").read_text())
     assert (seen["bundles"], seen["free"]) == (bundles, free)
 
@@ -272,7 +274,9 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
     assert FIRST[how] <= len(before) < TRIALS[how]
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))
-    assert tune(given, space=SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
+    assert (
+        tune(given, space=SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
+    )
     assert {p: p.stat().st_mtime_ns for p in before} == before
     found = trials.load_all(tmp_path)
     assert [t.number for t in found] == list(range(TRIALS[how]))

@@ -8,7 +8,6 @@ not a Poisson number; vectors go through networks of their own for policy and cr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -16,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.batches import successors
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Steps, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Steps, World
 from ray_jobs.rl.maths.policy_losses import truncated_importance, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import Categorical
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class ActorQ(nn.Module):
@@ -106,24 +105,22 @@ class ACER:
             )
         return Averaged(ActorQ(obs, int(action.n), self.width))
 
-    def optimizers(self, agent: Averaged) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Averaged) -> Optimizers:
         return {"all": adam(agent.now, self.lr)}
 
     def act(self, agent: Averaged, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         policy, out = agent.now.policy, agent.now.logits(obs)
         return Act(policy.sample(out, rng) if explore else policy.mode(out), {"logp": out.log_softmax(-1)})
 
-    def update(
-        self, agent: Averaged, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: Averaged, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress)
         out, q = agent.now(data.obs)
         value, target, ratio = self.targets(agent, data, out.detach(), q.detach())
         out, taken = out[:-1], q[:-1].gather(-1, data.action[..., None]).squeeze(-1)
         step = self.step(agent, data, out.detach(), q[:-1].detach(), value, target)
         policy, error = -(step * out).sum(-1).mean(), 0.5 * squared(taken, target).mean()
-        descend(policy + self.value_weight * error, optimizers["all"], world, self.max_norm)
-        agent.follow(self.decay)
+        gradient_step(policy + self.value_weight * error, optimizers["all"], world, self.max_norm)
+        agent.update_average(self.decay)
         entropy = agent.now.policy.entropy(out.detach()).mean()
         return {"value_loss": error.detach(), "entropy": entropy, "ratio": ratio.mean(), "q": taken.detach().mean()}
 
@@ -135,7 +132,7 @@ class ACER:
             x.gather(-1, index).squeeze(-1) for x in (q[:-1], out[:-1].log_softmax(-1), data.extras["logp"])
         )
         after, ratio = successors(v, agent.now.value, data), (logp - mu).exp()
-        masks = self.gamma * ~data.terminated, 1.0 * ~data.boundary
+        masks = data.discount(self.gamma), data.carry
         return v[:-1], retrace(data.reward, taken, after, *masks, ratio), ratio
 
     def step(self, agent: Averaged, data: Steps, out: Tensor, q: Tensor, value: Tensor, target: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ Adam in place of RMSProp; losses are means, not sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.batches import successors
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Steps, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
 from ray_jobs.rl.networks.nets import TanhMLP
 from ray_jobs.rl.networks.policies import Gaussian
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class GaussianActor(nn.Module):
@@ -122,17 +121,15 @@ class ACERContinuous:
             )
         return Averaged(Dueling(obs, action, self.width, self.std), "actor")
 
-    def optimizers(self, agent: Averaged) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Averaged) -> Optimizers:
         return {"all": adam(agent.now, self.lr)}
 
     def act(self, agent: Averaged, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         policy, mean = agent.now.actor.policy, agent.now.actor(obs)
         return Act(policy.sample(mean, rng) if explore else policy.mode(mean), {"mean": mean})
 
-    def update(
-        self, agent: Averaged, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: Averaged, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress)
         policy, mean = agent.now.actor.policy, agent.now.actor(data.obs[:-1])
         done = data.action.reshape(mean.shape)
         others = policy.sample(mean.detach().expand(1 + self.drawn, *mean.shape), world.rng).reshape(-1, *mean.shape)
@@ -147,8 +144,8 @@ class ACERContinuous:
         shift = ratio.clamp(max=1) * (retraced - seen.q)
         baseline = 0.5 * squared(seen.value, seen.value + shift)  # equation 14
         loss = -(step * mean).sum(-1) + self.value_weight * (error + baseline)
-        descend(loss.mean(), optimizers["all"], world, self.max_norm)
-        agent.follow(self.decay)
+        gradient_step(loss.mean(), optimizers["all"], world, self.max_norm)
+        agent.update_average(self.decay)
         log = {"value_loss": error, "baseline_loss": baseline, "ratio": ratio, "q": seen.q}
         return {k: x.detach().mean() for k, x in log.items()}
 
@@ -170,7 +167,7 @@ class ACERContinuous:
     @torch.no_grad()
     def target(self, data: Steps, seen: Judged, trace: Tensor) -> Tensor:
         """Retrace's for Q of what was done [T, B]; with traces of 1 it is off-policy correction without truncation."""
-        masks = self.gamma * ~data.terminated, 1.0 * ~data.boundary
+        masks = data.discount(self.gamma), data.carry
         return retrace(data.reward, seen.q, seen.after, *masks, trace)
 
     def step(

@@ -7,19 +7,17 @@ Schaul et al. 2016 (arXiv:1511.05952), at most 1 and whole at the end only; acti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import categorical, project
 from ray_jobs.rl.networks.agents import ActorCritics
-from ray_jobs.rl.optim.adam import Adam
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -84,26 +82,24 @@ class D4PG:
             )
         return ActorCritics(obs, action, width=self.width, outputs=self.atoms)
 
-    def optimizers(self, agent: ActorCritics) -> dict[str, Adam]:
+    def optimizers(self, agent: ActorCritics) -> Optimizers:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
 
-    def update(
-        self, agent: ActorCritics, optimizers: Mapping[str, Adam], data: Transitions, world: World
-    ) -> dict[str, Tensor]:
-        agent.actor.begun.fill_(1.0)
+    def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
+        agent.actor.started.fill_(1.0)
         support = torch.linspace(self.low, self.high, self.atoms, device=data.reward.device)
         target, (logits,) = self.target(agent, data, support), agent.critics(data.obs, data.action)
         error = categorical(logits, target)
         loss = (data.weight * error).mean()
-        descend(loss, optimizers["critic"], world)
+        gradient_step(loss, optimizers["critic"], world)
         (found,) = agent.critics(data.obs, agent.actor(data.obs), frozen=True)
         q = found.softmax(-1) @ support
-        descend(deterministic(q).mean(), optimizers["actor"], world)
+        gradient_step(deterministic(q).mean(), optimizers["actor"], world)
         if optimizers["critic"].steps % self.target_every == 0:
-            agent.follow(1.0)
+            agent.update_targets(1.0)
         log = {"td_loss": loss.detach(), "q": q.detach().mean()}
         return log | ({"priority": error.detach()} if self.priority else {})
 

@@ -7,18 +7,17 @@ one; no batch normalisation and no weight decay; both hidden layers have `width`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritics
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -55,24 +54,21 @@ class DDPG:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
         return ActorCritics(obs, action, width=self.width)
 
-    def optimizers(self, agent: ActorCritics) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritics) -> Optimizers:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
 
-    def update(
-        self, agent: ActorCritics, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
-    ) -> dict[str, Tensor]:
-        agent.actor.begun.fill_(1.0)
-        target, (q,) = self.target(agent, data), agent.critics(data.obs, data.action)
-        loss = squared(q, target).mean()
-        descend(loss, optimizers["critic"], world)
-        action, back = agent.actor.taped(data.obs)
-        (found,) = agent.critics(data.obs, action, frozen=True)
-        descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
-        agent.follow(self.tau)
-        return {"td_loss": loss.detach(), "q": q.detach().mean()}
+    def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
+        agent.actor.started.fill_(1.0)
+        (q,) = agent.critics(data.obs, data.action)
+        critic_loss = squared(q, self.target(agent, data)).mean()
+        gradient_step(critic_loss, optimizers["critic"], world)
+        (q_of_actor,) = agent.critics(data.obs, agent.actor(data.obs), frozen=True)
+        gradient_step(deterministic(q_of_actor).mean(), optimizers["actor"], world)
+        agent.update_targets(self.tau)
+        return {"td_loss": critic_loss.detach(), "q": q.detach().mean()}
 
     @torch.no_grad()
     def target(self, agent: ActorCritics, data: Transitions) -> Tensor:

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.curvature import flat
 from ray_jobs.rl.networks.agents import Deterministic, rows
 from ray_jobs.rl.networks.critics import polyak
-from ray_jobs.rl.networks.nets import mlp, orthogonal
-from ray_jobs.rl.optim.adam import Adam
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.networks.nets import ReLUMLP, mlp, orthogonal
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class Value(nn.Module):
@@ -30,7 +29,7 @@ class Value(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.net = mlp([inputs, width, width, 1], activation=nn.ReLU)
+        self.net = ReLUMLP([inputs, width, width, 1])
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.net(rows(obs, obs.dim() - 1)).squeeze(-1)
@@ -114,23 +113,21 @@ class DPG:
         return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> DPGAgent:
-        actor = Deterministic(obs, action, width=self.actor_width)
-        orthogonal(actor.net[-1], 0.01)  # it begins by doing little
-        actor.begun.fill_(1.0)  # and the behaviour is around it from the first step on
+        actor = Deterministic(obs, action, width=self.actor_width, net=mlp)  # J w differentiates it twice
+        orthogonal(actor.net[-1], 0.01)  # actions are small at first
+        actor.started.fill_(1.0)  # exploration is around the actor from the first step on
         return DPGAgent(actor, math.prod(obs.shape), self.width)
 
-    def optimizers(self, agent: DPGAgent) -> dict[str, Adam]:
+    def optimizers(self, agent: DPGAgent) -> Optimizers:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: DPGAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
 
-    def update(
-        self, agent: DPGAgent, optimizers: Mapping[str, Adam], data: Transitions, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: DPGAgent, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         scale = 1 - world.progress if self.anneal else 1.0
-        optimizers["actor"].param_groups[0]["lr"] = self.actor_lr * scale
-        optimizers["critic"].param_groups[0]["lr"] = self.critic_lr * scale
+        optimizers["actor"].lr = self.actor_lr * scale
+        optimizers["critic"].lr = self.critic_lr * scale
         critic, mu = agent.critic, agent.actor(data.obs).flatten(1)
         slope, pull = linearised(mu, list(agent.actor.parameters()), critic.w.detach())
         away, value = data.action.flatten(1) - mu.detach(), critic.value(data.obs)
@@ -138,8 +135,8 @@ class DPG:
             q = value + (away * slope).sum(-1)
             delta = torch.addcmul(data.reward, data.discount, agent.slow(data.next_obs)) - q
             features = pull(delta[:, None] * away) / len(delta)
-        descend(-(delta * value).mean() - critic.w @ features, optimizers["critic"], world)
+        gradient_step(-(delta * value).mean() - critic.w @ features, optimizers["critic"], world)
         if optimizers["critic"].steps > self.patience:
-            descend(-(mu * slope).sum(-1).mean(), optimizers["actor"], world)
+            gradient_step(-(mu * slope).sum(-1).mean(), optimizers["actor"], world)
         polyak(agent.slow.parameters(), critic.value.parameters(), self.tau)
         return {"td_loss": delta.square().mean(), "q": q.mean(), "slope": slope.square().mean().sqrt()}

@@ -9,7 +9,7 @@ ensemble plays in columns of its own for good, not in episodes by chance. A worl
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_jobs.envs.multi_agent import Padded, joint
-from ray_jobs.rl.contract import Act, Optimizer, Replay, Transitions, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.critics import Ensemble, polyak
-from ray_jobs.rl.networks.policies import Squash, noisy, perturbed
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.networks.policies import Squash, add_gumbel_noise, noisy
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 def counts(sizes: Sequence[int]) -> Tensor:
@@ -30,7 +30,7 @@ def counts(sizes: Sequence[int]) -> Tensor:
     return torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
 
 
-class Choices(nn.Module):
+class DiscreteActions(nn.Module):
     """Discrete actions [B, N] of logits [B, N, A]; critics see them one-hot."""
 
     def __init__(self, action: gym.spaces.MultiDiscrete, shape: Sequence[int]) -> None:
@@ -39,7 +39,7 @@ class Choices(nn.Module):
         self.register_buffer("valid", counts(action.nvec.tolist()), persistent=False)
 
     def act(self, out: Tensor, explore: bool, rng: torch.Generator) -> Tensor:
-        return self.logits(perturbed(out, rng) if explore else out).argmax(-1)
+        return self.logits(add_gumbel_noise(out, rng) if explore else out).argmax(-1)
 
     def logits(self, out: Tensor) -> Tensor:
         """Those of actions that an agent has not are as good as never chosen."""
@@ -47,15 +47,15 @@ class Choices(nn.Module):
 
     def draw(self, out: Tensor, rng: torch.Generator) -> Tensor:
         """One-hot actions by the policy's chances; their derivatives are the Gumbel-softmax's."""
-        soft = self.logits(perturbed(out, rng)).softmax(-1)
-        return self.seen(soft.argmax(-1)) + soft - soft.detach()
+        soft = self.logits(add_gumbel_noise(out, rng)).softmax(-1)
+        return self.encode(soft.argmax(-1)) + soft - soft.detach()
 
-    def seen(self, action: Tensor) -> Tensor:
+    def encode(self, action: Tensor) -> Tensor:
         """As the critics see them: [B, N, A]."""
         return F.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
 
 
-class Moves(nn.Module):
+class ContinuousActions(nn.Module):
     """Continuous actions [B, N, A] of numbers [B, N, A], within their bounds by tanh.
 
     Raises:
@@ -70,12 +70,12 @@ class Moves(nn.Module):
 
     def act(self, out: Tensor, explore: bool, rng: torch.Generator) -> Tensor:
         action = self.squash(out.flatten(1))
-        return self.seen(noisy(action, self.noise, self.low, self.high, rng) if explore else action)
+        return self.encode(noisy(action, self.noise, self.low, self.high, rng) if explore else action)
 
     def draw(self, out: Tensor, rng: torch.Generator) -> Tensor:
         return self.act(out, False, rng)
 
-    def seen(self, action: Tensor) -> Tensor:
+    def encode(self, action: Tensor) -> Tensor:
         """As the critics see them: 0 where an agent has fewer numbers."""
         return action.reshape(-1, *self.valid.shape) * self.valid
 
@@ -83,7 +83,7 @@ class Moves(nn.Module):
 class Actors(nn.Module):
     """N policies, each with members of its own; agent k's numbers come from its own observation alone."""
 
-    def __init__(self, obs: Padded, kind: Choices | Moves, width: int, members: int) -> None:
+    def __init__(self, obs: Padded, kind: DiscreteActions | ContinuousActions, width: int, members: int) -> None:
         super().__init__()
         self.kind, self.members, (self.n, inputs) = kind, members, obs.shape
         self.register_buffer("sees", counts(obs.sizes), persistent=False)
@@ -109,7 +109,7 @@ class Actors(nn.Module):
         return digits.cumsum(1) % self.members if self.members > 1 else None
 
 
-class Team(nn.Module):
+class MultiAgentCritics(nn.Module):
     """Actors, a critic of everything for each of them, and slow copies."""
 
     def __init__(self, actor: Actors, width: int) -> None:
@@ -165,37 +165,35 @@ class MADDPG:
     def experience(self) -> Replay:
         return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
 
-    def build(self, obs: gym.spaces.Box, action: gym.Space) -> Team:
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> MultiAgentCritics:
         if self.ensemble < 1:
             raise ValueError(f"An ensemble of {self.ensemble} members cannot play: it must have 1 or more.")
         shape = action.shape
         if not isinstance(obs, Padded):
             obs, action = Padded([obs]), joint([action])
         discrete = isinstance(action, gym.spaces.MultiDiscrete)
-        kind = Choices(action, shape) if discrete else Moves(action, shape, self.noise)
-        return Team(Actors(obs, kind, self.width, self.ensemble), self.width)
+        kind = DiscreteActions(action, shape) if discrete else ContinuousActions(action, shape, self.noise)
+        return MultiAgentCritics(Actors(obs, kind, self.width, self.ensemble), self.width)
 
-    def optimizers(self, agent: Team) -> dict[str, Optimizer]:
+    def optimizers(self, agent: MultiAgentCritics) -> Optimizers:
         return {"actor": adam(agent.actor, self.lr), "critic": adam(agent.critic, self.lr)}
 
-    def act(self, agent: Team, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+    def act(self, agent: MultiAgentCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         actor, member = agent.actor, agent.actor.on(obs)
         action = actor.kind.act(actor(actor.rows(obs), member), explore, rng)
         return Act(action.reshape(len(obs), *actor.kind.shape), {} if member is None else {"member": member})
 
-    def update(
-        self, agent: Team, optimizers: Mapping[str, Optimizer], data: Transitions, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: MultiAgentCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         actor, kind, member = agent.actor, agent.actor.kind, data.extras.get("member")
-        obs, after, action = actor.rows(data.obs), actor.rows(data.next_obs), kind.seen(data.action)
+        obs, after, action = actor.rows(data.obs), actor.rows(data.next_obs), kind.encode(data.action)
         with torch.no_grad():
             q = agent.slow_critic(after, kind.draw(agent.slow_actor(after, member), world.rng))
             target = data.reward.reshape(len(obs), actor.n).t() + data.discount * q
         error = squared(agent.critic(obs, action), target).mean(1).sum()
-        descend(error, optimizers["critic"], world, self.max_norm)
+        gradient_step(error, optimizers["critic"], world, self.max_norm)
         out = actor(obs, member)
         worth = agent.worth(obs, action, kind.draw(out, world.rng)).mean(1).sum()
-        descend(self.regular * out.square().mean() - worth, optimizers["actor"], world, self.max_norm)
+        gradient_step(self.regular * out.square().mean() - worth, optimizers["actor"], world, self.max_norm)
         polyak(agent.slow_actor.parameters(), actor.parameters(), self.tau)
         polyak(agent.slow_critic.parameters(), agent.critic.parameters(), self.tau)
         return {"critic_loss": error.detach(), "q": worth.detach() / actor.n, "choice": out.detach().square().mean()}

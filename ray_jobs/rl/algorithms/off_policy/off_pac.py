@@ -9,7 +9,7 @@ end traces end; Adam.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.batches import values
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
@@ -25,7 +25,7 @@ from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP
 from ray_jobs.rl.networks.policies import policy_for
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class Agent(ActorCritic):
@@ -41,7 +41,7 @@ class Agent(ActorCritic):
         self.second = ConvNet(obs.shape, 1, top=float(obs.high.max())) if self.image else net([n, width, width, 1])
 
     def correction(self, obs: Tensor) -> Tensor:
-        return self.second(self.flat(obs)).squeeze(-1)
+        return self.second(self.encode(obs)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class OffPAC:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Agent:
         return Agent(obs, action, width=self.width)
 
-    def optimizers(self, agent: Agent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Agent) -> Optimizers:
         return {"all": adam(agent, self.lr)}
 
     def act(self, agent: Agent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
@@ -90,17 +90,17 @@ class OffPAC:
         fixed, own = agent.fixed.log_prob(zero, mixed), agent.policy.log_prob(out, mixed)
         return Act(mixed, {"logp": torch.logaddexp(fixed + share[0], own + share[1])})
 
-    def update(self, agent: Agent, optimizers: Mapping[str, Optimizer], data: Steps, world: World) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: Agent, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress)
         logp = agent.policy.log_prob(agent.logits(data.obs[:-1]), data.action)
         ratio = (logp.detach() - data.extras["logp"]).exp()
         (value, after), second = values(agent.value, data), agent.correction(data.obs[:-1])
-        discount = self.gamma * ~data.terminated
-        decay = self.lam * discount * ~data.boundary
+        discount = data.discount(self.gamma)
+        decay = self.lam * discount * data.carry
         excess = accumulate(ratio * (data.reward + discount * after - value).detach(), decay * ratio)
         policy = policy_gradient(logp, excess).mean()
         critic = self.critic_loss(value, discount * after, second, excess, traced(second.detach(), ratio, decay))
-        descend(policy + self.value_weight * critic, optimizers["all"], world, self.max_norm)
+        gradient_step(policy + self.value_weight * critic, optimizers["all"], world, self.max_norm)
         log = {"policy_loss": policy, "excess": excess.square().mean(), "value": value.mean(), "ratio": ratio.mean()}
         return {k: x.detach() for k, x in log.items()}
 

@@ -6,19 +6,17 @@ Differs: both hidden layers have `width` units; noise is told in halves of the a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Replay, Transitions, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
-from ray_jobs.rl.maths.value_losses import smoothed, squared, squared_slope, twin_target
+from ray_jobs.rl.maths.value_losses import smoothed, squared, twin_target
 from ray_jobs.rl.networks.agents import ActorCritics
-from ray_jobs.rl.optim.adam import Adam
-from ray_jobs.rl.optim.step import adam, descend, descend_along
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -59,25 +57,22 @@ class TD3:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
         return ActorCritics(obs, action, width=self.width, critics=2)
 
-    def optimizers(self, agent: ActorCritics) -> dict[str, Adam]:
+    def optimizers(self, agent: ActorCritics) -> Optimizers:
         return {"actor": adam(agent.actor, self.lr), "critics": adam(agent.critics, self.lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
 
-    def update(
-        self, agent: ActorCritics, optimizers: Mapping[str, Adam], data: Transitions, world: World
-    ) -> dict[str, Tensor]:
-        agent.actor.begun.fill_(1.0)
-        target = self.target(agent, data, world.rng)
-        seen = data.obs, data.action
-        q = descend_along(td_slope, agent.critics, seen, (target,), optimizers["critics"], world)
+    def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
+        agent.actor.started.fill_(1.0)
+        target, q = self.target(agent, data, world.rng), agent.critics(data.obs, data.action)
+        critic_loss = squared(q, target.expand_as(q)).mean(1).sum()
+        gradient_step(critic_loss, optimizers["critics"], world)
         if optimizers["critics"].steps % self.delay == 0:
-            action, back = agent.actor.taped(data.obs)
-            found = agent.critics(data.obs, action, frozen=True, first=1)
-            descend(deterministic(found).mean(), optimizers["actor"], world, back=back)
-            agent.follow(self.tau)
-        return {"td_loss": squared(q, target.expand_as(q)).mean(1).sum(), "q": q.mean()}
+            q1 = agent.critics(data.obs, agent.actor(data.obs), frozen=True, first=1)
+            gradient_step(deterministic(q1).mean(), optimizers["actor"], world)
+            agent.update_targets(self.tau)
+        return {"td_loss": critic_loss.detach(), "q": q.detach().mean()}
 
     @torch.no_grad()
     def target(self, agent: ActorCritics, data: Transitions, rng: torch.Generator) -> Tensor:
@@ -86,8 +81,3 @@ class TD3:
         half, action = squash.reach.view(squash.shape), agent.slow_actor(data.next_obs)
         action = smoothed(action, self.smoothing * half, self.smoothing_clip * half, squash.low, squash.high, rng)
         return twin_target(data.reward, data.discount, agent.slow_critics(data.next_obs, action))
-
-
-def td_slope(q: Tensor, target: Tensor) -> Tensor:
-    """The gradient by Q [*, critics, N] of the mean loss of each; targets are [*, N]."""
-    return squared_slope(q, target.unsqueeze(-2)) / q.shape[-1]

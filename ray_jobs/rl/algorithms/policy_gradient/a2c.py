@@ -7,20 +7,18 @@ their own unless they share layers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.batches import successors
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.batches import bootstrapped_returns
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
-from ray_jobs.rl.maths.returns import discounted
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.optim.step import adam, descend, rmsprop
+from ray_jobs.rl.optim.step import adam, gradient_step, rmsprop
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class A2C:
     width: int = 64
     """Units in each of two hidden layers."""
     shared: bool = False
-    """Let policy and value have their hidden layers in common."""
+    """Let policy and value share their hidden layers."""
 
     @property
     def experience(self) -> Fresh:
@@ -58,30 +56,19 @@ class A2C:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         return ActorCritic(obs, action, width=self.width, shared=self.shared)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"all": rmsprop(agent, self.lr, eps=self.eps) if self.use_rmsprop else adam(agent, self.lr, eps=1e-5)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
-        out, v, back = agent.taped(data.obs)
-        out, value, returns = out[:-1], v[:-1], self.returns(agent, data, v.detach())
-        policy = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
-        error, entropy = squared(value, returns).mean(), self.entropy(agent, out)
-        loss = policy + self.value_weight * error - self.entropy_weight * entropy
-        descend(loss, optimizers["all"], world, self.max_norm, back)
-        return {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach()}
-
-    def entropy(self, agent: ActorCritic, out: Tensor) -> Tensor:
-        """The mean entropy, differentiated only where it counts."""
-        return agent.policy.entropy(out if self.entropy_weight else out.detach()).mean()
-
-    @torch.no_grad()
-    def returns(self, agent: ActorCritic, data: Steps, v: Tensor) -> Tensor:
-        """R [T, B]: rewards up to the episode's end or the horizon, and the value of what comes after."""
-        after = successors(v, agent.value, data)
-        return discounted(data.reward, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary)
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress if self.anneal else 1)
+        out, v = agent(data.obs)
+        out, value, returns = out[:-1], v[:-1], bootstrapped_returns(v, agent.value, data, self.gamma)
+        policy_loss = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
+        value_loss, entropy = squared(value, returns).mean(), agent.policy.entropy(out).mean()
+        loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
+        gradient_step(loss, optimizers["all"], world, self.max_norm)
+        log = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return {k: x.detach() for k, x in log.items()}

@@ -7,20 +7,18 @@ applied one after the other, without the race of threads; policy and value have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.batches import successors
-from ray_jobs.rl.contract import Act, Gradient, Gradients, Optimizer, Steps, World
+from ray_jobs.rl.batches import bootstrapped_returns
+from ray_jobs.rl.contract import Act, Gradient, Gradients, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
-from ray_jobs.rl.maths.returns import discounted
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.optim.step import adam, follow, rmsprop
+from ray_jobs.rl.optim.step import adam, apply_gradient, rmsprop
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class A3C:
     width: int = 64
     """Units in each of two hidden layers."""
     shared: bool = False
-    """Let policy and value have their hidden layers in common."""
+    """Let policy and value share their hidden layers."""
 
     @property
     def experience(self) -> Gradients:
@@ -56,31 +54,23 @@ class A3C:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         return ActorCritic(obs, action, width=self.width, shared=self.shared)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"all": rmsprop(agent, self.lr, eps=self.eps) if self.use_rmsprop else adam(agent, self.lr, eps=1e-5)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def loss(self, agent: ActorCritic, data: Steps) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, agent: ActorCritic, data: Steps) -> tuple[Tensor, Log]:
         out, v = agent(data.obs)
-        value, returns = v[:-1], self.returns(agent, data, v.detach())
-        policy = policy_gradient(agent.policy.log_prob(out[:-1], data.action), returns - value).mean()
-        error, entropy = squared(value, returns).mean(), agent.policy.entropy(out[:-1]).mean()
-        loss = policy + self.value_weight * error - self.entropy_weight * entropy
-        return loss, {"policy_loss": policy, "value_loss": error, "entropy": entropy}
+        out, value, returns = out[:-1], v[:-1], bootstrapped_returns(v, agent.value, data, self.gamma)
+        policy_loss = policy_gradient(agent.policy.log_prob(out, data.action), returns - value).mean()
+        value_loss, entropy = squared(value, returns).mean(), agent.policy.entropy(out).mean()
+        loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
+        return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
 
-    @torch.no_grad()
-    def returns(self, agent: ActorCritic, data: Steps, v: Tensor) -> Tensor:
-        """R [T, B]: rewards up to the episode's end or the horizon, and the value of what comes after."""
-        after = successors(v, agent.value, data)
-        return discounted(data.reward, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary)
-
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Gradient, world: World
-    ) -> dict[str, Tensor]:
-        group = optimizers["all"].param_groups[0]
-        group["lr"] = self.lr * (1 - world.progress)
-        group["params"][0].grad.copy_(data.flat)
-        follow(optimizers["all"], world, self.max_norm)
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Gradient, world: World) -> Log:
+        optimizer = optimizers["all"]
+        optimizer.lr = self.lr * (1 - world.progress)
+        optimizer.gradient.copy_(data.flat)
+        apply_gradient(optimizer, world, self.max_norm)
         return dict(data.log)

@@ -8,15 +8,15 @@ are not asynchronous.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.batches import standardise, successors
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
@@ -24,7 +24,7 @@ from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import plain_tanh
 from ray_jobs.rl.networks.policies import normal
 from ray_jobs.rl.optim.kfac import KFAC
-from ray_jobs.rl.optim.step import descend
+from ray_jobs.rl.optim.step import gradient_step
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,16 @@ class ACKTR:
     width: int = 64
     """Units in each of two hidden layers."""
 
+    not_vmappable: ClassVar[str] = "K-FAC inverts each seed's own factors"
+
     @property
     def experience(self) -> Fresh:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
-        return ActorCritic(obs, action, width=self.width, apart=True, net=plain_tanh)
+        return ActorCritic(obs, action, width=self.width, separate=True, net=plain_tanh)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         rest = {"damping": self.damping, "decay": self.decay, "every": self.every}
         policy = nn.ModuleList([agent.actor, agent.policy])
         return {
@@ -76,9 +78,7 @@ class ACKTR:
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, KFAC], data: Steps, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
         scale = 1 - world.progress if self.anneal else 1.0
         for name, lr in (("policy", self.lr), ("value", self.value_lr)):
             optimizers[name].param_groups[0]["lr"] = lr * scale
@@ -92,7 +92,7 @@ class ACKTR:
         optimizers["policy"].observe(self.drawn(agent, out, world), world.mean)
         entropy = agent.policy.entropy(out).mean()
         policy = policy_gradient(agent.policy.log_prob(out, data.action), standardise(advantage, world)).mean()
-        descend(policy - self.entropy_weight * entropy, optimizers["policy"], world)
+        gradient_step(policy - self.entropy_weight * entropy, optimizers["policy"], world)
         log = {"policy_loss": policy, "value_loss": error, "entropy": entropy}
         return {k: x.detach() for k, x in log.items()}
 
@@ -100,7 +100,7 @@ class ACKTR:
     def advantage(self, agent: ActorCritic, value: Tensor, data: Steps) -> Tensor:
         """[T, B], from V [T, B] of the steps' own observations."""
         after = successors(torch.cat([value, agent.value(data.obs[-1:])]), agent.value, data)
-        return gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
+        return gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
 
     def drawn(self, agent: ActorCritic, out: Tensor, world: World) -> Tensor:
         """log pi of actions drawn anew: the Fisher matrix is of the model, not of what was done with which luck."""
@@ -114,5 +114,5 @@ class ACKTR:
         optimizer.param_groups[0]["max_kl"] = self.value_max_kl * float(world.mean(error.detach()))
         seen = value.detach() + normal(value.detach(), world.rng)
         optimizer.observe(-0.5 * (value - seen).square(), world.mean)
-        descend(0.5 * error, optimizer, world)
+        gradient_step(0.5 * error, optimizer, world)
         return error

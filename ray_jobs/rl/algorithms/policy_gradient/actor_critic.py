@@ -9,7 +9,7 @@ all environments' last few; Adam.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_jobs.rl.batches import cut
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import policy_for
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class Actor(nn.Module):
@@ -110,21 +110,21 @@ class QAC:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Agent:
         return Agent(obs, action, width=self.width)
 
-    def optimizers(self, agent: Agent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Agent) -> Optimizers:
         return {"actor": adam(agent.acting, self.lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: Agent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         actor, out = agent.acting, agent.acting(obs)
         return Act(actor.policy.sample(out, rng) if explore else actor.policy.mode(out), {})
 
-    def update(self, agent: Agent, optimizers: Mapping[str, Optimizer], data: Steps, world: World) -> dict[str, Tensor]:
-        optimizers["actor"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: Agent, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["actor"].lr = self.lr * (1 - world.progress)
         obs, actor = data.obs[:-1], agent.acting
         q, out = agent.critic(obs, data.action), actor(obs)
         target = data.reward + self.gamma * ~data.terminated * self.following(agent, data, q.detach(), world)
         policy, error = policy_gradient(actor.policy.log_prob(out, data.action), q).mean(), squared(q, target).mean()
-        descend(policy, optimizers["actor"], world, self.max_norm)
-        descend(error, optimizers["critic"], world, self.max_norm)
+        gradient_step(policy, optimizers["actor"], world, self.max_norm)
+        gradient_step(error, optimizers["critic"], world, self.max_norm)
         entropy = actor.policy.entropy(out.detach()).mean()
         log = {"policy_loss": policy, "td_loss": error, "q": q.mean(), "entropy": entropy}
         return {k: x.detach() for k, x in log.items()}

@@ -7,7 +7,6 @@ of RMSProp; losses are means over steps, not sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.batches import successors
-from ray_jobs.rl.contract import Act, Optimizer, Steps, Stream, World
+from ray_jobs.rl.contract import Act, Log, Optimizers, Steps, Stream, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import vtrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,15 @@ class IMPALA:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         return ActorCritic(obs, action, width=self.width, shared=self.shared)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"all": adam(agent, self.lr)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         action, out = agent.act(obs, explore=explore, rng=rng)
         return Act(action, {"logp": agent.policy.log_prob(out, action)})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress)
         out, v = agent(data.obs)
         out, value = out[:-1], v[:-1]
         logp, entropy = agent.policy.log_prob(out, data.action), agent.policy.entropy(out).mean()
@@ -73,7 +70,7 @@ class IMPALA:
         policy = policy_gradient(logp, advantage).mean()
         error = squared(value, value.detach() + excess).mean()
         loss = policy + self.value_weight * error - self.entropy_weight * entropy
-        descend(loss, optimizers["all"], world, self.max_norm)
+        gradient_step(loss, optimizers["all"], world, self.max_norm)
         log = {"policy_loss": policy, "value_loss": error, "entropy": entropy, "ratio": ratio.mean()}
         return {k: x.detach() for k, x in log.items()}
 
@@ -81,5 +78,5 @@ class IMPALA:
     def corrected(self, agent: ActorCritic, data: Steps, v: Tensor, logp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probability ratios, V-trace's corrections of the value, and advantages, [T, B], from V [T+1, B] and log pi [T, B] of today."""
         after, ratio = successors(v, agent.value, data), (logp - data.extras["logp"]).exp()
-        masks = self.gamma * ~data.terminated, 1.0 * ~data.boundary
+        masks = data.discount(self.gamma), data.carry
         return ratio, *vtrace(data.reward, v[:-1], after, *masks, ratio, rho_max=self.rho_max, c_max=self.c_max)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.batches import shuffled, standardise, values
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizer, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import clipped, kl_estimate
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
 from ray_jobs.rl.networks.policies import Policy
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class PhasicAgent(nn.Module):
@@ -44,7 +44,7 @@ class PhasicAgent(nn.Module):
 
     def value(self, obs: Tensor) -> Tensor:
         """The value network's V(obs) [*]."""
-        return self.critic(self.actor.flat(obs)).squeeze(-1)
+        return self.critic(self.actor.encode(obs)).squeeze(-1)
 
 
 class Batch(NamedTuple):
@@ -110,24 +110,22 @@ class PPG:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> PhasicAgent:
         return PhasicAgent(obs, action, self.width)
 
-    def optimizers(self, agent: PhasicAgent) -> dict[str, Optimizer]:
+    def optimizers(self, agent: PhasicAgent) -> Optimizers:
         return {k: adam(net, self.lr, eps=1e-5) for k, net in (("actor", agent.actor), ("critic", agent.critic))}
 
     def act(self, agent: PhasicAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.actor.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: PhasicAgent, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: PhasicAgent, optimizers: Optimizers, data: Steps, world: World) -> Log:
         """The policy phase."""
         for optimizer in optimizers.values():
-            optimizer.param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
+            optimizer.lr = self.lr * (1 - world.progress if self.anneal else 1)
         batch = self.prepare(agent, data)
         for epoch in range(max(self.epochs, self.value_epochs)):
             for part in shuffled(batch, self.minibatches, world):
                 if epoch < self.epochs:
                     policy, entropy, kl = self.policy_losses(agent, part, world)
-                    descend(policy - self.entropy_weight * entropy, optimizers["actor"], world, self.max_norm)
+                    gradient_step(policy - self.entropy_weight * entropy, optimizers["actor"], world, self.max_norm)
                 if epoch < self.value_epochs:
                     error = self.fit_value(agent, optimizers["critic"], part, world)
         log = {"policy_loss": policy, "value_loss": error, "entropy": entropy, "kl": kl}
@@ -136,14 +134,14 @@ class PPG:
     def fit_value(self, agent: PhasicAgent, optimizer: Optimizer, part: Batch, world: World) -> Tensor:
         """One step of the value network towards the targets; its error before."""
         error = 0.5 * squared(agent.value(part.obs), part.target).mean()
-        descend(error, optimizer, world, self.max_norm)
+        gradient_step(error, optimizer, world, self.max_norm)
         return error
 
     @torch.no_grad()
     def prepare(self, agent: PhasicAgent, data: Steps) -> Batch:
         """The steps flattened, with GAE's advantages and targets by today's value network."""
         value, after = values(agent.value, data)
-        advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
+        advantage = gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
         out = agent.actor.logits(data.obs[:-1])
         columns = (out, agent.actor.policy.log_prob(out, data.action), advantage, advantage + value)
         return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, *columns)))
@@ -155,16 +153,16 @@ class PPG:
         loss = clipped(logp, part.logp, standardise(part.advantage, world), self.clip).mean()
         return loss, policy.entropy(out).mean(), kl_estimate(logp.detach() - part.logp).mean()
 
-    def reflect(
-        self, agent: PhasicAgent, optimizers: Mapping[str, Optimizer], kept: Sequence[Steps], world: World
-    ) -> dict[str, Tensor]:
+    def reflect(self, agent: PhasicAgent, optimizers: Optimizers, kept: Sequence[Steps], world: World) -> Log:
         """The auxiliary phase."""
         memory = Batch(*map(torch.cat, zip(*(self.prepare(agent, data) for data in kept), strict=True)))
         old = copy.deepcopy(agent.actor.policy)
         for _ in range(self.aux_epochs):
             for part in shuffled(memory, self.aux_minibatches * len(kept), world):
                 auxiliary, kl = self.joint(agent, part, old)
-                descend(self.aux_weight * auxiliary + self.beta_clone * kl, optimizers["actor"], world, self.max_norm)
+                gradient_step(
+                    self.aux_weight * auxiliary + self.beta_clone * kl, optimizers["actor"], world, self.max_norm
+                )
                 error = self.fit_value(agent, optimizers["critic"], part, world)
         return {"aux_loss": auxiliary.detach(), "aux_kl": kl.detach(), "aux_value_loss": error.detach()}
 

@@ -3,44 +3,24 @@
 Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 to 9, section 4 and algorithm 1.
 Differs: advantages are standardised in each minibatch; policy and value have networks of their own
 unless they share layers; Gaussian deviations are free parameters. Value clipping, annealing and the KL stop are options, as studied by
-Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, from where it comes back.
+Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, so that it can always double or halve.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.batches import shuffled, standardise, successors
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.batches import Batch, advantage_batch, kl_and_entropy, shuffled, standardise
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import policy_losses, value_losses
-from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.policies import Policy
-from ray_jobs.rl.optim.step import adam, descend
-
-
-class Batch(NamedTuple):
-    """Steps of a batch or minibatch, in no order."""
-
-    obs: Tensor
-    """[N, *O]"""
-    action: Tensor
-    """[N, *A]"""
-    logp: Tensor
-    """[N], of the policy that acted"""
-    advantage: Tensor
-    """[N]"""
-    value: Tensor
-    """[N], before the update"""
-    out: Tensor
-    """[N, outputs], the policy's numbers before the update"""
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -88,85 +68,59 @@ class PPO:
     def experience(self) -> Fresh:
         return Fresh(self.horizon)
 
+    @property
+    def not_vmappable(self) -> str:
+        return "with target_kl or penalty_kl it branches on each seed's KL" if self.target_kl or self.penalty_kl else ""
+
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         agent = ActorCritic(obs, action, width=self.width, shared=self.shared)
         if self.penalty_kl:
             agent.register_buffer("beta", torch.tensor(self.penalty))
         return agent
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"all": adam(agent, self.lr, eps=1e-5)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
         scale = 1 - world.progress if self.anneal else 1.0
-        optimizers["all"].param_groups[0]["lr"] = self.lr * scale
-        batch, old = self.prepare(agent, data), copy.deepcopy(agent.policy) if self.penalty_kl else None
+        optimizers["all"].lr = self.lr * scale
+        batch = advantage_batch(agent, data, self.gamma, self.lam)
+        old = copy.deepcopy(agent.policy) if self.penalty_kl else None
         for _ in range(self.epochs):
             for part in shuffled(batch, self.minibatches, world):
-                out, v, back = agent.taped(part.obs)
-                policy, value, loss = self.losses(agent, out, v, part, self.clip * scale, world, old)
-                descend(loss, optimizers["all"], world, self.max_norm, back)
-            if self.target_kl and world.mean(self.moved(agent, part)["kl"]) > self.target_kl:
+                loss, log = self.loss(agent, part, self.clip * scale, world, old)
+                gradient_step(loss, optimizers["all"], world, self.max_norm)
+            if self.target_kl and world.mean(kl_and_entropy(agent, part)["kl"]) > self.target_kl:
                 break
-        log = {"policy_loss": policy.detach(), "value_loss": value.detach()} | self.moved(agent, part)
+        log = {k: x.detach() for k, x in log.items()} | kl_and_entropy(agent, part)
         return log | (self.adapt(agent, batch, world, old) if old else {})
 
-    @torch.no_grad()
-    def prepare(self, agent: ActorCritic, data: Steps) -> Batch:
-        """The steps flattened, with what the policy that made them thought of them: data are fresh, so it is the agent itself."""
-        out, v = agent(data.obs)
-        value, after = v[:-1], successors(v, agent.value, data)
-        advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
-        logp = agent.policy.log_prob(out[:-1], data.action)
-        return Batch(*(x.flatten(0, 1) for x in (data.obs[:-1], data.action, logp, advantage, value, out[:-1])))
-
-    def losses(
-        self,
-        agent: ActorCritic,
-        out: Tensor,
-        value: Tensor,
-        part: Batch,
-        clip: float,
-        world: World,
-        old: Policy | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The policy's, the value's and both together: equation 9, negated. Scalars. With the policy as it was, equation 8's.
-
-        Args:
-            out, value: what the agent says of the part.
-        """
-        target = part.advantage + part.value
-        advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
+    def loss(
+        self, agent: ActorCritic, part: Batch, clip: float, world: World, old: Policy | None = None
+    ) -> tuple[Tensor, Log]:
+        """Equation 9, negated, and its two parts; given the policy as it was before the update, equation 8 in place of 7."""
+        out, value = agent(part.obs)
         logp = agent.policy.log_prob(out, part.action)
+        advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
         if old is None:
-            policy = policy_losses.clipped(logp, part.logp, advantage, clip).mean()
+            ratio = (logp - part.logp).exp()
+            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+            policy_loss = -surrogate.mean()
         else:
             kl = agent.policy.kl(part.out, out, old)
-            policy = policy_losses.kl_penalty(logp, part.logp, advantage, kl, agent.beta).mean()
-        if self.value_clip:
-            error = value_losses.clipped(value, target, part.value, self.value_clip).mean()
-        else:
-            error = value_losses.squared(value, target).mean()
-        loss = torch.add(policy, error, alpha=self.value_weight)
+            policy_loss = policy_losses.kl_penalty(logp, part.logp, advantage, kl, agent.beta).mean()
+        value_loss = value_losses.clipped(value, part.target, part.value, self.value_clip).mean()
+        loss = policy_loss + self.value_weight * value_loss
         if self.entropy_weight:
             loss = loss - self.entropy_weight * agent.policy.entropy(out).mean()
-        return policy, error, loss
+        return loss, {"policy_loss": policy_loss, "value_loss": value_loss}
 
     @torch.no_grad()
-    def moved(self, agent: ActorCritic, part: Batch) -> dict[str, Tensor]:
-        """How far the policy is from the one that acted, and its entropy."""
-        out = agent.logits(part.obs)
-        kl = policy_losses.kl_estimate(agent.policy.log_prob(out, part.action) - part.logp)
-        return {"kl": kl.mean(), "entropy": agent.policy.entropy(out).mean()}
-
-    @torch.no_grad()
-    def adapt(self, agent: ActorCritic, batch: Batch, world: World, old: Policy) -> dict[str, Tensor]:
-        """Set the penalty's weight for the next update by how far this one went, over the whole batch."""
+    def adapt(self, agent: ActorCritic, batch: Batch, world: World, old: Policy) -> Log:
+        """Set the penalty's weight for the next update by the exact KL of this one, over the whole batch (section 4)."""
         kl = world.mean(agent.policy.kl(batch.out, agent.logits(batch.obs), old).mean())
         agent.beta.copy_(policy_losses.adapted(agent.beta, kl, self.penalty_kl).clamp_(1e-3, 1e3))
         return {"kl": kl, "beta": agent.beta.clone()}

@@ -7,19 +7,18 @@ they are met; Adam in place of plain ascent; a time limit ends an episode, and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import gymnasium as gym
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 @dataclass(frozen=True)
@@ -51,22 +50,20 @@ class REINFORCE:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         return ActorCritic(obs, action, width=self.width)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"all": adam(agent, self.lr)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["all"].param_groups[0]["lr"] = self.lr * (1 - world.progress)
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["all"].lr = self.lr * (1 - world.progress)
         n = self.horizon
         earned = accumulate(data.reward, self.gamma * ~data.boundary)[:n]
         out, value = agent(data.obs[:n])
         logp, error = agent.policy.log_prob(out, data.action[:n]), squared(value, earned).mean()
         policy = policy_gradient(logp, earned - value if self.baseline else earned).mean()
         loss = policy + self.value_weight * error if self.baseline else policy
-        descend(loss, optimizers["all"], world, self.max_norm)
+        gradient_step(loss, optimizers["all"], world, self.max_norm)
         entropy = agent.policy.entropy(out.detach()).mean()
         return {"policy_loss": policy.detach(), "value_loss": error.detach(), "entropy": entropy.detach()}

@@ -8,7 +8,7 @@ temperatures are in those units. The prior over parameters is flat. Adam takes t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ray_jobs.errors import UsageError
 from ray_jobs.rl.batches import standardise
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import stein
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
@@ -25,7 +25,7 @@ from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.nets import ConvStack, Stack, image
 from ray_jobs.rl.networks.policies import Gaussian, policy_for
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class Players(nn.Module):
@@ -93,7 +93,7 @@ class SVPG:
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Particles:
         return Particles(self.particles, obs, action, self.width)
 
-    def optimizers(self, agent: Particles) -> dict[str, Optimizer]:
+    def optimizers(self, agent: Particles) -> Optimizers:
         return {"policy": adam(agent.acting, self.lr), "value": adam(agent.critic, self.lr)}
 
     def act(self, agent: Particles, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
@@ -105,11 +105,9 @@ class SVPG:
         action = team.policy.sample(out, rng).transpose(0, 1).flatten(0, 1)
         return Act(action[: len(x)], {"particle": torch.arange(len(x), device=x.device) % n})
 
-    def update(
-        self, agent: Particles, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
+    def update(self, agent: Particles, optimizers: Optimizers, data: Steps, world: World) -> Log:
         for optimizer in optimizers.values():
-            optimizer.param_groups[0]["lr"] = self.lr * (1 - world.progress)
+            optimizer.lr = self.lr * (1 - world.progress)
         order = self.columns(data.extras["particle"][0])
         obs, action, advantage, target = self.prepare(agent, data, order)
         self.remember(agent.acting, data, order, world)
@@ -122,7 +120,7 @@ class SVPG:
             p.grad.copy_(-part.view_as(p))
         optimizers["policy"].step()
         error = squared(agent.critic(obs).squeeze(-1), target).mean(1)
-        descend(error.sum(), optimizers["value"], world)
+        gradient_step(error.sum(), optimizers["value"], world)
         distance = torch.pdist(theta).sum() / max(1, math.comb(self.particles, 2))
         return {"policy_loss": policy.detach().mean(), "value_loss": error.detach().mean(), "distance": distance}
 

@@ -8,9 +8,8 @@ part of the metric that scales the step. Policy and value never share layers, fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from ray_jobs.rl.batches import standardise, values
-from ray_jobs.rl.contract import Act, Fresh, Optimizer, Steps, World
+from ray_jobs.rl.contract import Act, Fresh, Log, Optimizer, Optimizers, Steps, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.curvature import fisher_product, flat, line_search, natural_step
 from ray_jobs.rl.maths.policy_losses import surrogate
@@ -26,7 +25,7 @@ from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.nets import plain_tanh
-from ray_jobs.rl.optim.step import adam, descend
+from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 class Batch(NamedTuple):
@@ -75,23 +74,23 @@ class TRPO:
     width: int = 64
     """Units in each of two hidden layers."""
 
+    not_vmappable: ClassVar[str] = "its line search branches on each seed's KL"
+
     @property
     def experience(self) -> Fresh:
         return Fresh(self.horizon)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
-        return ActorCritic(obs, action, width=self.width, apart=True, net=plain_tanh)
+        return ActorCritic(obs, action, width=self.width, separate=True, net=plain_tanh)
 
-    def optimizers(self, agent: ActorCritic) -> dict[str, Optimizer]:
+    def optimizers(self, agent: ActorCritic) -> Optimizers:
         return {"critic": adam(agent.critic, self.lr)}
 
     def act(self, agent: ActorCritic, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         return Act(agent.act(obs, explore=explore, rng=rng)[0], {})
 
-    def update(
-        self, agent: ActorCritic, optimizers: Mapping[str, Optimizer], data: Steps, world: World
-    ) -> dict[str, Tensor]:
-        optimizers["critic"].param_groups[0]["lr"] = self.lr * (1 - world.progress if self.anneal else 1)
+    def update(self, agent: ActorCritic, optimizers: Optimizers, data: Steps, world: World) -> Log:
+        optimizers["critic"].lr = self.lr * (1 - world.progress if self.anneal else 1)
         batch = self.prepare(agent, data, world)
         log = self.climb(agent, batch, world)
         return log | {"value_loss": self.fit(agent, batch, optimizers["critic"], world)}
@@ -99,11 +98,11 @@ class TRPO:
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps, world: World) -> Batch:
         value, after = values(agent.value, data)
-        advantage = gae(data.reward, value, after, self.gamma * ~data.terminated, 1.0 * ~data.boundary, self.lam)
+        advantage = gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
         parts = data.obs[:-1], data.action, standardise(advantage, world), advantage + value
         return Batch(*(x.flatten(0, 1) for x in parts))
 
-    def climb(self, agent: ActorCritic, batch: Batch, world: World) -> dict[str, Tensor]:
+    def climb(self, agent: ActorCritic, batch: Batch, world: World) -> Log:
         """Move the policy by the longest share of its natural step that improves it within the trust region."""
         parameters, step = self.natural(agent, batch, world)
         start, old = flat([p.detach() for p in parameters]), copy.deepcopy(agent.policy)
@@ -140,5 +139,5 @@ class TRPO:
             order = draws.permutation(len(batch.target), world.rng).to(batch.target.device)
             for rows in order.chunk(self.minibatches):
                 error = squared(agent.value(batch.obs[rows]), batch.target[rows]).mean()
-                descend(error, optimizer, world)
+                gradient_step(error, optimizer, world)
         return error.detach()

@@ -11,7 +11,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play, setup
-from ray_jobs.rl.rollout.runner import Actor
+from ray_jobs.rl.rollout.runner import ActingAgent
 from tests.ray_jobs.rl.scripted import Memory
 
 N, PLAIN = 7, DQN(width=16, max_norm=float("inf"), double=True)
@@ -58,58 +58,32 @@ def test_weighted_errors_are_descended_and_told(double, seeded):
     torch.testing.assert_close(log["td_loss"], loss.detach())
 
 
-@pytest.mark.parametrize("double", [False, True])
-def test_batches_handed_over_at_once_are_learned_from_one_by_one(double, seeded):
-    """Against one call for each, the target network copied into after the fourth and the eighth update, and never by a call between."""
-    algorithm = replace(PLAIN, batch=N, updates=8, target_every=4, double=double)
-    agent, parts = built(algorithm), [transitions() for _ in range(8)]
-    twin = copy.deepcopy(agent)
-    optimizers, singly = algorithm.optimizers(agent), algorithm.optimizers(twin)
-    for k in (0, 4):
-        columns = list(zip(*parts[k : k + 4], strict=True))[:-1]
-        algorithm.update(agent, optimizers, Transitions(*map(torch.cat, columns), {}), Alone(torch.Generator()))
-        for data in parts[k : k + 4]:
-            algorithm.update(twin, singly, data, Alone(torch.Generator()))
-        torch.testing.assert_close(agent.state_dict(), twin.state_dict())
-        assert all(map(torch.equal, agent.target.parameters(), agent.q.parameters()))
-    assert optimizers["q"].steps == singly["q"].steps == 8
+def test_the_target_is_copied_after_every_so_many_updates(seeded):
+    """It stands still in between, and is the online network after each fourth update."""
+    algorithm = replace(PLAIN, batch=N, target_every=4)
+    agent = built(algorithm)
+    optimizers, kept = algorithm.optimizers(agent), copy.deepcopy(agent.target.state_dict())
+    for k in range(1, 9):
+        algorithm.update(agent, optimizers, transitions(), Alone(torch.Generator()))
+        if k % 4:
+            torch.testing.assert_close(agent.target.state_dict(), kept, rtol=0, atol=0)
+        else:
+            kept = copy.deepcopy(agent.q.state_dict())
+            torch.testing.assert_close(agent.target.state_dict(), kept, rtol=0, atol=0)
+    assert optimizers["q"].steps == 8
 
 
-@pytest.mark.parametrize(
-    ("more", "at_once"),
-    [
-        ({}, 16),
-        ({"updates": 12, "target_every": 18}, 6),
-        ({"updates": 7, "target_every": 100}, 1),
-        ({"updates": 34, "target_every": 34}, 2),
-        ({"priority": 0.6}, 1),
-    ],
-    ids=str,
-)
-def test_so_many_updates_share_a_target(more, at_once):
-    assert DQN(**more).experience.at_once == at_once
-
-
-def test_updates_that_do_not_fill_a_call_wait():
-    """8 steps earn 3 updates, 2 of which are made at once: rounds of 2 and 4 in turn."""
-    algorithm = DQN(warmup=0, every=8, updates=3, batch=4, width=16, capacity=64, target_every=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DQN, "at_once", 2)
-        t = setup.prepare(
-            Play(algorithm, "CartPole-v1", steps=64, envs=2),
-            0,
-            Alone(torch.Generator()),
-            0,
-            Memory(),
-            print,
-            bool,
-            "cpu",
-        )
-        taken = []
-        for _ in range(4):
-            t.round()
-            taken.append(t.learner.optimizers["q"].steps)
-    assert taken == [2, 6, 8, 12]
+def test_updates_that_are_not_whole_wait():
+    """Rounds of 15 steps earn 2.8 updates each, the whole ones of which are made: 2, then 3."""
+    algorithm = DQN(warmup=0, every=16, updates=3, batch=4, width=16, capacity=64, target_every=2)
+    t = setup.prepare(
+        Play(algorithm, "CartPole-v1", steps=64, envs=3), 0, Alone(torch.Generator()), 0, Memory(), print, bool, "cpu"
+    )
+    taken = []
+    for _ in range(4):
+        t.round()
+        taken.append(t.learner.optimizers["q"].steps)
+    assert taken == [2, 5, 8, 11]
 
 
 def test_nobody_hears_of_priorities_where_none_are_kept(seeded):
@@ -119,7 +93,7 @@ def test_nobody_hears_of_priorities_where_none_are_kept(seeded):
 
 
 def test_a_runner_is_sent_q_and_how_often_to_explore(seeded):
-    one, other = Actor(built(PLAIN), None), Actor(built(PLAIN), None)
+    one, other = ActingAgent(built(PLAIN), None), ActingAgent(built(PLAIN), None)
     one.agent.epsilon.fill_(0.25)
     other.unpack(one.pack())
     assert one.pack().size == sum(p.numel() for p in one.agent.q.parameters()) + 1

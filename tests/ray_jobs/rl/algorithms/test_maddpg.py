@@ -71,7 +71,7 @@ def test_an_actor_sees_its_own_observation_alone(action, widths, ensemble, seede
 def test_every_critic_sees_every_observation_and_action(action, widths, seeded):
     agent, data = PLAIN.build(OBS, action), played(action)
     obs = data.obs.requires_grad_()
-    moves = agent.actor.kind.seen(data.action).requires_grad_()
+    moves = agent.actor.kind.encode(data.action).requires_grad_()
     q = agent.critic(agent.actor.rows(obs), moves)
     assert q.shape == (N, B)
     assert torch.equal(sensitivity(q, obs) > 0, inside(SIZES, max(SIZES)).expand(N, -1, -1))
@@ -93,7 +93,7 @@ def test_numbers_that_do_not_count_change_nothing(action, widths, seeded):
         acts = [PLAIN.act(agent, data.obs, explore=e, rng=rng()).action for e in (True, False)]
     assert not drawn[:, beyond].any()
     if isinstance(action, Padded):
-        assert not agent.actor.kind.seen(100 * torch.ones(B, *action.shape))[:, beyond].any()
+        assert not agent.actor.kind.encode(100 * torch.ones(B, *action.shape))[:, beyond].any()
     assert all(action.contains(a.numpy()) for x in acts for a in x)
 
 
@@ -101,7 +101,7 @@ def test_numbers_that_do_not_count_change_nothing(action, widths, seeded):
 def test_an_agents_gain_is_moved_by_its_own_action_alone(action, widths, seeded):
     """Equation 6: agent i's new action in critic i, beside the others' replayed ones, not its own replayed one."""
     agent, data = PLAIN.build(OBS, action), played(action)
-    obs, old = agent.actor.rows(data.obs), agent.actor.kind.seen(data.action).requires_grad_()
+    obs, old = agent.actor.rows(data.obs), agent.actor.kind.encode(data.action).requires_grad_()
     mine = agent.actor.kind.draw(agent.actor(obs, None), rng()).detach().requires_grad_()
     worth, own = agent.worth(obs, old, mine), torch.eye(N, dtype=torch.bool)
     assert torch.equal((sensitivity(worth, mine) > 0).any(-1), own)
@@ -213,7 +213,7 @@ def test_choices_are_drawn_by_their_chances(seeded):
     action, widths = KINDS["discrete"]
     kind, out = PLAIN.build(OBS, action).actor.kind, torch.randn(1, N, 4, generator=rng())
     many = out.expand(4000, -1, -1)
-    for drawn in (kind.draw(many, rng(1)), kind.seen(kind.act(many, True, rng(2)))):
+    for drawn in (kind.draw(many, rng(1)), kind.encode(kind.act(many, True, rng(2)))):
         assert torch.equal(drawn.round().sum(-1), torch.ones(4000, N))
         for i, width in enumerate(widths):
             expected = 4000 * out[0, i, :width].double().softmax(0)

@@ -21,7 +21,7 @@ from ray_jobs.rl.contract import Alone, Replay
 from ray_jobs.rl.fast import matmul as arithmetic
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.learning.training import Training
-from ray_jobs.rl.optim.step import descend
+from ray_jobs.rl.optim.step import gradient_step
 from ray_jobs.rl.rollout import pools
 from ray_jobs.rl.rollout.fragments import tensors
 from tests.ray_jobs.rl.scripted import Memory, Pensive, Slope, Still
@@ -41,7 +41,7 @@ class Rehearsed(Still):
 
     def update(self, agent, optimizers, data, world):
         loss = agent(data.obs.float()).square().mean()
-        descend(loss, optimizers["all"], world)
+        gradient_step(loss, optimizers["all"], world)
         return {"loss": loss.detach()} | ({"priority": data.reward} if self.priority else {})
 
 
@@ -353,9 +353,9 @@ def test_what_another_runner_plays_is_not_what_came_next():
     weights = t.learner.actor.pack()
     first, second = (t.pool.sample(weights, 0, 2) for _ in range(2))
     t.learner.learn(first, 8)
-    going = ~t.learner.buffer.data["terminated"][1]
+    going = ~t.learner.buffer.ring.data["terminated"][1]
     t.learner.learn([f._replace(begins=True) for f in second], 16)
     assert torch.equal(
-        t.learner.buffer.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
+        t.learner.buffer.ring.data["truncated"][:4], torch.stack([going & False, going, *[going & False] * 2])
     )
     assert (t.learner.scale.running["0"] <= 1 + ALGORITHMS["dqn"].gamma).all()

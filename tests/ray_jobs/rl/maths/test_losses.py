@@ -16,7 +16,7 @@ from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.maths import policy_losses, value_losses
 from ray_jobs.rl.networks.nets import TanhMLP, mlp
 from ray_jobs.rl.networks.policies import Categorical, Gaussian, policy_for
-from ray_jobs.rl.optim.step import adam, descend, rebind
+from ray_jobs.rl.optim.step import adam, flatten, gradient_step
 
 
 @settings(derandomize=True, deadline=None, max_examples=30)
@@ -123,7 +123,7 @@ def test_one_vector_steps_like_its_parts(seeded):
     ours, theirs = adam(one, 1e-2), torch.optim.Adam(two.parameters(), 1e-2)
     x = torch.randn(8, 3)
     for _ in range(5):
-        descend(one(x).square().mean() * 10, ours, Alone(torch.Generator()), 0.1)
+        gradient_step(one(x).square().mean() * 10, ours, Alone(torch.Generator()), 0.1)
         theirs.zero_grad()
         (two(x).square().mean() * 10).backward()
         nn.utils.clip_grad_norm_(two.parameters(), 0.1)
@@ -134,7 +134,7 @@ def test_one_vector_steps_like_its_parts(seeded):
 
 def test_rebound_parameters_are_views(seeded):
     net = nn.Linear(3, 2)
-    flat = rebind(list(net.parameters()))
+    flat = flatten(list(net.parameters()))
     flat.data.fill_(7.0)
     assert (net.weight == 7).all()
     assert (net.bias == 7).all()

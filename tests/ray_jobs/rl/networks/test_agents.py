@@ -132,7 +132,7 @@ def test_it_explores_all_of_the_box_and_then_around_itself(seeded):
     obs, rng = torch.randn(1, 4).expand(2000, -1), torch.Generator().manual_seed(0)
     with torch.no_grad():
         even = actor.act(obs, 0.1, explore=True, rng=rng).numpy()
-        actor.begun.fill_(1.0)
+        actor.started.fill_(1.0)
         near = actor.act(obs, 0.1, explore=True, rng=rng).numpy()
         own = actor.act(obs[:1], 0.1, explore=False, rng=rng)
     assert torch.equal(own, actor(obs[:1]))
@@ -152,10 +152,10 @@ def test_only_the_actor_of_a_deterministic_agent_is_sent(seeded):
     for p in (*agent.actor.parameters(), *agent.critics.parameters()):
         p.data.add_(1.0)
     before = [p.clone() for p in slow]
-    agent.follow(0.25)
+    agent.update_targets(0.25)
     for p, q in zip(slow, before, strict=True):
         torch.testing.assert_close(p, q + 0.25)
-    agent.follow(1.0)
+    agent.update_targets(1.0)
     assert torch.equal(agent.slow_critics.weights[0], agent.critics.weights[0])
 
 
@@ -171,7 +171,7 @@ def test_an_average_is_of_the_part_that_acts(actor, seeded):
         for p in part.parameters():
             p.data.add_(torch.randn_like(p))
         was.append([p.detach().clone() for p in part.parameters()])
-        agent.follow(0.75)
+        agent.update_average(0.75)
     for mean, a, b, c in zip(agent.average.parameters(), *was, strict=True):
         torch.testing.assert_close(mean, 0.5625 * a + 0.1875 * b + 0.25 * c)
         assert not mean.requires_grad

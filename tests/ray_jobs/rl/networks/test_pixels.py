@@ -16,7 +16,7 @@ from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.contract import Alone, Replay, Steps, Transitions
 from ray_jobs.rl.learning import play, setup
-from ray_jobs.rl.rollout.runner import Actor, act
+from ray_jobs.rl.rollout.runner import ActingAgent, act
 from tests.ray_jobs.rl.scripted import Chance, Memory
 
 ALGORITHMS = {
@@ -66,7 +66,7 @@ def test_a_runner_acts_by_the_numbers_that_the_learner_sees(algorithm, seeded):
     """The runner hands floats over, the learner bytes."""
     agent, seen = algorithm.build(SCREEN, BUTTONS), screens(50)
     with torch.no_grad():
-        played, _ = act(algorithm, Actor(agent, None), seen.numpy(), False, torch.Generator())
+        played, _ = act(algorithm, ActingAgent(agent, None), seen.numpy(), False, torch.Generator())
         numbers = agent.q(seen) if isinstance(algorithm, DQN) else agent.logits(seen)
     assert np.array_equal(played, numbers.argmax(-1))
     assert len(set(played.tolist())) > 1

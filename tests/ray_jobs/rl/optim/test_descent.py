@@ -12,7 +12,7 @@ from ray_jobs.rl.fast import layers
 from ray_jobs.rl.networks.agents import ActorCritic
 from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, mlp
-from ray_jobs.rl.optim.step import adam, clip, descend, descend_along
+from ray_jobs.rl.optim.step import adam, clip, descend_along, gradient_step
 
 NETS = {
     "relu": (lambda: mlp([5, 16, 8, 3], activation=nn.ReLU), lambda: (torch.randn(20, 5),)),
@@ -35,7 +35,7 @@ def test_a_step_along_a_gradient_is_a_step_down_its_loss(kind, max_norm, seeded)
         inputs = draw()
         target = torch.randn_like(net(*inputs))
         out = twin(*inputs)
-        descend((out - target).square().mean(), theirs, world, max_norm)
+        gradient_step((out - target).square().mean(), theirs, world, max_norm)
         said = descend_along(lambda q, t: 2 * (q - t) / t.numel(), net, inputs, (target,), ours, world, max_norm)
         torch.testing.assert_close(said, out.detach(), rtol=1e-5, atol=1e-6)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
@@ -56,9 +56,9 @@ def test_a_step_on_a_tape_is_a_step_down_its_loss(make, shape, seeded):
 
     for _ in range(2):
         x = torch.randn(shape)
-        descend(loss(twin["net"](x), twin.beside), theirs, world)
+        gradient_step(loss(twin["net"](x), twin.beside), theirs, world)
         out, back = net["net"].taped(x)
-        descend(loss(out, net.beside), ours, world, back=back)
+        gradient_step(loss(out, net.beside), ours, world, back=back)
         for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 
@@ -100,9 +100,9 @@ def test_an_actor_critics_step_on_a_tape_is_a_step_down_its_loss(shared, seeded)
 
     for _ in range(2):
         x = torch.randn(20, 5)
-        descend(loss(twin, *twin(x)), theirs, world)
+        gradient_step(loss(twin, *twin(x)), theirs, world)
         out, value, back = agent.taped(x)
-        descend(loss(agent, out, value), ours, world, back=back)
+        gradient_step(loss(agent, out, value), ours, world, back=back)
         for mine, other in zip(agent.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-6)
 

@@ -12,7 +12,7 @@ from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.maths.curvature import kronecker_factors, precondition
 from ray_jobs.rl.networks.nets import mlp
 from ray_jobs.rl.optim.kfac import KFAC
-from ray_jobs.rl.optim.step import descend
+from ray_jobs.rl.optim.step import gradient_step
 
 
 def drawn(seed: int, *shape: int):
@@ -36,7 +36,7 @@ def go(optimizer, net, x, noise, target):
     with optimizer.recording():
         logp = scores(net, x, noise)
     optimizer.observe(logp)
-    descend((net(x) - target).square().sum(-1).mean() / 2, optimizer, Alone(torch.Generator()))
+    gradient_step((net(x) - target).square().sum(-1).mean() / 2, optimizer, Alone(torch.Generator()))
 
 
 def pairs_slowly(net, x, noise):

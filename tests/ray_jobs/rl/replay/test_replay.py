@@ -8,8 +8,9 @@ from scipy.stats import chisquare
 
 from ray_jobs.errors import UsageError
 from ray_jobs.rl.contract import Replay, Steps
-from ray_jobs.rl.replay.buffer import ReplayBuffer, spans
+from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.replay.priorities import Priorities
+from ray_jobs.rl.replay.ring import spans
 
 GAMMA = 0.9
 
@@ -80,7 +81,7 @@ def test_it_is_saved_whole(plan):
     one, two = buffer(10, batch=50, **plan), buffer(10, batch=50, **plan)
     one.add(fragment(0, 7))
     one.sample(rng())
-    one.reweigh(torch.arange(50.0))
+    one.set_priorities(torch.arange(50.0))
     two.load(one.state(), torch.device("cpu"))
     for kept in (one, two):
         kept.add(fragment(7, 6))
@@ -157,7 +158,7 @@ def test_new_steps_are_as_likely_as_the_worst_known_one():
     kept = buffer(16, batch=4, priority=1.0)
     kept.add(fragment(0, 8))
     kept.sample(rng())
-    kept.reweigh(torch.full((4,), 50.0))
+    kept.set_priorities(torch.full((4,), 50.0))
     kept.add(fragment(8, 8))
     leaves = kept.priorities.tree[kept.priorities.size :][:16]
     assert (leaves[8:] == leaves.max()).all()
@@ -185,7 +186,7 @@ def test_a_cut_before_anything_or_after_a_true_end_changes_nothing():
     kept.cut("a", torch.tensor([True]))
     kept.add(fragment(0, 3, ends={2: "terminated"}), "a")
     kept.cut("a", torch.tensor([True]))
-    assert kept.data["terminated"][2] and not kept.data["truncated"].any()
+    assert kept.ring.data["terminated"][2] and not kept.ring.data["truncated"].any()
 
 
 def test_a_replay_too_large_for_the_memory_says_so():

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given, settings
 
-from ray_jobs.rl.replay.records import laid_out, views, words
+from ray_jobs.rl.replay.records import layout, views, words
 
 TYPES = (torch.bool, torch.uint8, torch.float16, torch.float32, torch.int32, torch.int64, torch.float64)
 SHAPES = ((), (1,), (3,), (2, 5), (0,), (3, 1, 2))
@@ -13,7 +13,7 @@ SHAPES = ((), (1,), (3,), (2, 5), (0,), (3, 1, 2))
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(TYPES), st.sampled_from(SHAPES)), min_size=1, max_size=7))
 def test_what_is_written_to_a_row_is_there_and_nothing_beside_it_changes(kinds):
-    fields = laid_out({str(i): kind for i, kind in enumerate(kinds)})
+    fields = layout({str(i): kind for i, kind in enumerate(kinds)})
     kept = views(torch.zeros(4, 3, words(fields), dtype=torch.int64), fields)
     written = {k: torch.randint(0, 2, (4, 3, *x.shape[2:])).to(x.dtype) for k, x in kept.items()}
     for k, x in written.items():
@@ -30,6 +30,6 @@ def test_a_row_is_as_long_as_what_it_holds_rounded_up_to_words():
         "action": (torch.int64, ()),
         "cut": (torch.bool, ()),
     }
-    fields = laid_out(told)
+    fields = layout(told)
     assert words(fields) == 4  # 16 + 8 + 1 + 1 bytes
     assert [fields[k].first for k in ("action", "obs", "done", "cut")] == [0, 8, 24, 25]

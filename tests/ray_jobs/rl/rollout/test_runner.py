@@ -11,10 +11,10 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.learning import play
-from ray_jobs.rl.replay.buffer import successors
+from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import Moments
-from ray_jobs.rl.rollout.runner import Actor, EnvRunner, RunnerSpec, evaluate
+from ray_jobs.rl.rollout.runner import ActingAgent, EnvRunner, RunnerSpec, evaluate
 from tests.ray_jobs.rl.scripted import Memory, Still
 
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
@@ -90,8 +90,8 @@ def test_only_what_acts_is_sent():
         def acting(self):
             return self.actor
 
-    assert Actor(Whole(), None).pack().size == 9 + 3
-    sender, receiver = Actor(Part(), Moments((2,))), Actor(Part(), Moments((2,)))
+    assert ActingAgent(Whole(), None).pack().size == 9 + 3
+    sender, receiver = ActingAgent(Part(), Moments((2,))), ActingAgent(Part(), Moments((2,)))
     receiver.unpack(sender.pack())
     assert sender.pack().size == 9 + 2 + 2
     assert torch.equal(receiver.agent.actor.weight, sender.agent.actor.weight)
@@ -100,7 +100,7 @@ def test_only_what_acts_is_sent():
 
 def test_numbers_taken_over_are_copies_and_can_be_differentiated():
     """Twice, the second time in inference mode, as a runner does."""
-    sender, receiver = (Actor(torch.nn.Linear(2, 3), Moments((2,))) for _ in range(2))
+    sender, receiver = (ActingAgent(torch.nn.Linear(2, 3), Moments((2,))) for _ in range(2))
     receiver.unpack(sender.pack())
     with torch.no_grad():
         sender.agent.weight.fill_(7.0)
@@ -114,7 +114,7 @@ def test_numbers_taken_over_are_copies_and_can_be_differentiated():
 
 
 def test_an_actor_that_was_moved_takes_over_numbers_all_the_same():
-    one, two = (Actor(torch.nn.Linear(2, 3), None) for _ in range(2))
+    one, two = (ActingAgent(torch.nn.Linear(2, 3), None) for _ in range(2))
     one.unpack(two.pack())
     one.double().float()  # as a move to another device and back: its tensors are others
     one.unpack(np.full(9, 3.0, np.float32))

@@ -31,17 +31,19 @@ from ray_jobs.rl.algorithms.policy_gradient.trpo import TRPO
 from ray_jobs.rl.batches import successors
 from ray_jobs.rl.contract import Alone, Steps
 from ray_jobs.rl.fast import layers
+from ray_jobs.rl.fast.flat_weights import flatten
+from ray_jobs.rl.fast.generators import as_one
 from ray_jobs.rl.fast.seed_stacks import StackedModule, StackedOptimizer
-from ray_jobs.rl.fast.vmapped import apart, every, for_all, one, taken
+from ray_jobs.rl.fast.vmapped import batched, take_rows, unwrap, vmap_seeds, wrap
 from ray_jobs.rl.learning.play import play
 from ray_jobs.rl.learning.setup import generator, prepare
 from ray_jobs.rl.learning.training import Training
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.networks.agents import ActorCritics
 from ray_jobs.rl.networks.critics import Ensemble
-from ray_jobs.rl.networks.nets import TanhMLP, mlp
+from ray_jobs.rl.networks.nets import ReLUMLP, TanhMLP
 from ray_jobs.rl.optim.adam import Adam, RMSProp
-from ray_jobs.rl.optim.step import descend, rebind
+from ray_jobs.rl.optim.step import gradient_step
 from ray_jobs.rl.together.play import check_together, play_together
 from ray_jobs.rl.together.seeds import Together
 
@@ -49,7 +51,7 @@ SEEDS = 4
 REPLAYED = {"warmup": 64, "batch": 32, "width": 16}
 CASES = {
     "DQN": (DQN(**REPLAYED, every=32, updates=4, double=True, anneal=True, target_every=5), "CartPole-v1"),
-    "DQN of four batches at once": (DQN(**REPLAYED, every=32, updates=4, target_every=4), "CartPole-v1"),
+    "DQN of one target in four updates": (DQN(**REPLAYED, every=32, updates=4, target_every=4), "CartPole-v1"),
     "DQN of three steps in a ring that is full": (
         DQN(**REPLAYED, every=8, updates=1, n_step=3, capacity=200),
         "CartPole-v1",
@@ -215,9 +217,9 @@ def test_seeds_together_do_without_sympy() -> None:
     """Torch imports it, for half a second, when it is told a gradient for each of several losses."""
     code = """
 import sys
-from ray_jobs.recipe import Play
-from ray_jobs.rl.algorithms.a2c import A2C
-from ray_jobs.rl.learning.play import play_together
+from ray_jobs.recipe.plan import Play
+from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
+from ray_jobs.rl.together.play import play_together
 
 class Nowhere:
     def log(self, step, metrics): ...
@@ -246,8 +248,8 @@ assert done == [0, 1] and "sympy" not in sys.modules
 )
 def test_a_generator_draws_the_same_alone_and_among_others(draw) -> None:
     alone = [draw(torch.Generator().manual_seed(s)) for s in range(3)]
-    among = draws.as_one([torch.Generator().manual_seed(s) for s in range(3)])
-    assert torch.equal(for_all(3, lambda: every(draw(among))), torch.stack(alone))
+    among = as_one([torch.Generator().manual_seed(s) for s in range(3)])
+    assert torch.equal(vmap_seeds(3, lambda: unwrap(draw(among))), torch.stack(alone))
 
 
 def test_draws_are_torchs_own() -> None:
@@ -261,7 +263,7 @@ def test_draws_are_torchs_own() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: mlp([5, 8, 8, 3], activation=nn.ReLU), lambda: TanhMLP([5, 8, 8, 3]), lambda: Ensemble(2, [5, 8, 3])],
+    [lambda: ReLUMLP([5, 8, 8, 3]), lambda: TanhMLP([5, 8, 8, 3]), lambda: Ensemble(2, [5, 8, 3])],
 )
 def test_stacked_networks_and_their_gradients_are_each_ones_own(make) -> None:
     torch.manual_seed(0)
@@ -278,9 +280,9 @@ def test_stacked_networks_and_their_gradients_are_each_ones_own(make) -> None:
 
     def together() -> torch.Tensor:
         stack.show()
-        return every(call(stack.module, one(x)))
+        return unwrap(call(stack.module, wrap(x)))
 
-    out = for_all(3, together)
+    out = vmap_seeds(3, together)
     torch.testing.assert_close(out, torch.stack([call(m, x[s]) for s, m in enumerate(nets)]))
     out.square().sum().backward()
     for s, net in enumerate(nets):
@@ -299,8 +301,8 @@ def test_a_stacked_step_is_each_seeds_own(kind, max_norm: float, worst: float) -
         return nn.Linear(3, 2)
 
     alone, together = [make(s) for s in range(3)], [make(s) for s in range(3)]
-    singles = [kind(rebind(list(m.parameters()))) for m in alone]
-    others = [kind(rebind(list(m.parameters()))) for m in together]
+    singles = [kind(flatten(list(m.parameters()))) for m in alone]
+    others = [kind(flatten(list(m.parameters()))) for m in together]
     stacked = StackedOptimizer(others, [list(m.parameters()) for m in together])
     module = StackedModule(together, dict(zip(["weight", "bias"], stacked.leaves, strict=True)))
     x, world = torch.randn(3, 4, 3), Alone(torch.Generator())
@@ -309,12 +311,12 @@ def test_a_stacked_step_is_each_seeds_own(kind, max_norm: float, worst: float) -
 
     def step() -> None:
         module.show()
-        descend(module.module(one(x)).square().mean(), stacked, world, max_norm)
+        gradient_step(module.module(wrap(x)).square().mean(), stacked, world, max_norm)
 
     for _ in range(3):
         for s, m in enumerate(alone):
-            descend(m(x[s]).square().mean(), singles[s], world, max_norm)
-        for_all(3, step)
+            gradient_step(m(x[s]).square().mean(), singles[s], world, max_norm)
+        vmap_seeds(3, step)
     module.write_back(together)
     stacked.write_back(others)
     for a, b, m, n in zip(singles, others, alone, together, strict=True):
@@ -337,9 +339,9 @@ def test_lists_of_tensors_beside_the_modules_are_shown_too() -> None:
 
     def follow() -> None:
         stack.show()
-        stack.module.follow(0.25)
+        stack.module.update_targets(0.25)
 
-    for_all(2, follow)
+    vmap_seeds(2, follow)
     stack.write_back(agents)
     for a in agents:
         for slow, now in zip(a.slow_actor.parameters(), a.actor.parameters(), strict=True):
@@ -360,14 +362,14 @@ def test_successors_where_seeds_are_cut_more_or_less_often() -> None:
     def value(x):
         return x.sum(-1)
 
-    found = for_all(3, lambda: every(successors(value(one(obs)), value, steps(one(obs), one(cut), one(wide)))))
+    found = vmap_seeds(3, lambda: unwrap(successors(value(wrap(obs)), value, steps(wrap(obs), wrap(cut), wrap(wide)))))
     expected = [successors(value(obs[s]), value, steps(obs[s], cut[s], last[s])) for s in range(3)]
     assert torch.equal(found, torch.stack(expected))
 
 
 def test_what_is_told_all_seeds_is_told_them_first() -> None:
     x = torch.arange(6.0).view(2, 3)
-    found = for_all(3, lambda: every(apart(lambda y: y * y.shape[0], one(x.t()).flip(0))))
+    found = vmap_seeds(3, lambda: unwrap(batched(lambda y: y * y.shape[0], wrap(x.t()).flip(0))))
     assert torch.equal(found, 3 * x.t().flip(1))
 
 
@@ -379,14 +381,14 @@ def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int
     weight = torch.randn(3, 5, *shape[1:])
     leaf = x.clone().requires_grad_()
     told = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
-    found = for_all(3, lambda: every(taken(one(told), one(at))))
+    found = vmap_seeds(3, lambda: unwrap(take_rows(wrap(told), wrap(at))))
     (grad,) = torch.autograd.grad((found * weight).sum(), leaf)
     for s in range(3):
         mine = x[s].clone().requires_grad_()
         assert torch.equal(found[s], mine[at[s]])
         assert torch.equal(grad[s], torch.autograd.grad((mine[at[s]] * weight[s]).sum(), mine)[0])
-    assert torch.equal(for_all(3, lambda: every(taken(one(x), at[0]))), x[:, at[0]])  # the same rows for all
-    assert torch.equal(for_all(3, lambda: every(taken(x[0], one(at)))), x[0][at])  # of the same numbers
+    assert torch.equal(vmap_seeds(3, lambda: unwrap(take_rows(wrap(x), at[0]))), x[:, at[0]])  # the same rows for all
+    assert torch.equal(vmap_seeds(3, lambda: unwrap(take_rows(x[0], wrap(at)))), x[0][at])  # of the same numbers
 
 
 # ---- what is refused
@@ -411,7 +413,7 @@ class Looks(A2C):
         (ACKTR(horizon=16), "CartPole-v1", ""),
         (PPG(horizon=16), "CartPole-v1", "neither from fresh steps"),
         (DQN(priority=0.6), "CartPole-v1", "neither from fresh steps"),
-        (A2C(), "tests.ray_jobs.rl.test_together:pixels", "shows images"),
+        (A2C(), "tests.ray_jobs.rl.together.test_together:pixels", "shows images"),
     ],
 )
 def test_what_cannot_be_stacked_is_refused_in_a_sentence(algorithm, env: str, why: str) -> None:
