@@ -213,10 +213,14 @@ COMMANDS = [
     "--help",
     "list",
     "list flows",
+    "list --claims",
     "show ppo_cartpole",
     "train --help",
     "train ppo_cartpole --help",
+    "train ppo_cartpol",
+    "tune ddpm_digits --help",
     "submit --help",
+    "completion bash",
 ]
 
 
