@@ -49,7 +49,7 @@ class ACKTR:
     """Added to the Fisher matrices, factored."""
     decay: float = 0.99
     """Of the running factors, at most."""
-    every: int = 10
+    invert_every: int = 10
     """Updates from one inversion of the factors to the next."""
     anneal: bool = True
     """Let the step sizes fall linearly to 0 over the training."""
@@ -68,7 +68,7 @@ class ACKTR:
         return ActorCritic(obs, action, width=self.width, separate=True, net=plain_tanh)
 
     def optimizers(self, agent: ActorCritic) -> Optimizers:
-        rest = {"damping": self.damping, "decay": self.decay, "every": self.every}
+        rest = {"damping": self.damping, "decay": self.decay, "every": self.invert_every}
         policy = nn.ModuleList([agent.actor, agent.policy])
         return {
             "policy": KFAC(policy, self.lr, self.max_kl, **rest),

@@ -45,7 +45,7 @@ def swept(states=4, actions=3, each=5, gamma=0.8):
 def test_sweeps_converge_to_the_soft_bellman_fixed_point(alpha, seeded):
     """Full sweeps of a random MDP: no sampling error. Q within 1e-3 of the exact soft values, whose spread is above 2."""
     mdp, data = swept()
-    algorithm = SAC(automatic=False, alpha=alpha, lr=1e-2, critic_lr=1e-2, tau=0.05, gamma=mdp.gamma, width=32)
+    algorithm = SAC(automatic=False, alpha=alpha, actor_lr=1e-2, critic_lr=1e-2, tau=0.05, gamma=mdp.gamma, width=32)
     agent, optimizers, world = made(algorithm, gym.spaces.Box(0, 1, (4,), np.float32), gym.spaces.Discrete(3))
     for k in range(1000):
         for o in optimizers.values():
@@ -163,7 +163,7 @@ def test_the_actors_gradient_is_that_of_the_exact_objective(seeded):
 def test_the_automatic_temperature_brings_the_entropy_to_its_target(action, target, seeded):
     """A bandit, whose best action would be certain. Over the last 500 updates the entropy is within 0.05 nats of its target on
     average; of that, sampling is 0.003 (one standard error, 500 times 128 draws)."""
-    algorithm = SAC(lr=1e-2, critic_lr=1e-2, tau=0.05, width=16, alpha=0.5, target_entropy=target)
+    algorithm = SAC(actor_lr=1e-2, critic_lr=1e-2, tau=0.05, width=16, alpha=0.5, target_entropy=target)
     agent, optimizers, world = made(algorithm, OBS, action)
     g = torch.Generator().manual_seed(1)
     discrete = isinstance(action, gym.spaces.Discrete)
