@@ -1,8 +1,9 @@
-"""What is sent to a cluster, and what every cluster must be able to do with it.
+"""A job, and the interface of the launchers that run it.
 
-A `Launcher` is one kind of place where a job can run: this machine (`local.Local`), a Ray cluster (`ray_api.Ray`).
-Nothing here knows what the command does. What belongs to the place and not to the job (address, partition, image,
-time limit, grace period) is a field of the launcher, so a new place needs no change here.
+There is one `Launcher` for each kind of cluster (backend): this machine (`local.Local`), a Ray cluster
+(`ray_clusters.jobs_api.Ray`), Slurm (`slurm.launcher.Slurm`), Kubernetes (`kubernetes.launcher.Kubernetes`). Nothing here
+depends on what the command does. What belongs to the backend and not to the job (address, partition, image, time limit,
+grace period) is a field of the launcher, so a new backend needs no change here.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 HIDDEN = "***"
+"""Shown in place of a secret."""
 JOB_VARIABLE = "REPRISE_JOB"
-"""Tells a job its own id, unless its environment tells it another: that of the job that it goes on with."""
+"""Variable with a job's id; for a job that continues an earlier one, the id of that one."""
 _SECRET = re.compile(
     r"(token|secret|password|passwd|passphrase|credentials?|(api|private|access)[_-]?key)(?![a-z])", re.IGNORECASE
 )
@@ -27,11 +29,11 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 class LauncherError(ValueError):
-    """A launcher cannot do what was asked: one sentence says why and what to do."""
+    """A launcher cannot do what was asked; its message is one sentence that names the reason and what to do."""
 
 
 class State(Enum):
-    """Where a job stands. `lost` means that it ended and nobody will ever know how."""
+    """A job's state. `lost` means that it ended, and that how it ended is not known."""
 
     pending = "pending"
     running = "running"
@@ -48,7 +50,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Resources:
-    """What the job's first process needs; what it starts itself on a cluster asks for its own."""
+    """What the job's first process needs; processes that it starts on a cluster request their own."""
 
     cpus: float = 1
     """Cores of each node."""
@@ -61,15 +63,15 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """One command with what it needs. `command` is a list of arguments and never passes a shell unquoted."""
+    """One command with its resources. `command` is a list of arguments and never passes a shell unquoted."""
 
     name: str
     command: tuple[str, ...]
     resources: Resources = Resources()
     env: Mapping[str, str] = field(default_factory=dict)
-    """Variables set in addition to what the place itself sets."""
+    """Variables that are set in addition to those that the cluster sets."""
     workdir: Path = Path()
-    """Folder that the command starts in; a cluster without shared storage gets a copy of it."""
+    """Folder in which the command starts; a cluster without shared storage gets a copy of it."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9_.-]{0,46}[a-z0-9])?", self.name):
@@ -85,50 +87,51 @@ class Job:
 
 @dataclass(frozen=True)
 class History:
-    """What a place knows of a job beside its state; times are seconds since 1970, and 0 where it does not know."""
+    """Attempts, times and reason of a job's state; times are seconds since 1970, and 0 where they are not known."""
 
     attempts: int = 1
-    """How often it was started."""
+    """How often the job was started."""
     started: float = 0.0
     ended: float = 0.0
     why: str = ""
-    """Why it stands as it does, in a few words: how it ended, or what it waits for."""
+    """The reason for its state, in a few words: how it ended, or what it waits for."""
 
 
 @runtime_checkable
 class Launcher(Protocol):
-    """One kind of place to run jobs. Every method but `render` may raise LauncherError.
+    """The interface to one kind of cluster. Every method but `render` may raise LauncherError.
 
-    A launcher may also have `history(id) -> History`, and `pinned() -> Mapping[str, Any]`: the fields that the surroundings
-    decided for it (an address from a variable, a current context), by which a job is found again when they have changed.
+    A launcher may also have `history(id) -> History`, and `pinned() -> Mapping[str, Any]`: the fields that the environment
+    decided (an address from a variable, a current context). They are recorded, so that a job is found again when the
+    environment has changed.
     """
 
     def check(self, job: Job) -> list[str]:
         """Every reason why the job cannot run here, one sentence each, found before anything is submitted."""
 
     def render(self, job: Job) -> str:
-        """What would be submitted, as text a person can read, with secrets hidden; touches no cluster."""
+        """What would be submitted, as readable text with secrets hidden; asks no cluster."""
 
     def submit(self, job: Job) -> str:
-        """Starts the job and returns its id."""
+        """Start the job and return its id."""
 
     def state(self, id: str) -> State:
-        """Where the job stands now."""
+        """The job's state now."""
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
-        """Pieces of what the job printed so far; with `follow`, goes on until the job has ended."""
+        """Pieces of the job's output so far; with `follow`, until the job has ended."""
 
     def cancel(self, id: str) -> None:
-        """Asks the job to stop, with time to save its work; returns at once. Nothing happens to an ended job."""
+        """Ask the job to stop, with time to save its work; returns at once. Nothing happens to a job that has ended."""
 
 
 def new_id(name: str) -> str:
-    """A new id that starts with the job's name, lower-case, as file systems, Slurm and Kubernetes accept it."""
+    """A new id that starts with the job's name and that file systems, Slurm and Kubernetes accept."""
     return f"{name}-{secrets.token_hex(4)}"
 
 
 def exit_words(code: int | None) -> str:
-    """An exit code in words; negative ones, and those above 128, stand for a signal."""
+    """An exit code in words; negative codes, and codes above 128, stand for a signal."""
     if code is None:
         return ""
     number = -code if code < 0 else code - 128
@@ -138,10 +141,10 @@ def exit_words(code: int | None) -> str:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes meant by '512', '500M' (10^6) or '4Gi' / '4GiB' (2^30).
+    """Bytes of '512', '500M' (10^6) or '4Gi' / '4GiB' (2^30).
 
     Raises:
-        ValueError: the text is no such size.
+        ValueError: the text has another form.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
     if match is None or match[2] not in _UNITS:
@@ -150,12 +153,12 @@ def parse_memory(text: str) -> int:
 
 
 def parse_time(text: str) -> float:
-    """Seconds meant by M, M:S, H:M:S, D-H, D-H:M or D-H:M:S, or infinity by UNLIMITED.
+    """Seconds of M, M:S, H:M:S, D-H, D-H:M or D-H:M:S; infinity for UNLIMITED.
 
-    Source: Slurm, sbatch --time, whose words serve for every place.
+    Source: Slurm, sbatch --time; every backend uses the same notation.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text has another form.
     """
     if text.lower() in ("unlimited", "infinite"):
         return math.inf
@@ -169,7 +172,7 @@ def parse_time(text: str) -> float:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable or option of this name holds something that nobody else should read."""
+    """Whether a variable or option with this name holds a secret."""
     return _SECRET.search(name) is not None
 
 
@@ -193,9 +196,9 @@ def hide_command(command: Sequence[str]) -> tuple[str, ...]:
 
 
 def hide_words(value: Any) -> Any:
-    """A text, or each of several, with what follows a secret name (NAME=VALUE) or a user's name in an address hidden.
+    """A text, or each text of a list, with secrets hidden: the value in NAME=VALUE and the password in an address.
 
-    A value that only names a variable ($TOKEN) stays; what is no text is returned as it is.
+    A value that only names a variable ($TOKEN) stays. Values of other types are returned unchanged.
     """
     if isinstance(value, list | tuple):
         return [hide_words(item) for item in value]

@@ -1,7 +1,7 @@
-"""Jobs on this machine: detached processes that outlive the terminal and whoever submitted them.
+"""Jobs on this machine: detached processes that continue after the terminal is closed.
 
-Each job has a folder: `log.txt`, `process.json` (who runs it), `cancel.json` once it was asked to stop, `exit.json`
-once it has ended. The state is read from these files and the process table, so it is right after a reboot too.
+Each job has a folder: `log.txt`, `process.json` (its processes), `cancel.json` once it was asked to stop, `exit.json` once
+it has ended. The state is read from these files and the process table, so it is right after a reboot too.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ STARTUP = 30.0
 
 @dataclass(frozen=True)
 class Local:
-    """Runs each job at once as a detached process. Resources are checked against the machine, not reserved."""
+    """Launcher that starts each job at once as a detached process. Resources are checked, not reserved."""
 
     root: Path = field(default_factory=lambda: state_folder() / "local")
-    """Folder that holds one folder for each job."""
+    """Folder that holds a folder for each job."""
     grace: float = supervisor.DEFAULT_GRACE
     """Seconds from SIGTERM to SIGKILL when a job is cancelled."""
 
     def check(self, job: Job) -> list[str]:
-        """Reasons against: working directory, program, and more resources than this machine has."""
+        """Every reason why the job cannot run here: working directory, program, resources of this machine."""
         reasons = [] if job.workdir.is_dir() else [f"There is no folder {job.workdir} to run in."]
         if shutil.which(job.command[0], path=job.env.get("PATH")) is None:
             reasons.append(f"There is no program {job.command[0]!r} on this machine.")
@@ -63,7 +63,7 @@ class Local:
         return f"# local job {job.name}: a detached process\ncd {shlex.quote(str(job.workdir))} &&\n{line}\n"
 
     def submit(self, job: Job) -> str:
-        """Starts the job and returns its id once the process runs.
+        """Start the job and return its id once the process runs.
 
         Raises:
             LauncherError: the process could not be started.
@@ -75,7 +75,7 @@ class Local:
         deadline = time.monotonic() + STARTUP
         while not (folder / "process.json").exists():
             if started.poll() is not None or time.monotonic() > deadline:
-                raise LauncherError(f"The job's supervisor did not start; {folder / 'log.txt'} may say why.")
+                raise LauncherError(f"The job's supervisor did not start; see {folder / 'log.txt'}.")
             time.sleep(0.01)
         return id
 
@@ -104,8 +104,8 @@ class Local:
     def history(self, id: str) -> History:
         """When the command ran, and how it ended."""
         folder = self._folder(id)
-        begun, done = folder / "process.json", _read(folder / "exit.json") or {}
-        started = begun.stat().st_mtime if begun.exists() else 0.0
+        process, done = folder / "process.json", _read(folder / "exit.json") or {}
+        started = process.stat().st_mtime if process.exists() else 0.0
         return History(started=started, ended=done.get("ended", 0.0), why=exit_words(done.get("code")))
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
@@ -117,12 +117,12 @@ class Local:
                 ended = not follow or self.state(id).ended
                 while piece := file.read(65536):
                     yield decode(piece)
-                if ended:  # asked before the last read, so nothing is missed
+                if ended:  # determined before the last read, so nothing is missed
                     return
                 time.sleep(0.1)
 
     def cancel(self, id: str) -> None:
-        """SIGTERM now, SIGKILL after the grace period, both to the command and all that it started."""
+        """Send SIGTERM now and SIGKILL after the grace period, to the command and all processes that it started."""
         folder = self._folder(id)
         if self.state(id).ended:
             return
@@ -133,7 +133,9 @@ class Local:
         with contextlib.suppress(ProcessLookupError):
             if "supervisor" in running and asked is None:
                 os.kill(running["supervisor"]["pid"], signal.SIGTERM)
-            elif "child" in running and "supervisor" not in running:  # nobody is left who counts the grace period
+            elif (
+                "child" in running and "supervisor" not in running
+            ):  # the supervisor is gone, so nothing counts the grace period
                 late = asked is not None and time.time() - asked["asked"] > asked["grace"]
                 os.killpg(running["child"]["pid"], signal.SIGKILL if late else signal.SIGTERM)
 
@@ -144,7 +146,7 @@ class Local:
         return folder
 
     def _processes(self, folder: Path) -> dict[str, supervisor.Identity]:
-        """Those of supervisor and child (the command) that still run."""
+        """The processes that still run: supervisor, and child (the command)."""
         record = _read(folder / "process.json") or {}
         if record.get("host", socket.gethostname()) != socket.gethostname() and not (folder / "exit.json").exists():
             raise LauncherError(f"The job {folder.name} was started on {record['host']}: ask there.")
@@ -179,7 +181,7 @@ def _read(path: Path) -> dict | None:
 
 
 def _too_much(wanted: Resources) -> list[str]:
-    """Reasons for which this machine can never satisfy the request."""
+    """Every reason why this machine can never satisfy the request."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpus = _gpus() if wanted.gpus else 0
     asked = [
@@ -192,12 +194,12 @@ def _too_much(wanted: Resources) -> list[str]:
 
 
 def cores() -> int:
-    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    """The number of cores that this process may use; in a container it can be lower than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> int:
-    """GPUs as the driver lists them: asking torch would cost seconds."""
+    """The number of GPUs that the driver lists; importing torch would take seconds."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0

@@ -1,4 +1,8 @@
-"""What of a working directory goes to a cluster: everything but what is ignored, rebuilt, secret or far too big."""
+"""The files of a working directory that are sent to a cluster: all but those that are ignored, rebuilt or secret.
+
+`.gitignore` and `.rayignore` are read as git reads them. Differs: a set such as `[!a]` also matches '/', so `src[!a]` leaves
+out the folder `src/`; and the pattern `**/` in a sub-folder's file leaves out files too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from pathspec import GitIgnoreSpec
 
 LIMIT = 100 * 2**20
 """Bytes that a Ray cluster accepts as one package."""
@@ -34,22 +40,23 @@ ALWAYS = (
     "auth_token",
 )
 """Left out whatever .gitignore says: history, results, caches, and files that hold secrets."""
+_ALWAYS = GitIgnoreSpec.from_lines(ALWAYS)
 
 
 def mib(size: int) -> str:
-    """Bytes in words."""
+    """Bytes as a text in MiB."""
     return f"{size / 2**20:.1f} MiB"
 
 
 @dataclass(frozen=True)
 class Package:
-    """The files that would be sent, and what stays behind; all paths are relative to `root`, sorted."""
+    """The files to send, and those left out; all paths are relative to `root`, sorted."""
 
     root: Path
     files: tuple[tuple[str, int], ...]
     """(path, bytes)."""
     excluded: tuple[str, ...]
-    """Files and whole folders (with a trailing slash)."""
+    """Files, and whole folders (with a trailing slash), that are left out."""
 
     @property
     def size(self) -> int:
@@ -57,9 +64,9 @@ class Package:
         return sum(size for _, size in self.files)
 
     def listing(self) -> list[str]:
-        """Lines that tell what would be sent, and what not."""
-        told = f"working directory {self.root.absolute()}: {len(self.files)} files, {mib(self.size)}"
-        return [told, *(f"  left out: {path}" for path in self.excluded)]
+        """Lines for a dry run: what would be sent, and what is left out."""
+        head = f"working directory {self.root.absolute()}: {len(self.files)} files, {mib(self.size)}"
+        return [head, *(f"  left out: {path}" for path in self.excluded)]
 
     def largest(self, n: int = 3) -> str:
         """The n largest files with their sizes, as text."""
@@ -67,44 +74,46 @@ class Package:
         return ", ".join(f"{path} ({mib(size)})" for path, size in top)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One line of an ignore file that lies in `base` ('' or 'folder/'). Source: gitignore(5)."""
+def patterns(lines: Iterable[str], base: str = "") -> list[str]:
+    """The patterns of an ignore file, written so that they count from the root instead of the file's own folder.
 
-    base: str
-    pattern: re.Pattern[str]
-    keeps: bool
-    folders_only: bool
-
-    def matches(self, path: str, folder: bool) -> bool:
-        """Whether the line speaks of this path (relative to the root)."""
-        inside = path.startswith(self.base)
-        return (
-            inside and (folder or not self.folders_only) and self.pattern.fullmatch(path[len(self.base) :]) is not None
-        )
+    Args:
+        lines: the lines of the file. As in git, a line that is no valid pattern matches nothing.
+        base: the file's folder, relative to the root: '' or 'folder/'.
+    """
+    return [_from_root(line, base) for line in lines if _is_valid(line)]
 
 
-def rules(lines: Iterable[str], base: str = "") -> list[Rule]:
-    """The rules of an ignore file's lines; blank lines and comments are none."""
-    found = []
-    for line in lines:
-        text = re.sub(r"(?<!\\)\s+$", "", line.rstrip("\n"))
-        if text and not text.startswith("#"):
-            found.append(_rule(text, base))
-    return found
+def ignored(path: str, known: Iterable[str]) -> bool:
+    """Whether the patterns leave a path out: the last one that matches decides.
+
+    Source: gitignore(5), as `pathspec.GitIgnoreSpec` reads it.
+
+    Args:
+        path: relative to the root; a folder's ends with '/'.
+        known: patterns that count from the root.
+    """
+    return GitIgnoreSpec.from_lines(known).match_file(path)
 
 
-def ignored(path: str, folder: bool, known: Iterable[Rule]) -> bool:
-    """Whether the last rule that speaks of the path leaves it out."""
-    verdict = False
-    for rule in known:
-        if rule.matches(path, folder):
-            verdict = not rule.keeps
-    return verdict
+def _is_valid(line: str) -> bool:
+    try:
+        return any(pattern.include is not None for pattern in GitIgnoreSpec.from_lines([line]).patterns)
+    except ValueError:
+        return False
+
+
+def _from_root(line: str, base: str) -> str:
+    if not base:
+        return line
+    keeps, text = line[:1] == "!", line.removeprefix("!")
+    anywhere = "/" not in text.rstrip().removesuffix("/")  # a slash inside ties a pattern to the file's own folder
+    folder = re.sub(r"([\\*?\[\]])", r"\\\1", base)
+    return "!" * keeps + "/" + folder + "**/" * anywhere + text.removeprefix("/")
 
 
 def collect(root: Path) -> Package:
-    """Walks the folder; an ignored folder is not entered, and links to folders are not followed.
+    """Find the files to send. An ignored folder is not entered, and links to folders are not followed.
 
     Raises:
         ValueError: `root` is no folder.
@@ -113,13 +122,15 @@ def collect(root: Path) -> Package:
         raise ValueError(f"There is no folder {root} to send to the cluster.")
     files: list[tuple[str, int]] = []
     excluded: list[str] = []
-    always = rules(ALWAYS)
-    _walk(root, "", [], always, files, excluded)
+    _walk(root, "", [], files, excluded)
     return Package(root, tuple(sorted(files)), tuple(sorted(excluded)))
 
 
 def write_zip(package: Package, path: Path) -> int:
-    """Packs the files; equal files make equal bytes, so that a cluster that has them is sent nothing. Returns bytes."""
+    """Pack the files into a zip and return its size in bytes.
+
+    Equal files make an equal zip, so that a cluster that has it already receives nothing.
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, _ in package.files:
             source = package.root / name
@@ -130,52 +141,27 @@ def write_zip(package: Package, path: Path) -> int:
     return path.stat().st_size
 
 
-def _walk(root: Path, base: str, known: list[Rule], always: list[Rule], files: list, excluded: list) -> None:
-    for name in (".gitignore", ".rayignore"):
-        if (root / base / name).is_file():
-            known = known + rules((root / base / name).read_text(errors="replace").splitlines(), base)
+def _walk(root: Path, base: str, known: list[str], files: list, excluded: list) -> None:
+    known = [*known, *patterns(_ignore_lines(root / base), base)]
+    spec = GitIgnoreSpec.from_lines(known)
     for entry in os.scandir(root / base):
-        path, folder = base + entry.name, entry.is_dir()
-        if _left_out(entry) or ignored(path, folder, always) or ignored(path, folder, known):
-            excluded.append(path + "/" * folder)
-        elif folder:
-            _walk(root, path + "/", known, always, files, excluded)
+        path = base + entry.name + "/" * entry.is_dir()
+        if _left_out(entry) or _ALWAYS.match_file(path) or spec.match_file(path):
+            excluded.append(path)
+        elif entry.is_dir():
+            _walk(root, path, known, files, excluded)
         else:
             files.append((path, entry.stat().st_size))
 
 
+def _ignore_lines(folder: Path) -> list[str]:
+    """The lines of the folder's .gitignore, then of its .rayignore, which decides where both match."""
+    paths = [folder / name for name in (".gitignore", ".rayignore")]
+    return [line for path in paths if path.is_file() for line in path.read_text(errors="replace").splitlines()]
+
+
 def _left_out(entry: os.DirEntry[str]) -> bool:
-    """Virtual environments, links to folders, broken links, sockets and pipes."""
+    """Whether this is a virtual environment, a link to a folder, a broken link, a socket or a pipe."""
     if entry.is_dir():
         return entry.is_symlink() or (Path(entry.path) / "pyvenv.cfg").exists()
     return not entry.is_file()
-
-
-def _rule(text: str, base: str) -> Rule:
-    keeps = text.startswith("!")
-    text = text[1:] if keeps else text
-    folders_only = text.endswith("/")
-    text = text.rstrip("/") if folders_only else text
-    anywhere = "/" not in text  # a pattern with a slash inside counts from the ignore file's own folder
-    body = _translate(text.removeprefix("/"))
-    return Rule(base, re.compile(f"(?:.*/)?{body}" if anywhere else body, re.DOTALL), keeps, folders_only)
-
-
-_TOKENS = re.compile(
-    r"(?P<deep>(?<![^/])\*\*/)|(?P<rest>/\*\*$)|(?P<star>\*+)|(?P<any>\?)|(?P<set>\[!?\]?[^\]]*\])|\\?(?P<one>.)",
-    re.DOTALL,
-)
-
-
-def _translate(text: str) -> str:
-    """A gitignore pattern as a regular expression."""
-    fixed = {"deep": "(?:.*/)?", "rest": "/.+", "star": "[^/]*", "any": "[^/]"}
-    body = ""
-    for match in _TOKENS.finditer(text):
-        kind, found = match.lastgroup or "one", match[match.lastgroup or "one"]
-        if kind == "set":
-            inner = found[1:-1].replace("\\", "\\\\")
-            body += f"(?!/)[{'^' + inner[1:] if inner.startswith('!') else inner}]"
-        else:
-            body += fixed.get(kind, re.escape(found))
-    return body

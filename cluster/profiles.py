@@ -1,14 +1,14 @@
-"""Profiles: names for a place with its options, so that a user types `--on lab`.
+"""Profiles: names for a backend with its options, so that a user types `--on lab`.
 
     lab:
       on: slurm
       partition: gpu
       nodes: 2
       setup: [module load cuda, source venv/bin/activate]
-      env: {HF_HOME: /shared/hf, WANDB_API_KEY: }      # no value: passed on from whoever submits
+      env: {HF_HOME: /shared/hf, WANDB_API_KEY: }      # no value: the submitter's own is passed on
 
-The user's own file comes first, then the project's, whose keys win. All scalars are kept as they are written: YAML
-would make 43200 of the time limit 12:00:00. What type a key has is for whoever knows the place to say.
+The user's own file is read first, then the project's, whose keys win. All scalars are kept as they are written: YAML would
+turn the time limit 12:00:00 into 43200. `ray_jobs.jobs.backend_options` converts values to the types of the options.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ import yaml
 from cluster.job import LauncherError, is_secret
 
 FILES = ("clusters.yaml", ".reprise/clusters.yaml")
-"""In the project: the nearest folder upwards that has one, within its checkout; without one, the current folder alone."""
+"""The project's files: in the nearest folder upwards within its checkout; outside a checkout, in the current folder only."""
 BY_REFERENCE = ("secrets",)
-"""Keys whose values say where a secret lies."""
+"""Keys whose values name a secret and do not hold it."""
 
 Content = str | tuple[str, ...] | dict[str, str | None]
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a key of a profile holds, and which file and line say so."""
+    """The value of a key in a profile, and the file and line that it comes from."""
 
     content: Content
     where: str
@@ -43,7 +43,7 @@ Profile = dict[str, Value]
 
 
 def load(folder: Path | None = None) -> dict[str, Profile]:
-    """Every profile that holds in this folder (the current one), by name, merged key by key.
+    """Every profile that applies in a folder (by default the current one), by name, merged key by key.
 
     Raises:
         LauncherError: a file cannot be read, or is no mapping of profiles; file and line are named.
@@ -56,14 +56,14 @@ def load(folder: Path | None = None) -> dict[str, Profile]:
 
 
 def files(folder: Path) -> list[Path]:
-    """The files that hold profiles for a folder, those that win last."""
+    """The files with profiles for a folder; a later file overrides an earlier one."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     own = (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "reprise/clusters.yaml"
     return [*([own] if own.is_file() else []), *_of_project(folder.absolute())]
 
 
 def merged(under: Profile, over: Profile) -> Profile:
-    """The keys of both; those of `over` win, of the variables in `env` too."""
+    """The keys of both profiles; those of `over` win, and so do its variables in `env`."""
     both = under | over
     if "env" in under and "env" in over:
         one, two = under["env"].content, over["env"].content
@@ -90,7 +90,7 @@ def read(path: Path) -> dict[str, Profile]:
 
 
 def _of_project(folder: Path) -> list[Path]:
-    """Only within one checkout: above it (/tmp, say) lies what others may have written."""
+    """The project's files. Only one checkout is searched: other users may write to a folder above it, such as /tmp."""
     above = [folder, *folder.parents]
     top = next((at for at, level in enumerate(above) if (level / ".git").exists()), 0)
     for level in above[: top + 1]:
@@ -125,7 +125,7 @@ def _shape(key: str) -> str:
 
 
 def _written_out(key: str, content: Content) -> list[str]:
-    """Names of secrets whose value is there."""
+    """Names of secrets whose values are written out."""
     if isinstance(content, dict):
         return [name for name, value in content.items() if is_secret(name) and value]
     if key in BY_REFERENCE:
@@ -144,14 +144,14 @@ def _content(node: yaml.Node, what: str) -> Content:
 
 
 def _scalar(node: yaml.Node, what: str) -> str | None:
-    """The text as it is written; None where there is none."""
+    """The text exactly as written; None where there is no value."""
     if not isinstance(node, yaml.ScalarNode):
         raise LauncherError(f"{what}, line {_line(node)}: a value is one word or text here, no list or mapping.")
     return None if node.style is None and node.value in ("", "~", "null") else node.value
 
 
 def _pairs(node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-    """Names of a mapping with the nodes of name and value."""
+    """The entries of a mapping: each name with the nodes of name and value."""
     if not isinstance(node, yaml.MappingNode):
         raise LauncherError(f"{what} must hold 'name: value' lines, as in `lab: {{on: slurm, partition: gpu}}`.")
     found: dict[str, tuple[yaml.Node, yaml.Node]] = {}

@@ -1,4 +1,4 @@
-"""Which storage a folder lies on: whether another machine of a cluster could see it."""
+"""The file system of a folder: whether other machines of a cluster can see it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ SHARED = re.compile(
     r"nfs\d?|lustre|gpfs|beegfs|ceph|glusterfs|panfs|pvfs2|orangefs|wekafs|cifs|smb\d?|smbfs|afs|9p|virtiofs|ocfs2|gfs2"
     r"|fuse\.(?!fuseblk|snapfuse|portal|gvfsd|lxcfs).*"
 )
-"""File systems that several machines see at once."""
+"""Names of file systems that several machines share."""
 MOUNTS = Path("/proc/mounts")
 
 
 def kind(path: Path, mounts: Path = MOUNTS) -> str:
-    """The file system that a path lies (or would lie) on; empty where this machine does not say."""
+    """The name of the file system of a path, which need not exist; '' where this machine does not list its mounts."""
     try:
         lines = [line.split() for line in mounts.read_text().splitlines()]
     except OSError:
         return ""
     where = path.absolute().resolve()
     over = [words[2] for words in lines if len(words) > 2 and where.is_relative_to(_unescaped(words[1]))]
-    return over[-1] if over else ""  # what is mounted later hides what was there
+    return over[-1] if over else ""  # a later mount hides an earlier one
 
 
 def is_shared(path: Path, mounts: Path = MOUNTS) -> bool:
-    """Whether a path surely lies on storage that other machines see too."""
+    """Whether a path is certainly on storage that other machines see too."""
     return SHARED.fullmatch(kind(path, mounts)) is not None
 
 
-def doubt(path: Path, what: str, mounts: Path = MOUNTS) -> str:
-    """One sentence against a path that other machines must see; empty where nothing is to be said.
+def warning(path: Path, what: str, mounts: Path = MOUNTS) -> str:
+    """A warning about a path that other machines must see, where they may not; else ''.
 
-    A plain disk may be exported by this machine, so it is a doubt and no refusal.
+    This machine may export a plain disk to others, so this is a warning and no error.
+
+    Args:
+        path: the path.
+        what: its name in the warning.
+        mounts: the table of mounts.
     """
     name = kind(path, mounts)
     if not name or SHARED.fullmatch(name):
@@ -44,5 +49,5 @@ def doubt(path: Path, what: str, mounts: Path = MOUNTS) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """A mount point as it is: blanks are written in octal."""
+    """A mount point with its octal escapes (of blanks) resolved."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,7 +1,7 @@
-"""The record of submitted jobs, on disk: one JSON file each, so that concurrent submissions cannot disturb each other.
+"""The records of submitted jobs: one JSON file for each, so that concurrent submissions do not disturb each other.
 
-Each job is recorded on this machine, and where its folder lies on shared storage also there, in `.reprise/jobs`, so that
-other machines and other people find it. Secrets are hidden before anything gets here.
+Each job is recorded on this machine. Where its folder is on shared storage it is also recorded there, in `.reprise/jobs`,
+so that other machines and other people find it. Secrets are hidden before a record is made.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cluster.job import History, Job, LauncherError, Resources, State, hide_comm
 from cluster.supervisor import read_json, write_json
 
 SHARED = Path(".reprise/jobs")
-"""In a folder on shared storage: the records of the jobs that were sent from there."""
+"""Folder of records, relative to the folder on shared storage from which the jobs were sent."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is remembered of one submitted job. Fields that an older version did not write are empty."""
+    """The record of one submitted job. Fields that an older version did not write are empty."""
 
     id: str
     on: str
@@ -36,37 +36,37 @@ class Entry:
     submitted: float = field(default_factory=time.time)
     """Seconds since 1970."""
     state: str = ""
-    """The final state, once it was seen; empty before. A cluster that is gone cannot be asked again."""
+    """The final state, once it was observed; empty before. It is kept, for the cluster may be gone later."""
     profile: str = ""
-    """The name that the user gave for the place, where it is a profile's."""
+    """The profile that the user named with --on; empty where it was a backend."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What was set of the place's launcher."""
+    """Fields of the launcher that were set."""
     resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
-    """Of Reprise, that sent it."""
+    """Version of Reprise that sent the job."""
     commit: str = ""
-    """Of the working directory's checkout, with '+changes' where it differed."""
+    """Commit of the working directory's checkout, with '+changes' where files differed from it."""
     runs: tuple[str, ...] = ()
-    """Run folders that the command writes, as far as it says."""
+    """Run folders that the command names."""
     follows: str = ""
-    """The job that this one goes on with."""
+    """The job that this one continues."""
     shared: str = ""
-    """Folder on shared storage that has this record too."""
+    """Folder on shared storage with a copy of this record."""
     attempts: int = 1
     started: float = 0.0
     ended: float = 0.0
     why: str = ""
-    """Why it stands so: how it ended, or what it waits for."""
+    """The reason for its state: how it ended, or what it waits for."""
 
     @property
     def wanted(self) -> Resources:
-        """What the job asked for of each node."""
+        """The resources that the job requested."""
         return Resources(**self.resources)
 
 
 def state_folder() -> Path:
-    """The folder for what outlives a run: REPRISE_STATE, or XDG_STATE_HOME/reprise, or ~/.local/state/reprise."""
+    """The folder for records of jobs and clusters: REPRISE_STATE, or XDG_STATE_HOME/reprise, or ~/.local/state/reprise."""
     if own := os.environ.get("REPRISE_STATE"):
         return Path(own).expanduser().absolute()
     base = os.environ.get("XDG_STATE_HOME", "")
@@ -79,7 +79,7 @@ def jobs_folder() -> Path:
 
 
 def entry_of(id: str, on: str, job: Job, **known: Any) -> Entry:
-    """The record of a job that was just submitted, its secrets hidden; `known` are further fields of it."""
+    """The record of a job that was just submitted, with secrets hidden; `known` are further fields of `Entry`."""
     options = {k: v if k == "secrets" else hide_words(v) for k, v in known.pop("options", {}).items()}
     return Entry(
         id=id, on=on, name=job.name, command=hide_command(job.command), workdir=str(job.workdir),
@@ -88,10 +88,10 @@ def entry_of(id: str, on: str, job: Job, **known: Any) -> Entry:
 
 
 def write(entry: Entry, folder: Path | None = None) -> None:
-    """Adds one record, all of it or nothing, on this machine, and on shared storage where it has a place there.
+    """Write one record, all of it or nothing, on this machine, and on shared storage where the entry names a folder there.
 
     Raises:
-        OSError: it could not be written on this machine; what shared storage has is then there all the same.
+        OSError: it could not be written on this machine; the copy on shared storage may exist all the same.
     """
     if entry.shared:
         with contextlib.suppress(OSError):
@@ -104,29 +104,29 @@ def write(entry: Entry, folder: Path | None = None) -> None:
 
 
 def seen(entry: Entry, state: State, folder: Path | None = None, history: History | None = None) -> Entry:
-    """Notes how a job stands, wherever it is recorded: a final state for good, and what the place tells beside it.
+    """Record a job's state and history wherever the job is recorded, and return the new record. A final state is permanent.
 
-    What has not changed is not written, and a full disk is no reason not to show it.
+    Nothing is written where nothing changed. An error while writing is ignored, so that the state can still be shown.
     """
-    told = {k: v for k, v in asdict(history).items() if v or k == "why"} if history else {}
-    known = replace(entry, state=state.value if state.ended else "", **told)
+    fresh = {k: v for k, v in asdict(history).items() if v or k == "why"} if history else {}
+    known = replace(entry, state=state.value if state.ended else "", **fresh)
     if known != entry:
-        for place in filter(None, (folder or jobs_folder(), entry.shared and Path(entry.shared))):
+        for where in filter(None, (folder or jobs_folder(), entry.shared and Path(entry.shared))):
             with contextlib.suppress(OSError, ValueError, TypeError):
-                _update(known, place)
+                _update(known, where)
     return known
 
 
 def entries(folder: Path | None = None, also: Iterable[Path] = ()) -> tuple[list[Entry], list[str]]:
-    """All jobs, newest first, and the names of files that are damaged and were skipped.
+    """All jobs, newest first, and the names of damaged files, which were skipped.
 
     Args:
         folder: this machine's records.
-        also: folders on shared storage; of a job that is in several, a record with a final state is taken.
+        also: folders on shared storage; where a job has several records, one with a final state is preferred.
     """
     found: dict[str, Entry] = {}
     damaged = []
-    for path in (p for place in (folder or jobs_folder(), *also) for p in sorted(place.glob("*.json"))):
+    for path in (p for top in (folder or jobs_folder(), *also) for p in sorted(top.glob("*.json"))):
         try:
             entry = _entry(path)
         except (OSError, ValueError, TypeError):
@@ -138,7 +138,7 @@ def entries(folder: Path | None = None, also: Iterable[Path] = ()) -> tuple[list
 
 
 def find(text: str, folder: Path | None = None, also: Iterable[Path] = ()) -> Entry:
-    """The job with this id, or the only one whose id starts so.
+    """The record of the job with this id, or of the only job whose id begins so.
 
     Raises:
         LauncherError: there is none (the nearest is named), or several.
@@ -150,7 +150,9 @@ def find(text: str, folder: Path | None = None, also: Iterable[Path] = ()) -> En
     if hits:
         raise LauncherError(f"Several jobs start with '{text}': {', '.join(e.id for e in hits[:8])}. Write more of it.")
     if f"{text}.json" in damaged:
-        raise LauncherError(f"The record of '{text}' in {folder or jobs_folder()} is damaged: ask its place about it.")
+        raise LauncherError(
+            f"The record of '{text}' in {folder or jobs_folder()} is damaged: ask its cluster about the job."
+        )
     near = difflib.get_close_matches(text, [e.id for e in known], n=1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise LauncherError(f"There is no job '{text}'.{hint} `reprise jobs` lists all of them.")
@@ -161,7 +163,7 @@ def _write(entry: Entry, folder: Path) -> None:
 
 
 def _update(entry: Entry, folder: Path) -> None:
-    """One process at a time, so that none undoes what another saw; where the file system has no locks, the last one stays."""
+    """Write under a lock, so that no process overwrites a final state; without locks in the file system, the last one wins."""
     with open(folder / ".lock", "w") as lock:
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -171,7 +173,7 @@ def _update(entry: Entry, folder: Path) -> None:
 
 
 def _entry(path: Path) -> Entry:
-    """A record as it was written; fields of a later version are passed over.
+    """The record in a file; fields of a later version are ignored.
 
     Raises:
         ValueError, TypeError: it is damaged.
@@ -187,7 +189,7 @@ def _entry(path: Path) -> Entry:
 
 
 def _sound(entry: Entry) -> bool:
-    """Whether every field holds what it should: a file that was edited by hand may hold anything."""
+    """Whether every field has its type: a file that was edited by hand can hold anything."""
     texts = (entry.on, entry.name, entry.workdir, entry.address, entry.state, entry.profile, entry.shared, entry.why)
     lists = (entry.command, entry.runs)
     return (

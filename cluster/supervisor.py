@@ -1,7 +1,7 @@
-"""Runs one local job: starts the command, passes on a request to stop, and writes down how it ended.
+"""The supervisor of one local job: it starts the command, passes on a request to stop, and records how it ended.
 
-`python -I supervisor.py FOLDER PROGRAM ARGUMENT...` is started by `local.Local` in a session of its own. It imports the
-standard library alone and runs as a bare file, so that nothing in the job's working directory can get in its way.
+`local.Local` starts `python -I supervisor.py FOLDER PROGRAM ARGUMENT...` in a session of its own. The file imports only the
+standard library and runs as a script, so that no file in the job's working directory can change what it does.
 """
 
 from __future__ import annotations
@@ -22,44 +22,46 @@ DEFAULT_GRACE = 120.0
 
 
 class Identity(TypedDict):
-    """One process of one boot of one machine: a pid alone may by now be somebody else's."""
+    """One process of one boot of one machine: a pid alone may belong to a later process."""
 
     pid: int
     started: str
 
 
 def identity(pid: int) -> Identity | None:
-    """The process that has this pid now; None where there is none, or only its exit code is left (a zombie)."""
+    """The process that has this pid now; None where there is none, or where it is a zombie."""
     started = _started_linux(pid) if Path("/proc/self/stat").exists() else _started_ps(pid)
     return None if started is None else Identity(pid=pid, started=started)
 
 
 def alive(who: Identity) -> bool:
-    """Whether this very process still runs."""
+    """Whether this process, and no later one with its pid, still runs."""
     return identity(who["pid"]) == who
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Writes the file so that a reader sees all of it or none, and a crash of the machine leaves the old one.
+    """Write the file so that a reader sees all of it or nothing, and a crash of the machine leaves the old file.
 
     Raises:
-        OSError: the disk is full or not writable; the old file is as it was, and nothing lies beside it.
+        OSError: the disk is full or not writable; the old file is unchanged, and no temporary file is left.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")  # a pid repeats on other machines
+    temporary = path.with_name(
+        f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    )  # other machines have the same pids
     try:
-        with aside.open("w") as file:
+        with temporary.open("w") as file:
             file.write(json.dumps(content))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
         raise
 
 
 def read_json(path: Path) -> dict | None:
-    """What `write_json` wrote; None where there is no such file.
+    """The content that `write_json` wrote; None where there is no such file.
 
     Raises:
         ValueError: the file is damaged.
@@ -74,7 +76,7 @@ def read_json(path: Path) -> dict | None:
 
 
 def supervise(folder: Path, command: list[str]) -> None:
-    """Runs the command until it has ended; the outcome lies in FOLDER/exit.json."""
+    """Run the command until it has ended, and write its exit code to FOLDER/exit.json."""
     early: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: early.append(number))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the command inherits this, as under nohup
@@ -91,7 +93,7 @@ def supervise(folder: Path, command: list[str]) -> None:
     if early:
         os.kill(os.getpid(), signal.SIGTERM)
     code = child.wait()
-    _signal_group(child.pid, signal.SIGKILL)  # workers that outlived the command: the job is over
+    _signal_group(child.pid, signal.SIGKILL)  # workers that are still there: the job is over
     write_json(folder / "exit.json", {"code": code, "ended": time.time()})
 
 
@@ -105,25 +107,25 @@ def _pass_on_stop(folder: Path, group: int) -> None:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a zombie
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a zombie
         os.killpg(group, number)
 
 
 def _grace(folder: Path) -> float:
-    """Whoever cancels writes down how long the command has; a machine that is going down does not."""
+    """Seconds that the command has to stop: those in cancel.json, else (the machine shuts down) the default."""
     with contextlib.suppress(OSError, ValueError):
         return max(float((read_json(folder / "cancel.json") or {}).get("grace", DEFAULT_GRACE)), 0.001)
     return DEFAULT_GRACE
 
 
 def _started_linux(pid: int) -> str | None:
-    """Boot id and clock ticks since boot: together they do not repeat, whatever is done to the clock."""
+    """Boot id and clock ticks since boot, which together never repeat, even when the clock is changed."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
-    state, *rest = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    state, *rest = stat.rpartition(")")[2].split()  # the name before it can contain spaces and brackets
     return None if state in "ZX" else f"{boot}:{rest[18]}"
 
 

@@ -50,12 +50,13 @@ def copy_weights(*pairs: tuple[str, str]) -> HandOver:
 
 
 class Staged(Generative):
-    """Parts that are trained one after another: part k on the steps K_k to K_{k+1}, while all others are frozen.
+    """Parts that are trained one after another: part k on the steps K_k to K_{k+1} - 1, while all others are frozen.
 
     At a boundary the finished part takes its averaged weights for its own (where the run keeps an average), hands weights on,
     and the average begins again from the weights. All of this depends only on the step and on what a checkpoint holds, so
     that a resumed run is exact. There is one optimiser; each part has its own parameter group and learning-rate schedule,
-    which starts with its stage. The last part is the one that is sampled.
+    which starts with its stage. A later part may hold an earlier one, but its optimiser must not: a prior moves only its own
+    weights. The last part is the one that is sampled.
 
     Args:
         stages: in their order.
@@ -145,11 +146,16 @@ class Staged(Generative):
         return [p for k, group in enumerate(self._groups) if k != self.current for p in group]
 
     def train(self, mode: bool = True) -> Staged:
-        """As in torch, but parts that are frozen stay in evaluation mode, so that their buffers do not move."""
+        """As in torch, but parts that are frozen stay in evaluation mode, so that their buffers do not move.
+
+        A part may hold an earlier one, such as a prior its autoencoder, and then changes its mode too: so the order matters.
+        """
         super().train(mode)
-        for k, stage in enumerate(self.stages):
-            if k != self.current:
-                stage.model.eval()
+        for stage in self.stages[self.current + 1 :]:
+            stage.model.eval()
+        self.part.train(mode)
+        for stage in self.stages[: self.current]:
+            stage.model.eval()
         return self
 
     def configure_optimizers(self) -> Any:

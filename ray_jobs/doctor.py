@@ -34,7 +34,9 @@ class Row:
 
 
 def doctor(*, deep: bool = False, json: bool = False) -> int:
-    """Say what of torch, Ray, GPUs, data and disk is in order, and how to mend what is not.
+    """Check torch, Ray, GPUs, data and disk.
+
+    Each finding that is not in order says how to repair it.
 
     Args:
         deep: also compute on every GPU and start a Ray of one's own, which takes some 10 s.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from cluster.fit import unfit
 from cluster.job import Job, LauncherError
 from cluster.kubernetes import words
 from cluster.kubernetes.api import Api, Forbidden, Missing
 from cluster.kubernetes.objects import NO_KUBERAY, create_rayjob
 from cluster.kubernetes.options import KubernetesOptions
-from cluster.ray_clusters.jobs_api import unfit
 
 NEEDED = (
     ("create", "ray.io", "rayjobs"),

@@ -1,4 +1,4 @@
-"""One bounded question to a Ray dashboard, by the standard library alone; what goes wrong is one sentence."""
+"""One request to a Ray dashboard with a bounded wait, using only the standard library; errors are one sentence."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CA = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def ask(url: str, path: str, *, timeout: float = 4.0, headers: Mapping[str, str] | None = None) -> Any:
-    """What the dashboard at `url` answers to GET `path`, as JSON.
+    """The JSON answer of the dashboard at `url` to GET `path`.
 
     Raises:
-        LauncherError: nothing answers within `timeout` seconds, its certificate is not trusted, it wants another token,
-            or what answers is no dashboard.
+        LauncherError: nothing answers within `timeout` seconds, the certificate is not trusted, the token is wrong, or the
+            answer is not that of a dashboard.
     """
     try:
         request = urllib.request.Request(f"{url}{path}", headers=dict(headers or {}))
@@ -30,9 +30,7 @@ def ask(url: str, path: str, *, timeout: float = 4.0, headers: Mapping[str, str]
             return json.load(answer)
     except urllib.error.HTTPError as error:
         refused = error.code in (401, 403)
-        raise LauncherError(
-            wants_token(url) if refused else unreachable(url, f"what is there says {error.code}")
-        ) from None
+        raise LauncherError(wants_token(url) if refused else unreachable(url, f"HTTP status {error.code}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -41,16 +39,17 @@ def ask(url: str, path: str, *, timeout: float = 4.0, headers: Mapping[str, str]
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that carries a token; none for ''."""
+    """The headers with a token; empty for ''."""
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def authorities() -> str:
-    """The file of certificates to trust, by the environment; '' for the system's own."""
+    """The file of trusted certificates that the environment names; '' for the system's own."""
     return next((os.environ[name] for name in CA if os.environ.get(name)), "")
 
 
 def wants_token(url: str) -> str:
+    """The message for a token that is missing or wrong."""
     return (
         f"The Ray cluster at {url} wants a token that was not sent or is not the right one: "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file that holds the cluster's token."
@@ -58,6 +57,7 @@ def wants_token(url: str) -> str:
 
 
 def untrusted(url: str, why: object) -> str:
+    """The message for a certificate that is not trusted."""
     return (
         f"The certificate of {url} is not trusted ({why}): name the file of the authority that signed it in "
         "REQUESTS_CA_BUNDLE."
@@ -65,6 +65,7 @@ def untrusted(url: str, why: object) -> str:
 
 
 def unreachable(url: str, reason: object) -> str:
+    """The message for a cluster that does not answer."""
     return (
         f"No Ray cluster answers at {url} ({reason}): start one with `reprise cluster up`, or name its dashboard with "
         "--address http://HOST:8265 or RAY_ADDRESS."
@@ -72,10 +73,10 @@ def unreachable(url: str, reason: object) -> str:
 
 
 def _context(url: str) -> ssl.SSLContext | None:
-    """TLS with the certificates to trust.
+    """TLS with the trusted certificates; None for plain HTTP.
 
     Raises:
-        LauncherError: the file that should hold them does not.
+        LauncherError: the file of certificates cannot be read.
     """
     if not url.startswith("https:"):
         return None
@@ -85,4 +86,4 @@ def _context(url: str) -> ssl.SSLContext | None:
             return ssl.create_default_context(capath=named)
         return ssl.create_default_context(cafile=named or None)
     except (OSError, ssl.SSLError) as error:
-        raise LauncherError(f"{named} holds no certificates to trust ({error}): mend REQUESTS_CA_BUNDLE.") from None
+        raise LauncherError(f"{named} holds no certificates to trust ({error}): correct REQUESTS_CA_BUNDLE.") from None

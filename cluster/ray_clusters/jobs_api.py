@@ -1,9 +1,9 @@
 """Jobs on a Ray cluster, through its Jobs API: the command runs on the cluster, in a copy of the working directory.
 
-Before anything is uploaded the cluster is asked whether it answers and whether any of its nodes is large enough, for a
-job that fits nowhere would stay pending for ever. Ray has no accounts: protect a cluster by a private network and a
-token (`RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN_PATH`, the same everywhere). A cluster that `reprise cluster up` started
-on this machine is found by itself, with its token.
+Before the upload, the launcher checks that the cluster answers and that one of its nodes is large enough, for a job that
+fits on no node would stay pending for ever. Ray has no accounts: protect a cluster with a private network and a token
+(`RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN_PATH`, the same everywhere). A cluster that `reprise cluster up` started on this
+machine is found automatically, with its token.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
+from cluster.fit import unfit
 from cluster.job import (
     JOB_VARIABLE,
     History,
     Job,
     LauncherError,
-    Resources,
     State,
     exit_words,
     hide_command,
@@ -37,15 +36,13 @@ from cluster.job import (
     new_id,
 )
 from cluster.package import LIMIT, Package, collect, mib, write_zip
+from cluster.ray_clusters.address import address_of, token_of
 from cluster.ray_clusters.http import ask, authorities, bearer, unreachable, wants_token
-from cluster.ray_clusters.plan import bracket
-from cluster.ray_clusters.record import known, running, token_for
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 T = TypeVar("T")
-DASHBOARD = 8265
 STATES = {
     "PENDING": State.pending,
     "RUNNING": State.running,
@@ -56,69 +53,12 @@ STATES = {
 
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9][\w.-]*(\[[\w.,-]+\])?([=<>!~]=?[\w.*+!]+(,[=<>!~]=?[\w.*+!]+)*)?", re.ASCII)
-"""A package of the index and its versions; no options, paths or addresses, which pip would follow anywhere."""
-
-
-def address_of(given: str = "") -> str:
-    """The URL of a cluster's dashboard.
-
-    It is the one given, else RAY_API_SERVER_ADDRESS's, else RAY_ADDRESS's, else that of the cluster that `reprise cluster
-    up` started on this machine, else port 8265 here. A name of such a cluster is an address too. An address of Ray itself
-    (`host:6379`, `ray://host:10001`) stands for port 8265 of the same host, unless it is that of a cluster started here.
-
-    Raises:
-        ValueError: it is no address, or several clusters are up and none was named.
-    """
-    text = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or "auto"
-    if text in ("auto", "local"):
-        return _here()
-    for cluster in known():
-        if text in (cluster.name, cluster.address):
-            return cluster.url
-    try:
-        parts = urlsplit(text if "://" in text else f"ray://{text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.scheme not in ("http", "https", "ray"):
-        raise ValueError(f"{text!r} is no address of a Ray cluster: write it as http://HOST:8265.")
-    if parts.scheme == "ray":
-        return f"http://{bracket(host)}:{port if port == DASHBOARD else DASHBOARD}"
-    return f"{parts.scheme}://{bracket(host)}:{port or DASHBOARD}{parts.path.rstrip('/')}"
-
-
-def _here() -> str:
-    """The dashboard of this machine's cluster."""
-    up = running()
-    if len(up) > 1:
-        names = ", ".join(cluster.name for cluster in up)
-        raise ValueError(f"Several clusters are up here ({names}): name one with --address.")
-    return up[0].url if up else f"http://127.0.0.1:{DASHBOARD}"
-
-
-def token_of(url: str) -> str:
-    """The token to show to this dashboard: that of the cluster started here, else what Ray's own variables name; '' for none.
-
-    Raises:
-        LauncherError: the file that RAY_AUTH_TOKEN_PATH names cannot be read.
-    """
-    if (own := token_for(url)) or os.environ.get("RAY_AUTH_MODE") == "disabled":
-        return own
-    if given := os.environ.get("RAY_AUTH_TOKEN"):
-        return given.strip()
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named or "~/.ray/auth_token").expanduser()
-    try:
-        return path.read_text().strip() if named or os.environ.get("RAY_AUTH_MODE") == "token" else ""
-    except OSError as error:
-        raise LauncherError(
-            f"The cluster's token cannot be read from {path} ({error.strerror}): set RAY_AUTH_TOKEN_PATH to the file that holds it."
-        ) from None
+"""A package name with versions; options, paths and addresses are refused, for pip would install from anywhere."""
 
 
 @dataclass(frozen=True)
 class Ray:
-    """A Ray cluster by the address of its dashboard; see `address_of` for what an address may be."""
+    """Launcher for a Ray cluster, by the address of its dashboard; `address_of` lists the forms of an address."""
 
     address: str = ""
     """The dashboard, http://HOST:8265; else RAY_ADDRESS, else the cluster of this machine."""
@@ -127,7 +67,7 @@ class Ray:
     timeout: float = 4.0
     """Seconds in which the cluster must answer."""
     pip: tuple[str, ...] = ()
-    """Packages that the job needs besides, as `einops` or `einops==0.8.1`; the command must then be `python ...`."""
+    """Further packages that the job needs, as `einops` or `einops==0.8.1`; the command must then be `python ...`."""
 
     @property
     def url(self) -> str:
@@ -135,9 +75,9 @@ class Ray:
         return address_of(self.address)
 
     def check(self, job: Job) -> list[str]:
-        """Reasons against: the package's size, no answer, and resources that no node has.
+        """Every reason why the job cannot run here: the package's size, no answer, and resources that no node has.
 
-        A cluster that does not answer, or wants another token, is one reason; no exception is raised for it.
+        A cluster that does not answer, or needs another token, is one reason, and no exception.
         """
         reasons = too_big(job) + unsafe(self.pip)
         if job.resources.nodes != 1:
@@ -148,14 +88,18 @@ class Ray:
             return [*reasons, str(error)]
 
     def render(self, job: Job) -> str:
-        """The entrypoint, what it needs, and what of the working directory would be uploaded or left out."""
+        """The request to Ray with secrets hidden, and which files of the working directory would be sent or left out."""
         request = _request(job, self.grace, self.pip) | {"entrypoint": shlex.join(hide_command(job.command))}
         request["runtime_env"]["env_vars"] = hide_env(request["runtime_env"]["env_vars"])
         lines = [f"# Ray job {job.name}, to {self.url}", json.dumps(request, indent=2, ensure_ascii=False)]
         return "\n".join([*lines, *collect(job.workdir).listing()]) + "\n"
 
     def submit(self, job: Job) -> str:
-        """Packs and uploads the working directory, unless the cluster has it, and submits the job."""
+        """Pack and upload the working directory, unless the cluster has it already, and submit the job.
+
+        Raises:
+            LauncherError: `pip` is unsafe, the package is too big, or the cluster refuses or does not answer.
+        """
         if reasons := unsafe(self.pip):
             raise LauncherError(" ".join(reasons))
         self._get("/api/version")
@@ -170,21 +114,21 @@ class Ray:
             return self._ask(lambda client: client.submit_job(submission_id=id, **request))
 
     def state(self, id: str) -> State:
-        """The state as the cluster knows it; `lost` where it knows no such job (any more)."""
+        """The state that the cluster reports; `lost` where it does not know the job."""
         try:
             return STATES[str(self._ask(lambda client: client.get_job_status(id)).value)]
         except UnknownJob:
             return State.lost
 
     def history(self, id: str) -> History:
-        """When the job ran, and Ray's word on how it ended."""
+        """When the job ran, and Ray's exit code or message about its end."""
         info = self._ask(lambda client: client.get_job_info(id))
         code = info.driver_exit_code
         why = (exit_words(code) if code is not None else " ".join((info.message or "").split())) * bool(info.end_time)
         return History(started=(info.start_time or 0) / 1000, ended=(info.end_time or 0) / 1000, why=why[:300])
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
-        """Pieces of the job's output; following goes on over broken connections."""
+        """Pieces of the job's output; following survives broken connections."""
         if not follow:
             yield self._ask(lambda client: client.get_job_logs(id))
             return
@@ -199,19 +143,19 @@ class Ray:
         yield self._ask(lambda client: client.get_job_logs(id))[sent:]
 
     def cancel(self, id: str) -> None:
-        """SIGTERM to the command and its children, SIGKILL after the grace period that the job was submitted with."""
+        """Send SIGTERM to the command and its children, and SIGKILL after the grace period that it was submitted with."""
         if not self.state(id).ended:
             self._ask(lambda client: client.stop_job(id))
 
     def message(self, id: str) -> str:
-        """What the cluster says of the job's state, such as why it still waits."""
+        """The cluster's message about the job's state, such as why it still waits."""
         return self._ask(lambda client: client.get_job_info(id)).message or ""
 
     @cached_property
     def _client(self) -> JobSubmissionClient:
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("modules.dashboard_sdk", "modules.job.sdk"):  # they tell of every upload and closed connection
+        for name in ("modules.dashboard_sdk", "modules.job.sdk"):  # they log every upload and every closed connection
             logging.getLogger(f"ray.dashboard.{name}").setLevel(logging.WARNING)
         self._get("/api/version")  # Ray's client itself would wait for ever
         with _only_address(self.url):
@@ -235,7 +179,7 @@ class Ray:
         return [dict(node["resources_total"]) for node in found if node["state"] == "ALIVE"]
 
     def _tail(self, id: str) -> Iterator[str]:
-        """The job's output from its beginning, as long as the connection holds."""
+        """The job's output from its beginning, until the connection closes."""
         from aiohttp import ClientError
 
         pieces: AsyncIterator[str] = self._client.tail_job_logs(id)
@@ -245,29 +189,11 @@ class Ray:
 
 
 class UnknownJob(LauncherError):
-    """The cluster knows no job of this id."""
-
-
-def unfit(wanted: Resources, nodes: list[dict[str, float]]) -> list[str]:
-    """Reasons for which no node could ever start the job's first process; an idle and a busy node count the same."""
-    if not nodes:
-        return ["The cluster has no living node yet: wait a moment and try again."]
-    asked = [("CPU cores", "CPU", wanted.cpus, 1), ("GPUs", "GPU", wanted.gpus, 1)]
-    asked.append(("GiB of memory", "memory", wanted.memory, 2**30))
-    reasons = []
-    for what, key, want, unit in asked:
-        largest = max(node.get(key, 0.0) for node in nodes)
-        if want > largest:
-            reasons.append(
-                f"{want / unit:g} {what} were asked for, and the cluster's largest node has {largest / unit:.4g}."
-            )
-    if not reasons and not any(all(node.get(key, 0.0) >= want for _, key, want, _ in asked) for node in nodes):
-        reasons.append("No single node of the cluster has all the resources asked for: ask for fewer at once.")
-    return reasons
+    """The cluster has no job with this id."""
 
 
 def too_big(job: Job) -> list[str]:
-    """Reasons against the working directory as a package; packs it only where its files could exceed the limit."""
+    """Reasons against sending the working directory; it is packed only where its files could exceed the limit."""
     try:
         package = collect(job.workdir)
     except ValueError as error:
@@ -280,7 +206,7 @@ def too_big(job: Job) -> list[str]:
 
 
 def unsafe(packages: Sequence[str]) -> list[str]:
-    """Reasons against packages that are to be installed for a job."""
+    """Reasons against the packages to install for a job: each must match `REQUIREMENT`."""
     odd = [name for name in packages if not REQUIREMENT.fullmatch(name)]
     return [f"{name!r} names no package: write NAME, NAME[EXTRA] or NAME==VERSION." for name in odd]
 
@@ -293,7 +219,7 @@ def _too_big(package: Package, size: int) -> str:
 
 
 def _request(job: Job, grace: float, pip: Sequence[str] = ()) -> dict[str, Any]:
-    """What Ray's client is told, but for the working directory. The variable reaches the process that stops the job."""
+    """The arguments for Ray's client, without the working directory. The process that stops the job reads the variable."""
     env = {"RAY_JOB_STOP_WAIT_TIME_S": str(round(grace)), **job.env}
     request: dict[str, Any] = {"entrypoint": shlex.join(job.command), "runtime_env": {"env_vars": env}}
     request["runtime_env"] |= {"pip": list(pip)} if pip else {}
@@ -308,7 +234,7 @@ async def _next(pieces: AsyncIterator[str]) -> str | None:
 
 @contextlib.contextmanager
 def _only_address(url: str) -> Iterator[None]:
-    """Ray's client prefers RAY_ADDRESS to the address it is given, and this variable to both."""
+    """Set the variable that Ray's client prefers to its argument and to RAY_ADDRESS."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
     os.environ[name] = url
@@ -321,7 +247,7 @@ def _only_address(url: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _clear_errors(url: str) -> Iterator[None]:
-    """Turns what Ray's client raises into one sentence."""
+    """Turn an exception of Ray's client in the block into a LauncherError of one sentence."""
     try:
         yield
     except LauncherError:

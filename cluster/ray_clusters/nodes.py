@@ -1,4 +1,4 @@
-"""Starting, watching and ending the processes of a `ray_cluster.Cluster`: these, and no other Ray's of this machine."""
+"""Start, watch and stop the processes of a `plan.Cluster`; other Ray clusters of this machine are left alone."""
 
 from __future__ import annotations
 
@@ -21,32 +21,40 @@ from cluster.ray_clusters.plan import Cluster
 from cluster.supervisor import Identity, alive, identity
 
 PATIENCE = 180.0
-"""Seconds in which a cluster must be up: some 10 on an idle machine of two cores."""
+"""Seconds in which a cluster must be up; it takes about 10 on an idle machine with two cores."""
 ATTEMPTS = 3
-"""Times that a node is started: Ray gives up one that needs more than 30 s, as on a machine that is very busy."""
+"""How often to start a node: Ray gives up a node that needs more than 30 s, as on a very busy machine."""
 GRACE = 15.0
 """Seconds from SIGTERM to SIGKILL."""
 LISTENS = "0A"
-"""How Linux writes down that a socket listens."""
+"""Linux' code in /proc/net/tcp for a socket that listens."""
 
 
 def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> Cluster:
-    """Starts all nodes, detached from the terminal, and waits until each has joined.
+    """Start all nodes, detached from the terminal, and wait until each has joined.
+
+    Args:
+        cluster: the plan.
+        token: whether the cluster requires a token.
+        patience: seconds in which it must be up.
+
+    Returns:
+        The cluster with its processes, as it is recorded.
 
     Raises:
-        LauncherError: the name is taken, or a node did not come up; then nothing of it is left.
+        LauncherError: the name is taken, or a node did not start; then every process is stopped again.
     """
     _clear_dead(cluster.name)
     cluster = record.claim(cluster, token=token)
     deadline = time.monotonic() + patience
     try:
         for index in range(len(cluster.nodes)):
-            cluster = _bring(cluster, index, deadline)
+            cluster = _start_node(cluster, index, deadline)
     except BaseException as error:
-        told = last_line(cluster)
+        last = last_line(cluster)
         down(cluster)
         if isinstance(error, LauncherError):
-            raise LauncherError(f"{error}{f' It said: {told}' if told else ''}") from None
+            raise LauncherError(f"{error}{f' Its last line: {last}' if last else ''}") from None
         raise
     cluster = replace(cluster, ready=True)
     record.save(cluster)
@@ -54,7 +62,7 @@ def up(cluster: Cluster, *, token: bool = True, patience: float = PATIENCE) -> C
 
 
 def down(cluster: Cluster, grace: float = GRACE) -> None:
-    """Ends all processes of the cluster and removes its record; SIGTERM, and SIGKILL after the grace period.
+    """Stop all processes of the cluster and remove its record; SIGTERM, and SIGKILL after the grace period.
 
     Raises:
         LauncherError: it was started on another machine.
@@ -62,18 +70,21 @@ def down(cluster: Cluster, grace: float = GRACE) -> None:
     if cluster.machine != socket.gethostname():
         raise LauncherError(f"The cluster {cluster.name} was started on {cluster.machine}: end it there.")
     leaders = [who for who in cluster.processes if alive(who)]
-    for asked in (list(reversed(leaders)), marked(cluster)):  # workers' nodes before the head, then who outlived them
+    for asked in (
+        list(reversed(leaders)),
+        marked(cluster),
+    ):  # workers' nodes before the head, then the processes that are left
         _signal([who for who in asked if alive(who)], signal.SIGTERM)
-        _gone(asked, grace)
+        _wait_for_end(asked, grace)
     left = [*filter(alive, leaders), *marked(cluster)]
     _signal(left, signal.SIGKILL)
-    _gone(left, grace)
+    _wait_for_end(left, grace)
     for folder in (cluster.temp, str(record.folder_of(cluster.name))):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def marked(cluster: Cluster, index: int | None = None) -> list[Identity]:
-    """Every living process with the mark of the cluster, or of one node; none where the system does not show it."""
+    """Every running process with the mark of the cluster, or of one node; none where the system does not show environments."""
     whole = f"{plan.MARK}={cluster.id}."
     mark = (whole if index is None else f"{whole}{index}\0").encode()
     found = []
@@ -85,19 +96,19 @@ def marked(cluster: Cluster, index: int | None = None) -> list[Identity]:
 
 
 def listening(cluster: Cluster) -> dict[int, str]:
-    """The address of each port that a process of the cluster listens on; empty where the system does not show it."""
+    """The address of each port on which a process of the cluster listens; empty where the system does not show sockets."""
     inodes = {inode for who in marked(cluster) for inode in _sockets(who["pid"])}
     return {port: address for inode, address, port in _listeners() if inode in inodes}
 
 
 def nodes(cluster: Cluster) -> list[dict[str, Any]]:
-    """Each living node as the cluster knows it.
+    """Each living node, as the cluster reports it.
 
     Raises:
         LauncherError: it does not answer.
     """
-    told = ask(cluster.url, "/api/v0/nodes?limit=10000&detail=1", timeout=10, headers=_headers(cluster))
-    return [node for node in told["data"]["result"]["result"] if node["state"] == "ALIVE"]
+    answer = ask(cluster.url, "/api/v0/nodes?limit=10000&detail=1", timeout=10, headers=_headers(cluster))
+    return [node for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"]
 
 
 def jobs(cluster: Cluster) -> list[dict[str, Any]]:
@@ -106,12 +117,12 @@ def jobs(cluster: Cluster) -> list[dict[str, Any]]:
     Raises:
         LauncherError: it does not answer.
     """
-    told = ask(cluster.url, "/api/jobs/", timeout=10, headers=_headers(cluster))
-    return [job for job in told if job.get("submission_id")]
+    answer = ask(cluster.url, "/api/jobs/", timeout=10, headers=_headers(cluster))
+    return [job for job in answer if job.get("submission_id")]
 
 
 def last_line(cluster: Cluster) -> str:
-    """The last thing that the newest node said."""
+    """The last line of the newest node's log; '' where it is empty."""
     paths = sorted(record.folder_of(cluster.name).glob("node-*.log"))
     lines = paths[-1].read_text(errors="replace").splitlines() if paths else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -131,8 +142,8 @@ def _start(cluster: Cluster, index: int) -> Identity:
     return who
 
 
-def _bring(cluster: Cluster, index: int, deadline: float) -> Cluster:
-    """Starts a node, and waits until it has joined."""
+def _start_node(cluster: Cluster, index: int, deadline: float) -> Cluster:
+    """Start a node, and wait until it has joined; try again where it ends."""
     for _ in range(ATTEMPTS):
         started = replace(cluster, processes=(*cluster.processes, _start(cluster, index)))
         record.save(started)
@@ -140,15 +151,15 @@ def _bring(cluster: Cluster, index: int, deadline: float) -> Cluster:
             return started
         left = marked(cluster, index)
         _signal(left, signal.SIGKILL)
-        _gone(left, GRACE)
+        _wait_for_end(left, GRACE)
     raise LauncherError(f"Node {index} of the cluster {cluster.name} ended while it was started.")
 
 
 def _joined(cluster: Cluster, deadline: float) -> bool:
-    """Whether the newest node has joined, or has ended before it could.
+    """Wait for the newest node: True when it has joined, False when it has ended before.
 
     Raises:
-        LauncherError: neither was seen in time.
+        LauncherError: neither happened in time.
     """
     while time.monotonic() < deadline:
         if not alive(cluster.processes[-1]):
@@ -161,7 +172,7 @@ def _joined(cluster: Cluster, deadline: float) -> bool:
 
 
 def _clear_dead(name: str) -> None:
-    """What is left of a cluster whose nodes have all ended, as after the machine went down."""
+    """Remove what is left of a cluster whose nodes have all ended, as after the machine went down."""
     with contextlib.suppress(LauncherError):
         old = record.load(name)
         owners = [who for who in (*old.processes, None if old.ready else old.starter) if who]
@@ -169,15 +180,15 @@ def _clear_dead(name: str) -> None:
             down(old)
 
 
-def _signal(whom: list[Identity], number: signal.Signals) -> None:
-    for who in whom:
+def _signal(processes: list[Identity], number: signal.Signals) -> None:
+    for who in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(who["pid"], number)
 
 
-def _gone(whom: list[Identity], seconds: float) -> None:
+def _wait_for_end(processes: list[Identity], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while any(map(alive, whom)) and time.monotonic() < deadline:
+    while any(map(alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -206,6 +217,6 @@ def _listeners() -> Iterator[tuple[str, str, int]]:
 
 
 def _address(packed: str, family: socket.AddressFamily) -> str:
-    """An address as Linux writes it, in words of four bytes that are turned round, as people write it."""
+    """An address of /proc/net/tcp (groups of four bytes in reverse order) in the usual notation."""
     raw = b"".join(bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8))
     return socket.inet_ntop(family, raw).removeprefix("::ffff:")

@@ -1,8 +1,8 @@
-"""A Ray cluster of processes on this machine: what is started, with which variables and ports. Pure, but for asking which ports are free.
+"""The plan of a Ray cluster of processes on this machine: commands, variables and ports. Pure, except for finding free ports.
 
-Everything listens on the loopback address alone unless another is asked for, and the cluster wants a token. By itself
-Ray takes 127.0.0.1 for a wish to be reached and replaces it by the machine's address, on which, and on all others, its
-parts then listen. `BEGIN` starts `ray` without this replacement, and `client_env` tells drivers the same.
+Everything listens on the loopback address only, unless another one is given, and the cluster requires a token. Ray itself
+replaces 127.0.0.1 by the machine's address, and its parts then listen on every address. `BEGIN` starts `ray` without this
+replacement, and `client_env` switches it off for drivers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cluster.supervisor import Identity, alive
 
 LOOPBACK = "127.0.0.1"
 MARK = "REPRISE_CLUSTER_ID"
-"""A variable that every process of a cluster inherits, jobs and workers too: by it they are told from all others."""
+"""Variable that every process of a cluster inherits, jobs and workers too; it distinguishes them from all others."""
 HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port")
 NODE_PORTS = (
     "node-manager-port",
@@ -42,12 +42,12 @@ ray_constants.ENABLE_RAY_CLUSTER = True
 from ray.scripts.scripts import main
 sys.exit(main())
 """
-"""`ray`, which takes 127.0.0.1 by its word and lets several nodes share it."""
+"""Program that runs `ray` without replacing 127.0.0.1, and lets several nodes share that address."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node is said to have, and the ports that its parts listen on."""
+    """The resources that one node reports, and the ports on which its parts listen."""
 
     cpus: float
     gpus: float | None = 0
@@ -62,16 +62,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that was started here; the first node is the head."""
+    """A cluster of this machine; the first node is the head."""
 
     name: str
     nodes: tuple[Node, ...]
     host: str = LOOPBACK
     token: str = ""
-    """File that holds the token; '' where the cluster wants none."""
+    """File that holds the token; '' where the cluster requires none."""
     temp: str = ""
-    """Folder around each node's sockets and logs, which Ray itself opens to all users; its path is short, for a socket's may
-    have 107 characters."""
+    """Folder for each node's sockets and logs, which Ray itself opens to all users; its path is short, for that of a socket has
+    at most 107 characters."""
     object_store: int = 0
     """Bytes of each node for shared objects; 0 lets Ray choose."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -79,39 +79,48 @@ class Cluster:
     created: float = field(default_factory=time.time)
     """Seconds since 1970."""
     processes: tuple[Identity, ...] = ()
-    """Each node's first one, in the nodes' order."""
+    """The first process of each node, in the order of `nodes`."""
     starter: Identity | None = None
-    """Whoever starts it."""
+    """The process that starts the cluster."""
     ready: bool = False
 
     @property
     def url(self) -> str:
-        """Of the dashboard."""
+        """URL of the dashboard."""
         return f"http://{bracket(self.host)}:{self.nodes[0].ports['dashboard-port']}"
 
     @property
     def address(self) -> str:
-        """For `ray.init` and `ray start --address`."""
+        """Address for `ray.init` and `ray start --address`."""
         return f"{bracket(self.host)}:{self.nodes[0].ports['port']}"
 
     @property
     def local(self) -> bool:
-        """Whether nothing but this machine can reach it."""
+        """Whether only this machine can reach the cluster."""
         return self.host == LOOPBACK
 
     @property
     def lives(self) -> bool:
-        """Whether all nodes' first processes run."""
+        """Whether the first processes of all nodes run."""
         return bool(self.processes) and all(alive(who) for who in self.processes)
 
 
-def plan(
+def plan_cluster(
     name: str, nodes: int, cpus: float, gpus: float | None, memory: int, resources: Mapping[str, float], host: str
 ) -> Cluster:
     """A cluster of equal nodes on free ports.
 
+    Args:
+        name: of the cluster.
+        nodes: how many, including the head.
+        cpus: cores of each node.
+        gpus: GPUs of each node; None lets Ray count them.
+        memory: bytes of each node; 0 lets Ray measure.
+        resources: further resources of each node.
+        host: this machine's address to listen on.
+
     Raises:
-        LauncherError: a name, number, resource or address that cannot be.
+        LauncherError: a name, number, resource or address is invalid.
     """
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         raise LauncherError(f"{name!r} cannot name a cluster: use 1 to 32 of a-z, 0-9 and '-'.")
@@ -135,10 +144,10 @@ def plan(
 
 
 def devices(visible: str | None, nodes: int, gpus: float | None) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each node, so that no two nodes of one machine get the same GPU; None leaves it as it is.
+    """CUDA_VISIBLE_DEVICES of each node, so that no two nodes of one machine share a GPU; None leaves it unchanged.
 
     Raises:
-        LauncherError: fewer are visible than the nodes would share.
+        LauncherError: fewer GPUs are visible than the nodes need.
     """
     if not gpus or nodes == 1:
         return [None] * nodes
@@ -152,42 +161,41 @@ def devices(visible: str | None, nodes: int, gpus: float | None) -> list[str | N
 
 
 def start_line(cluster: Cluster, index: int) -> list[str]:
-    """The command that starts one node and stays as its first process."""
+    """The command that starts one node and runs as its first process."""
     node = cluster.nodes[index]
     given = {"node-ip-address": cluster.host, "num-cpus": f"{node.cpus:g}"}
     given |= {} if node.gpus is None else {"num-gpus": f"{node.gpus:g}"}
     given |= {"memory": str(node.memory)} if node.memory else {}
     given |= {"object-store-memory": str(cluster.object_store)} if cluster.object_store else {}
     given |= {"resources": json.dumps(dict(node.resources))} if node.resources else {}
-    given |= {"min-worker-port": "0", "max-worker-port": "0"}  # any that is free: nodes share an address
+    given |= {"min-worker-port": "0", "max-worker-port": "0"}  # any free port: the nodes share an address
     given |= {name: str(port) for name, port in node.ports.items()}
     if index == 0:
-        place = ["--head", f"--dashboard-host={cluster.host}"]
+        role = ["--head", f"--dashboard-host={cluster.host}"]
     else:
-        place = [f"--address={cluster.address}"]
-    place.append(
-        f"--temp-dir={cluster.temp}/{index}"
-    )  # shared, a node would delete working directories that another uses
+        role = [f"--address={cluster.address}"]
+    # A folder for each node: in a shared one, a node would delete working directories that another node uses.
+    role.append(f"--temp-dir={cluster.temp}/{index}")
     options = [f"--{name}={value}" for name, value in given.items()]
-    return [sys.executable, "-c", BEGIN, "start", "--block", "--disable-usage-stats", *place, *options]
+    return [sys.executable, "-c", BEGIN, "start", "--block", "--disable-usage-stats", *role, *options]
 
 
 def start_env(cluster: Cluster, index: int) -> dict[str, str]:
-    """The variables that a node's processes get beside this process's own, of which `foreign` are left out."""
+    """Variables for a node's processes, in addition to those of this process that are not `foreign`."""
     share = cluster.nodes[index].devices
-    told = {MARK: f"{cluster.id}.{index}", "SPT_NOENV": "1"}  # else a process that renames itself overwrites the mark
-    told |= {"RAY_AUTH_MODE": "disabled"} if not cluster.token else {}
-    return client_env(cluster) | told | ({} if share is None else {"CUDA_VISIBLE_DEVICES": share})
+    own = {MARK: f"{cluster.id}.{index}", "SPT_NOENV": "1"}  # else a process that renames itself overwrites the mark
+    own |= {"RAY_AUTH_MODE": "disabled"} if not cluster.token else {}
+    return client_env(cluster) | own | ({} if share is None else {"CUDA_VISIBLE_DEVICES": share})
 
 
 def client_env(cluster: Cluster) -> dict[str, str]:
-    """The variables by which a program of this machine reaches the cluster with `ray.init`."""
+    """The variables with which a program on this machine reaches the cluster through `ray.init`."""
     local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if cluster.local else {}
     return local | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": cluster.token} if cluster.token else {})
 
 
 def foreign(name: str) -> bool:
-    """Whether a variable is about another cluster or job, and must not reach the nodes."""
+    """Whether a variable belongs to another cluster or job, and must not reach the nodes."""
     return name.startswith("RAY_AUTH") or name in (
         "RAY_ADDRESS",
         "RAY_API_SERVER_ADDRESS",
@@ -197,13 +205,13 @@ def foreign(name: str) -> bool:
 
 
 def exports(cluster: Cluster) -> str:
-    """Lines for a shell."""
-    told = {"RAY_ADDRESS": cluster.address} | client_env(cluster)
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items())
+    """Shell lines that export the variables of `client_env` and the address."""
+    variables = {"RAY_ADDRESS": cluster.address} | client_env(cluster)
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
 def free_ports(n: int, host: str = LOOPBACK) -> list[int]:
-    """Ports of `host` that nobody listens on now."""
+    """n ports of `host` on which no process listens now."""
     held = [socket.socket(_family(host)) for _ in range(n)]
     try:
         for s in held:
@@ -228,5 +236,5 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def bracket(host: str) -> str:
-    """A host as it stands before a port."""
+    """A host as it is written in front of a port: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""The record of clusters that were started here: by it the other verbs find a cluster's address, token and processes."""
+"""The records of clusters that were started here, with address, token and processes of each."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from cluster.supervisor import Identity, identity, read_json, write_json
 
 
 def clusters_folder() -> Path:
-    """Holds a folder of each cluster: cluster.json, its token, and what its nodes say."""
+    """The folder that holds a folder for each cluster: cluster.json, its token, and the logs of its nodes."""
     return state_folder() / "clusters"
 
 
 def folder_of(name: str) -> Path:
+    """The folder of the cluster of this name."""
     return clusters_folder() / name
 
 
 def claim(cluster: Cluster, *, token: bool) -> Cluster:
-    """Takes the cluster's name, and makes its folder, its token and a short folder for Ray.
+    """Reserve the cluster's name, and make its folder, its token and a folder with a short path for Ray.
 
     Raises:
         LauncherError: the name is taken, or the folder cannot be made.
@@ -51,14 +52,14 @@ def claim(cluster: Cluster, *, token: bool) -> Cluster:
 
 
 def write_token(path: Path) -> str:
-    """A new secret of 256 bits in a file that only its owner reads; returns the file's path."""
+    """Write a new secret of 256 bits to a file that only its owner can read; returns the file's path."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     return str(path)
 
 
 def save(cluster: Cluster) -> None:
-    """Writes the record, all of it or nothing."""
+    """Write the record, all of it or nothing."""
     write_json(folder_of(cluster.name) / "cluster.json", asdict(cluster))
 
 
@@ -73,23 +74,23 @@ def load(name: str) -> Cluster:
         if found is not None:
             return _restored(found)
     except (OSError, ValueError, TypeError, KeyError):
-        raise LauncherError(f"{folder_of(name)} is damaged: end its processes by hand, and delete it.") from None
+        raise LauncherError(f"{folder_of(name)} is damaged: stop its processes by hand, and delete it.") from None
     there = ", ".join(c.name for c in known()) or "none"
     raise LauncherError(f"There is no cluster {name!r} here; there is: {there}. `reprise cluster up` starts one.")
 
 
 def known() -> list[Cluster]:
-    """Every cluster with a record that can be read, living or not, oldest first."""
+    """Every cluster whose record can be read, running or not, oldest first."""
     return sorted(_readable(), key=lambda cluster: cluster.created)
 
 
 def running() -> list[Cluster]:
-    """The clusters that live on this machine."""
+    """The clusters that run on this machine."""
     return [c for c in known() if c.ready and c.machine == socket.gethostname() and c.lives]
 
 
 def token_for(url: str) -> str:
-    """The token of the living cluster of this machine whose dashboard this is; '' where there is none."""
+    """The token of this machine's running cluster with this dashboard; '' where there is none."""
     for cluster in running():
         if cluster.url == url and cluster.token:
             return Path(cluster.token).read_text().strip()

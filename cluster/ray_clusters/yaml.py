@@ -1,8 +1,8 @@
-"""A cluster of machines, as the YAML of `ray up`: rendered purely, closed by default.
+"""The YAML of `ray up` for a cluster of machines: pure functions, closed to the network by default.
 
-Source: Ray's documentation, "Cluster YAML Configuration Options"; the installed Ray's `ray-schema.json` has the last word.
-Differs: Ray's own examples open the dashboard on 0.0.0.0 and send no token; here it listens on the head alone, machines get
-no public address where the cloud can do without, and every node reads the token from a file that is sent along.
+Source: Ray's documentation, "Cluster YAML Configuration Options"; the installed Ray's `ray-schema.json` decides.
+Differs: Ray's own examples open the dashboard on 0.0.0.0 and send no token; here it listens on the head only, machines get no
+public address where the cloud allows that, and every node reads the token from a file that is copied to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cluster.job import LauncherError
 
 Provider = Literal["local", "aws", "gcp"]
 TOKEN = "~/.ray-token"
-"""Where the token lies on every node."""
+"""Path of the token on every node."""
 AUTH = f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/{TOKEN[2:]}"
 HEAD = (
     "--head",
@@ -46,38 +46,38 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Machines:
-    """What `ray up` is to start."""
+    """The cluster that `ray up` should start."""
 
     name: str
     provider: Provider
     user: str = ""
-    """Who logs in by SSH; '' for the provider's usual one."""
+    """Name for the SSH login; '' for the provider's usual one."""
     key: str = ""
-    """File of the private SSH key; '' for what SSH, or Ray, finds."""
+    """File of the private SSH key; '' for the one that SSH or Ray finds."""
     token: str = ""
     """File of the token on this machine."""
     head: str = ""
-    """Address of the head: local alone."""
+    """Address of the head; only for the provider local."""
     workers: tuple[str, ...] = ()
-    """Addresses of the others: local alone."""
+    """Addresses of the other machines; only for the provider local."""
     most: int = 2
-    """Machines besides the head, at most; those of the cloud start when they are wanted."""
+    """The most machines besides the head; those of the cloud start when they are needed."""
     machine: str = ""
     """Kind of machine in the cloud."""
     region: str = ""
     project: str = ""
-    """Google's."""
+    """Google's project."""
     idle_minutes: float = 10
-    """After which a machine that has nothing to do is given back."""
+    """Minutes after which an idle machine is released."""
     setup: tuple[str, ...] = ()
-    """Commands of the shell that install Reprise on a node; they are yours and go there as they are."""
+    """Shell commands that install Reprise on a node; they are sent unchanged."""
 
 
 def render(wanted: Machines) -> str:
-    """The YAML, with what is to be known about ports above it.
+    """The YAML, with a comment about open ports at its top.
 
     Raises:
-        LauncherError: a field that cannot be, or is missing.
+        LauncherError: a field is wrong or missing.
     """
     import yaml
 
@@ -89,7 +89,7 @@ def render(wanted: Machines) -> str:
 
 
 def refused(wanted: Machines) -> list[str]:
-    """Every reason why these machines cannot be written down."""
+    """Every reason why these fields make no cluster."""
     local, gcp = wanted.provider == "local", wanted.provider == "gcp"
     checks = [
         (wanted.provider in NOTES, f"--provider is local, aws or gcp, not {wanted.provider!r}."),
@@ -112,9 +112,9 @@ def refused(wanted: Machines) -> list[str]:
 
 
 def config(wanted: Machines) -> dict[str, Any]:
-    """What the YAML says, as plain values.
+    """The content of the YAML, as plain values.
 
-    Every word of a user's stands as a value of its own; those that start Ray are fixed.
+    Each word of the user is a value of its own; the commands that start Ray are fixed.
     """
     local = wanted.provider == "local"
     auth = {"ssh_user": wanted.user or USERS[wanted.provider]} | ({"ssh_private_key": wanted.key} if wanted.key else {})
@@ -152,7 +152,7 @@ def _provider(wanted: Machines) -> dict[str, Any]:
 
 
 def _node_types(wanted: Machines) -> dict[str, Any]:
-    """The head, which takes no work from others, and the workers."""
+    """The node types of the head and of the workers."""
     machine = wanted.machine or MACHINES[wanted.provider]
     node = _aws if wanted.provider == "aws" else _gcp
     return {
@@ -162,7 +162,7 @@ def _node_types(wanted: Machines) -> dict[str, Any]:
 
 
 def _aws(machine: str) -> dict[str, Any]:
-    """IMDSv2 alone: a job that fetches an address for a stranger cannot fetch the machine's credentials."""
+    """The configuration of an AWS machine, with IMDSv2 only: a job that is made to fetch an address cannot fetch credentials."""
     disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 256, "Encrypted": True}}
     return {
         "InstanceType": machine,
@@ -172,6 +172,7 @@ def _aws(machine: str) -> dict[str, Any]:
 
 
 def _gcp(machine: str) -> dict[str, Any]:
+    """The configuration of a Google machine."""
     image = "projects/deeplearning-platform-release/global/images/family/common-cpu"
     disk = {"boot": True, "autoDelete": True, "type": "PERSISTENT"}
     return {

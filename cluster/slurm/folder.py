@@ -1,4 +1,4 @@
-"""A Slurm job's folder: where it lies, Slurm's own ids of it, and what its script wrote down of each attempt."""
+"""A Slurm job's folder: its path, Slurm's ids of the job, and the record that its script keeps of each attempt."""
 
 from __future__ import annotations
 
@@ -12,36 +12,45 @@ from cluster.store import state_folder
 from cluster.supervisor import read_json
 
 FINAL = ("done", "cancelled")
-"""Events of the record after which nothing follows."""
+"""Events that are the last of a record."""
 
 
 def find(id: str, shared: str) -> Path:
-    """The job's folder.
+    """The folder of the job with this id.
+
+    Args:
+        id: the job's id.
+        shared: the folder that holds the folders of jobs; '' to find it by this machine's pointer.
 
     Raises:
         LauncherError: there is none.
     """
     if id and Path(id).name == id:
         with contextlib.suppress(OSError):
-            beside = Path(shared).expanduser().absolute() / id
-            folder = beside if shared and beside.is_dir() else Path(pointer(id).read_text())
+            named = Path(shared).expanduser().absolute() / id
+            folder = named if shared and named.is_dir() else Path(pointer(id).read_text())
             if (folder / "job.json").exists():
                 return folder
     raise LauncherError(f"There is no Slurm job {id!r}{f' in {shared}' * bool(shared)}.")
 
 
 def pointer(id: str) -> Path:
-    """The file that says where a job's folder lies which is not in a shared folder of all jobs."""
+    """The file of this machine that holds the path of a job's folder, where it is not in a shared folder of all jobs."""
     return state_folder() / "slurm" / id
 
 
-def private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only the user may read."""
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
 
 
 def numbers(folder: Path) -> list[str]:
-    """Slurm's ids: the array's, if there is one, then the job's own."""
+    """Slurm's ids: that of the array, if there is one, then that of the job itself.
+
+    Raises:
+        LauncherError: job.json is damaged.
+    """
     try:
         return list((read_json(folder / "job.json") or {})["slurm"])
     except (ValueError, KeyError):
@@ -49,7 +58,7 @@ def numbers(folder: Path) -> list[str]:
 
 
 def record(folder: Path) -> list[list[str]]:
-    """The lines that are the job's own, no task's: task, attempt, time, event, and the exit code or the node."""
+    """The record's lines about the job itself, not its tasks: task, attempt, time, event, and the exit code or the node."""
     try:
         lines = [line.split() for line in (folder / RECORD).read_text().splitlines()]
     except FileNotFoundError:
@@ -58,7 +67,7 @@ def record(folder: Path) -> list[list[str]]:
 
 
 def ended(folder: Path) -> State | None:
-    """How the job ended, where its script has said so for good."""
+    """The final state, where the script has recorded one; else None."""
     *_, event, code = (record(folder) or [["", ""]])[-1]
     if event not in FINAL:
         return None
@@ -66,15 +75,15 @@ def ended(folder: Path) -> State | None:
 
 
 def exit_code(folder: Path) -> int | None:
-    """The command's exit code, once it has ended for good."""
+    """The command's exit code; None before the job has ended."""
     return int(record(folder)[-1][4]) if ended(folder) is not None else None
 
 
 def history(folder: Path) -> History:
-    """What the record says of the job's attempts."""
+    """Attempts, times and exit code from the record."""
     lines = record(folder)
     starts = [line for line in lines if line[3] == "start"]
     over = float(lines[-1][2]) if ended(folder) else 0.0
-    begun = float(starts[0][2]) if starts else 0.0
+    started = float(starts[0][2]) if starts else 0.0
     attempts = max((int(line[1]) for line in lines), default=0)
-    return History(attempts or 1, begun, over, exit_words(exit_code(folder)))
+    return History(attempts or 1, started, over, exit_words(exit_code(folder)))

@@ -1,4 +1,4 @@
-"""The output of a job as it grows: one file, or those of an array's tasks as well."""
+"""The growing output of a job: one file, and one more for each task of an array."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Log:
-    """Reads what is new each time. A file is opened anew, for a network file system shows what others wrote only then."""
+    """Reads the new output each time. Each read opens the file again, for only then a network file system shows new data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -18,10 +18,10 @@ class Log:
         self._decode: dict[Path, codecs.IncrementalDecoder] = {}
 
     def more(self, last: bool) -> Iterator[str]:
-        """What came since the last time: whole lines of each task after its number, then of the job itself.
+        """The output since the last call: whole lines of each task after its number, then the job's own output.
 
         Args:
-            last: whether nothing will follow, so that an unfinished line is shown as well.
+            last: whether this is the last call, so that an unfinished line is shown too.
         """
         for path in sorted(self.folder.glob("task-*.txt"), key=_task):
             text = self._open.pop(path, "") + self._new(path)

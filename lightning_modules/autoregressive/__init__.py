@@ -1,1 +1,1 @@
-"""Models that tell each number from those before it: exact likelihoods, samples one number after the other."""
+"""Autoregressive models: each value given those before it; exact likelihoods, and samples drawn one value after the other."""

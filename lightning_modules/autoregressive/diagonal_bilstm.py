@@ -1,7 +1,8 @@
-"""PixelRNN with Diagonal BiLSTM layers: LSTMs that go along the diagonals from both upper corners, and so see all that came before.
+"""PixelRNN with Diagonal BiLSTM layers: LSTMs along the diagonals from both upper corners, which see all earlier pixels but one.
 
-But for one pixel: the last of the row above enters no feature of its own row, and is seen only where the first 7x7 reaches.
+That one is the last pixel of the row above: it enters no feature of its own row, and is seen only by the first 7x7 convolution.
 
+System: Diagonal BiLSTM
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.2, figure 3, and table 1.
 Differs: Adam in place of RMSProp.
 """
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, PixelModel
 from lightning_modules.autoregressive.row_lstm import lstm
+from lightning_modules.optim import Adam, Optim
 
 
 def skew(x: Tensor) -> Tensor:
@@ -29,7 +31,7 @@ def unskew(x: Tensor, width: int) -> Tensor:
 
 
 class Diagonal(nn.Module):
-    """An LSTM from the upper left corner, [B, 2h, H, W] -> [B, h, H, W]: each pixel hears of its left and its upper neighbour."""
+    """An LSTM from the upper left corner, [B, 2h, H, W] -> [B, h, H, W]: each pixel gets the state of its left and its upper neighbour."""
 
     def __init__(self, width: int, colours: int) -> None:
         super().__init__()
@@ -47,7 +49,7 @@ class Diagonal(nn.Module):
 
 
 class DiagonalLayer(Block):
-    """Both directions, of which the right one is moved down by a row so that nothing later is seen; beside the identity."""
+    """A residual layer [B, 2h, H, W] of both directions; the right one is moved down by a row so that it sees no later pixel."""
 
     def __init__(self, width: int, colours: int) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class DiagonalLayer(Block):
 
 
 class Scan:
-    """One direction, a row at a time: states [n, W + 1, h], of which the first is that beyond the edge."""
+    """One direction, computed a row at a time: states [n, W + 1, h], the first of which is beyond the edge."""
 
     def __init__(self, of: Diagonal, n: int, width: int) -> None:
         weight = of.state.weight.detach()
@@ -83,7 +85,7 @@ class Scan:
 
 
 class DiagonalSteps:
-    """A layer one pixel at a time; the right direction follows when a row is complete."""
+    """A layer that is computed one pixel at a time; the right direction follows when a row is complete."""
 
     def __init__(self, layer: DiagonalLayer, n: int, width: int) -> None:
         self.left, self.right = Scan(layer.left, n, width), Scan(layer.right, n, width)
@@ -106,15 +108,15 @@ class DiagonalSteps:
         return self.leave.at(j, self.left.at(j, x) + self.corner[:, j]).add_(x)
 
 
-class DiagonalBiLSTM(Pixels):
-    """Images [B, C, H, W] of grey levels.
+class DiagonalBiLSTM(PixelModel):
+    """Diagonal BiLSTM of images [B, C, H, W] of grey levels.
 
     Args:
         shape: (C, H, W).
         depth: layers.
         width: h, the units of each direction; the map between layers has 2h features.
         head: features between the last two convolutions.
-        levels, lr, warmup: as in `Discrete`.
+        levels, optim: as in `Discrete`.
     """
 
     def __init__(
@@ -125,8 +127,7 @@ class DiagonalBiLSTM(Pixels):
         width: int = 128,
         head: int = 1024,
         levels: int = 256,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         layers = [DiagonalLayer(width, shape[0]) for _ in range(depth)]
-        super().__init__(shape, layers, width=width, head=head, levels=levels, lr=lr, warmup=warmup)
+        super().__init__(shape, layers, width=width, head=head, levels=levels, optim=optim)

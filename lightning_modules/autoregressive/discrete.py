@@ -1,4 +1,4 @@
-"""What all autoregressive models of discrete numbers share: likelihoods, and samples one number after the other.
+"""The base class of autoregressive models of discrete values: likelihoods, and samples drawn one value after the other.
 
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 2.1.
 """
@@ -12,53 +12,51 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules import objectives, optim
+from lightning_modules import objectives
 from lightning_modules.model import Batch, Generative, evaluating
+from lightning_modules.optim import Adam, Optim
 
 
 class Discrete(Generative):
-    """Data each of whose numbers is one of `levels`, evenly spaced from -1 to 1, and is told from those before it.
+    """A model of data whose values each take one of `levels`, evenly spaced from -1 to 1, and depend on the values before them.
 
-    Subclasses write `logits` and `fill`; `places` is the order.
+    Subclasses define `logits` and `sample_fast`, and `order` where it is not that of the flattened example.
 
     Args:
         shape: of an example.
-        levels: of each number.
+        levels: of each value.
         classes: number of labels that condition the model; 0: none.
-        lr, warmup: of Adam; steps over which the learning rate rises.
+        optim: optimiser and schedule.
 
     Raises:
         ValueError: fewer than two levels.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], *, levels: int, classes: int = 0, lr: float = 1e-3, warmup: int = 0
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], *, levels: int, classes: int = 0, optim: Optim = Adam()) -> None:
         super().__init__()
         if levels < 2:
             raise ValueError(f"A number takes at least 2 levels, not {levels}.")
-        self.shape, self.levels, self.classes = tuple(shape), levels, classes
-        self.lr, self.warmup = lr, warmup
+        self.shape, self.levels, self.classes, self.optim = tuple(shape), levels, classes, optim
 
     def logits(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        """Unnormalised log probabilities [B, *shape, levels], each told from the numbers of x [B, *shape] before it."""
+        """Unnormalised log probabilities [B, *shape, levels] of each value, given the values of x [B, *shape] before it."""
         raise NotImplementedError(f"{type(self).__name__} has no logits")
 
-    def fill(self, even: Tensor, cond: Tensor | None) -> Tensor:
-        """Levels [n, *shape], picked by uniform numbers `even` [n, D] without computing anything twice."""
-        raise NotImplementedError(f"{type(self).__name__} has no quick sampler")
+    def sample_fast(self, uniform: Tensor, cond: Tensor | None) -> Tensor:
+        """Levels [n, *shape], drawn by uniform values [n, D] without computing anything twice."""
+        raise NotImplementedError(f"{type(self).__name__} has no fast sampler")
 
-    def places(self) -> Tensor:
-        """The order [D] in which numbers are told: indices into a flattened example."""
+    def order(self) -> Tensor:
+        """The order [D] in which values are drawn: indices into a flattened example."""
         return torch.arange(math.prod(self.shape))
 
     # ---- levels
 
     def level(self, x: Tensor) -> Tensor:
-        """Which level each number is, long.
+        """The level, long, of each value of x [B, *shape].
 
         Raises:
-            ValueError: x is not of the model's shape, or holds what is no level.
+            ValueError: x is not of the model's shape, or holds a value that is no level.
         """
         self.of_shape(x)
         at = (x + 1) * ((self.levels - 1) / 2)
@@ -70,14 +68,15 @@ class Discrete(Generative):
         return found.long().clamp_(0, self.levels - 1)
 
     def within(self, at: Tensor) -> bool:
+        """Whether no value is above the highest level."""
         return bool(at.amax() < self.levels - 0.9)
 
     def value(self, level: Tensor) -> Tensor:
-        """What number each level is."""
+        """The value in [-1, 1] of each level."""
         return level.to(self.dtype) * (2 / (self.levels - 1)) - 1
 
-    def told(self, label: Tensor | None) -> Tensor | None:
-        """Labels [B] one-hot.
+    def one_hot(self, label: Tensor | None) -> Tensor | None:
+        """Labels [B] as [B, classes]; None where the model is not conditioned.
 
         Raises:
             ValueError: the model is conditioned and there are no labels.
@@ -91,7 +90,7 @@ class Discrete(Generative):
     # ---- likelihood
 
     def nats(self, x: Tensor, cond: Tensor | None) -> Tensor:
-        """Log probability of each number, [B, D]."""
+        """Log probability of each value of x [B, *shape] given those before it, [B, D]."""
         logs = self.logits(x, cond).log_softmax(-1)
         return logs.gather(-1, self.level(x)[..., None])[..., 0].flatten(1)
 
@@ -102,13 +101,14 @@ class Discrete(Generative):
         """Exact log probability [B] in nats.
 
         Args:
+            x: examples [B, *shape].
             cond: labels [B].
         """
         with evaluating(self):
             return self.nats(x, cond).sum(1)
 
     def bits_per_dim(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Exact code length [B] in bits per number."""
+        """Exact code length [B] in bits per dimension."""
         return objectives.bits_per_dim(self.log_prob(x, cond), x[0].numel())
 
     # ---- samples
@@ -120,28 +120,31 @@ class Discrete(Generative):
         """Draws [n, *shape].
 
         Args:
-            cond: labels [n]; a conditioned model without them takes its classes in turn.
-            naive: compute the whole model for each number: the definition, to be compared with.
+            n: how many.
+            cond: labels [n]; without them, a conditioned model takes its classes in turn.
+            rng: source of randomness; None: torch's own.
+            naive: compute the whole model for each value: the definition, against which the fast sampler is tested.
         """
-        even = torch.rand(n, math.prod(self.shape), generator=rng, device=rng.device if rng else "cpu")
+        uniform = torch.rand(n, math.prod(self.shape), generator=rng, device=rng.device if rng else "cpu")
         if self.classes and cond is None:
             cond = torch.arange(n, device=self.device) % self.classes
+        draw = self.sample_naive if naive else self.sample_fast
         with evaluating(self):
-            return self.value((self.naive if naive else self.fill)(even.to(self.device, self.dtype), cond))
+            return self.value(draw(uniform.to(self.device, self.dtype), cond))
 
-    def naive(self, even: Tensor, cond: Tensor | None) -> Tensor:
-        """As `fill`, by one whole pass for each number."""
-        found = torch.zeros(len(even), *self.shape, dtype=torch.long, device=even.device)
-        for place in self.places().tolist():
-            logits = self.logits(self.value(found), cond).flatten(1, -2)[:, place]
-            found.flatten(1)[:, place] = pick(logits, even[:, place])
+    def sample_naive(self, uniform: Tensor, cond: Tensor | None) -> Tensor:
+        """As `sample_fast`, by one whole pass for each value."""
+        found = torch.zeros(len(uniform), *self.shape, dtype=torch.long, device=uniform.device)
+        for i in self.order().tolist():
+            logits = self.logits(self.value(found), cond).flatten(1, -2)[:, i]
+            found.flatten(1)[:, i] = sample_categorical(logits, uniform[:, i])
         return found
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return optim.adam(self, self.lr, warmup=self.warmup)
+        return self.optim.of(self)
 
 
-def pick(logits: Tensor, even: Tensor) -> Tensor:
-    """Levels [n] whose share of the unit interval holds the numbers `even` [n]; logits [n, levels]."""
+def sample_categorical(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Levels [n] of the categorical distributions with logits [n, levels], by inversion of uniform values [n] in [0, 1)."""
     ends = logits.softmax(1).cumsum(1)
-    return torch.searchsorted(ends, even[:, None].contiguous())[:, 0].clamp_(max=logits.shape[1] - 1)
+    return torch.searchsorted(ends, uniform[:, None].contiguous())[:, 0].clamp_(max=logits.shape[1] - 1)

@@ -1,5 +1,6 @@
 """PixelCNN: residual blocks of masked convolutions.
 
+System: PixelCNN
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.3, figure 5 and table 1.
 Differs: Adam in place of RMSProp.
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, PixelModel
+from lightning_modules.optim import Adam, Optim
 
 
 class Bottleneck(Block):
-    """ReLU, 1x1 to h, ReLU, 3x3, ReLU, 1x1 to 2h, all with mask B, beside the identity."""
+    """A residual block [B, 2h, H, W]: ReLU, 1x1 to h, ReLU, 3x3, ReLU, 1x1 to 2h, all with mask B."""
 
     def __init__(self, width: int, colours: int) -> None:
         super().__init__()
@@ -29,7 +31,7 @@ class Bottleneck(Block):
 
 
 class BottleneckSteps:
-    """A bottleneck one pixel at a time."""
+    """A bottleneck that is computed one pixel at a time."""
 
     def __init__(self, block: Bottleneck, n: int, width: int) -> None:
         self.enter, self.look, self.leave = (ConvSteps(c, n, width) for c in (block.enter, block.look, block.leave))
@@ -43,15 +45,15 @@ class BottleneckSteps:
         return self.leave.at(j, h).add_(x)
 
 
-class PixelCNN(Pixels):
-    """Images [B, C, H, W] of grey levels.
+class PixelCNN(PixelModel):
+    """PixelCNN of images [B, C, H, W] of grey levels.
 
     Args:
         shape: (C, H, W).
         depth: residual blocks.
         width: h; the blocks have 2h features.
         head: features between the last two convolutions.
-        levels, lr, warmup: as in `Discrete`.
+        levels, optim: as in `Discrete`.
     """
 
     def __init__(
@@ -62,8 +64,7 @@ class PixelCNN(Pixels):
         width: int = 128,
         head: int = 1024,
         levels: int = 256,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         blocks = [Bottleneck(width, shape[0]) for _ in range(depth)]
-        super().__init__(shape, blocks, width=width, head=head, levels=levels, lr=lr, warmup=warmup)
+        super().__init__(shape, blocks, width=width, head=head, levels=levels, optim=optim)

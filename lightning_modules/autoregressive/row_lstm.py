@@ -1,5 +1,6 @@
 """PixelRNN with Row LSTM layers: a convolutional LSTM that goes down the image, a row at a time.
 
+System: Row LSTM
 Source: van den Oord et al. 2016, arXiv:1601.06759, section 3.1, eq. 3, and table 1.
 Differs: Adam in place of RMSProp.
 """
@@ -10,18 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, Pixels
+from lightning_modules.autoregressive.pixels import Block, ConvSteps, MaskedConv, PixelModel
+from lightning_modules.optim import Adam, Optim
 
 
 def lstm(gates: Tensor, cell: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
-    """Output and new cell, from the sums of the output, forget and input gates and of the content, in blocks along `dim`."""
+    """Output and new cell [B, h, *] of an LSTM.
+
+    Args:
+        gates: [B, 4h, *], before the sigmoids and the tanh: output, forget and input gate, and content, along `dim`.
+        cell: [B, h, *].
+        dim: of the features.
+    """
     o, f, i, g = gates.chunk(4, dim)
     cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return o.sigmoid() * cell.tanh(), cell
 
 
 class RowLayer(Block):
-    """What comes in, by a masked 1x3 convolution; the state of the row above, by a free one; beside the identity."""
+    """A residual layer [B, 2h, H, W]: an LSTM over rows, with a masked 1x3 convolution of the input and a full one of the row above."""
 
     def __init__(self, width: int, colours: int) -> None:
         super().__init__()
@@ -44,7 +52,7 @@ class RowLayer(Block):
 
 
 class RowSteps:
-    """A row layer one pixel at a time: what the row above says is one convolution."""
+    """A row layer that is computed one pixel at a time; the row above is convolved once."""
 
     def __init__(self, layer: RowLayer, n: int, width: int) -> None:
         self.enter, self.leave = ConvSteps(layer.enter, n, width), ConvSteps(layer.leave, n, width)
@@ -63,15 +71,15 @@ class RowSteps:
         return self.leave.at(j, h).add_(x)
 
 
-class RowLSTM(Pixels):
-    """Images [B, C, H, W] of grey levels.
+class RowLSTM(PixelModel):
+    """Row LSTM of images [B, C, H, W] of grey levels.
 
     Args:
         shape: (C, H, W).
         depth: layers.
         width: h, the units of each; the map between layers has 2h features.
         head: features between the last two convolutions.
-        levels, lr, warmup: as in `Discrete`.
+        levels, optim: as in `Discrete`.
     """
 
     def __init__(
@@ -82,8 +90,7 @@ class RowLSTM(Pixels):
         width: int = 128,
         head: int = 1024,
         levels: int = 256,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         layers = [RowLayer(width, shape[0]) for _ in range(depth)]
-        super().__init__(shape, layers, width=width, head=head, levels=levels, lr=lr, warmup=warmup)
+        super().__init__(shape, layers, width=width, head=head, levels=levels, optim=optim)

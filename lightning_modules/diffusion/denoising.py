@@ -29,7 +29,11 @@ LevelInput = Callable[[Tensor], Tensor]
 
 
 class Space(Protocol):
-    """The space in which the diffusion takes place: pixels, or the latents of a first stage that does not train."""
+    """The space in which the diffusion takes place: pixels, or the latents of a first stage.
+
+    A first stage that is an `nn.Module` is saved with the model, is in evaluation mode and gets no gradient. Where DDP trains
+    the model, its weights must not require one (`requires_grad_(False)`), unless it is also a part of a `Staged` model.
+    """
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the latents of an example of this shape."""
@@ -68,7 +72,7 @@ class Learn:
     """u [B], uniform in [0, 1) -> levels sigma [B]."""
     weight: Callable[[Tensor], Tensor] = weighting.simple
     """sigma [B] -> weight [B] of the distance."""
-    target: targets.Target = targets.example
+    target: targets.Target = targets.clean
     """What D(y, sigma) is to answer."""
     distance: targets.Distance = targets.squared
     """Between the answer and the target."""
@@ -122,7 +126,7 @@ class Denoising(Generative):
         learn: levels, weight, target and distance of the loss.
         draw: sampler and grid.
         bound: of the log likelihood; None: that of the sampler's grid, with the posterior's variance and a Gaussian decoder.
-        space: where the diffusion takes place; a first stage that does not train.
+        space: where the diffusion takes place: `Pixels`, or a first stage, which does not train here.
         conditions: batch -> conditions of the model.
         hide: condition -> share of the examples for which it is hidden in training, so that it can be guided.
         optim: of the network's weights.
@@ -143,7 +147,7 @@ class Denoising(Generative):
         space: Space | None = None,
         conditions: Callable[[Batch], Cond] = unconditional,
         hide: Mapping[str, float] | None = None,
-        optim: Optim = Adam(2e-4),  # noqa: B008  # frozen
+        optim: Optim = Adam(2e-4),  # frozen
     ) -> None:
         super().__init__()
         self.net, self.shape = net, tuple(shape)
@@ -249,7 +253,7 @@ class Denoising(Generative):
             )
         with evaluating(self):
             return log_prob_bound(
-                reverse(self.denoiser(cond), self.bound.variance),
+                reverse(self.denoiser(as_cond(cond).to(x.device)), self.bound.variance),
                 x,
                 self.bound.levels.to(x.device),
                 decoder=self.bound.decoder,
@@ -265,6 +269,13 @@ class Denoising(Generative):
     def start(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Load weights of other runs into parts of this model; see `start.load_parts`."""
         load_parts(self, parts)
+
+    def train(self, mode: bool = True) -> Denoising:
+        """As in torch, but a first stage stays in evaluation mode."""
+        super().train(mode)
+        if isinstance(self.space, nn.Module):
+            self.space.eval()
+        return self
 
     def configure_optimizers(self) -> Any:
         """The optimiser of the network's weights alone."""

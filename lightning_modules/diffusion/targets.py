@@ -14,7 +14,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """(answer [B, *D], target [B, *D]) -> distance [B]."""
 
 
-def example(x0: Tensor, y: Tensor, sigma: Tensor, n: Tensor) -> Tensor:
+def clean(x0: Tensor, y: Tensor, sigma: Tensor, n: Tensor) -> Tensor:
     """The example x0 itself: the best answer is the posterior mean E[x0 | y]."""
     return x0
 
@@ -39,7 +39,7 @@ def denoising_loss(
     n: Tensor,
     weight: Tensor,
     *,
-    target: Target = example,
+    target: Target = clean,
     distance: Distance = squared,
 ) -> Tensor:
     """weight [B] times the distance between D(y, sigma) and its target at y = x0 + sigma n; [B].

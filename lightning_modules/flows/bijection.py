@@ -1,4 +1,4 @@
-"""Bijections and what is built from any of them.
+"""The interface of bijections, and bijections that are built from others.
 
 Source: Papamakarios et al. 2021, arXiv:1912.02762, section 2.
 """
@@ -12,22 +12,24 @@ from torch import Tensor, nn
 
 
 class Mapped(NamedTuple):
-    """Where points went, and by how much the map stretched space there."""
+    """The image of points under a bijection, and the log-determinant of its Jacobian there."""
 
     value: Tensor
     """[B, *D]"""
     logdet: Tensor
-    """[B]: the logarithm of the Jacobian's absolute determinant."""
+    """[B]: logarithm of the Jacobian's absolute determinant."""
 
 
 class Bijection(nn.Module):
-    """An invertible map of [B, *D]: `forward` leads from data to noise, `inverse` back. `cond` [B, C] may steer either."""
+    """An invertible map of [B, *D]: `forward` maps data to noise, `inverse` noise to data; both may depend on `cond` [B, C]."""
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
-        raise NotImplementedError(f"{type(self).__name__} does not say where data go")
+        """Noise of data x, and log |dz / dx|."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        raise NotImplementedError(f"{type(self).__name__} does not say where noise goes")
+        """Data of noise z, and log |dx / dz|."""
+        raise NotImplementedError(f"{type(self).__name__} has no inverse")
 
 
 class Chain(Bijection):
@@ -53,7 +55,7 @@ class Chain(Bijection):
 
 
 class Inverse(Bijection):
-    """A bijection the other way round: an autoregressive flow that was quick to train becomes one that is quick to sample."""
+    """The inverse of a bijection: an autoregressive flow that is fast to train becomes one that is fast to sample from."""
 
     def __init__(self, of: Bijection) -> None:
         super().__init__()
@@ -66,11 +68,11 @@ class Inverse(Bijection):
         return self.of(z, cond)
 
 
-def at_each(logdet: Tensor, x: Tensor) -> Tensor:
-    """[B]: a log-determinant [] of what is done to the channels, at each of the places that x [B, C, *] has of them."""
+def per_location(logdet: Tensor, x: Tensor) -> Tensor:
+    """[B]: the log-determinant [] of a map of channels that is applied at each location of x [B, C, *]."""
     return (logdet * x[0, 0].numel()).expand(len(x))
 
 
-def rows(x: Tensor) -> Tensor:
-    """The sum over all but the first dimension: [B, *D] -> [B]."""
+def sum_features(x: Tensor) -> Tensor:
+    """The sum over all dimensions but the first: [B, *D] -> [B]."""
     return x.flatten(1).sum(1)

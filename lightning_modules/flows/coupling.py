@@ -1,4 +1,4 @@
-"""Coupling: one part of an example, left as it is, tells how the other is shifted and scaled.
+"""Coupling layers: one part of an example stays as it is, and determines how the other part is scaled and shifted.
 
 Source: Dinh et al. 2015, arXiv:1410.8516, section 3.2; Dinh et al. 2017, arXiv:1605.08803, eq. 4 to 9.
 """
@@ -12,55 +12,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.flows.bijection import Bijection, Mapped, rows
+from lightning_modules.flows.bijection import Bijection, Mapped, sum_features
 
-Gains = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From a network's output, parameters along dimension 1, to (log scale, shift) of the part that moves."""
+ScaleAndShift = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Outputs of a network, parameters along dimension 1 -> (log scale, shift) of the part that changes."""
 
 
 def additive(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """A shift alone: the network puts out one number for each that moves."""
+    """Log scale 0, and the shift: one output for each entry that changes."""
     return torch.zeros_like(raw), raw
 
 
 def affine(raw: Tensor, bound: float = 3.0) -> tuple[Tensor, Tensor]:
-    """Log scale within +-bound, and shift: two numbers for each that moves.
+    """Log scale within +-bound, and shift: two outputs for each entry that changes.
 
-    Source: RealNVP, section 3.3: a tanh keeps the scale within bounds.
+    Source: RealNVP, section 3.3: a tanh bounds the scale.
     """
-    scale, shift = raw.chunk(2, 1)
-    return bound * torch.tanh(scale / bound), shift
+    log_scale, shift = raw.chunk(2, 1)
+    return bound * torch.tanh(log_scale / bound), shift
 
 
 def sigmoid_affine(raw: Tensor) -> tuple[Tensor, Tensor]:
     """As `affine`, with a scale between exp(-10) and 1, of 0.88 at first.
 
     Source: the published code of Kingma & Dhariwal 2018, arXiv:1807.03039.
-    Differs: the scale has a floor, without which the inverse of a far point overflows.
+    Differs: the scale is bounded below; without, the inverse of a far point overflows.
     """
-    scale, shift = raw.chunk(2, 1)
-    return F.logsigmoid(scale + 2).clamp(min=-10), shift
+    log_scale, shift = raw.chunk(2, 1)
+    return F.logsigmoid(log_scale + 2).clamp(min=-10), shift
 
 
-class Parts(Protocol):
-    """A way to take an example apart: into what is known, what moves, and which of the latter's places count."""
+class Split(Protocol):
+    """A way to split an example into a part that stays and a part that changes."""
 
-    def take(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]: ...
-    def join(self, known: Tensor, moved: Tensor) -> Tensor: ...
+    def take(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The part that stays, the part that changes, and the mask of the entries of the latter that exist; None: all."""
+        ...
+
+    def join(self, fixed: Tensor, changed: Tensor) -> Tensor:
+        """The example of the two parts."""
+        ...
 
 
 class Halves(nn.Module):
-    """The first and the second half of dimension 1; `flip` moves the first. The halves of `size` may differ by one.
+    """The first and the second half of dimension 1; with `flip` the first half changes. The halves of `size` may differ by one.
 
     Raises:
-        ValueError: there is nothing to halve.
+        ValueError: `size` is below 2.
     """
 
     def __init__(self, size: int, *, flip: bool = False) -> None:
         super().__init__()
         if size < 2:
             raise ValueError(
-                f"Coupling moves some numbers by others, and examples of {size} cannot be split: it takes two at least."
+                f"Coupling changes one part of an example given the other, and size {size} cannot be split: it takes two at least."
             )
         self.sizes, self.flip = [size - size // 2, size // 2], flip
 
@@ -68,88 +73,64 @@ class Halves(nn.Module):
         first, second = x.split(self.sizes, 1)
         return (second, first, None) if self.flip else (first, second, None)
 
-    def join(self, known: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, known] if self.flip else [known, moved], 1)
+    def join(self, fixed: Tensor, changed: Tensor) -> Tensor:
+        return torch.cat([changed, fixed] if self.flip else [fixed, changed], 1)
 
 
 class Checkerboard(nn.Module):
-    """The black and the white pixels of an image of height and width `sides`; both parts are whole images with holes of 0."""
+    """The black and the white pixels of an image of height and width `sides`; both parts are whole images, 0 at the others' pixels."""
 
     def __init__(self, sides: Sequence[int], *, flip: bool = False) -> None:
         super().__init__()
         row, column = torch.meshgrid(*map(torch.arange, sides), indexing="ij")
-        self.register_buffer("moves", ((row + column) % 2 == (0 if flip else 1)).float(), persistent=False)
+        self.register_buffer("mask", ((row + column) % 2 == (0 if flip else 1)).float(), persistent=False)
 
     def take(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return x * (1 - self.moves), x * self.moves, self.moves
+        return x * (1 - self.mask), x * self.mask, self.mask
 
-    def join(self, known: Tensor, moved: Tensor) -> Tensor:
-        return known + moved
+    def join(self, fixed: Tensor, changed: Tensor) -> Tensor:
+        return fixed + changed
 
 
 class Coupling(Bijection):
-    """What moves becomes itself times exp(s) plus t, with s and t by `net` from what is known.
+    """The changing part x_b becomes x_b exp(s) + t, where s and t are functions of the part x_a that stays.
 
     Args:
-        parts: which part moves.
-        net: (known [B, *K], cond) -> what `gains` reads, shaped as what moves but in dimension 1.
-        gains: `additive`, `affine` or `sigmoid_affine`.
+        split: which part changes.
+        net: (x_a [B, *A], cond) -> what `scale_and_shift` reads, shaped as x_b but in dimension 1.
+        scale_and_shift: `additive`, `affine` or `sigmoid_affine`.
     """
 
-    def __init__(self, parts: Parts, net: nn.Module, gains: Gains = affine) -> None:
+    def __init__(self, split: Split, net: nn.Module, scale_and_shift: ScaleAndShift = affine) -> None:
         super().__init__()
-        self.parts, self.net, self.gains = parts, net, gains
+        self.split, self.net, self.scale_and_shift = split, net, scale_and_shift
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
-        known, moving, counts = self.parts.take(x)
-        scale, shift = self.told(known, counts, cond)
-        return Mapped(self.parts.join(known, moving * scale.exp() + shift), rows(scale))
+        fixed, changing, mask = self.split.take(x)
+        log_scale, shift = self.params(fixed, mask, cond)
+        return Mapped(self.split.join(fixed, changing * log_scale.exp() + shift), sum_features(log_scale))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        known, moved, counts = self.parts.take(z)
-        scale, shift = self.told(known, counts, cond)
-        return Mapped(self.parts.join(known, (moved - shift) * (-scale).exp()), -rows(scale))
+        fixed, changed, mask = self.split.take(z)
+        log_scale, shift = self.params(fixed, mask, cond)
+        return Mapped(self.split.join(fixed, (changed - shift) * (-log_scale).exp()), -sum_features(log_scale))
 
-    def told(self, known: Tensor, counts: Tensor | None, cond: Tensor | None) -> tuple[Tensor, Tensor]:
-        scale, shift = self.gains(self.net(known, cond))
-        return (scale, shift) if counts is None else (scale * counts, shift * counts)
+    def params(self, fixed: Tensor, mask: Tensor | None, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Log scale and shift of the changing part, 0 outside the mask."""
+        log_scale, shift = self.scale_and_shift(self.net(fixed, cond))
+        return (log_scale, shift) if mask is None else (log_scale * mask, shift * mask)
 
 
-class Turns(Bijection):
-    """Couplings of vectors [B, D] whose halves take turns: what moved tells the next how to move.
-
-    The same as a chain of `Coupling` by halves that flip, but the halves are put together at the end alone.
+def alternating(
+    size: int, count: int, net: Callable[[int, int], nn.Module], scale_and_shift: ScaleAndShift = affine
+) -> list[Coupling]:
+    """Couplings of vectors [B, size] whose halves change in turn, the second half first.
 
     Args:
         size: D.
         count: couplings.
-        net: (K, M) -> a network (known [B, K], cond) -> what `gains` reads for the M numbers that move.
-        gains: `additive`, `affine` or `sigmoid_affine`.
+        net: (A, B) -> a network (fixed [B, A], cond) -> what `scale_and_shift` reads for the B entries that change.
+        scale_and_shift: as in `Coupling`.
     """
-
-    def __init__(self, size: int, count: int, net: Callable[[int, int], nn.Module], gains: Gains = affine) -> None:
-        super().__init__()
-        self.halves, self.gains, self.swapped = Halves(size), gains, count % 2 == 1
-        sizes = [self.halves.sizes, self.halves.sizes[::-1]]
-        self.nets = nn.ModuleList(net(*sizes[i % 2]) for i in range(count))
-
-    def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
-        known, moving, _ = self.halves.take(x)
-        scales = []
-        for net in self.nets:
-            scale, shift = self.gains(net(known, cond))
-            known, moving = torch.addcmul(shift, moving, scale.exp()), known
-            scales.append(scale)
-        both = (moving, known) if self.swapped else (known, moving)
-        return Mapped(self.halves.join(*both), torch.cat(scales, 1).sum(1))
-
-    def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        moved, known, _ = self.halves.take(z)
-        if self.swapped:
-            moved, known = known, moved
-        scales = []
-        for net in reversed(self.nets):
-            scale, shift = self.gains(net(known, cond))
-            moved, known = known, (moved - shift) * (-scale).exp()
-            scales.append(scale)
-        return Mapped(self.halves.join(moved, known), -torch.cat(scales, 1).sum(1))
+    splits = [Halves(size, flip=i % 2 == 1) for i in range(count)]
+    return [Coupling(s, net(*(s.sizes[::-1] if s.flip else s.sizes)), scale_and_shift) for s in splits]

@@ -1,4 +1,4 @@
-"""Bijections of each number by itself."""
+"""Elementwise bijections, and normalisation of channels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
-from lightning_modules.flows.bijection import Bijection, Mapped, at_each, rows
+from lightning_modules.flows.bijection import Bijection, Mapped, per_location, sum_features
 
 
 class Scale(Bijection):
-    """Every dimension times a learned positive number.
+    """Each dimension times a learned positive factor.
 
     Source: Dinh et al. 2015, arXiv:1410.8516, section 3.3.
     """
@@ -32,36 +32,36 @@ class Scale(Bijection):
 
 
 class Logit(Bijection):
-    """Numbers in [low, high] to the whole line, first squeezed into [margin, 1 - margin] so that the ends stay finite.
+    """The logit of values in [low, high], first scaled into [margin, 1 - margin] so that the ends stay finite.
 
     Source: Dinh et al. 2017, arXiv:1605.08803, section 4.1.
     """
 
     def __init__(self, low: float = -1.0, high: float = 1.0, margin: float = 0.05) -> None:
         super().__init__()
-        self.low, self.gain, self.margin = low, (1 - 2 * margin) / (high - low), margin
+        self.low, self.slope, self.margin = low, (1 - 2 * margin) / (high - low), margin
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
-        p = self.margin + (x - self.low) * self.gain
-        return Mapped(p.log() - (-p).log1p(), rows(math.log(self.gain) - p.log() - (-p).log1p()))
+        p = self.margin + (x - self.low) * self.slope
+        return Mapped(p.log() - (-p).log1p(), sum_features(math.log(self.slope) - p.log() - (-p).log1p()))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        x = self.low + (z.sigmoid() - self.margin) / self.gain
-        return Mapped(x, rows(F.logsigmoid(z) + F.logsigmoid(-z) - math.log(self.gain)))
+        x = self.low + (z.sigmoid() - self.margin) / self.slope
+        return Mapped(x, sum_features(F.logsigmoid(z) + F.logsigmoid(-z) - math.log(self.slope)))
 
 
 def per_channel(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of one number for each channel of examples of a shape."""
+    """The shape of a parameter for each channel of examples of a shape (C, *D): (C, 1, ...)."""
     return (shape[0], *[1] * (len(shape) - 1))
 
 
 def channelwise(x: Tensor) -> tuple[int, ...]:
-    """The dimensions over which a channel's moments go: all but the second."""
+    """The dimensions of x [B, C, *] over which a channel's moments are taken: all but the second."""
     return (0, *range(2, x.dim()))
 
 
 def shared_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel over the batches of all workers; differentiable, the same on each."""
+    """Mean and variance, as [C, 1, ...], of every channel over the batches of all workers; differentiable, and the same on each."""
     first, second = x.mean(channelwise(x), keepdim=True)[0], x.square().mean(channelwise(x), keepdim=True)[0]
     if dist.is_initialized() and dist.get_world_size() > 1:
         both = all_reduce(torch.stack([first, second])) / dist.get_world_size()
@@ -70,7 +70,7 @@ def shared_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ActNorm(Bijection):
-    """A learned scale and shift of every channel; `fitting`, it sets them so that what leaves it has mean 0 and variance 1.
+    """A learned scale and shift of every channel. While `fitting` is set, a call sets them so that the output has mean 0 and variance 1.
 
     Source: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3.1.
     """
@@ -90,21 +90,22 @@ class ActNorm(Bijection):
         return Mapped(z * (-self.log_scale).exp() - self.shift, -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
-        return at_each(self.log_scale.sum(), x)
+        """[B], for x [B, C, *]."""
+        return per_location(self.log_scale.sum(), x)
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set scale and shift by a batch, and those of the other workers."""
+        """Set scale and shift by the batches x [B, C, *] of all workers."""
         mean, var = shared_moments(x)
         self.shift.copy_(-mean)
         self.log_scale.copy_(-0.5 * (var + 1e-6).log())
 
 
 class BatchNorm(Bijection):
-    """Every channel standardised: in training by the batch's moments, over all workers, else by a running average of them.
+    """Standardisation of every channel: in training by the batch's moments, over all workers, else by a running average of them.
 
     Source: Dinh et al. 2017, arXiv:1605.08803, section 3.7; Papamakarios et al. 2017, arXiv:1705.07057, appendix B.
-    Differs: evaluation uses a running average, not the moments of the whole training set. The inverse always does.
+    Differs: evaluation uses a running average, not the moments of the whole training set. The inverse always uses it.
     """
 
     def __init__(self, shape: Sequence[int], *, momentum: float = 0.1, eps: float = 1e-5) -> None:
@@ -121,9 +122,9 @@ class BatchNorm(Bijection):
             mean, var = shared_moments(x)
             self.mean.lerp_(mean.detach(), self.momentum)
             self.var.lerp_(var.detach(), self.momentum)
-        gain = self.log_scale - 0.5 * (var + self.eps).log()
-        return Mapped((x - mean) * gain.exp() + self.shift, at_each(gain.sum(), x))
+        log_gain = self.log_scale - 0.5 * (var + self.eps).log()
+        return Mapped((x - mean) * log_gain.exp() + self.shift, per_location(log_gain.sum(), x))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        gain = self.log_scale - 0.5 * (self.var + self.eps).log()
-        return Mapped((z - self.shift) * (-gain).exp() + self.mean, -at_each(gain.sum(), z))
+        log_gain = self.log_scale - 0.5 * (self.var + self.eps).log()
+        return Mapped((z - self.shift) * (-log_gain).exp() + self.mean, -per_location(log_gain.sum(), z))

@@ -1,5 +1,6 @@
 """Glow: ActNorm, an invertible 1x1 convolution and affine coupling, at several scales.
 
+System: Glow
 Source: Kingma & Dhariwal 2018, arXiv:1807.03039, section 3 and figure 2.
 """
 
@@ -13,22 +14,31 @@ from lightning_modules.flows.bijection import Bijection, Chain
 from lightning_modules.flows.coupling import Coupling, Halves, sigmoid_affine
 from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
-from lightning_modules.flows.images import MultiScale, Squeeze, halvable
-from lightning_modules.flows.linear import LUMix, Mix
-from lightning_modules.nets.conditioned import Pixels
+from lightning_modules.flows.images import MultiScale, Squeeze, check_halvable
+from lightning_modules.flows.linear import InvertibleLinear, LULinear
+from lightning_modules.nets.conditioned import ConvNet
 from lightning_modules.nets.mlp import zero
+from lightning_modules.optim import Adam, Optim
 
 
 def step(shape: tuple[int, int, int], width: int, lu: bool, cond: int) -> list[Bijection]:
-    """One step of the flow at images of a shape."""
+    """One step of the flow (figure 2a) for images of a shape.
+
+    Args:
+        shape: (C, H, W).
+        width: channels inside the coupling's network.
+        lu: keep the 1x1 convolution as LU factors.
+        cond: features of the condition.
+    """
     channels = shape[0]
-    half = Halves(channels)
-    net = Pixels(half.sizes[0], 2 * half.sizes[1], width=width, cond=cond)
-    return [ActNorm(shape), (LUMix if lu else Mix)(channels), Coupling(half, net, sigmoid_affine)]
+    split = Halves(channels)
+    net = ConvNet(split.sizes[0], 2 * split.sizes[1], width=width, cond=cond)
+    linear = (LULinear if lu else InvertibleLinear)(channels)
+    return [ActNorm(shape), linear, Coupling(split, net, sigmoid_affine)]
 
 
 class Glow(Flow):
-    """Images [B, C, H, W].
+    """Glow of images [B, C, H, W].
 
     Args:
         shape: of an example.
@@ -36,7 +46,7 @@ class Glow(Flow):
         scales: the paper's L; each begins with a squeeze.
         width: channels inside the couplings' networks.
         lu: keep the 1x1 convolutions as LU factors.
-        levels, smear, classes, lr, warmup: as in `Flow`.
+        levels, dequantiser, classes, optim: as in `Flow`.
 
     Raises:
         ValueError: the sides cannot be halved so often.
@@ -51,29 +61,26 @@ class Glow(Flow):
         width: int = 64,
         lu: bool = True,
         levels: int = 0,
-        smear: int = 0,
+        dequantiser: int = 0,
         classes: int = 0,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
-        halvable(shape, scales, scales)
-        (channels, high, wide), parts, shapes = shape, [], []
+        check_halvable(shape, scales, scales)
+        (channels, height, side), parts, shapes = shape, [], []
         for _ in range(scales):
-            channels, high, wide = 4 * channels, high // 2, wide // 2
-            here = (channels, high, wide)
+            channels, height, side = 4 * channels, height // 2, side // 2
+            here = (channels, height, side)
             flow = [part for _ in range(steps) for part in step(here, width, lu, classes)]
             parts.append(Chain([Squeeze(), *flow]))
             shapes.append(here)
             channels //= 2
-        tell = [zero(nn.Conv2d(c // 2, c, 3, padding=1)) for c, _, _ in shapes[:-1]]
-        bijection = MultiScale(parts, shapes, tell)
+        priors = [zero(nn.Conv2d(c // 2, c, 3, padding=1)) for c, _, _ in shapes[:-1]]
         super().__init__(
-            bijection,
+            MultiScale(parts, shapes, priors),
             shape,
             noise=(math.prod(shape),),
             levels=levels,
-            smear=smear,
+            dequantiser=dequantiser,
             classes=classes,
-            lr=lr,
-            warmup=warmup,
+            optim=optim,
         )

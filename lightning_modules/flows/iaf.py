@@ -1,7 +1,8 @@
-"""IAF: the same layers as MAF's the other way round, quick to sample.
+"""IAF: the inverse of MAF's layers, fast to sample from.
 
+System: IAF
 Source: Kingma et al. 2016, arXiv:1606.04934, section 3, algorithm 1.
-Differs: here it is a model of data of few dimensions, whose likelihood takes D passes; as a posterior it needs none of them.
+Differs: a model of data of few dimensions, whose likelihood takes D passes; as a posterior (`vae.iaf_vae`) it needs one.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from lightning_modules.flows.bijection import Chain, Inverse
 from lightning_modules.flows.flow import Flow
 from lightning_modules.flows.maf import layers
+from lightning_modules.optim import Adam, Optim
 
 
 class IAF(Flow):
-    """Vectors [B, D].
+    """IAF of vectors [B, D].
 
     Args:
         shape: (D,).
         depth: autoregressive layers.
         hidden: units of each hidden layer in each of them.
-        classes, lr, warmup: as in `Flow`.
+        classes, optim: as in `Flow`.
     """
 
     def __init__(
@@ -28,8 +30,7 @@ class IAF(Flow):
         depth: int = 5,
         hidden: tuple[int, ...] = (100, 100),
         classes: int = 0,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         chain = Chain([Inverse(layer) for layer in layers(shape[0], depth, hidden, classes)])
-        super().__init__(chain, shape, classes=classes, lr=lr, warmup=warmup)
+        super().__init__(chain, shape, classes=classes, optim=optim)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.flows.bijection import Bijection, Mapped, rows
+from lightning_modules.flows.bijection import Bijection, Mapped, sum_features
 from lightning_modules.flows.coupling import affine
 
 
-def halvable(shape: Sequence[int], scales: int, times: int) -> None:
-    """Refuse images of which so many scales would halve odd sides.
+def check_halvable(shape: Sequence[int], scales: int, times: int) -> None:
+    """Raise ValueError unless the sides of images [C, H, W] can be halved `times` times, as so many scales need.
 
     Raises:
         ValueError: 2^times does not divide both sides.
@@ -37,53 +37,54 @@ class Squeeze(Bijection):
 
 
 class MultiScale(Bijection):
-    """[B, C, H, W] -> [B, C H W]: after each level half of the channels leave, standardised by what the other half says.
+    """[B, C, H, W] -> [B, C H W]: after each scale half of the channels are factored out, standardised given the other half.
 
     Args:
-        levels: what happens between two departures, nearest to the data first; each may change the shape.
-        tell: for each level but the last, a network (staying [B, C', H', W']) -> log scale and shift [B, 2 C', H', W'] of those
-            that leave; None leaves them as they are.
-        shapes: what each level puts out.
+        scales: the bijections between two splits, nearest to the data first; each may change the shape.
+        shapes: (C, H, W) after each scale.
+        priors: for each scale but the last, a network (kept half [B, C', H', W']) -> log scale and shift [B, 2 C', H', W'] of the
+            half that is factored out; None: that half stays as it is.
 
-    Source: RealNVP, eq. 14 to 16; with `tell` Glow's learned prior of what leaves (arXiv:1807.03039, published code).
+    Source: RealNVP, eq. 14 to 16; with `priors`, Glow's learned prior (arXiv:1807.03039, published code).
     """
 
     def __init__(
-        self, levels: Sequence[Bijection], shapes: Sequence[Sequence[int]], tell: Sequence[nn.Module] | None = None
+        self, scales: Sequence[Bijection], shapes: Sequence[Sequence[int]], priors: Sequence[nn.Module] | None = None
     ) -> None:
         super().__init__()
-        self.levels, self.shapes = nn.ModuleList(levels), [tuple(s) for s in shapes]
-        self.tell = nn.ModuleList(tell) if tell else None
+        self.scales, self.shapes = nn.ModuleList(scales), [tuple(s) for s in shapes]
+        self.priors = nn.ModuleList(priors) if priors else None
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Mapped:
-        total, gone = x.new_zeros(len(x)), []
-        for i, level in enumerate(self.levels):
-            x, logdet = level(x, cond)
+        total, out = x.new_zeros(len(x)), []
+        for i, scale in enumerate(self.scales):
+            x, logdet = scale(x, cond)
             total = total + logdet
-            if i + 1 < len(self.levels):
-                x, leaving = x.chunk(2, 1)
-                scale, shift = self.told(i, x)
-                gone.append((leaving * scale.exp() + shift).flatten(1))
-                total = total + rows(scale)
-        return Mapped(torch.cat([*gone, x.flatten(1)], 1), total)
+            if i + 1 < len(self.scales):
+                x, half = x.chunk(2, 1)
+                log_scale, shift = self.params(i, x)
+                out.append((half * log_scale.exp() + shift).flatten(1))
+                total = total + sum_features(log_scale)
+        return Mapped(torch.cat([*out, x.flatten(1)], 1), total)
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
         sizes = [math.prod(s) // 2 for s in self.shapes[:-1]] + [math.prod(self.shapes[-1])]
-        *gone, x = z.split(sizes, 1)
+        *out, x = z.split(sizes, 1)
         x, total = x.unflatten(1, self.shapes[-1]), z.new_zeros(len(z))
-        for i in reversed(range(len(self.levels))):
-            if i + 1 < len(self.levels):
-                scale, shift = self.told(i, x)
-                leaving = (gone[i].view_as(x) - shift) * (-scale).exp()
-                x, total = torch.cat([x, leaving], 1), total - rows(scale)
-            x, logdet = self.levels[i].inverse(x, cond)
+        for i in reversed(range(len(self.scales))):
+            if i + 1 < len(self.scales):
+                log_scale, shift = self.params(i, x)
+                half = (out[i].view_as(x) - shift) * (-log_scale).exp()
+                x, total = torch.cat([x, half], 1), total - sum_features(log_scale)
+            x, logdet = self.scales[i].inverse(x, cond)
             total = total + logdet
         return Mapped(x, total)
 
-    def told(self, i: int, staying: Tensor) -> tuple[Tensor, Tensor]:
-        if self.tell is None:
-            return torch.zeros_like(staying), torch.zeros_like(staying)
-        return affine(self.tell[i](staying))
+    def params(self, i: int, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Log scale and shift, each shaped as `kept` [B, C', H', W'], of the half that is factored out after scale i."""
+        if self.priors is None:
+            return torch.zeros_like(kept), torch.zeros_like(kept)
+        return affine(self.priors[i](kept))
 
 
 class Flatten(Bijection):

@@ -1,5 +1,6 @@
-"""NICE: additive coupling and one scale for each dimension.
+"""NICE: additive couplings and one scale for each dimension.
 
+System: NICE
 Source: Dinh et al. 2015, arXiv:1410.8516, sections 3 and 5.
 Differs: the halves are the first and the last dimensions, in a fixed random order, not the odd and the even ones.
 """
@@ -12,23 +13,24 @@ from functools import partial
 import torch
 
 from lightning_modules.flows.bijection import Chain
-from lightning_modules.flows.coupling import Turns, additive
+from lightning_modules.flows.coupling import additive, alternating
 from lightning_modules.flows.elementwise import Scale
 from lightning_modules.flows.flow import LOGISTIC, Base, Flow
 from lightning_modules.flows.images import Flatten
 from lightning_modules.flows.linear import Permute
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
+from lightning_modules.optim import Adam, Optim
 
 
 class NICE(Flow):
-    """Examples of any shape, flattened.
+    """NICE of examples of any shape, flattened.
 
     Args:
         shape: of an example.
-        couplings: how many; each moves the half that the one before left.
+        couplings: how many; each changes the half that the one before left as it was.
         width, depth: units and number of hidden layers of each network.
-        base: distribution of the noise's numbers.
-        levels, classes, lr, warmup: as in `Flow`.
+        base: distribution of the noise.
+        levels, classes, optim: as in `Flow`.
     """
 
     def __init__(
@@ -41,11 +43,10 @@ class NICE(Flow):
         base: Base = LOGISTIC,
         levels: int = 0,
         classes: int = 0,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         size = math.prod(shape)
         order = Permute(torch.randperm(size))
-        turns = Turns(size, couplings, partial(Plain, width=width, depth=depth, cond=classes), additive)
-        chain = Chain([Flatten(shape), order, turns, Scale((size,))])
-        super().__init__(chain, shape, noise=(size,), base=base, levels=levels, classes=classes, lr=lr, warmup=warmup)
+        steps = alternating(size, couplings, partial(MLP, width=width, depth=depth, cond=classes), additive)
+        chain = Chain([Flatten(shape), order, *steps, Scale((size,))])
+        super().__init__(chain, shape, noise=(size,), base=base, levels=levels, classes=classes, optim=optim)

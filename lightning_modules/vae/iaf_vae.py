@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.flows.autoregressive import Autoregressive, MaskedMLP
+from lightning_modules.flows.autoregressive import Autoregressive
+from lightning_modules.nets.masked import MaskedMLP
 from lightning_modules.vae.likelihood import Likelihood
 from lightning_modules.vae.vae import VAE
 
@@ -69,7 +70,7 @@ class IAFVAE(VAE):
         start, context = told.split([2 * self.latents, self.context], 1)
         z, log_q = super().posterior(start, even)
         for step in self.steps:
-            scale, shift = step.gains(step.net(z, context))
+            scale, shift = step.scale_and_shift(step.net(z, context))
             z, log_q = z * scale.exp() + shift, log_q - scale
         return z, log_q
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from lightning_modules.flows.autoregressive import degrees
 from lightning_modules.model import evaluating
+from lightning_modules.nets.masked import degrees
 from lightning_modules.objectives import gaussian_log_prob
 from lightning_modules.vae.iaf_vae import gated
 from lightning_modules.vae.likelihood import DiscretisedLogistic, noise

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives, optim
 from lightning_modules.model import Batch, Generative, evaluating
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
 from lightning_modules.vae.likelihood import Likelihood, noise
 
 
@@ -28,10 +28,10 @@ def rise(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def narrow_start(encoder: Plain, decoder: Plain, latents: int, std: float = 0.14) -> None:
+def narrow_start(encoder: MLP, decoder: MLP, latents: int, std: float = 0.14) -> None:
     """Let training begin with posteriors of deviation `std` and networks that tell examples apart, in place of the prior and none.
 
-    The decoder then reads the latents before their divergence counts, so fewer seeds give one up. `Plain` begins with zeros, for couplings.
+    The decoder then reads the latents before their divergence counts, so fewer seeds give one up. `MLP` begins with zeros, for couplings.
     """
     for net in (encoder, decoder):
         net.leave.reset_parameters()

@@ -22,7 +22,7 @@ def storage_warnings(argv: Sequence[str], backend: Backend, workdir: Path) -> li
         return [*_own_to_a_node(outs), *_deleted_later(argv, outs)]
     away = [out for out in outs if not Path(out).absolute().is_relative_to(workdir)]
     asked = [(workdir, "The working directory"), *((Path(out).absolute(), "--out") for out in away)]
-    return [warning for path, what in asked if (warning := storage.doubt(path, what))]
+    return [warning for path, what in asked if (warning := storage.warning(path, what))]
 
 
 def _own_to_a_node(outs: list[str]) -> list[str]:

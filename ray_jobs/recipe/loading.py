@@ -8,12 +8,14 @@ path/to/recipes.py:mine     a user's, in a file
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.declare import Recipe, Variant
+from ray_jobs.recipe.declare import Claim, Headline, Recipe, Variant
 from ray_jobs.recipe.plan import KINDS, Play, Study
 
 FAMILIES = "ray_jobs.recipes"
@@ -50,13 +52,24 @@ def declared() -> Mapping[str, Recipe]:
     Raises:
         ValueError: two recipes have one name.
     """
+    return {r.name: r for r in _all_declared() if r.data}
+
+
+@functools.cache
+def _all_declared() -> tuple[Recipe, ...]:
     found: dict[str, Recipe] = {}
     for path in _modules():
         for name, recipe in _recipes_of(importlib.import_module(path)).items():
             if name in found:
                 raise ValueError(f"the recipe {name} is declared twice, in {found[name].module} and in {path}")
             found[name] = recipe
-    return found
+    return tuple(found.values())
+
+
+@functools.cache
+def systems() -> Mapping[str, Recipe]:
+    """Every system by its own name, to train on a user's data or environment: models that take `data`, and all algorithms."""
+    return {r.name: r for r in _all_declared() if not r.data} | {r.name: r for r in _algorithms()}
 
 
 def families() -> dict[str, list[str]]:
@@ -80,6 +93,18 @@ def recipe(name: str) -> Recipe:
     if which not in found.variants:
         raise UsageError(_no_recipe(name, [base, *(f"{base}@{v}" for v in found.variants)]))
     return replace(_varied(found, found.variants[which]), name=name)
+
+
+def claim_of(name: str) -> Claim:
+    """The claim of the recipe of this name.
+
+    Raises:
+        UsageError: there is no such recipe, or it makes no claim.
+    """
+    claim = recipe(name).claim
+    if claim is None:
+        raise UsageError(f"{name} makes no claim to reproduce: train it with 'reprise train {name}'.")
+    return claim
 
 
 def kind(of: Recipe) -> Any:
@@ -127,6 +152,30 @@ def _modules() -> list[str]:
     return [f"{FAMILIES}.{family}.{m.name}" for family, at in folders for m in pkgutil.iter_modules([at])]
 
 
+def _algorithms() -> list[Recipe]:
+    """A recipe for each algorithm of reinforcement learning, by the name of its file; the environment is the user's to give."""
+    spec = importlib.util.find_spec(Play.family)
+    roots = (spec and spec.submodule_search_locations) or ()
+    return [_algorithm(file) for root in roots for file in sorted(Path(root).rglob("*.py")) if file.stem != "__init__"]
+
+
+def _algorithm(file: Path) -> Recipe:
+    tree = ast.parse(file.read_text())
+    text = ast.get_docstring(tree) or ""
+    classes = (n for n in tree.body if isinstance(n, ast.ClassDef))
+    cls = next(c for c in classes if any(isinstance(m, ast.FunctionDef) and m.name == "update" for m in c.body))
+    source = re.search(r"^Source: (.*?)(?=\n\w+:|\Z)", text, re.S | re.M)
+    return Recipe(
+        text.partition("\n")[0],
+        Play(f"{file.stem}:{cls.name}", steps=100_000),
+        system=cls.name,
+        headline=Headline(" ".join(source[1].split()) if source else ""),
+        data="",
+        name=file.stem,
+        module=f"{Play.family}.{file.parent.name}.{file.stem}",
+    )
+
+
 def _recipes_of(module: ModuleType) -> dict[str, Recipe]:
     return {
         name: replace(value, name=name, module=module.__name__)
@@ -140,9 +189,9 @@ def _base(name: str) -> Recipe:
     if name in RENAMED:
         raise UsageError(f"The recipe {name} is now {RENAMED[name]}.")
     if not ("." in name or ":" in name or "/" in name):
-        found = declared().get(name)
+        found = declared().get(name) or systems().get(name)
         if found is None:
-            raise UsageError(_no_recipe(name, names()))
+            raise UsageError(_no_recipe(name, [*names(), *systems()]))
         return found
     path, _, which = name.partition(":")
     module = _of_file(Path(path)) if path.endswith(".py") else _imported(path, name)

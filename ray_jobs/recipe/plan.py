@@ -56,7 +56,7 @@ class Plan(Protocol):
     engine: ClassVar[str]
     """Import path of the engine."""
     progress: ClassVar[str]
-    """The logged metric by which trials are compared before their end."""
+    """The logged metric by which trials are compared before their end; '' where the recipe says it (`tune_metric`), or there is none."""
     steps: int
     """Steps of one whole training, in the kind's own unit."""
     save_every: int
@@ -204,6 +204,8 @@ class Play:
         Raises:
             UsageError: one sentence says what was wrong and what is allowed.
         """
+        if settings["env"] == "":
+            raise UsageError(f"{name} needs an environment, such as --env CartPole-v1 or --env mylab.envs:make.")
         if where.workers > 1 or where.min_workers:
             raise UsageError(
                 f"{name} trains an agent: --workers and --min_workers are for generative models, "
@@ -225,7 +227,7 @@ class Play:
 class Study:
     """A process that is advanced unit by unit: dynamic programming, tabular methods, bandits, evolution strategies, self-play.
 
-    `Study("dynamic_programming:ValueIteration", steps=100, gamma=0.99)` is data, as `Play` is.
+    `Study("planning:ValueIteration", steps=100, gamma=0.99)` is data, as `Play` is. See `recipe.process.Process`.
     """
 
     process: Any
@@ -240,7 +242,7 @@ class Study:
     """Fields of the process that differ from its defaults, where `process` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.studies"
-    progress: ClassVar[str] = "progress"
+    progress: ClassVar[str] = ""
     family: ClassVar[str] = "ray_jobs.tabular"
 
     def __init__(self, process: Any, steps: int = 0, **given: Any) -> None:

@@ -39,12 +39,16 @@ class Spec:
     seed: int = 0
     where: Where = field(default_factory=Where)
     out: str | None = None
+    start: Mapping[str, str] = field(default_factory=dict)
+    """Runs whose averaged weights parts of the model start from: the part's name and the run's folder or address."""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """The spec that `run.json` or a wire message holds."""
         where = Where(**record["where"])
-        return cls(record["recipe"], record["settings"], record["seed"], where, record.get("out"))
+        return cls(
+            record["recipe"], record["settings"], record["seed"], where, record.get("out"), record.get("start") or {}
+        )
 
 
 def as_flags(where: Where) -> list[str]:

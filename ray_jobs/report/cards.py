@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_jobs.recipe.declare import Headline
@@ -22,8 +22,8 @@ class Card:
     headline: Headline | None = None
     picture: Path | None = None
     """A PNG of samples."""
-    more: tuple[Path, ...] = ()
-    """PNGs of what else the model shows: <picture's name>-<what>.png."""
+    more: Mapping[str, Path] = field(default_factory=dict)
+    """PNGs of what else there is to see, by what they show."""
     note: str = ""
     """What a reader must know to read the numbers right."""
     single: bool = False

@@ -169,7 +169,7 @@ def article(card: Card) -> str:
     r = card.result
     head = f"<div><h2>{escape(card.title or r.recipe)}</h2><small>{escape(name(card))}</small></div>{badge(card)}"
     pictures, listed = "".join(plot(r, key) for key in r.curves), definitions(facts(card))
-    beside, below = (samples(card), listed) if card.picture else (listed, "")
+    beside, below = (samples(card), listed) if card.picture or card.more else (listed, "")
     return (
         f'<article id="{escape(anchor(card))}"><header>{head}</header><div class="pair">{pictures}{beside}</div>'
         f"{below}{failures(r)}</article>"
@@ -186,14 +186,11 @@ def plot(r: Result, key: str) -> str:
 
 
 def samples(card: Card) -> str:
-    """Samples, and what else the model shows."""
-    if card.picture is None:
-        return ""
+    """Samples, and what else there is to see."""
     recipe = card.result.recipe
-    titles = [path.stem.removeprefix(f"{card.picture.stem}-").capitalize() for path in card.more]
-    return image(card.picture, "Samples", f"Samples that {recipe} drew") + "".join(
-        image(path, title, f"{title} by {recipe}") for path, title in zip(card.more, titles, strict=True)
-    )
+    drawn = image(card.picture, "Samples", f"Samples that {recipe} drew") if card.picture else ""
+    more = [image(path, what.capitalize(), f"{what.capitalize()} by {recipe}") for what, path in card.more.items()]
+    return drawn + "".join(more)
 
 
 def image(path: Path, title: str, label: str) -> str:

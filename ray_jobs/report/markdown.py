@@ -52,9 +52,10 @@ def section(card: Card, folder: Path) -> str:
     }
     lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
     lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
-    for i, path in enumerate([card.picture, *card.more] if card.picture else []):
+    pictures = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
+    for what, path in pictures:
         link = os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
-        lines += ["", f"![{'More' if i else 'Samples'} of {plain(r.recipe)}]({link})"]
+        lines += ["", f"![{what} of {plain(r.recipe)}]({link})"]
     return "\n".join(lines) + "\n"
 
 

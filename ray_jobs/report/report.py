@@ -19,14 +19,16 @@ from ray_jobs.run.folder import Run
 
 
 def report(
-    *, out: str = "report.html", results: str | None = None, runs: Sequence[str] = (), markdown: str | None = None
+    runs: Sequence[str] = (), *, out: str = "report.html", results: str | None = None, markdown: str | None = None
 ) -> Path:
-    """Write one self-contained HTML page: the recipes measured, or the runs given, against their claims.
+    """Write one HTML page of all results against their claims.
+
+    The page is self-contained, and shows the recipes that were measured, or the runs that are given.
 
     Args:
+        runs: run folders, each shown as one run.
         out: the page.
         results: folder of measured results; by default the project's results/, and none where runs are given.
-        runs: run folders, each shown as one run.
         markdown: also write the table as Markdown to this file.
 
     Returns:
@@ -76,7 +78,11 @@ def of_result(result: Result, picture: Path) -> Card:
             if claim
             else "The recipe makes no claim now."
         )
-    return replace(shown(card, picture), note=" ".join(notes))
+    more = {
+        path.stem.removeprefix(f"{picture.stem}-"): path
+        for path in sorted(picture.parent.glob(f"{picture.stem}-*.png"))
+    }
+    return replace(card, picture=picture if picture.is_file() else None, more=more, note=" ".join(notes))
 
 
 def of_run(location: str) -> Card:
@@ -97,17 +103,12 @@ def of_run(location: str) -> Card:
     result = replace(
         result, command=said["command"], curves=aggregate.curves([run], result.metric), date=finished or said["started"]
     )
-    picture = run.path / "samples.png"
+    pictures = {path.stem.removeprefix("samples-"): path for path in run.pictures()}
+    picture = pictures.pop("samples", None)
     note = "One run: it shows that the command works, not that the claim holds; 'reprise reproduce' does that."
     if spec.settings:
         note += " Its settings differ from the recipe's own."
-    return replace(shown(about(result)[0], picture), note=note, single=True)
-
-
-def shown(card: Card, picture: Path) -> Card:
-    """The card with its picture of samples, and those beside it, as far as they are there."""
-    more = tuple(sorted(picture.parent.glob(f"{picture.stem}-*.png")))
-    return replace(card, picture=picture, more=more) if picture.is_file() else card
+    return replace(about(result)[0], picture=picture, more=pictures, note=note, single=True)
 
 
 def unfinished(run: Run) -> str:

@@ -119,12 +119,12 @@ def place(result: Result, given: str | None, out: str) -> Path:
 
 
 def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
-    """Write the result, and beside it the samples of its first seed and what else that shows."""
+    """Write the result, and beside it the pictures of its first seed: <recipe>.png is of samples, others are <recipe>-<what>.png."""
     path = store.save(result, where)
-    pictures = [seed.run.path / "samples.png" for seed in plan if seed.number in result.seeds]
-    picture = next((p for p in pictures if p.is_file()), None)
+    pictures = next(filter(None, (seed.run.pictures() for seed in plan if seed.number in result.seeds)), [])
     for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
         old.unlink(missing_ok=True)
-    for new in (picture, *picture.parent.glob("samples-*.png")) if picture else ():
-        shutil.copyfile(new, path.with_name(path.stem + new.name.removeprefix("samples")))
+    for new in pictures:
+        what = new.stem.removeprefix("samples").removeprefix("-")
+        shutil.copyfile(new, path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"))
     return path

@@ -21,7 +21,7 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.run.signals import stopping
 from ray_jobs.train.agents import conclude
-from ray_jobs.train.launch import leave
+from ray_jobs.train.launch import mark_unfinished
 
 
 def refuse(recipe: str, settings: dict, where: Where) -> None:
@@ -83,7 +83,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     finally:
         for run in runs:
             if run.result is None:
-                leave(run, state)
+                mark_unfinished(run, state)
             run.release()
 
 

@@ -323,7 +323,10 @@ def _bound(axes: Axes, claim: Claim) -> None:
     bound = claim.at_least if claim.at_least is not None else claim.at_most
     low, high = axes.get_ylim()
     room = 0.06 * (high - low)
-    axes.set_ylim(min(low, bound - room), max(high, bound + room))
+    if axes.get_yscale() == "log":
+        axes.set_ylim(min(low, bound / 2), max(high, bound * 2))
+    else:
+        axes.set_ylim(min(low, bound - room), max(high, bound + room))
     axes.axhline(bound, color=ORANGE, linestyle=(0, (5, 3)), linewidth=1.3)
     sign = "≥" if claim.at_least is not None else "≤"
     axes.annotate(f"claim {sign} {short(bound)}", (0, bound), xycoords=("axes fraction", "data"), color=ORANGE,

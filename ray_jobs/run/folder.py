@@ -69,8 +69,15 @@ class Run:
     # ---- making and finding
 
     @classmethod
-    def create(cls, spec: Spec, *, kind: str, command: list[str] | None = None) -> Run:
+    def create(
+        cls, spec: Spec, *, kind: str, command: list[str] | None = None, started_from: Mapping[str, Any] | None = None
+    ) -> Run:
         """A new folder for `spec`, at `place(spec)`.
+
+        Args:
+            kind: name of the plan's kind.
+            command: the command line, as run.json shows it; by default this process's own.
+            started_from: the runs and checkpoints that parts of the model start from.
 
         Raises:
             UsageError: the folder already holds a run, or cannot be written.
@@ -85,6 +92,7 @@ class Run:
             run.lock()
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
+            record |= {"started_from": dict(started_from)} if started_from else {}
             record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
             write_json(run.path / "run.json", record)
         except OSError as error:
@@ -168,6 +176,13 @@ class Run:
             for line in lines:
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
+
+    def pictures(self) -> list[Path]:
+        """The PNGs of what it made: samples and what else a model shows, or all that a study has drawn; the learning curve is none."""
+        samples = self.path / "samples.png"
+        if samples.is_file():
+            return [samples, *sorted(self.path.glob("samples-*.png"))]
+        return [path for path in sorted(self.path.glob("*.png")) if path.name != "curve.png"]
 
     # ---- writing as it goes
 

@@ -57,9 +57,12 @@ def greedy(mdp: MDP, v: Array, policy: Array | None = None) -> Array:
             of the best actions is taken.
     """
     q = backup(mdp, v)
+    return np.eye(q.shape[1])[q.argmax(-1)] if policy is None else improve(q, policy, v)
+
+
+def improve(q: Array, policy: Array, v: Array) -> Array:
+    """The policy [B, A] of some states, of values v [B], with the best action by q [B, A] where that is better by more than BETTER."""
     best = np.eye(q.shape[1])[q.argmax(-1)]
-    if policy is None:
-        return best
     gain = q.max(-1) - (policy * q).sum(-1)
     return np.where((gain > BETTER * np.maximum(1.0, np.abs(v)))[:, None], best, policy)
 
@@ -77,7 +80,7 @@ def change_for(mdp: MDP, error: float) -> float:
 def settled(mdp: MDP, before: Array, after: Array, error: float) -> bool:
     """Whether a sweep from `before` to `after` [S] changed so little that `after` is within `error` of the limit, or is rounding."""
     bound = max(change_for(mdp, error), ROUNDING * float(np.abs(after).max()))
-    return float(np.abs(after - before).max()) <= bound
+    return bool(np.abs(after - before).max() <= bound)
 
 
 def value_iteration(mdp: MDP, error: float = 1e-12, v: Array | None = None, most: int = 1_000_000) -> Solution:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import systems
 from ray_jobs.recipe.plan import Play
-from ray_jobs.recipe.settings import build
+from ray_jobs.recipe.settings import build, known, resolved
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
@@ -34,23 +36,63 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     run.rewind(state["step"] if state else 0)
     if state:
         report({"note": f"continuing from step {state['step']}"})
-    metrics = play(
-        plan,
-        seed=spec.seed,
-        runners=spec.where.runners,
-        learners=spec.where.learners,
-        run=run,
-        report=report,
-        address=cluster_address(spec.where.address),
-        resume=state,
-        should_stop=should_stop,
-        device=device,
-        failures=spec.where.max_failures,
-    )
+    try:
+        metrics = play(
+            plan,
+            seed=spec.seed,
+            runners=spec.where.runners,
+            learners=spec.where.learners,
+            run=run,
+            report=report,
+            address=cluster_address(spec.where.address),
+            resume=state,
+            should_stop=should_stop,
+            device=device,
+            failures=spec.where.max_failures,
+        )
+    except UsageError:
+        check_spaces(plan)  # its sentence says more
+        raise
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
     conclude(run, metrics, device)
     return True
+
+
+def check_spaces(plan: Play) -> None:
+    """Refuse an environment whose observations or actions the algorithm cannot take, and name the algorithms that can.
+
+    Raises:
+        UsageError: the algorithm cannot be built for the environment's spaces, or the environment cannot be made.
+    """
+    from ray_jobs.envs.vector import vector
+
+    try:
+        env = vector(plan.env, 1, plan.env_options)
+        env.close()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    try:
+        plan.algorithm.build(env.obs_space, env.action_space)
+    except ValueError as error:
+        able = ", ".join(name for name, other in _algorithms() if _builds(other, env))
+        known = f" Algorithms that can learn on {plan.env}: {able}." if able else ""
+        raise UsageError(f"{error}{known}") from None
+
+
+def _algorithms() -> Iterator[tuple[str, Any]]:
+    """Every algorithm with its defaults, by the name of its system."""
+    for name, found in systems().items():
+        if isinstance(found.plan, Play):
+            plan = resolved(found.plan, {k: s.default for k, s in known(name).items()})
+            yield name, plan.algorithm
+
+
+def _builds(algorithm: Any, env: Any) -> bool:
+    with contextlib.suppress(ValueError):
+        algorithm.build(env.obs_space, env.action_space)
+        return True
+    return False
 
 
 def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:

@@ -23,6 +23,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
+from ray_jobs.train import start
 
 AGREE_EVERY = 10
 """Steps between two questions to all workers whether one of them was told to stop."""
@@ -172,6 +173,8 @@ def fit(
     made.data.start = step * made.data.accumulate
     recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    if state is None:
+        start.load(made.model, run)
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
@@ -238,9 +241,7 @@ def trained(run: Run) -> Trained:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    made.model.load_state_dict(state["state_dict"])
-    if made.ema:
-        made.model.load_state_dict(state["callbacks"][EMA.state_key]["average"], strict=False)
+    made.model.load_state_dict(start.averaged(state))
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
     return Trained(made, made.model.eval().to(device), state["global_step"])
@@ -256,6 +257,7 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
         return of.made.evaluate(of.model, of.made.data)
 
 
+@torch.no_grad()
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
     """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; of waves, <name>.wav to listen to.
 

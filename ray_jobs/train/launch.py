@@ -20,6 +20,7 @@ from ray_jobs.run.folder import Run, place
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
+from ray_jobs.train import start
 
 
 class Stopped(Exception):
@@ -42,15 +43,25 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
         Failed: it cannot go on; the status and the log say why.
     """
     settings = check(spec.recipe, spec.settings, spec.where)
-    spec = replace(spec, settings=settings)
-    run = begun(spec)
+    spec = start.resolved(replace(spec, settings=settings))
+    run = earlier_attempt(spec)
     if run is None:
-        run = Run.create(spec, kind=kind(recipe(spec.recipe)).__name__, command=command)
-        return see_through(run, spec, report)
-    return run if run.result else see_through(run.lock(), run.spec, report)
+        run = create(spec, command)
+        return run_to_end(run, spec, report)
+    return run if run.result else run_to_end(run.lock(), run.spec, report)
 
 
-def begun(spec: Spec) -> Run | None:
+def create(spec: Spec, command: list[str] | None) -> Run:
+    """The new, locked run folder of a spec.
+
+    Raises:
+        UsageError: the folder already holds a run, or cannot be written.
+    """
+    kind_of = kind(recipe(spec.recipe)).__name__
+    return Run.create(spec, kind=kind_of, command=command, started_from=start.provenance(spec))
+
+
+def earlier_attempt(spec: Spec) -> Run | None:
     """The run that an earlier attempt of the job that we are in has begun; None where there is none."""
     run = Run.at(place(spec))
     if not job_context.job() or not run.exists():
@@ -75,10 +86,10 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
     spec = run.spec
     where = replace(spec.where, address=address) if address else spec.where
-    return see_through(run.lock(), replace(spec, where=where), report)
+    return run_to_end(run.lock(), replace(spec, where=where), report)
 
 
-def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
+def run_to_end(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
     """Train in an open, locked run folder until it is finished; leave its status true however this ends.
 
     Args:
@@ -107,7 +118,7 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
     except (UsageError, Failed, Stopped, KeyboardInterrupt):
         raise
     except (FloatingPointError, OSError) as error:
-        raise Failed(spoken(error, run)) from error
+        raise Failed(as_sentence(error, run)) from error
     except Exception as error:
         with open(run.path / "log.txt", "a") as log:
             traceback.print_exc(file=log)
@@ -116,11 +127,11 @@ def see_through(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[],
         raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
     finally:
         if state != "finished" and not run.result:
-            leave(run, state, steps)
+            mark_unfinished(run, state, steps)
         run.release()
 
 
-def leave(run: Run, state: str, steps: int = 0) -> None:
+def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
@@ -130,7 +141,7 @@ def leave(run: Run, state: str, steps: int = 0) -> None:
 
 def end(run: Run, why: str, stderr: int) -> None:
     """End this process, whatever it waits for."""
-    leave(run, "failed")
+    mark_unfinished(run, "failed")
     os.write(
         stderr,
         f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
@@ -138,7 +149,7 @@ def end(run: Run, why: str, stderr: int) -> None:
     os._exit(1)
 
 
-def spoken(error: Exception, run: Run) -> str:
+def as_sentence(error: Exception, run: Run) -> str:
     """An error as one sentence; of a disk that is full, with its file, and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)

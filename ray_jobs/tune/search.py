@@ -3,7 +3,7 @@
 Two metrics steer it. The *metric* is what is tuned: the claim's, measured by the final evaluation, and it alone ranks
 the finished trials. The *progress* metric is logged during training and lets a scheduler compare trials before their
 end: the recipe's `tune_metric` where it declares one, else the training loss of a generative model (less is better)
-and the training return of an agent (more is better). Nothing here knows Ray.
+and the training return of an agent (more is better); a study has none by itself. Nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def make(
     space: Mapping[str, Any],
     settings: Mapping[str, Any],
     trials: int | None,
-    scheduler: str,
+    scheduler: str | None,
     search: str,
     metric: str | None,
     mode: str | None,
@@ -79,7 +79,7 @@ def make(
         UsageError: any part of it cannot be; nothing was started.
     """
     found = loading.recipe(recipe)
-    _one_of("scheduler", scheduler, SCHEDULERS)
+    scheduler = _scheduler(found, scheduler)
     _one_of("search", search, SEARCHES)
     fixed = check(recipe, settings, where)
     texts = {n.replace("-", "_"): t for n, t in (space or found.space).items()}
@@ -92,6 +92,20 @@ def make(
     progress, towards = _progress(found, metric, direction)
     total = count(dimensions, trials)
     return Search(recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where)
+
+
+def _scheduler(recipe: Recipe, given: str | None) -> str:
+    """The scheduler that was asked for; by default asha, and none where nothing is logged by which trials can be compared."""
+    comparable = bool(recipe.tune_metric or loading.kind(recipe).progress)
+    if given is None:
+        return "asha" if comparable else "none"
+    _one_of("scheduler", given, SCHEDULERS)
+    if given != "none" and not comparable:
+        raise UsageError(
+            f"--scheduler {given} compares trials before their end, and {recipe.name} logs no metric that allows it: "
+            "take --scheduler none."
+        )
+    return given
 
 
 def _one_of(what: str, given: str, allowed: tuple[str, ...]) -> None:
@@ -128,7 +142,7 @@ def _metric(recipe: str, claim: Claim | None, metric: str | None, mode: str | No
 
 def _progress(recipe: Recipe, metric: str, mode: Mode) -> tuple[str, Mode]:
     """The metric by which trials are compared before their end, and its direction."""
-    name = recipe.tune_metric or loading.kind(recipe).progress
+    name = recipe.tune_metric or loading.kind(recipe).progress or metric
     towards = recipe.tune_mode or LOGGED.get(name)
     if name == metric:
         return name, mode

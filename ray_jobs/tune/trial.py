@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.errors import Failed, UsageError
-from ray_jobs.recipe.loading import kind, recipe
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
@@ -243,15 +242,15 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     Raises:
         UsageError, Failed: it cannot go on.
     """
-    from ray_jobs.train.launch import Stopped, see_through
+    from ray_jobs.train.launch import Stopped, create, run_to_end
 
     at = Path(str(spec.out))
     if (at / "run.json").exists():
         run = Run.open(at).lock()
     else:
-        run = Run.create(spec, kind=kind(recipe(spec.recipe)).__name__, command=as_command(spec))
+        run = create(spec, as_command(spec))
     with contextlib.suppress(Stopped):
-        see_through(run, replace(run.spec, where=spec.where), report, told_to_stop)
+        run_to_end(run, replace(run.spec, where=spec.where), report, told_to_stop)
 
 
 def as_command(spec: Spec) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cluster.package import collect, ignored, rules, write_zip
+from cluster.package import collect, ignored, patterns, write_zip
 
 FILES = ("a", "b.py", "a.ckpt", "src/a", "src/b.py", "src/deep/a", "src/deep/c.log", "docs/x y", "docs/a.py", "q/[z]")
 PIECES = ("a", "b", "*", "**", "?", "/", ".py", "src", "deep", "docs", "[ab]", "[!a]", "[a-c]", ".log", "c", "x y", "q")
@@ -52,6 +52,20 @@ def test_the_same_files_stay_as_git_keeps(repository, lines, inner):
     assert ours | {"a.ckpt"} == git_keeps(repository) | {"a.ckpt"}  # checkpoints stay behind whatever git says
 
 
+def test_a_folder_that_is_kept_keeps_no_files_that_are_ignored_above(repository):
+    (repository / ".gitignore").write_text("a\n")
+    (repository / "src/.gitignore").write_text("!deep\n")
+    kept = {name for name, _ in collect(repository).files}
+    assert "src/deep/a" not in kept and "src/deep/c.log" in kept
+    assert kept == git_keeps(repository) - {"a.ckpt"}
+
+
+def test_a_line_that_is_no_pattern_matches_nothing(repository):
+    (repository / ".gitignore").write_text("!\n\\\ndocs\n")
+    (repository / "src/.gitignore").write_text("")
+    assert {name for name, _ in collect(repository).files} == git_keeps(repository) - {"a.ckpt"}
+
+
 @pytest.mark.parametrize(
     ("line", "path", "folder", "out"),
     [
@@ -67,7 +81,7 @@ def test_the_same_files_stay_as_git_keeps(repository, lines, inner):
     ],
 )
 def test_rules(line, path, folder, out):
-    assert ignored(path, folder, rules([line])) is out
+    assert ignored(path + "/" * folder, patterns([line])) is out
 
 
 def test_history_results_environments_and_secrets_stay_behind_and_are_named(tmp_path):

@@ -39,7 +39,7 @@ def mounts(tmp_path):
 def test_the_file_system_of_a_path(path, kind, shared, mounts, tmp_path):
     assert storage.kind(Path(path), mounts) == kind
     assert storage.is_shared(Path(path), mounts) is shared
-    told = storage.doubt(Path(path), "--out", mounts)
+    told = storage.warning(Path(path), "--out", mounts)
     assert (told == "") is shared
     assert shared or (f"--out {path} lies on {kind}" in told and "shared storage" in told)
 
@@ -51,5 +51,5 @@ def test_a_link_counts_where_it_leads(mounts, tmp_path):
 
 def test_nothing_is_said_where_the_machine_does_not_tell(tmp_path):
     assert storage.kind(tmp_path, tmp_path / "none") == ""
-    assert storage.doubt(tmp_path, "--out", tmp_path / "none") == ""
+    assert storage.warning(tmp_path, "--out", tmp_path / "none") == ""
     assert not storage.is_shared(tmp_path, tmp_path / "none")

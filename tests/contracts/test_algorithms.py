@@ -15,7 +15,7 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl import algorithms
-from ray_jobs.rl.contract import Alone, Experience, reason_not_vmappable
+from ray_jobs.rl.contract import Alone, Experience, reason_not_together
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.together.play import check_together
 from ray_jobs.rl.together.seeds import Together
@@ -150,7 +150,7 @@ def test_same_seed_same_result_and_every_weight_moves(module, cls):
 @every
 def test_it_says_itself_why_its_seeds_cannot_be_updated_together(module, cls):
     """A sentence where a trial with two seeds fails, and none where it works."""
-    plan, reason = Play(cls(), playable(cls), steps=100, envs=4), reason_not_vmappable(cls())
+    plan, reason = Play(cls(), playable(cls), steps=100, envs=4), reason_not_together(cls())
     try:
         check_together(plan)
         refused = ""

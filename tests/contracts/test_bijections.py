@@ -10,47 +10,52 @@ import torch
 from torch import nn
 
 from lightning_modules import flows
-from lightning_modules.flows import autoregressive, bijection, coupling, elementwise, images, linear, mixture, spline
+from lightning_modules.flows import autoregressive, bijection, coupling, elementwise, images, linear, mixture, nsf
 from lightning_modules.flows.bijection import Bijection
-from lightning_modules.nets.conditioned import Pixels, Plain, Residual
+from lightning_modules.nets.conditioned import MLP, ConvNet, Residual
+from lightning_modules.nets.masked import MaskedMLP
 
 COND = 3
 VECTOR, IMAGE = (5,), (2, 4, 4)
 
 
-def coupled(flip: bool, gains) -> Bijection:
+def coupled(flip: bool, scale_and_shift) -> Bijection:
     half = coupling.Halves(5, flip=flip)
     known, moved = half.sizes[::-1] if flip else half.sizes
-    each = 1 if gains is coupling.additive else 2
-    return coupling.Coupling(half, Plain(known, each * moved, width=8, cond=COND), gains)
+    each = 1 if scale_and_shift is coupling.additive else 2
+    return coupling.Coupling(half, MLP(known, each * moved, width=8, cond=COND), scale_and_shift)
 
 
-def turns(count: int, gains) -> Bijection:
-    each = 1 if gains is coupling.additive else 2
-    return coupling.Turns(5, count, lambda known, moved: Plain(known, each * moved, width=8, cond=COND), gains)
+def alternating(count: int, scale_and_shift) -> Bijection:
+    each = 1 if scale_and_shift is coupling.additive else 2
+    net = lambda fixed, changing: MLP(fixed, each * changing, width=8, cond=COND)  # noqa: E731
+    return bijection.Chain(coupling.alternating(5, count, net, scale_and_shift))
 
 
 def masked(*hidden: int, order=None) -> Bijection:
-    return autoregressive.Autoregressive(autoregressive.MaskedMLP(5, hidden, 2, cond=COND, order=order))
+    return autoregressive.Autoregressive(MaskedMLP(5, hidden, 2, cond=COND, order=order))
 
 
 def splined(flip: bool) -> Bijection:
     half = coupling.Halves(5, flip=flip)
     known, moved = half.sizes[::-1] if flip else half.sizes
-    return spline.SplineCoupling(half, Plain(known, 11 * moved, width=8, cond=COND), bins=4, bound=1.5)
+    return nsf.SplineCoupling(half, MLP(known, 11 * moved, width=8, cond=COND), bins=4, bound=1.5)
 
 
 def masked_spline(order=None) -> Bijection:
-    net = autoregressive.MaskedMLP(5, (16, 16), 11, cond=COND, order=order)
-    return spline.SplineAutoregressive(net, bins=4, bound=1.5)
+    net = MaskedMLP(5, (16, 16), 11, cond=COND, order=order)
+    return nsf.SplineAutoregressive(net, bins=4, bound=1.5)
 
 
 def mixed(order=None) -> Bijection:
-    return mixture.MixtureAutoregressive(autoregressive.MaskedMLP(5, (16, 16), 9, cond=COND, order=order))
+    return mixture.MixtureAutoregressive(MaskedMLP(5, (16, 16), 9, cond=COND, order=order))
 
 
 def multiscale() -> Bijection:
-    steps = [bijection.Chain([images.Squeeze(), linear.Mix(8)]), bijection.Chain([images.Squeeze(), linear.Mix(16)])]
+    steps = [
+        bijection.Chain([images.Squeeze(), linear.InvertibleLinear(8)]),
+        bijection.Chain([images.Squeeze(), linear.InvertibleLinear(16)]),
+    ]
     return images.MultiScale(steps, [(8, 2, 2), (16, 1, 1)], [nn.Conv2d(4, 8, 3, padding=1)])
 
 
@@ -61,22 +66,22 @@ CASES: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
     "BatchNorm": (lambda: elementwise.BatchNorm(VECTOR), VECTOR),
     "BatchNorm, images": (lambda: elementwise.BatchNorm(IMAGE), IMAGE),
     "Permute": (lambda: linear.Permute([3, 0, 4, 1, 2]), VECTOR),
-    "Mix": (lambda: linear.Mix(5), VECTOR),
-    "Mix, images": (lambda: linear.Mix(2), IMAGE),
-    "LUMix": (lambda: linear.LUMix(5), VECTOR),
-    "LUMix, images": (lambda: linear.LUMix(2), IMAGE),
+    "InvertibleLinear": (lambda: linear.InvertibleLinear(5), VECTOR),
+    "InvertibleLinear, images": (lambda: linear.InvertibleLinear(2), IMAGE),
+    "LULinear": (lambda: linear.LULinear(5), VECTOR),
+    "LULinear, images": (lambda: linear.LULinear(2), IMAGE),
     "Coupling, additive": (lambda: coupled(False, coupling.additive), VECTOR),
     "Coupling, affine": (lambda: coupled(True, coupling.affine), VECTOR),
     "Coupling, channels": (
-        lambda: coupling.Coupling(coupling.Halves(2), Pixels(1, 2, width=6, cond=COND), coupling.sigmoid_affine),
+        lambda: coupling.Coupling(coupling.Halves(2), ConvNet(1, 2, width=6, cond=COND), coupling.sigmoid_affine),
         IMAGE,
     ),
     "Coupling, checkerboard": (
         lambda: coupling.Coupling(coupling.Checkerboard((4, 4)), Residual(2, 4, width=6, blocks=1, cond=COND)),
         IMAGE,
     ),
-    "Turns, even": (lambda: turns(2, coupling.affine), VECTOR),
-    "Turns, odd": (lambda: turns(3, coupling.additive), VECTOR),
+    "Chain, two couplings": (lambda: alternating(2, coupling.affine), VECTOR),
+    "Chain, three couplings": (lambda: alternating(3, coupling.additive), VECTOR),
     "Autoregressive": (lambda: masked(16, 16), VECTOR),
     "Autoregressive, another order": (lambda: masked(7, order=torch.tensor([3, 0, 4, 1, 2])), VECTOR),
     "SplineCoupling": (lambda: splined(True), VECTOR),
@@ -87,11 +92,14 @@ CASES: dict[str, tuple[Callable[[], Bijection], tuple[int, ...]]] = {
     "Squeeze": (images.Squeeze, IMAGE),
     "Flatten": (lambda: images.Flatten(IMAGE), IMAGE),
     "MultiScale": (multiscale, IMAGE),
-    "Chain": (lambda: bijection.Chain([masked(16), coupled(False, coupling.affine), linear.Mix(5)]), VECTOR),
+    "Chain": (
+        lambda: bijection.Chain([masked(16), coupled(False, coupling.affine), linear.InvertibleLinear(5)]),
+        VECTOR,
+    ),
     "Inverse": (lambda: bijection.Inverse(masked(16)), VECTOR),
 }
 
-STEERED = ("Coupling", "Turns", "Autoregressive", "Spline", "Chain", "Inverse")
+STEERED = ("Coupling", "Autoregressive", "Spline", "Chain", "Inverse")
 
 
 def made(name: str, dtype=torch.float64) -> tuple[Bijection, torch.Tensor, torch.Tensor]:

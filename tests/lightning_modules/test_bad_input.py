@@ -11,12 +11,12 @@ from lightning_modules.flows.bijection import Chain
 from lightning_modules.flows.elementwise import ActNorm
 from lightning_modules.flows.flow import Flow
 from lightning_modules.flows.glow import Glow
-from lightning_modules.flows.linear import Mix
+from lightning_modules.flows.linear import InvertibleLinear
 from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.realnvp import RealNVP
 from lightning_modules.gan.gan import GAN
 from lightning_modules.model import NotFinite
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
 
 
 def glow():
@@ -51,7 +51,7 @@ def test_diffusion_and_games_say_what_shape_they_are_of(seeded):
     diffusion = ddpm(nn.Identity(), (2,), levels=torch.linspace(0.1, 1, 5))
     with pytest.raises(ValueError, match=r"Denoising takes examples of shape \(2,\), not \(3,\)"):
         diffusion.losses({"x": torch.zeros(4, 3)})
-    game = GAN(Plain(5, 2, width=4), Plain(3, 1, width=4), noise=5)
+    game = GAN(MLP(5, 2, width=4), MLP(3, 1, width=4), noise=5)
     with pytest.raises(ValueError, match=r"GAN generates examples of shape \(2,\), and was given \(3,\)"):
         trained(game, [torch.zeros(4, 3)])
 
@@ -65,7 +65,7 @@ def test_a_constant_number_is_named_before_actnorm_divides_by_it(seeded):
 
 
 def test_a_matrix_that_became_singular_is_named(seeded):
-    model = Flow(Chain([Mix(3)]), (3,))
+    model = Flow(Chain([InvertibleLinear(3)]), (3,))
     nn.init.ones_(model.bijection.get_submodule("parts.0").weight)
     with pytest.raises(NotFinite, match=r"the matrix parts.0 became singular"):
         trained(model, [torch.randn(4, 3)])

@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from datamodules.base import Data, table
+from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
+from lightning_modules.diffusion.denoising import Denoising, Draw, Learn
 from lightning_modules.model import EMA, Generative
+from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.optim import Adam, RMSProp
 from lightning_modules.staged import Stage, Staged, copy_weights
 
@@ -51,7 +54,7 @@ class Prior(Generative):
 
     shape = (2,)
 
-    def __init__(self, first, optim=Adam(0.01, 4)):  # noqa: B008
+    def __init__(self, first, optim=Adam(0.01, 4)):
         super().__init__()
         self.copy, self.scale = Autoencoder().net, nn.Parameter(torch.zeros(()))
         self.first, self.optim = [first], optim  # in a list: the first stage is another part's module
@@ -187,6 +190,50 @@ def test_a_stage_of_no_steps_hands_on_before_the_first_step():
         if "running" not in name and "batches" not in name:
             gap = watch.weights[1][f"prior.{name.replace('net', 'copy')}"] - weight
             assert gap.abs().max() <= 0.01 / 4 + 1e-6
+
+
+class FirstStage(Autoencoder):
+    """The autoencoder as the space of a diffusion."""
+
+    def latent_shape(self, shape):
+        return (1,)
+
+    def encode(self, x, draws):
+        assert not self.training
+        return self.net[:2](x)
+
+    def decode(self, z):
+        return self.net[2](z)
+
+    def losses(self, batch):
+        assert self.training
+        return super().losses(batch)
+
+
+def test_a_latent_diffusion_is_two_stages():
+    """The prior's space is the part before it: its batch norm moves in the first stage alone, the prior in the second alone."""
+    torch.manual_seed(1)
+    first = FirstStage()
+    prior = Denoising(
+        ResidualMLP((1,), width=8, depth=1),
+        (2,),
+        level_input=preconditioning.quarter_log,
+        precondition=preconditioning.edm,
+        learn=Learn(levels=schedules.log_normal, weight=weighting.edm),
+        draw=Draw(sampler=samplers.heun, grid=schedules.karras, steps=4, data_std=0.0),
+        space=first,
+        optim=Adam(0.01),
+    )
+    model = Staged((Stage("first", first, 3), Stage("prior", prior, 3)))
+    _, watch, average = fit(model, 6)
+    moved = [
+        {k for k, v in watch.weights[b].items() if not torch.equal(v, watch.weights[a][k])} for a, b in [(1, 3), (4, 6)]
+    ]
+    assert {k for k in moved[0] if k.startswith("prior.net")} == set()
+    assert "first.net.1.running_mean" in moved[0] and "prior.space.net.1.running_mean" in moved[0]
+    assert moved[1] and all(k.startswith("prior.net") for k in moved[1])
+    assert {k.split(".")[0] for k in average.average} == {"first", "prior"}
+    assert model.sample(5, rng=torch.Generator().manual_seed(0)).shape == (5, 2)
 
 
 def test_two_workers_train_what_one_trains(tmp_path):

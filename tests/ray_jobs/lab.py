@@ -28,7 +28,8 @@ def plan(*, lr: float = 1e-3) -> Play:
 TRAIN = """
 import json, signal, sys, time
 from pathlib import Path
-from ray_jobs.run.folder import Run, Spec
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
 
 recipe, seed, folder, mode, starts = sys.argv[1], int(sys.argv[2]), *sys.argv[3:6]
 with open(starts, "a") as f:

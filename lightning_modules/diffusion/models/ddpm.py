@@ -29,7 +29,7 @@ def ddpm(
     decoder: Decoder = objectives.gaussian_log_prob,
     clip: bool = False,
     label_drop: float | None = None,
-    optim: Optim = Adam(2e-4),  # noqa: B008  # frozen
+    optim: Optim = Adam(2e-4),  # frozen
 ) -> Denoising:
     """A model that predicts the noise at the levels of a table.
 

@@ -9,7 +9,7 @@ from ray_jobs.recipe import Fit, Headline, Location, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.denoising import Denoising
 
 
 @fit(
@@ -52,18 +52,18 @@ def ddpm_cifar10(
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.models.ddpm import ddpm
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
+    from lightning_modules.optim import Adam
 
     images = Images(batch=batch, name="uoft-cs/cifar10", data_dir=data_dir, num_workers=num_workers)
     net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, dropout=dropout, bf16=bf16)
-    model = DDPM(
+    model = ddpm(
         net,
         images.shape,
         levels=schedules.linear(levels, 0.1 / levels, 20 / levels),
-        lr=lr,
-        warmup=warmup,
+        optim=Adam(lr, warmup),
         variance=schedules.forward,
         decoder=partial(discretised_gaussian_log_prob, levels=256),
         clip=True,
@@ -71,7 +71,7 @@ def ddpm_cifar10(
     return Fit(model, images, evaluate)
 
 
-def evaluate(model: DDPM, data: Data) -> dict[str, float]:
+def evaluate(model: Denoising, data: Data) -> dict[str, float]:
     """The bound on 1,024 held-out images, 100 of its terms each."""
     import torch
 

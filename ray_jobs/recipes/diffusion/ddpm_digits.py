@@ -9,7 +9,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.base import Data
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.denoising import Denoising
 
 
 @fit(
@@ -39,17 +39,17 @@ def ddpm_digits(
     """
     from datamodules.readers.digits import LEVELS, Digits
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.models.ddpm import ddpm
     from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
+    from lightning_modules.optim import Adam
 
     net = UNet(1, width=width, multiples=(1, 2), blocks=1, attention=(1,), head=24, dropout=dropout, bf16=bf16)
-    model = DDPM(
+    model = ddpm(
         net,
         Digits.shape,
         levels=schedules.linear(levels, 0.1 / levels, 20 / levels),
-        lr=lr,
-        warmup=100,
+        optim=Adam(lr, warmup=100),
         decoder=partial(discretised_gaussian_log_prob, levels=LEVELS),
         clip=True,
         variance=schedules.forward,
@@ -57,7 +57,7 @@ def ddpm_digits(
     return Fit(model, Digits(batch=batch), evaluate)
 
 
-def evaluate(model: DDPM, data: Data) -> dict[str, float]:
+def evaluate(model: Denoising, data: Data) -> dict[str, float]:
     """The bound on held-out digits, and the Frechet distance of pixels to the training digits over that of real ones."""
     import torch
 
@@ -66,7 +66,7 @@ def evaluate(model: DDPM, data: Data) -> dict[str, float]:
     rng = torch.Generator().manual_seed(0)
     real = data.test()["x"].to(model.device)
     train = moments(data.train["x"])
-    drawn = model.sample(3 * len(real), rng=rng, steps=min(50, len(model.levels))).cpu().chunk(3)
+    drawn = model.sample(3 * len(real), rng=rng, steps=min(50, len(model.bound.levels))).cpu().chunk(3)
     ratio = sum(frechet_of(x, train) for x in drawn) / 3 / frechet_of(real.cpu(), train)
     bits = model.bits_per_dim(real, terms=30, rng=rng).mean().item()
     return {"bits_per_dim": bits, "frechet_pixels": ratio}

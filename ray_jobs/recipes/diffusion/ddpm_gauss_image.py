@@ -8,7 +8,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.denoising import Denoising
 
 
 @fit(
@@ -37,17 +37,18 @@ def ddpm_gauss_image(
     """
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.ddpm import DDPM
-    from lightning_modules.nets.mlp import MLP
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.nets.mlp import ResidualMLP
+    from lightning_modules.optim import Adam
 
     laboratory = GaussImage(batch=batch, size=size)
-    net = MLP(laboratory.shape, width=width, depth=depth)
+    net = ResidualMLP(laboratory.shape, width=width, depth=depth)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
-    model = DDPM(net, laboratory.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
+    model = ddpm(net, laboratory.shape, levels=table, optim=Adam(lr, warmup=100), variance=schedules.forward)
     return Fit(model, laboratory, evaluate)
 
 
-def evaluate(model: DDPM, data: GaussImage) -> dict[str, float]:
+def evaluate(model: Denoising, data: GaussImage) -> dict[str, float]:
     """Excess of the noise's error over the least possible; nats lost in the bound; samples over the sampling floor."""
     import torch
 
@@ -55,11 +56,11 @@ def evaluate(model: DDPM, data: GaussImage) -> dict[str, float]:
 
     rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
     x = data.test(8192)["x"].to(model.device)
-    excess, floor = noise_excess(model.denoiser(), data.denoise, x, model.levels, rng=rng)
+    excess, floor = noise_excess(model.denoiser(), data.denoise, x, model.bound.levels, rng=rng)
     bound = model.log_prob(x[:2048], terms=50, rng=rng).double().mean().item()
     drawn = frechet_of(model.sample(4096, rng=rng).cpu(), truth)
     return {
         "noise_excess": excess / floor,
-        "bound_lost": (data.best_bound(model.levels, model.variance) - bound) / x[0].numel(),
+        "bound_lost": (data.best_bound(model.bound.levels, model.bound.variance) - bound) / x[0].numel(),
         "frechet_ratio": drawn / frechet_floor(lambda n, g: data.draw(n, g)["x"], truth, 4096),
     }

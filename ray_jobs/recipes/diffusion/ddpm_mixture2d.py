@@ -8,7 +8,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, fit
 
 if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
-    from lightning_modules.diffusion.models.ddpm import DDPM
+    from lightning_modules.diffusion.denoising import Denoising
 
 
 @fit(
@@ -37,17 +37,18 @@ def ddpm_mixture2d(
     """
     from datamodules.labs.density2d import Density2D
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.ddpm import DDPM
-    from lightning_modules.nets.mlp import MLP
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.nets.mlp import ResidualMLP
+    from lightning_modules.optim import Adam
 
     points = Density2D(batch=batch, name=density, mixture=True)
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
-    net = MLP(points.shape, width=width, depth=depth)
-    model = DDPM(net, points.shape, levels=table, lr=lr, warmup=100, variance=schedules.forward)
+    net = ResidualMLP(points.shape, width=width, depth=depth)
+    model = ddpm(net, points.shape, levels=table, optim=Adam(lr, warmup=100), variance=schedules.forward)
     return Fit(model, points, evaluate)
 
 
-def evaluate(model: DDPM, data: Density2D) -> dict[str, float]:
+def evaluate(model: Denoising, data: Density2D) -> dict[str, float]:
     """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
     import torch
 
@@ -55,7 +56,7 @@ def evaluate(model: DDPM, data: Density2D) -> dict[str, float]:
 
     rng, truth = torch.Generator().manual_seed(0), data.density.moments()
     x = data.test(16384)["x"].to(model.device)
-    excess, floor = noise_excess(model.denoiser(), data.density.denoise, x, model.levels, rng=rng)
+    excess, floor = noise_excess(model.denoiser(), data.density.denoise, x, model.bound.levels, rng=rng)
     drawn = model.sample(4096, rng=rng, batch=4096).cpu()
     return {
         "noise_excess": excess / floor,

@@ -57,13 +57,13 @@ def flow_prior_vae_density2d(
             wave they end worse.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
-    encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
+    encoder, decoder = MLP(size, 2 * latents, width=width), MLP(latents, 2 * size, width=width)
     if narrow:
         narrow_start(encoder, decoder, latents)
     model = FlowPriorVAE(

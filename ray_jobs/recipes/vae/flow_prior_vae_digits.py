@@ -44,12 +44,12 @@ def flow_prior_vae_digits(
     from torch import nn
 
     from datamodules.readers.digits import LEVELS, Digits
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
-    encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents, width=width))
-    decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(64, 2 * latents, width=width))
+    decoder = nn.Sequential(MLP(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = FlowPriorVAE(
         encoder,
         decoder,

@@ -54,13 +54,13 @@ def iaf_vae_density2d(
         narrow: begin with narrow posteriors and networks that tell examples apart: keeps the ring's latents, and is worse on the wave.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import narrow_start
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
-    encoder, decoder = Plain(size, 2 * latents + context, width=width), Plain(latents, 2 * size, width=width)
+    encoder, decoder = MLP(size, 2 * latents + context, width=width), MLP(latents, 2 * size, width=width)
     if narrow:
         narrow_start(encoder, decoder, latents)
     model = IAFVAE(

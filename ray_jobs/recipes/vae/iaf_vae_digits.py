@@ -47,12 +47,12 @@ def iaf_vae_digits(
     from torch import nn
 
     from datamodules.readers.digits import LEVELS, Digits
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.iaf_vae import IAFVAE
     from lightning_modules.vae.likelihood import DiscretisedLogistic
 
-    encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents + context, width=width))
-    decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(64, 2 * latents + context, width=width))
+    decoder = nn.Sequential(MLP(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = IAFVAE(
         encoder,
         decoder,

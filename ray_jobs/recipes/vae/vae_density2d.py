@@ -46,11 +46,11 @@ def vae_density2d(
         free: nats that each latent's divergence costs at least, so that none is given up.
     """
     from datamodules.labs.vectors import vectors
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import Gaussian
     from lightning_modules.vae.vae import VAE
 
     points, each = vectors(density, size, batch=batch), Gaussian(0.2, each=True)
-    encoder, decoder = Plain(size, 2 * latents, width=width), Plain(latents, 2 * size, width=width)
+    encoder, decoder = MLP(size, 2 * latents, width=width), MLP(latents, 2 * size, width=width)
     model = VAE(encoder, decoder, each, points.shape, latents, kl_rise=kl_rise, free=free, lr=lr, warmup=100)
     return Fit(model, points, bound_above_entropy)

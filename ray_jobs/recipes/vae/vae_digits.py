@@ -39,13 +39,13 @@ def vae_digits(
     from torch import nn
 
     from datamodules.readers.digits import LEVELS, Digits
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import DiscretisedLogistic
     from lightning_modules.vae.vae import VAE
 
     shape, each = Digits.shape, DiscretisedLogistic(LEVELS, each=True)
-    encoder = nn.Sequential(nn.Flatten(), Plain(64, 2 * latents, width=width))
-    decoder = nn.Sequential(Plain(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(64, 2 * latents, width=width))
+    decoder = nn.Sequential(MLP(latents, 128, width=width), nn.Unflatten(1, (2, 8, 8)))
     model = VAE(encoder, decoder, each, shape, latents, free=free, kl_rise=kl_rise, lr=lr, warmup=100)
     return Fit(model, Digits(batch=batch), evaluate)
 

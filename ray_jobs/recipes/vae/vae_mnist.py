@@ -50,13 +50,13 @@ def vae_mnist(
 
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.likelihood import Bernoulli
     from lightning_modules.vae.vae import VAE
 
     grey = Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
-    encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width, depth=depth))
-    decoder = nn.Sequential(Plain(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(784, 2 * latents, width=width, depth=depth))
+    decoder = nn.Sequential(MLP(latents, 784, width=width, depth=depth), nn.Unflatten(1, (1, 28, 28)))
     model = VAE(encoder, decoder, Bernoulli(), (1, 28, 28), latents, kl_rise=kl_rise, lr=lr, warmup=1000)
     return Fit(model, Binary(grey, by_chance=True), evaluate)
 

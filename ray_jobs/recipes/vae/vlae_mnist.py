@@ -51,13 +51,13 @@ def vlae_mnist(
 
     from datamodules.binary import Binary
     from datamodules.readers.images import Images
-    from lightning_modules.nets.conditioned import Plain
+    from lightning_modules.nets.conditioned import MLP
     from lightning_modules.vae.flow_prior import FlowPriorVAE
     from lightning_modules.vae.likelihood import Bernoulli
 
     grey = Images(batch=batch, name="ylecun/mnist", data_dir=data_dir, num_workers=num_workers)
-    encoder = nn.Sequential(nn.Flatten(), Plain(784, 2 * latents, width=width))
-    decoder = nn.Sequential(Plain(latents, 784, width=width), nn.Unflatten(1, (1, 28, 28)))
+    encoder = nn.Sequential(nn.Flatten(), MLP(784, 2 * latents, width=width))
+    decoder = nn.Sequential(MLP(latents, 784, width=width), nn.Unflatten(1, (1, 28, 28)))
     model = FlowPriorVAE(
         encoder,
         decoder,

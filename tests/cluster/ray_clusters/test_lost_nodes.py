@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.ray_clusters import nodes, record
-from cluster.ray_clusters.plan import LOOPBACK, Cluster, client_env, plan
+from cluster.ray_clusters.plan import LOOPBACK, Cluster, client_env, plan_cluster
 from ray_jobs.reproduce import seeds
 from ray_jobs.reproduce.seeds import Seed
 from tests.ray_jobs.command import alike, lines, reprise, start, wait_for
@@ -33,7 +33,7 @@ def lab(tmp_path, monkeypatch) -> Iterator[Cluster]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    made = replace(plan("lab", 3, 1, 0, 0, {}, LOOPBACK), object_store=80_000_000)
+    made = replace(plan_cluster("lab", 3, 1, 0, 0, {}, LOOPBACK), object_store=80_000_000)
     try:
         yield nodes.up(made, token=False)
     finally:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.fit import unfit
 from cluster.job import Job, LauncherError, Resources, State
 from cluster.ray_clusters import jobs_api
-from cluster.ray_clusters.jobs_api import Ray, address_of, unfit
+from cluster.ray_clusters.address import address_of
+from cluster.ray_clusters.jobs_api import Ray
 from tests.cluster import heads
 
 ROOT = Path(__file__).parents[3]

@@ -11,10 +11,21 @@ from pathlib import Path
 import pytest
 
 from cluster.job import Job, LauncherError, Resources, State
-from cluster.ray_clusters import nodes, record
+from cluster.ray_clusters import nodes, plan, record
+from cluster.ray_clusters.address import address_of
 from cluster.ray_clusters.http import ask, bearer
-from cluster.ray_clusters.jobs_api import Ray, address_of
-from cluster.ray_clusters.plan import LOOPBACK, Cluster, Node, client_env, devices, exports, plan, start_env, start_line
+from cluster.ray_clusters.jobs_api import Ray
+from cluster.ray_clusters.plan import (
+    LOOPBACK,
+    Cluster,
+    Node,
+    client_env,
+    devices,
+    exports,
+    plan_cluster,
+    start_env,
+    start_line,
+)
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import ray_cluster
@@ -82,7 +93,7 @@ def test_gpus_are_shared_out():
 
 
 def test_no_two_parts_share_a_port():
-    made = plan("lab", 3, 1, 0, 0, {}, LOOPBACK)
+    made = plan_cluster("lab", 3, 1, 0, 0, {}, LOOPBACK)
     ports = [port for node in made.nodes for port in node.ports.values()]
     assert len(ports) == len(set(ports)) == 3 + 3 * 6
 
@@ -103,14 +114,14 @@ def test_no_two_parts_share_a_port():
 def test_what_cannot_be_is_refused(wrong, why):
     right = {"name": "lab", "nodes": 1, "cpus": 1, "gpus": 0, "memory": 0, "resources": {}, "host": LOOPBACK}
     with pytest.raises(LauncherError, match=why):
-        plan(**right | wrong)
+        plan_cluster(**right | wrong)
 
 
 # ---- the record
 
 
 def test_a_record_comes_back_and_its_token_is_the_owners_alone(apart):
-    made = record.claim(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), token=True)
+    made = record.claim(plan_cluster("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), token=True)
     Path(made.temp).rmdir()
     assert record.load("lab") == made
     assert Path(made.token).stat().st_mode & 0o777 == 0o600
@@ -123,7 +134,7 @@ def test_a_record_comes_back_and_its_token_is_the_owners_alone(apart):
 
 
 def test_a_damaged_record_is_one_sentence_and_hides_no_other(apart):
-    made = record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    made = record.claim(plan_cluster("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
     Path(made.temp).rmdir()
     (apart / "clusters/bad").mkdir()
     (apart / "clusters/bad/cluster.json").write_text("{")
@@ -137,7 +148,7 @@ def test_a_damaged_record_is_one_sentence_and_hides_no_other(apart):
 def test_who_is_dead_is_not_running_and_its_name_is_free_again(apart):
     ended = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
     ended.wait()
-    made = record.claim(plan("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
+    made = record.claim(plan_cluster("lab", 1, 1, 0, 0, {}, LOOPBACK), token=False)
     dead = {"pid": ended.pid, "started": "then"}
     record.save(replace(made, processes=(dead,), starter=dead, ready=True))
     assert record.running() == []
@@ -164,8 +175,10 @@ def test_a_node_that_ray_gives_up_is_started_again_and_not_for_ever(apart, monke
     began: list[int] = []
     start = nodes._start
     monkeypatch.setattr(nodes, "_start", lambda cluster, index: began.append(index) or start(cluster, index))
-    with pytest.raises(LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. It said: gave up"):
-        nodes.up(plan("lab", 2, 1, 0, 0, {}, LOOPBACK))
+    with pytest.raises(
+        LauncherError, match=r"Node 0 of the cluster lab ended while it was started\. Its last line: gave up"
+    ):
+        nodes.up(plan_cluster("lab", 2, 1, 0, 0, {}, LOOPBACK))
     assert began == [0] * nodes.ATTEMPTS
     assert record.known() == []
 
@@ -188,7 +201,7 @@ def cluster(tmp_path_factory):
     os.environ |= {"REPRISE_STATE": str(tmp_path_factory.mktemp("state")), "PYTHONPATH": str(ROOT)}
     os.environ.pop("RAY_ADDRESS", None)
     try:
-        yield nodes.up(replace(plan("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), object_store=80_000_000))
+        yield nodes.up(replace(plan_cluster("lab", 2, 1, 0, 0, {"fast": 1}, LOOPBACK), object_store=80_000_000))
     finally:
         for left in record.known():
             nodes.down(left)

@@ -267,7 +267,7 @@ def test_a_job_begins_with_fewer_nodes_where_it_may(shared):
 
 def test_more_nodes_to_begin_with_than_there_are_in_all_is_one_sentence(shared):
     reasons = place(shared, min_nodes=3).check(python(shared, "print()", resources=Resources(nodes=2)))
-    assert reasons == ["--min_nodes 3 are more than --nodes 2: it is the fewest to begin with."]
+    assert reasons == ["--min_nodes 3 is more than --nodes 2: it is the fewest nodes to start with."]
 
 
 def _processes() -> list[str]:

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.job import Job, LauncherError, Resources, parse_time
-from cluster.slurm import script
-from cluster.slurm.client import Nodes, gpus_in, nodes_of, unfit
+from cluster.slurm import script, submission
 from cluster.slurm.launcher import Slurm
+from cluster.slurm.nodes import Nodes, gpus_in, nodes_of, unfit
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,7 +33,7 @@ def place(**more) -> Slurm:
     return Slurm(**({"shared": "/shared/jobs"} | more))
 
 
-PLACES = {
+CASES = {
     "one_node": (place(), Job("ppo_cartpole", COMMAND, workdir=Path("/home/me/work"))),
     "two_nodes": (
         place(partition="gpu", time="04:00:00", account="lab", setup=("module load cuda",), array=10, after=("17",)),
@@ -44,9 +44,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", CASES)
 def test_the_script_is_this_one(name):
-    launcher, job = PLACES[name]
+    launcher, job = CASES[name]
     file = GOLDEN / f"slurm_{name}.sh"
     if os.environ.get("REPRISE_GOLDEN"):
         file.parent.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def test_what_is_filled_in_is_not_filled_in_again():
 
 def ran(launcher: Slurm, job: Job, folder: Path, **env: str) -> subprocess.CompletedProcess:
     """The script as a node would run it, but for what Slurm itself does."""
-    launcher._write(folder, job)
+    submission.write_folder(launcher, job, folder)
     with tempfile.TemporaryDirectory() as programs:
         for name, line in {"squeue": "echo RUNNING", "scontrol": f'echo "$@" >> {programs}/../requeued'}.items():
             (Path(programs) / name).write_text(f"#!/bin/sh\n{line}\n")

@@ -13,6 +13,7 @@ from lightning_modules.autoregressive.pixelcnn import PixelCNN
 from lightning_modules.autoregressive.pixels import MaskedConv
 from lightning_modules.autoregressive.row_lstm import RowLSTM
 from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.optim import Adam
 
 PIXELS = {"pixelcnn": PixelCNN, "row_lstm": RowLSTM, "diagonal_bilstm": DiagonalBiLSTM}
 SHAPES = [(1, 5, 6), (2, 4, 5), (3, 4, 4)]
@@ -134,7 +135,7 @@ def test_skewing_moves_each_row_and_unskewing_brings_it_back():
 def test_made_tells_each_bit_from_those_before_it_in_every_order(orders, seeded):
     model = MADE((1, 3, 4), hidden=(40, 40), orders=orders).double()
     for order in model.orders:
-        model.net.turn(order)
+        model.net.set_order(order)
         found = seen(model, (1, 3, 4), tries=20)[order][:, order]
         assert torch.equal(found, torch.ones(12, 12).tril(-1).bool())
 
@@ -143,9 +144,9 @@ def test_turning_is_building_with_that_order(seeded):
     model = MADE((6,), hidden=(9, 8), orders=2)
     fresh = MADE((6,), hidden=(9, 8))
     fresh.net = type(model.net)(6, (9, 8), 1, order=model.orders[1])
-    model.net.turn(model.orders[0])
+    model.net.set_order(model.orders[0])
     fresh.net.load_state_dict({k: v for k, v in model.net.state_dict().items() if k.startswith("layers")}, strict=False)
-    model.net.turn(model.orders[1])
+    model.net.set_order(model.orders[1])
     x = torch.randn(5, 6)
     torch.testing.assert_close(model.net(x), fresh.net(x))
 
@@ -229,7 +230,7 @@ def test_draws_are_what_the_probabilities_say(name, seeded):
 
 def test_made_learns_a_source_whose_entropy_is_known(seeded):
     data = Ising()
-    model = MADE(data.shape, hidden=(64, 64), lr=3e-3)
+    model = MADE(data.shape, hidden=(64, 64), optim=Adam(3e-3))
     optimizer = model.configure_optimizers()["optimizer"]
     assert data.kl(model.log_prob(data.all.float()).detach()) > 0.5
     for step in range(400):

@@ -8,7 +8,7 @@ import torch
 from datamodules.labs.gauss_image import GaussImage
 from lightning_modules import objectives
 from lightning_modules.diffusion import bound, schedules
-from lightning_modules.diffusion.steps import reverse
+from lightning_modules.diffusion.steps import Gaussian, reverse
 
 DOUBLE = torch.float64
 
@@ -89,6 +89,23 @@ def test_prior_term_is_the_kl_of_the_last_level():
     last = torch.distributions.Normal(x / 10**0.5, (0.9) ** 0.5)
     expected = torch.distributions.kl_divergence(last, torch.distributions.Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(bound.prior_term(x, s), expected)
+    prior = torch.distributions.Normal(0.0, (0.5**2 + s**2).sqrt())
+    expected = torch.distributions.kl_divergence(torch.distributions.Normal(x, s), prior).sum(1)
+    torch.testing.assert_close(bound.prior_term(x, s, data_std=0.5), expected)
+
+
+@pytest.mark.parametrize("last", [0.04, 0.0])
+def test_the_decoder_has_the_last_steps_variance_or_the_forward_one(last):
+    x, s, zero = (
+        torch.tensor([[0.5, -1.0]], dtype=DOUBLE),
+        torch.tensor(0.3, dtype=DOUBLE),
+        torch.zeros((), dtype=DOUBLE),
+    )
+    got = bound.decoder_term(
+        lambda y, a, b: Gaussian(y, torch.full_like(y, last)), x, s, x, objectives.gaussian_log_prob
+    )
+    std = last**0.5 or schedules.forward(s, zero).sqrt()
+    torch.testing.assert_close(got, -torch.distributions.Normal(x + s * x, std).log_prob(x).sum(1))
 
 
 @pytest.mark.parametrize("distance", [0.5, 1.0, 1.8])

@@ -6,19 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.flows.autoregressive import Autoregressive, MaskedMLP
+from lightning_modules.flows.autoregressive import Autoregressive
 from lightning_modules.flows.bijection import Chain, Inverse
-from lightning_modules.flows.coupling import Coupling, Halves, Turns
+from lightning_modules.flows.coupling import affine, alternating
 from lightning_modules.flows.elementwise import ActNorm, BatchNorm
 from lightning_modules.flows.flow import LOGISTIC, NORMAL, Flow
 from lightning_modules.flows.glow import Glow
 from lightning_modules.flows.iaf import IAF
 from lightning_modules.flows.maf import MAF
 from lightning_modules.flows.nice import NICE
+from lightning_modules.flows.nsf import NSF, slopes, spline
 from lightning_modules.flows.realnvp import RealNVP
-from lightning_modules.flows.spline import NSF, bend, slopes
 from lightning_modules.model import Density, Draws, Samples
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
+from lightning_modules.nets.masked import MaskedMLP
+from lightning_modules.optim import Adam
 
 PLANE = {
     "nice": lambda **more: NICE((2,), width=16, depth=2, **more),
@@ -78,7 +80,7 @@ def test_draws_are_what_the_density_says(name, seeded):
 def test_images_go_to_noise_and_back(name, seeded):
     model = shaken(IMAGES[name](levels=17, classes=3), 0.05).double().eval()
     x = torch.rand(4, 1, 8, 8, dtype=torch.float64) * 1.8 - 0.9
-    cond = model.told(torch.tensor([0, 1, 2, 0]))
+    cond = model.one_hot(torch.tensor([0, 1, 2, 0]))
     z, logdet = model.bijection(x, cond)
     back, other = model.bijection.inverse(z, cond)
     assert z.shape == (4, 64)
@@ -96,7 +98,7 @@ def test_models_draw_grey_levels_and_score_them(seeded):
     assert model.bits_per_dim(x).isfinite().all()
 
 
-def test_even_noise_on_grey_levels_is_a_lower_bound(seeded):
+def test_uniform_noise_on_grey_levels_is_a_lower_bound(seeded):
     """A flow that is the identity on one pixel: the bin's exact probability is a difference of the normal's distribution function."""
     model = Flow(Chain([]), (1,), levels=5)
     x = torch.tensor([[0.5]])
@@ -106,35 +108,35 @@ def test_even_noise_on_grey_levels_is_a_lower_bound(seeded):
     assert logs.mean() < p.log()
 
 
-def one_pixel(smear: int) -> tuple[Flow, torch.Tensor, torch.Tensor]:
+def one_pixel(dequantiser: int) -> tuple[Flow, torch.Tensor, torch.Tensor]:
     """A flow that is the identity on one pixel of five grey levels, the pixels 1/2, and their exact log probability under N(0, 1)."""
     p = torch.special.ndtr(torch.tensor(0.75)) - torch.special.ndtr(torch.tensor(0.25))
-    return Flow(Chain([]), (1, 1, 1), levels=5, smear=smear), torch.full((4000, 1, 1, 1), 0.5), p.log()
+    return Flow(Chain([]), (1, 1, 1), levels=5, dequantiser=dequantiser), torch.full((4000, 1, 1, 1), 0.5), p.log()
 
 
 @torch.no_grad()
-def test_learned_noise_begins_as_even_noise(seeded):
-    even, x, _ = one_pixel(0)
+def test_learned_noise_begins_as_uniform_noise(seeded):
+    uniform, x, _ = one_pixel(0)
     learned = one_pixel(8)[0]
     rng = [torch.Generator().manual_seed(3) for _ in range(2)]
-    torch.testing.assert_close(learned.log_prob(x, rng=rng[0]), even.log_prob(x, rng=rng[1]))
-    model, images = IMAGES["glow"](levels=17, smear=8), torch.randint(17, (5, 1, 8, 8)) / 8 - 1
-    logs = model.smear(images, torch.rand(5, 1, 8, 8) - 0.5)[1]
+    torch.testing.assert_close(learned.log_prob(x, rng=rng[0]), uniform.log_prob(x, rng=rng[1]))
+    model, images = IMAGES["glow"](levels=17, dequantiser=8), torch.randint(17, (5, 1, 8, 8)) / 8 - 1
+    logs = model.dequantiser(images, torch.rand(5, 1, 8, 8) - 0.5)[1]
     torch.testing.assert_close(logs, torch.zeros(5), atol=1e-3, rtol=0)
 
 
 def test_learned_noise_has_the_density_that_it_tells(seeded):
-    """Of a shaken network: its log density is minus the log-determinant of the way from even numbers to noise."""
-    model = shaken(IMAGES["realnvp"](levels=17, smear=8)).smear.double()
-    x, even = torch.randn(1, 1, 8, 8).double(), torch.rand(1, 1, 8, 8).double() * 0.9 - 0.45
-    noise, logs = model(x, even)
-    jacobian = torch.autograd.functional.jacobian(lambda e: model(x, e)[0], even).reshape(64, 64)
+    """Of a shaken network: its log density is minus the log-determinant of the way from uniform numbers to noise."""
+    model = shaken(IMAGES["realnvp"](levels=17, dequantiser=8)).dequantiser.double()
+    x, uniform = torch.randn(1, 1, 8, 8).double(), torch.rand(1, 1, 8, 8).double() * 0.9 - 0.45
+    noise, logs = model(x, uniform)
+    jacobian = torch.autograd.functional.jacobian(lambda e: model(x, e)[0], uniform).reshape(64, 64)
     torch.testing.assert_close(logs[0], -torch.linalg.slogdet(jacobian)[1])
     assert noise.abs().max() < 0.5
 
 
 def test_learned_noise_closes_the_bound(seeded):
-    """On one pixel whose probability is known the gap falls below a third of even noise's, and stays a lower bound."""
+    """On one pixel whose probability is known the gap falls below a third of uniform noise's, and stays a lower bound."""
     model, x, exact = one_pixel(8)
     with torch.no_grad():
         before = exact - model.log_prob(x, rng=torch.Generator().manual_seed(0)).mean()
@@ -153,9 +155,9 @@ def test_learned_noise_closes_the_bound(seeded):
 
 def test_learned_noise_is_refused_where_there_are_no_images():
     with pytest.raises(ValueError, match=r"for images \[C, H, W\], not for examples of shape \[3\]"):
-        Flow(Chain([]), (3,), levels=5, smear=4)
-    with pytest.raises(ValueError, match="give levels, or no smear"):
-        Flow(Chain([]), (1, 4, 4), smear=4)
+        Flow(Chain([]), (3,), levels=5, dequantiser=4)
+    with pytest.raises(ValueError, match="give levels, or no dequantiser"):
+        Flow(Chain([]), (1, 4, 4), dequantiser=4)
 
 
 @pytest.mark.parametrize("order", [None, torch.tensor([2, 0, 3, 1])])
@@ -202,14 +204,18 @@ def test_iaf_is_the_inverse_of_maf_with_the_same_weights(seeded):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @torch.no_grad()
-def test_turns_are_couplings_whose_halves_flip(count, seeded):
-    halves = [Halves(5), Halves(5, flip=True)]
-    turns, x = (
-        shaken(Turns(5, count, lambda known, moved: Plain(known, 2 * moved, width=8))).double(),
-        torch.randn(7, 5),
-    )
-    chain, x = Chain([Coupling(halves[i % 2], net) for i, net in enumerate(turns.nets)]), x.double()
-    for got, want in zip([*turns(x), *turns.inverse(x)], [*chain(x), *chain.inverse(x)], strict=True):
+def test_the_halves_of_alternating_couplings_change_in_turn(count, seeded):
+    """Against a loop that swaps the halves: the part that changed is the part that the next network sees."""
+    couplings = alternating(5, count, lambda fixed, changing: MLP(fixed, 2 * changing, width=8))
+    chain, x = shaken(Chain(couplings)).double(), torch.randn(7, 5).double()
+    fixed, changing = x.split([3, 2], 1)
+    logdet = torch.zeros(7).double()
+    for coupling in chain.parts:
+        log_scale, shift = affine(coupling.net(fixed))
+        fixed, changing = changing * log_scale.exp() + shift, fixed
+        logdet = logdet + log_scale.sum(1)
+    z = torch.cat([changing, fixed] if count % 2 else [fixed, changing], 1)
+    for got, want in zip([*chain(x), *chain.inverse(z)], [z, logdet, x, -logdet], strict=True):
         torch.testing.assert_close(got, want)
 
 
@@ -248,7 +254,7 @@ def test_a_flow_learns_a_density_to_its_entropy(seeded):
     """Correlated normals: the likelihood of a MAF with the exact solution in its reach comes within 0.02 nats of the entropy."""
     root = torch.tensor([[1.0, 0.0], [0.9, 0.5]])
     entropy = math.log(2 * math.pi * math.e) + root.logdet().item()
-    model = MAF((2,), depth=2, hidden=(16,), lr=1e-2)
+    model = MAF((2,), depth=2, hidden=(16,), optim=Adam(1e-2))
     adam = torch.optim.Adam(model.parameters(), 1e-2)
     rng = torch.Generator().manual_seed(0)
     for step in range(300):
@@ -275,11 +281,11 @@ def test_a_spline_is_the_paper_s_fraction_of_parabolas(seeded):
             s + (d[k + 1] + d[k] - 2 * s) * t * (1 - t)
         )
         at = (x[k] + t * (x[k + 1] - x[k]))[:, None].requires_grad_()
-        got, logs = bend(at, raw.expand(25, -1, -1), bound)
+        got, logs = spline(at, raw.expand(25, -1, -1), bound)
         torch.testing.assert_close(got[:, 0], wanted)
         torch.testing.assert_close(logs.exp(), torch.autograd.grad(got.sum(), at)[0])
     edge = x[1:4, None] + 1e-9
-    got, logs = bend(edge, raw.expand(3, -1, -1), bound)
+    got, logs = spline(edge, raw.expand(3, -1, -1), bound)
     torch.testing.assert_close(got[:, 0], y[1:4], atol=1e-7, rtol=0)
     torch.testing.assert_close(logs.exp()[:, 0], d[1:4], atol=1e-6, rtol=1e-6)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_modules import objectives
 from lightning_modules.model import Density, Draws, Samples
-from lightning_modules.nets.conditioned import Plain
+from lightning_modules.nets.conditioned import MLP
 from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
 from lightning_modules.vae.iaf_vae import IAFVAE, gated
@@ -46,9 +46,9 @@ def shaken(model: nn.Module, by: float = 0.3) -> nn.Module:
 
 def images(kind: type, likelihood, **more):
     extra = more.get("context", 0)
-    encoder = nn.Sequential(nn.Flatten(), Plain(16, 2 * LATENTS + extra, width=12))
+    encoder = nn.Sequential(nn.Flatten(), MLP(16, 2 * LATENTS + extra, width=12))
     decoder = nn.Sequential(
-        Plain(LATENTS, 16 * likelihood.numbers, width=12), nn.Unflatten(1, (likelihood.numbers, 4, 4))
+        MLP(LATENTS, 16 * likelihood.numbers, width=12), nn.Unflatten(1, (likelihood.numbers, 4, 4))
     )
     return kind(encoder, decoder, likelihood, (1, 4, 4), LATENTS, **more)
 
@@ -194,7 +194,7 @@ def test_the_divergence_rises_with_the_step(seeded):
 
 
 def test_a_narrow_start_tells_examples_apart_and_the_decoder_hears_it(seeded):
-    x, encoder, decoder = torch.randn(50, 2), Plain(2, 2 * 3 + 5, width=16), Plain(3, 2, width=16)
+    x, encoder, decoder = torch.randn(50, 2), MLP(2, 2 * 3 + 5, width=16), MLP(3, 2, width=16)
     assert encoder(x).abs().max() == 0
     narrow_start(encoder, decoder, 3, std=0.1)
     mean, log_std = encoder(x)[:, :6].chunk(2, 1)

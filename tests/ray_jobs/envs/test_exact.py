@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ray_jobs.envs import lqr
-from ray_jobs.envs import mdp as environments
+from ray_jobs.tabular import environments
 from ray_jobs.tabular import mdp as tabular
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.errors import UsageError
-from ray_jobs.jobs.backend_options import read, variables
+from ray_jobs.jobs.backend_options import options_of, read, variables
 
 LAB = """\
 lab:
@@ -111,3 +111,8 @@ def test_another_profile_that_is_wrong_disturbs_nobody():
 def test_variables_are_read_as_a_shell_would(monkeypatch):
     monkeypatch.setenv("MINE", "m")
     assert variables("A=1 B='x y' MINE C= D=a=b") == {"A": "1", "B": "x y", "MINE": "m", "C": "", "D": "a=b"}
+
+
+@pytest.mark.parametrize("backend", ["local", "ray", "slurm", "kubernetes"])
+def test_every_option_of_a_backend_has_help(backend):
+    assert [name for name, setting in options_of(backend).items() if not setting.help] == []

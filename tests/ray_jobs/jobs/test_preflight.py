@@ -8,7 +8,7 @@ import pytest
 
 from cluster import storage
 from cluster.backends import BACKENDS, Backend
-from ray_jobs.cli import order
+from ray_jobs.command.requests import parse
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.continuation import continuation, find_run
@@ -49,7 +49,7 @@ def test_the_folders_of_a_command(line, folders):
 def test_a_search_without_out_has_the_folder_that_tune_would_take():
     words = ["ppo_cartpole", "--trials", "3", "--space.lr", "loguniform(1e-4,1e-2)"]
     [folder] = preflight.run_folders(["tune", *words])
-    spec = order("tune", words).spec
+    spec = parse(["tune", *words]).spec
     made = tune.made(spec, {"lr": "loguniform(1e-4,1e-2)"}, 3, "asha", "random", None, None)
     assert folder == str(search.default_out(made))
 
@@ -66,8 +66,8 @@ def test_a_search_without_out_has_the_folder_that_tune_would_take():
         ("tune ppo_cartpole --space.lr nonsense(", "nonsense"),
         (f"reproduce {RECIPE} --out r", r"seed-0 holds a run of other settings \(lr\)"),
         (f"train {RECIPE} --out file/x", "file/x cannot be written"),
-        ("train maf_power", "maf_power reads data that must be fetched first: give --folder"),
-        ("train maf_power --folder ./none", "There is no ./none, which --folder of maf_power names"),
+        ("train maf_uci", "maf_uci reads data that must be fetched first: give --folder"),
+        ("train maf_uci --folder ./none", "There is no ./none, which --folder of maf_uci names"),
         ("train ddpm_cifar10 --data_dir /no/such", "There is no /no/such, which --data_dir"),
     ],
 )
@@ -79,7 +79,7 @@ def test_what_speaks_against_a_command(line, sentence):
     Path("file").write_text("")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "default_out", lambda _: Path("free"))
-        other = order("tune", ["ppo_cartpole", "--seed", "7"])
+        other = parse(["tune", "ppo_cartpole", "--seed", "7"])
         search.enter(Path("other"), tune.made(other.spec, None, None, "asha", "random", None, None))
     try:
         told = " ".join(preflight.reasons_against(line.split(), HERE))
@@ -100,7 +100,7 @@ def test_nothing_speaks_against_what_can_be(line):
 def test_a_copy_is_not_judged_by_the_files_here():
     run_at("taken")
     assert preflight.reasons_against(["train", RECIPE, "--out", "taken"], COPY) == []
-    assert preflight.reasons_against(["train", "maf_power", "--folder", "/there"], COPY) == []
+    assert preflight.reasons_against(["train", "maf_uci", "--folder", "/there"], COPY) == []
 
 
 def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
@@ -117,7 +117,7 @@ def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
 def mounts(tmp_path, monkeypatch):
     table = tmp_path / "mounts"
     table.write_text(f"/dev/sda / ext4 rw 0 0\ns:/h {tmp_path}/project nfs rw 0 0\ntmpfs {tmp_path}/ram tmpfs rw 0 0\n")
-    monkeypatch.setattr(storage, "doubt", lambda path, what, ask=storage.doubt: ask(path, what, table))
+    monkeypatch.setattr(storage, "warning", lambda path, what, ask=storage.warning: ask(path, what, table))
 
 
 def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):

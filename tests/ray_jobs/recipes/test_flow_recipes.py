@@ -24,8 +24,8 @@ SMALL = {
     "nsf_density2d@clayton": {"steps": 3, "batch": 32, "width": 8, "depth": 2, "bins": 4},
     "maf_rotated43": {"steps": 3, "batch": 32, "width": 50, "depth": 2, "size": 8},
     "maf_tabular": {"steps": 3, "batch": 32, "width": 16, "depth": 2, "like": "power"},
-    "glow_digits": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "smear": 4},
-    "realnvp_digits": {"steps": 3, "batch": 32, "width": 4, "smear": 4},
+    "glow_digits": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "dequantiser": 4},
+    "realnvp_digits": {"steps": 3, "batch": 32, "width": 4, "dequantiser": 4},
     "glow_gauss_image": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "size": 4},
     "glow_gauss_image@textures": {"steps": 3, "batch": 32, "width": 4, "depth": 1, "size": 4},
 }
@@ -33,7 +33,7 @@ SMALL = {
 LARGE = {
     "nice_cifar10": {"width": 16, "depth": 1},
     "realnvp_cifar10": {"width": 4, "depth": 1},
-    "glow_cifar10": {"width": 4, "depth": 1, "smear": 2},
+    "glow_cifar10": {"width": 4, "depth": 1, "dequantiser": 2},
 }
 
 
@@ -92,10 +92,12 @@ def test_recipes_of_the_paper_s_scale_make_models_of_their_images(name, seeded):
     assert made.model.bits_per_dim(x).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["power", "gas", "hepmass", "miniboone", "bsds300"])
+@pytest.mark.parametrize(
+    "name", ["maf_uci", *(f"maf_uci@{table}" for table in ("gas", "hepmass", "miniboone", "bsds300"))]
+)
 def test_recipes_of_the_tables_make_models_of_their_columns(name, seeded):
     pytest.importorskip("datamodules.readers.uci")
-    made = build(f"maf_{name}", {"width": 70, "depth": 2})
+    made = build(name, {"width": 70, "depth": 2})
     x = torch.randn(64, *made.data.shape)
     assert made.model.losses({"x": x})["nll"].isfinite()
     assert made.model.log_prob(x).shape == (64,)

@@ -120,8 +120,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from lab import Lab
-from ray_jobs import reproduce, seeds
-from ray_jobs.run.folder import Where
+from ray_jobs.reproduce import reproduce, seeds
+from ray_jobs.recipe.spec import Where
 
 lab = Lab(Path({folder!r}), {modes!r})
 plans = {{{recipe!r}: reproduce.plan({recipe!r}, 2, {{}}, {folder!r} + "/out", Where())}}
@@ -131,7 +131,7 @@ sys.exit(130 if done is None else int(not done[0].holds))
 
 
 def drive(recipe: str, lab: Lab) -> subprocess.Popen:
-    path = [str(ROOT), str(lab.folder), str(Path(__file__).parent)]
+    path = [str(ROOT), str(lab.folder), str(Path(__file__).parents[1])]
     script = DRIVER.format(path=path, folder=str(lab.folder), modes=lab.modes, recipe=recipe)
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -226,15 +226,15 @@ def test_the_command_trains_a_new_seed_and_resumes_a_begun_one(tmp_path: Path) -
 
 
 def test_the_recorded_command_brings_the_same_plan(aim: str, tmp_path: Path) -> None:
-    from ray_jobs.command import options
+    from ray_jobs.command.requests import parse
 
     where = Where(runners=2, threads=3)
     plan = reproduce.plan(aim, 2, {"lr": 0.5}, str(tmp_path / "a b"), where)
     import shlex
 
-    words = shlex.split(aggregate.retrace(plan))[2:]
-    said = options.parse("reprise reproduce", words, options.of(reproduce.reproduce))
-    assert said.words == [aim]
+    words = shlex.split(aggregate.retrace(plan))[1:]
+    said = parse(words)
+    assert said.words == [[aim]]
     assert said.options == {
         "seeds": 2, "out": str(tmp_path / "a b"), "runners": 2, "threads": 3, "settings": {"lr": 0.5},
     }  # fmt: skip

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from ray_jobs.envs.mdp import Tabular, of_environment, of_table
 from ray_jobs.tabular import mdp as mdps
 from ray_jobs.tabular.dynamic_programming import (
     change_for,
@@ -16,6 +15,7 @@ from ray_jobs.tabular.dynamic_programming import (
     sweep,
     value_iteration,
 )
+from ray_jobs.tabular.environments import Tabular, of_environment, of_table
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 

@@ -58,7 +58,7 @@ class ACKTR:
     width: int = 64
     """Units in each of two hidden layers."""
 
-    not_vmappable: ClassVar[str] = "K-FAC inverts each seed's own factors"
+    not_together: ClassVar[str] = "K-FAC inverts each seed's own factors"
 
     @property
     def experience(self) -> Fresh:

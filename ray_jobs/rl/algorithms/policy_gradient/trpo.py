@@ -74,7 +74,7 @@ class TRPO:
     width: int = 64
     """Units in each of two hidden layers."""
 
-    not_vmappable: ClassVar[str] = "its line search branches on each seed's KL"
+    not_together: ClassVar[str] = "its line search branches on each seed's KL"
 
     @property
     def experience(self) -> Fresh:

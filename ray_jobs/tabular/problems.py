@@ -1,0 +1,94 @@
+"""Problems of dynamic programming: an MDP, the environment's time limit, and its map where the states are cells of a grid."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_jobs.tabular.environments import of_table, with_table
+from ray_jobs.tabular.mdp import MDP, Array, state_rewards, state_transitions
+
+Letters = NDArray[np.str_]
+"""Map [rows, columns] of one letter for each state: S start, G goal, H hole, C cliff, F anything else."""
+
+
+class Problem(NamedTuple):
+    """What is to be solved."""
+
+    mdp: MDP
+    limit: int | None
+    """Steps after which the environment cuts an episode; None where it never does."""
+    letters: Letters | None
+    """The map, where the states are the cells of a grid."""
+
+
+def problem(env: str, gamma: float, options: Mapping[str, Any] | None, seed: int) -> Problem:
+    """The problem of a Gymnasium environment with a table, or of 'package.module:function' that returns an `MDP`.
+
+    Args:
+        env: the id, or the function, which is called with the options, gamma and seed.
+        gamma: discount per step.
+        options: keyword arguments of the environment or function.
+        seed: of a random MDP; environments do not depend on it.
+
+    Raises:
+        ValueError: there is no such environment, it has no table, or does not take the options.
+    """
+    return _cached(env, gamma, json.dumps(dict(options or {}), sort_keys=True), seed if ":" in env else 0)
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(env: str, gamma: float, options: str, seed: int) -> Problem:
+    given = json.loads(options)
+    try:
+        if ":" in env:
+            module, _, name = env.partition(":")
+            return Problem(getattr(importlib.import_module(module), name)(**given, gamma=gamma, seed=seed), None, None)
+        return _of_gymnasium(env, gamma, given)
+    except (gym.error.Error, ImportError, AttributeError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"There is no environment {env} to solve: {why}.") from None
+    except TypeError as error:
+        raise ValueError(f"The environment {env} does not take the options {given}: {error}.") from None
+
+
+def _of_gymnasium(env: str, gamma: float, options: Mapping[str, Any]) -> Problem:
+    made = with_table(env, **options)
+    limit = gym.spec(env).max_episode_steps
+    return Problem(of_table(made.P, made.initial_state_distrib, gamma), limit, _letters(made))
+
+
+def _letters(env: Any) -> Letters | None:
+    """The map of FrozenLake or CliffWalking; None where the states are no cells."""
+    states = len(env.P)
+    if getattr(env, "desc", np.empty(0)).size == states:
+        return env.desc.astype(str)
+    if not hasattr(env, "_cliff") or env._cliff.size != states:
+        return None
+    letters = np.where(env._cliff, "C", "F")
+    letters.flat[env.start_state_index], letters.flat[-1] = "S", "G"
+    return letters
+
+
+def limited_return(mdp: MDP, policy: Array, steps: int) -> float:
+    """Expected undiscounted return from the start of a policy [S, A] in at most `steps` steps; FrozenLake's chance of success."""
+    step, reward = state_transitions(mdp, policy), state_rewards(mdp, policy)
+    v = np.zeros(len(mdp.start))
+    for _ in range(steps):
+        v = reward + step @ v
+    return float(mdp.start @ v)
+
+
+def best_limited_return(mdp: MDP, steps: int) -> float:
+    """The same of the best policy that knows how many steps are left: backward induction (Puterman 1994, section 4.5)."""
+    v = np.zeros(len(mdp.start))
+    for _ in range(steps):
+        v = (mdp.reward + mdp.transition @ v).max(-1)
+    return float(mdp.start @ v)

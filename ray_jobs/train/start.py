@@ -1,0 +1,85 @@
+"""`--start NAME=RUN`: a part of a model starts from the averaged weights of a finished run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.errors import UsageError, unknown
+from ray_jobs.recipe.loading import recipe
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def resolved(spec: Spec) -> Spec:
+    """The spec with whole paths of the runs that it starts from.
+
+    Raises:
+        UsageError: the recipe has no such part, or the run is not there, not finished, or without a checkpoint.
+    """
+    parts = recipe(spec.recipe).needs
+    for name, location in spec.start.items():
+        if not parts:
+            raise UsageError(f"{spec.recipe} starts from no other run: leave --start {name}={location} out.")
+        if name not in parts:
+            raise UsageError(unknown("part to start", name, list(parts), of=spec.recipe))
+        run = Run.open(location)
+        if not run.result or not run.checkpoints():
+            raise UsageError(
+                f"{location} is not finished: --start {name} needs a finished run with its last checkpoint."
+            )
+    whole = {n: at if "://" in at else str(Path(at).resolve()) for n, at in spec.start.items()}
+    return replace(spec, start=whole)
+
+
+def provenance(spec: Spec) -> dict[str, dict[str, str]]:
+    """For each part: the run, its recipe, the checkpoint and that file's SHA-256, as run.json records them."""
+    found = {}
+    for name, location in spec.start.items():
+        run = Run.open(location)
+        newest = run.checkpoints()[0]
+        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": newest.name, "sha256": _digest(newest)}
+    return found
+
+
+def load(model: nn.Module, run: Run) -> None:
+    """Load the weights that run.json names into the parts of an untrained model.
+
+    Raises:
+        UsageError: a checkpoint is not the one that run.json records, or its weights do not fit the part.
+    """
+    from lightning_modules.start import load_parts
+
+    parts = {}
+    for name, record in ((run.read("run.json") or {}).get("started_from") or {}).items():
+        other = Run.open(record["run"])
+        newest = next(iter(other.checkpoints()), None)
+        if newest is None or _digest(newest) != record["sha256"]:
+            raise UsageError(
+                f"{record['run']} has changed since {run} was made: its newest checkpoint is not the "
+                f"{record['checkpoint']} that --start {name} recorded."
+            )
+        parts[name] = averaged(other.load(newest))
+    try:
+        load_parts(model, parts)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights of a checkpoint as they are measured and sampled: averaged where the run keeps an average."""
+    from lightning_modules.model import EMA
+
+    average = state.get("callbacks", {}).get(EMA.state_key, {}).get("average", {})
+    return {**state["state_dict"], **average}
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,190 @@
+"""The engine of `Study`: a process that is advanced unit by unit, its shards computed in this process or by workers on Ray."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.distributed.crew import Crew, Here, OnRay, Stopped
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Study
+from ray_jobs.recipe.process import Converging, State
+from ray_jobs.recipe.settings import build
+from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.progress import Report
+from ray_jobs.train.states import packed, unpacked
+
+if TYPE_CHECKING:
+    from ray_jobs.run.folder import Run
+
+SELDOM = 0.25
+"""Seconds between two reports of progress."""
+
+
+def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
+    """Advance the process to its last step, or until it has converged; whether it got there."""
+    plan = built(spec)
+    found = run.latest()
+    run.rewind(found["step"] if found else 0)
+    if found:
+        report({"note": f"continuing from step {found['step']}"})
+    state, step = (unpacked(found), found["step"]) if found else (begin(plan, spec.seed), 0)
+    with crew_of(spec.where, report, should_stop) as crew:
+        step = advance(plan, state, step, spec.seed, crew, run, report, should_stop)
+        if not over(plan, state, step):
+            return False
+        try:
+            metrics = plan.process.result(state, spec.seed, crew)
+        except Stopped:
+            return False
+    conclude(run, plan, state, step, metrics, report)
+    return True
+
+
+def advance(
+    plan: Study,
+    state: State,
+    step: int,
+    seed: int,
+    crew: Crew,
+    run: Run,
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> int:
+    """Advance the state in place; log, save and report on the way, and save at the end. The step that was reached."""
+    saved, shown = step, (time.monotonic(), step)
+    while not (over(plan, state, step) or should_stop()):
+        try:
+            metrics = plan.process.advance(state, step, seed, crew)
+        except Stopped:  # the state is that of the last whole unit
+            break
+        step += 1
+        last = over(plan, state, step)
+        if last or step % plan.log_every == 0:
+            run.log(step, metrics)
+        if not last and step % plan.save_every == 0:
+            saved = step
+            save_or_note(run, step, state, plan.steps, report)
+        if last or time.monotonic() - shown[0] >= SELDOM:
+            report(progress(plan, step, metrics, shown))
+            shown = (time.monotonic(), step)
+    if saved < step:
+        run.save(step, packed(state, step))
+    return step
+
+
+def over(plan: Study, state: State, step: int) -> bool:
+    """Whether all steps are done, or the process has converged."""
+    return step >= plan.steps or converged(plan, state)
+
+
+def converged(plan: Study, state: State) -> bool:
+    """Whether the process says that it is done."""
+    return isinstance(plan.process, Converging) and plan.process.done(state)
+
+
+def progress(plan: Study, step: int, metrics: Mapping[str, float], before: tuple[float, int]) -> dict[str, Any]:
+    """The event that shows how far and how fast the study is."""
+    rate = (step - before[1]) / max(time.monotonic() - before[0], 1e-9)
+    return {"step": step, "steps": plan.steps, "rate": rate, "unit": f"{plan.process.unit}s", "metrics": metrics}
+
+
+def save_or_note(run: Run, step: int, state: State, steps: int, report: Report) -> None:
+    """Write a checkpoint; a full disk ends no training before its end."""
+    run.status("running", step, steps)
+    try:
+        run.save(step, packed(state, step))
+    except OSError as error:
+        why = error.strerror or error
+        report({"note": f"The checkpoint of step {step} could not be written ({why}). Earlier ones are kept."})
+
+
+def conclude(run: Run, plan: Study, state: State, step: int, metrics: Mapping[str, float], report: Report) -> None:
+    """Draw the pictures and the learning curve, and declare the run finished."""
+    from ray_jobs.results.plots import learning_curve
+
+    if isinstance(plan.process, Converging):
+        how = "converged" if converged(plan, state) else "has not converged"
+        report({"note": f"{how} after {step} of at most {plan.steps} {plan.process.unit}s"})
+    plan.process.pictures(state, run.path)
+    learning_curve(run)
+    run.finish(metrics, step=step, device="cpu")
+
+
+def evaluate(run: Run) -> tuple[dict[str, float], int]:
+    """The result of the newest checkpoint, computed again in this process, and its step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    found = run.latest()
+    if found is None:
+        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    return built(run.spec).process.result(unpacked(found), run.spec.seed, Here()), found["step"]
+
+
+def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+    """Refuse: a study has no samples, and its pictures are drawn when it ends.
+
+    Raises:
+        UsageError: always.
+    """
+    drawn = ", ".join(sorted(file.name for file in run.path.glob("*.png")))
+    where = f"it drew {drawn}" if drawn else "it draws its pictures when it ends"
+    raise UsageError(f"{run} is a study, which has nothing to sample: {where}; 'reprise evaluate {run}' measures it.")
+
+
+def weights(plan: Study, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """The state before the first step; a process has no optimisers' parameter groups."""
+    return begin(plan, seed), []
+
+
+def fixed(plan: Study) -> dict[str, Any]:
+    """The steps, and all settings of the process that are no rates (floats): they cannot change while a run continues."""
+    fields = {f.name: getattr(plan.process, f.name) for f in dataclasses.fields(plan.process)}
+    return {name: value for name, value in fields.items() if not isinstance(value, float)} | {"steps": plan.steps}
+
+
+def check_together(plan: Study) -> None:
+    """Refuse: several seeds in one process are for agents.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError("This recipe is a study: --together is for agents, --jobs runs several seeds at a time.")
+
+
+def built(spec: Spec) -> Study:
+    """The plan with its process.
+
+    Raises:
+        UsageError: the process refuses its settings.
+    """
+    try:
+        return build(spec.recipe, spec.settings)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def begin(plan: Study, seed: int) -> State:
+    """The state before the first step.
+
+    Raises:
+        UsageError: the process refuses its settings.
+    """
+    try:
+        return plan.process.begin(seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def crew_of(where: Where, report: Report, should_stop: Callable[[], bool]) -> Here | OnRay:
+    """Workers on Ray where more than one is asked for, else this process."""
+    if where.workers == 1:
+        return Here(should_stop)
+    address = cluster_address(where.address)
+    return OnRay(where.workers, where.max_failures, address, report=report, should_stop=should_stop)
