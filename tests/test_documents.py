@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,8 @@ def walked(monkeypatch):
     first, second = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
     made = []
     for name, text in (
-        ("ray_jobs.rl.algorithms.rewards_to_go", first),
-        ("ray_jobs.recipes.rewards_to_go_cartpole", second),
+        ("ray_jobs.rl.algorithms.policy_gradient.rewards_to_go", first),
+        ("ray_jobs.recipes.policy_gradient.rewards_to_go", second),
     ):
         module = types.ModuleType(name)
         monkeypatch.setitem(sys.modules, name, module)
@@ -107,5 +108,6 @@ def test_the_walk_through_trains_and_learns(walked):
     algorithm, recipe = walked
     for kind in ("discrete", "box"):
         test_actions_fit_the_space(algorithm, algorithm.RewardsToGo, kind)
-    result = play(recipe.recipe(steps=20_000), seed=0, run=Nothing())
+    plan = replace(recipe.rewards_to_go_cartpole.plan, algorithm=algorithm.RewardsToGo(), steps=20_000)
+    result = play(plan, seed=0, run=Nothing())
     assert result["episode_return"] > 100  # a random policy's is about 22

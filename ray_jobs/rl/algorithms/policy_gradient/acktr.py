@@ -9,7 +9,6 @@ are not asynchronous.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import gymnasium as gym
 import torch
@@ -58,7 +57,7 @@ class ACKTR:
     width: int = 64
     """Units in each of two hidden layers."""
 
-    not_together: ClassVar[str] = "K-FAC inverts each seed's own factors"
+    not_together = "K-FAC inverts each seed's own factors"
 
     @property
     def experience(self) -> Fresh:
