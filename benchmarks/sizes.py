@@ -125,7 +125,7 @@ def played(name: str) -> Row:
     plan = made.algorithm.experience
     capacity = plan.capacity if isinstance(plan, Replay) else 0
     if capacity:
-        made = replace(made, algorithm=replace(made.algorithm, capacity=REPLAYED, warmup=0))
+        made = replace(made, algorithm=replace(made.algorithm, buffer_size=REPLAYED, learning_starts=0))
     actor, horizon = untrained(made, 0), steps_each(plan, made.envs)
     runner = EnvRunner(runner_specs(made, 0, 0, 1, 1)[0])
     learner = Learner(
