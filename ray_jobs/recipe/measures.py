@@ -116,3 +116,15 @@ def likeness_of_images(model: AdversarialModel, data: Data, *, inception: str) -
     drawn = model.sample(50_000 if inception else 2048, rng=rng).cpu()
     n = min(len(real), 2048)
     return {"sliced_w2": sliced_wasserstein(drawn[:n], real[:n], rng=rng), **image_scores(drawn, real, inception)}
+
+
+def held_out(model: Any, data: Data, *, n: int = 2048) -> dict[str, float]:
+    """How well a density fits at most n held-out examples: their mean log-likelihood in nats; of grey levels, bits per dimension too."""
+    import torch
+
+    x = data.test(n)["x"].to(model.device)
+    nats = torch.cat([model.log_prob(part) for part in x.split(128)])
+    found = {"log_likelihood": nats.mean().item(), "log_likelihood_error": (nats.std() / len(nats) ** 0.5).item()}
+    if data.levels:
+        found["bits_per_dim"] = torch.cat([model.bits_per_dim(part) for part in x.split(128)]).mean().item()
+    return found

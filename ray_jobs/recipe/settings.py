@@ -250,9 +250,11 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
             raise UsageError(f"--{key} of {name} must be at least 1, not {full[key]}.")
     if isinstance(full.get("ema"), float) and not 0 <= full["ema"] < 1:
         raise UsageError(f"--ema of {name} must be at least 0 and below 1, not {full['ema']}.")
-    where = where or Where()
+    where, found = where or Where(), recipe(name)
+    if not found.data and full.get("data") == "":
+        raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
     _check_where(where)
-    kind(recipe(name)).check(name, full, where)
+    kind(found).check(name, full, where)
     return values
 
 
@@ -276,7 +278,7 @@ def _call(function: Any, values: Mapping[str, Any]) -> Fit:
     """The function's plan, and in it the options of its kind."""
     wanted = inspect.signature(function).parameters
     made = function(**{k: v for k, v in values.items() if k in wanted})
-    options = {f.name for f in dataclasses.fields(made)}
+    options = {s.name for s in fields(type(made))}
     return dataclasses.replace(made, **{k: v for k, v in values.items() if k in options and v is not None})
 
 

@@ -1,0 +1,66 @@
+"""Diffusion by its own name, on a user's data: `reprise train ddpm --data photos/ --size 32`, `reprise train ddpm --data mnist`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ray_jobs.recipe import Fit, Headline, Location, fit
+
+if TYPE_CHECKING:
+    from datamodules.base import Data
+    from lightning_modules.diffusion.denoising import Denoising
+
+
+@fit(
+    system="DDPM",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239"),
+    data="",
+    steps=20_000,
+    batch=64,
+    lr=2e-4,
+    warmup=500,
+    ema=0.999,
+    grad_clip=1.0,
+    log_every=50,
+)
+def ddpm(*, data: Location = "", size: int = 0, width: int = 64, levels: int = 1000, dropout: float = 0.0) -> Fit:
+    """DDPM on images, or on a table.
+
+    Args:
+        data: a folder of images, a table, or the name of a set or density.
+        size: of images their sides, of a density its dimensions.
+        width: channels of the U-Net at full resolution, twice as many below; of vectors, units of each hidden layer.
+        levels: noise levels in training and sampling.
+        dropout: in the residual blocks.
+    """
+    from datamodules.readers.own import read
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import ddpm as build
+    from lightning_modules.nets.mlp import ResidualMLP
+    from lightning_modules.nets.unet import UNet
+    from lightning_modules.objectives import discretised_gaussian_log_prob, gaussian_log_prob
+
+    found = read(data, size=size)
+    images = len(found.shape) == 3
+    net = (
+        UNet(found.shape[0], width=width, multiples=(1, 2), attention=(1,), head=width, dropout=dropout)
+        if images
+        else ResidualMLP(found.shape, width=width, depth=3)
+    )
+    decoder = partial(discretised_gaussian_log_prob, levels=found.levels) if found.levels else gaussian_log_prob
+    table = schedules.linear(levels, 0.1 / levels, 20 / levels)
+    return Fit(build(net, found.shape, levels=table, decoder=decoder, clip=images), found, bound)
+
+
+def bound(model: Denoising, data: Data) -> dict[str, float]:
+    """The bound on at most 256 held-out examples in bits per dimension, 50 of its terms each; none for continuous data."""
+    import torch
+
+    if not data.levels:
+        return {}
+    x, rng = data.test(256)["x"].to(model.device), torch.Generator().manual_seed(0)
+    bits = torch.cat(
+        [model.bits_per_dim(part, terms=min(50, len(model.bound.levels)), rng=rng) for part in x.split(64)]
+    )
+    return {"bits_per_dim": bits.mean().item()}
