@@ -30,7 +30,7 @@ class Source(Protocol):
 
 @dataclass
 class Finite:
-    """`size` examples in a new random order each epoch; what does not fill a whole batch is left out of that epoch.
+    """`size` examples in a new random order each epoch; examples that do not fill a whole batch are left out of that epoch.
 
     Args:
         size: number of examples.
@@ -46,11 +46,11 @@ class Finite:
             raise ValueError(
                 f"The global batch is {batch}, but there are only {self.size} examples: take a smaller one."
             )
-        epoch, place = divmod(step, self.size // batch)
-        return self.take(self.order(seed, epoch)[place * batch + first : place * batch + last])
+        epoch, batches = divmod(step, self.size // batch)
+        return self.take(self.order(seed, epoch)[batches * batch + first : batches * batch + last])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The permutation [size] of this epoch; the last one is remembered."""
+        """The permutation [size] of this epoch; the latest is cached."""
         if self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), np.random.default_rng((seed, epoch)).permutation(self.size))
         return self._order[1]
@@ -58,7 +58,7 @@ class Finite:
 
 @dataclass
 class Endless:
-    """Fresh examples at every step, from a distribution that can be drawn from.
+    """Fresh examples at every step, drawn from a distribution.
 
     Args:
         draw: (n, generator) -> Batch of n examples.

@@ -1,4 +1,4 @@
-"""Images of another data set in black and white: by chance, each time anew, or by a threshold.
+"""Black and white images made of another data set: by chance, differently in each epoch, or by a threshold.
 
 Source: Salakhutdinov & Murray 2008, "On the quantitative analysis of deep belief networks", section 6.1 (by chance).
 """
@@ -14,20 +14,20 @@ from datamodules.base import Batch, Data, Source, generator
 
 
 @dataclass
-class Tossed:
-    """The rows of another source, each number in [-1, 1] made 1 with probability (x + 1) / 2, else -1."""
+class Sampled:
+    """The rows of another source, each value x in [-1, 1] replaced by 1 with probability (x + 1) / 2, else by -1."""
 
     of: Source
 
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
         found = self.of.rows(seed, step, batch, first, last)
-        even = torch.rand(batch, *found["x"].shape[1:], generator=generator(seed, step, 1))[first:last]
-        return black_and_white(found, even)
+        uniform = torch.rand(batch, *found["x"].shape[1:], generator=generator(seed, step, 1))[first:last]
+        return black_and_white(found, uniform)
 
 
 @dataclass
 class Thresholded:
-    """The rows of another source, each number above 0 made 1, else -1."""
+    """The rows of another source, each value above 0 replaced by 1, the others by -1."""
 
     of: Source
 
@@ -35,17 +35,17 @@ class Thresholded:
         return black_and_white(self.of.rows(seed, step, batch, first, last))
 
 
-def black_and_white(batch: Batch, even: Tensor | float = 0.5) -> Batch:
-    """1 where numbers `even` in [0, 1) are below (x + 1) / 2, else -1."""
-    return batch | {"x": torch.where(even < (batch["x"] + 1) / 2, 1.0, -1.0)}
+def black_and_white(batch: Batch, uniform: Tensor | float = 0.5) -> Batch:
+    """The batch with x [B, *D] replaced by 1 where `uniform` [B, *D] in [0, 1) is below (x + 1) / 2, else by -1."""
+    return batch | {"x": torch.where(uniform < (batch["x"] + 1) / 2, 1.0, -1.0)}
 
 
 class Binary(Data):
     """Images [B, *shape] of -1 and 1.
 
     Args:
-        of: images in [-1, 1]; its batch is the global one.
-        by_chance: toss a coin for each pixel, anew in every epoch, and for held-out images once and for all; else 1 is what is above 0.
+        of: images in [-1, 1].
+        by_chance: draw each pixel, of training images in every epoch again, of held-out images once; else a pixel is 1 where it is above 0.
     """
 
     levels = 2
@@ -57,7 +57,7 @@ class Binary(Data):
     def setup(self, stage: str) -> None:
         self.of.setup(stage)
         if self.of.source is not None:
-            self.source = (Tossed if self.by_chance else Thresholded)(self.of.source)
+            self.source = (Sampled if self.by_chance else Thresholded)(self.of.source)
 
     def test(self, n: int | None = None) -> Batch:
         found = self.of.test(n)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from ray_jobs.command.requests import conclude
 from ray_jobs.recipe.spec import Spec, Where, as_flags
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import display
 from ray_jobs.train.launch import launch, resume
+from ray_jobs.train.verbs import conclude
 
 PARTS = {"ddpm_digits": Where(workers=2, address="local"), "ppo_cartpole": Where(runners=2, address="local")}
 
 
 def demo(*, out: str | None = None, seed: int = 0) -> Path:
-    """Train DDPM on handwritten digits with two DDP workers, then PPO on CartPole-v1 with two env runners, and report.
+    """Train DDPM on digits and PPO on CartPole, and report on both.
 
-    A demo that was stopped goes on with the same --out.
+    DDPM has two DDP workers, PPO two env runners. A demo that was stopped continues with the same --out.
 
     Args:
         out: folder for both runs and the page; by default runs/demo-<time>.
@@ -33,7 +33,7 @@ def demo(*, out: str | None = None, seed: int = 0) -> Path:
     for recipe, where in PARTS.items():
         conclude(_part(Spec(recipe, {}, seed, where, str(folder / recipe))))
     page = report(out=str(folder / "report.html"), runs=[str(folder / recipe) for recipe in PARTS])
-    print(f"Both against their claims: {page}")
+    print("Both against their claims:")
     return page
 
 

@@ -1,4 +1,4 @@
-"""The verb doctor: checks of this machine, each with a remedy where something is wrong. The checks are independent."""
+"""`reprise doctor`: what of this machine is in order, what is not, and how to mend it. Every check stands alone."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GIB = 2**30
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 PACKAGES = ("torch", "lightning", "ray", "gymnasium", "datasets", "jsonargparse", "rich")
-"""Packages that some verb needs."""
+"""Packages that some verb cannot do without."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The result of one check; `mend` is the remedy where the verdict is not ok."""
+    """One finding; `mend` says what to do where it is not ok."""
 
     name: str
     verdict: Verdict
@@ -34,14 +34,16 @@ class Row:
 
 
 def doctor(*, deep: bool = False, json: bool = False) -> int:
-    """Check torch, Ray, GPUs, data and disk, and print how to mend what is wrong.
+    """Check torch, Ray, GPUs, data and disk.
+
+    Each finding that is not in order says how to repair it.
 
     Args:
-        deep: also compute on every GPU and start a separate Ray, which takes about 10 s.
+        deep: also compute on every GPU and start a Ray of one's own, which takes some 10 s.
         json: print a list of objects with name, verdict, found and mend.
 
     Returns:
-        1 where a check fails, else 0; a warning is no failure.
+        1 where anything fails, else 0; a warning does not count.
     """
     rows = list(examine(deep))
     (_print_json if json else _print_table)(rows)
@@ -49,7 +51,7 @@ def doctor(*, deep: bool = False, json: bool = False) -> int:
 
 
 def examine(deep: bool = False) -> Iterator[Row]:
-    """The result of every check as it is made; an exception in a check is a result too."""
+    """Every finding, as it is made; a check that itself breaks is a finding too."""
     for check in CHECKS + (DEEP if deep else ()):
         try:
             yield from check()
@@ -66,7 +68,7 @@ def python() -> Iterator[Row]:
 
 
 def packages() -> Iterator[Row]:
-    """Whether each package can be imported, for only this reveals a broken installation."""
+    """Each package really imports: a broken install is often found only then."""
     for name in PACKAGES:
         try:
             module = importlib.import_module(name)
@@ -78,7 +80,7 @@ def packages() -> Iterator[Row]:
 
 
 def threads() -> Iterator[Row]:
-    """Whether torch uses more threads than there are cores."""
+    """Threads of torch against the cores there are."""
     import torch
 
     from cluster.local import cores
@@ -90,7 +92,7 @@ def threads() -> Iterator[Row]:
 
 
 def gpus() -> Iterator[Row]:
-    """GPUs that torch can use, and GPUs that only the driver sees."""
+    """GPUs that torch can use, and those that the driver shows and torch cannot."""
     import torch
 
     for i in range(torch.cuda.device_count()):
@@ -131,7 +133,7 @@ def data() -> Iterator[Row]:
 
 
 def disk() -> Iterator[Row]:
-    """Free space and permission where runs are written."""
+    """Room and permission where runs are written."""
     runs = Path("runs").absolute()
     if not _writable(runs):
         yield Row("disk", "fail", f"{runs} cannot be written", "Change into a folder of yours, or give --out.")
@@ -143,7 +145,7 @@ def disk() -> Iterator[Row]:
 
 
 def memory() -> Iterator[Row]:
-    """Free memory, and shared memory for Ray's object store."""
+    """Memory that is free, and shared memory for Ray's object store."""
     free = _available_memory()
     if free is not None:
         low = free < 2 * GIB
@@ -156,16 +158,16 @@ def memory() -> Iterator[Row]:
 
 
 def git() -> Iterator[Row]:
-    """Whether a run can record the commit of its code."""
+    """Whether a run can note which code it ran."""
     if shutil.which("git") is None:
-        yield Row("git", "warn", "not installed: runs record no commit", "Install git.")
+        yield Row("git", "warn", "not installed: runs note no commit", "Install git.")
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, timeout=10)
     yield Row("git", "ok", f"commit {commit.stdout.strip()}" if commit.returncode == 0 else "this is no repository")
 
 
 def cluster() -> Iterator[Row]:
-    """The Ray cluster that RAY_ADDRESS names, and whether it requires a token."""
+    """The Ray cluster that RAY_ADDRESS names, and whether anybody may use it."""
     from cluster.ray_clusters.jobs_api import Ray
 
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
@@ -185,7 +187,7 @@ def cluster() -> Iterator[Row]:
 
 
 def job_list() -> Iterator[Row]:
-    """Whether the list of submitted jobs can be read and written."""
+    """The list of submitted jobs."""
     from cluster import store
 
     folder = store.jobs_folder()
@@ -199,19 +201,19 @@ def job_list() -> Iterator[Row]:
 
 
 def profiles() -> Iterator[Row]:
-    """The profiles that `reprise submit --on` accepts here in addition to the backends."""
+    """The names that `reprise submit --on` knows here, beside the places themselves."""
     from cluster import profiles as known
 
     try:
         found = known.load()
     except ValueError as error:
-        yield Row("profiles", "fail", str(error), "Correct that file, or move it away.")
+        yield Row("profiles", "fail", str(error), "Mend that file, or move it away.")
     else:
         yield Row("profiles", "ok", ", ".join(found) or "none")
 
 
 def gpu_work() -> Iterator[Row]:
-    """Whether each GPU multiplies two matrices as the CPU does."""
+    """One product of matrices on each GPU, against the CPU."""
     import torch
 
     a = torch.arange(64.0).reshape(8, 8)
@@ -222,7 +224,7 @@ def gpu_work() -> Iterator[Row]:
 
 
 def ray_starts() -> Iterator[Row]:
-    """Whether a separate Ray starts, runs a task and ends; in a process of its own, which has a time limit."""
+    """A Ray of one's own starts, runs a task and ends; in a process apart, which can be given up."""
     program = (
         "import ray; ray.init(address='local', num_cpus=1, include_dashboard=False, log_to_driver=False, "
         "logging_level='ERROR', object_store_memory=100_000_000, _temp_dir={!r}); "
@@ -234,11 +236,11 @@ def ray_starts() -> Iterator[Row]:
         try:
             line = [sys.executable, "-c", program.format(scratch)]
             done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
-            error = "" if done.returncode == 0 else _last_line(done.stderr)
+            told = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:
-            error = "nothing happened for 90 s"
-    if error:
-        yield Row("ray starts", "fail", error, "Check memory, /dev/shm and a firewall between local ports.")
+            told = "nothing happened for 90 s"
+    if told:
+        yield Row("ray starts", "fail", told, "Check memory, /dev/shm and a firewall between local ports.")
     else:
         yield Row("ray starts", "ok", "started, ran a task and ended")
 
@@ -250,12 +252,12 @@ DEEP: tuple[Callable[[], Iterator[Row]], ...] = (gpu_work, ray_starts)
 
 
 def _existing(path: Path) -> Path:
-    """The path itself, or its nearest parent, that exists."""
+    """The nearest folder above (or the path itself) that is there."""
     return next(p for p in (path, *path.parents) if p.exists())
 
 
 def _writable(path: Path) -> bool:
-    """Whether a file or the folder can be made there, by trying; leaves nothing behind."""
+    """Whether a file can really be made there, or the folder be made; leaves nothing behind."""
     try:
         with tempfile.TemporaryFile(dir=_existing(path)):
             return True
@@ -264,7 +266,7 @@ def _writable(path: Path) -> bool:
 
 
 def _available_memory() -> float | None:
-    """Bytes of memory that are available without swapping; None where this system does not report them."""
+    """Bytes that can be had without swapping; None where this system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page
-from ray_jobs.cli import VERBS, check
+from ray_jobs.command.requests import check, parse
+from ray_jobs.command.verbs import VERBS
 from ray_jobs.jobs import backend_options
 from ray_jobs.report import algorithm_pages, catalogue
 from tests import faults
@@ -70,8 +71,9 @@ def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":
         words = list(backend_options.read("submit", words[1:]).argv)
-    assert words[0] in VERBS
-    check(words)
+    request = parse(words)
+    assert request.verb in VERBS
+    check(request)
 
 
 def test_the_verbs_of_the_readme_are_all_the_verbs():

@@ -1,4 +1,4 @@
-"""Rows of numbers that depend on each other in a known way: copulas with known margins, at the dimensions of MAF's data sets."""
+"""Vectors of a known dependence: copulas with known margins, in the dimensions of MAF's data sets."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def scaled(
 
 
 def laplace_quantile(u: Tensor) -> Tensor:
+    """Quantiles of the Laplace distribution of scale 1."""
     return -(u - 0.5).sign() * torch.log((1 - 2 * (u - 0.5).abs()).clamp(min=TINY))
 
 
@@ -74,7 +75,7 @@ MARGINS = (NORMAL, LOGISTIC, LAPLACE, GUMBEL)
 
 @dataclass(frozen=True)
 class GaussianCopula:
-    """Dependence of normal numbers of a correlation matrix [D, D]."""
+    """The copula of normals with a correlation matrix [D, D]."""
 
     corr: Tensor
 
@@ -93,7 +94,7 @@ class GaussianCopula:
 
 @dataclass(frozen=True)
 class ClaytonCopula:
-    """`size` numbers that are small together: the copula of generator (1 + t)^(-1 / theta), of Kendall's tau theta / (theta + 2).
+    """A copula of `size` dimensions that are small together: that of generator (1 + t)^(-1 / theta), of Kendall's tau theta / (theta + 2).
 
     Source: Nelsen 2006, An Introduction to Copulas, section 4.6; draws: Marshall & Olkin 1988. With them, the sum in the density is
     1 + G / V of independent gamma variables G ~ (D) and V ~ (1 / theta), and so its mean logarithm a difference of digammas.
@@ -109,6 +110,7 @@ class ClaytonCopula:
         return (1 + waits / shared).pow(-1 / self.theta)
 
     def constant(self) -> float:
+        """Logarithm of the density's constant factor."""
         return sum(math.log1p(k * self.theta) for k in range(self.size))
 
     def log_prob(self, u: Tensor) -> Tensor:
@@ -129,6 +131,7 @@ class Table:
     size: int
 
     def margins(self) -> list[Margin]:
+        """The margin of each column."""
         return [MARGINS[i % len(MARGINS)] for i in range(self.size)]
 
     def each(self, part: str, x: Tensor) -> Tensor:
@@ -139,7 +142,7 @@ class Table:
         return self.each("quantile", self.copula.draw(n, rng).clamp(TINY, 1 - 1e-16))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log density [B] of x [B, D]; what lies beyond the reach of float64 on the unit interval counts as its end."""
+        """Log density [B] of x [B, D]; points whose u float64 cannot tell from 0 or 1 count as the nearest that it can."""
         u = self.each("below", x).clamp(TINY, 1 - 1e-16)
         return self.copula.log_prob(u) + self.each("log_prob", x).sum(1)
 
@@ -148,7 +151,7 @@ class Table:
 
 
 def correlation(size: int, *, factors: int = 3) -> Tensor:
-    """A fixed correlation matrix [size, size]: a few common factors and noise of one's own."""
+    """A fixed correlation matrix [size, size]: a few common factors, and independent noise of each column."""
     rng = torch.Generator().manual_seed(size)
     load = torch.randn(size, factors, generator=rng, dtype=torch.float64)
     cov = load @ load.T + torch.eye(size, dtype=torch.float64)
@@ -162,7 +165,7 @@ COPULAS: dict[str, Callable[[int], Exact]] = {
 }
 
 
-class Tabular(Data):
+class Copulas(Data):
     """Rows [B, D] of a known distribution, fresh at every step; each column has variance 1.
 
     Args:

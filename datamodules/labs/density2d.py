@@ -1,4 +1,4 @@
-"""Densities on the plane that are known exactly."""
+"""Densities of the plane that are known exactly, by their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from datamodules.labs.exact import (
     Funnel,
     Normal,
     Rings,
-    Turned,
+    Rotated,
     Union,
     Warped,
     rotation,
@@ -109,7 +109,7 @@ def grid(side: int = 5, spacing: float = 0.5, std: float = 0.08) -> Mixture:
 
 
 def pinwheel(arms: int = 5, length: float = 0.25, breadth: float = 0.06) -> Mixture:
-    """Narrow Gaussians turned around the centre, unequal in weight."""
+    """Narrow Gaussians arranged around the centre like the arms of a pinwheel, of unequal weights."""
     angle = torch.arange(arms, dtype=torch.float64) * 2 * math.pi / arms
     out = torch.stack([angle.cos(), angle.sin()], 1)
     turned = torch.stack([out, torch.stack([-out[:, 1], out[:, 0]], 1)], 2)
@@ -119,11 +119,12 @@ def pinwheel(arms: int = 5, length: float = 0.25, breadth: float = 0.06) -> Mixt
 
 
 def weights(components: int) -> Tensor:
+    """Equal weights [components], float64."""
     return torch.full((components,), 1 / components, dtype=torch.float64)
 
 
 def twisted(x: Tensor, turn: float) -> Tensor:
-    """Every point [n, 2] turned around 0 by `turn` radians for each unit of its radius: areas stay."""
+    """Points [n, 2], each rotated around 0 by `turn` radians times its radius; the map keeps areas."""
     angle = turn * x.norm(dim=1)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos * x[:, 0] - sin * x[:, 1], sin * x[:, 0] + cos * x[:, 1]], 1)
@@ -132,23 +133,24 @@ def twisted(x: Tensor, turn: float) -> Tensor:
 def spirals(arms: int = 2, turn: float = 5.0) -> Warped:
     """Narrow Gaussians that reach out from near the centre, twisted into spirals."""
     straight = pinwheel(arms, length=0.28, breadth=0.05)
-    even = Mixture(weights(arms), straight.mean, straight.cov)
-    return Warped(even, partial(twisted, turn=turn), partial(twisted, turn=-turn))
+    equal = Mixture(weights(arms), straight.mean, straight.cov)
+    return Warped(equal, partial(twisted, turn=turn), partial(twisted, turn=-turn))
 
 
 def sheared(base: Exact, bend: Callable[[Tensor], Tensor], flip: float = 1.0) -> Warped:
-    """The second number of `base` moved by what `bend` says of the first; `flip` -1 turns all upside down."""
+    """Draws (x1, x2) of `base` mapped to (x1, x2 + bend(x1)); with `flip` -1 the second coordinate is also negated."""
 
-    def there(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         return torch.stack([x[:, 0], flip * (x[:, 1] + bend(x[:, 0]))], 1)
 
-    def back(x: Tensor) -> Tensor:
+    def inverse(x: Tensor) -> Tensor:
         return torch.stack([x[:, 0], flip * x[:, 1] - bend(x[:, 0])], 1)
 
-    return Warped(base, there, back)
+    return Warped(base, forward, inverse)
 
 
 def normal(*std: float) -> Normal:
+    """Independent normals with these deviations."""
     return Normal(torch.tensor(std, dtype=torch.float64))
 
 
@@ -163,12 +165,13 @@ def wave() -> Warped:
 
 
 def shifted(base: Exact, by: tuple[float, float]) -> Warped:
+    """Draws of `base` moved by a vector."""
     step = torch.tensor(by, dtype=torch.float64)
     return Warped(base, lambda x: x + step, lambda x: x - step)
 
 
 def moons() -> Union:
-    """Two bananas, one upside down, that reach into each other."""
+    """Two bananas, one upside down, that interlock."""
     arc = normal(0.35, 0.08)
     up, down = (sheared(arc, lambda x: 1.5 * x.square() - 0.5, flip) for flip in (1.0, -1.0))
     return Union([shifted(up, (0.3, 0.1)), shifted(down, (-0.3, -0.1))], reach=6.0, step=0.02)
@@ -211,8 +214,8 @@ class Density2D(Data):
     Args:
         batch: global batch.
         name: a key of `DENSITIES`.
-        size: D; beyond 2, the plane's points are beside D - 2 independent normal numbers, all turned by a fixed rotation.
-        mixture: refuse what is no mixture of Gaussians, of which alone the noised score is known.
+        size: D; beyond 2, the plane's points are joined by D - 2 independent standard normal values, and all is rotated, always alike.
+        mixture: refuse densities that are no mixture of Gaussians: only a mixture's noised score is known.
 
     Raises:
         ValueError: there is no such density, or no such size.
@@ -223,7 +226,7 @@ class Density2D(Data):
         if size < 2:
             raise ValueError(f"A density of the plane has at least 2 dimensions, not {size}.")
         plane = named(name, mixture=mixture)
-        self.density: Any = plane if size == 2 else Turned(plane, rotation(size))
+        self.density: Any = plane if size == 2 else Rotated(plane, rotation(size))
         self.shape = (size,)
         self.source = Endless(self.draw)
 

@@ -1,4 +1,4 @@
-"""What is known exactly: densities whose logarithm, entropy and draws have closed forms, and what is built from any of them."""
+"""Densities whose logarithm, entropy and draws are known exactly, and densities that are built from others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Exact(Protocol):
-    """A density on D numbers, in float64."""
+    """A density of vectors of D dimensions, in float64."""
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n examples [n, D]."""
@@ -30,7 +30,7 @@ class Exact(Protocol):
 
 
 def square_entropy(log_prob: Callable[[Tensor], Tensor], reach: float, step: float) -> float:
-    """Entropy in nats of a smooth density that lives in the square [-reach, reach]^2, by the trapezoidal rule.
+    """Entropy in nats of a smooth density on the square [-reach, reach]^2, by the trapezoidal rule.
 
     For densities that fall as Gaussians do, the error falls as exp(-2 (pi s / step)^2) with s the least deviation in any direction.
     """
@@ -47,19 +47,19 @@ class Warped:
     """Draws of `base` moved by a map that keeps volumes: the density moves with them, and the entropy stays.
 
     Args:
-        there: [n, D] -> [n, D], of Jacobian determinant +-1.
-        back: its inverse.
+        forward: [n, D] -> [n, D], of Jacobian determinant +-1.
+        inverse: its inverse.
     """
 
     base: Exact
-    there: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
-        return self.there(self.base.draw(n, rng))
+        return self.forward(self.base.draw(n, rng))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        return self.base.log_prob(self.back(x))
+        return self.base.log_prob(self.inverse(x))
 
     def entropy(self) -> float:
         return self.base.entropy()
@@ -67,7 +67,7 @@ class Warped:
 
 @dataclass(frozen=True)
 class Union:
-    """A mixture of densities of the plane, of equal weights; they live in [-reach, reach]^2."""
+    """A mixture of densities of the plane, of equal weights; their supports are in [-reach, reach]^2."""
 
     parts: Sequence[Exact]
     reach: float
@@ -107,7 +107,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Checkerboard:
-    """Even on every other square of `squares` x `squares` that fill [-1, 1]^2; `squares` is even."""
+    """The uniform density on every other one of `squares` x `squares` squares that fill [-1, 1]^2; `squares` is even."""
 
     squares: int = 4
     FINE = 2**20
@@ -115,7 +115,7 @@ class Checkerboard:
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         row = torch.randint(self.squares, (n,), generator=rng)
         column = 2 * torch.randint(self.squares // 2, (n,), generator=rng) + row % 2
-        # Inside a square, places of a lattice that float32 holds: none is rounded into the square beside it.
+        # Points of a lattice that float32 represents: none is rounded into the next square.
         inside = (torch.randint(self.FINE, (n, 2), generator=rng).double() + 0.5) / self.FINE
         return (torch.stack([row, column], 1) + inside) * 2 / self.squares - 1
 
@@ -130,22 +130,23 @@ class Checkerboard:
 
 @dataclass(frozen=True)
 class Rings:
-    """Rings around 0: the radius is a mixture of normals cut at 0, with weights in proportion to their means; the angle is even."""
+    """Rings around 0: the radius is a mixture of normals cut at 0, with weights in proportion to their means; the angle is uniform."""
 
     radii: tuple[float, ...] = (0.4, 0.8, 1.2)
     std: float = 0.06
 
     def _mean(self) -> tuple[Tensor, Tensor]:
+        """Means [K] and weights [K] of the normals."""
         mean = torch.tensor(self.radii, dtype=torch.float64)
         return mean, mean / mean.sum()
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         mean, weight = self._mean()
         mean = mean[torch.multinomial(weight, n, replacement=True, generator=rng)]
-        angle, place = 2 * math.pi * torch.rand(n, generator=rng).double(), torch.rand(n, generator=rng).double()
+        angle, u = 2 * math.pi * torch.rand(n, generator=rng).double(), torch.rand(n, generator=rng).double()
         cut = torch.special.ndtr(-mean / self.std)
-        place = (cut + (1 - cut) * place).clamp(1e-300, 1 - 1e-16)
-        radius = mean + self.std * torch.special.ndtri(place)
+        u = (cut + (1 - cut) * u).clamp(1e-300, 1 - 1e-16)
+        radius = mean + self.std * torch.special.ndtri(u)
         return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
 
     def log_radius(self, r: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ class Rings:
 
 @dataclass(frozen=True)
 class Funnel:
-    """A normal number v of deviation `wide`, and one beside it of deviation `narrow` exp(v).
+    """A normal v of deviation `wide`, and a second normal of deviation `narrow` exp(v).
 
     Source: after Neal 2003, Slice sampling, section 8.
     """
@@ -190,11 +191,11 @@ class Funnel:
 
 
 @dataclass(frozen=True)
-class Turned:
-    """A density of d numbers and independent standard normal ones, D in all, turned by an orthogonal matrix.
+class Rotated:
+    """A density of d dimensions joined by independent standard normals, D dimensions in all, and rotated.
 
     Args:
-        base: of d numbers.
+        base: of d dimensions.
         turn: [D, D], orthogonal.
         inner: d.
     """
@@ -205,6 +206,7 @@ class Turned:
 
     @property
     def rest(self) -> Normal:
+        """The D - d standard normals."""
         return Normal(torch.ones(len(self.turn) - self.inner, dtype=torch.float64))
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Small images from a known Gaussian: everything that a diffusion model estimates has a closed form."""
+"""Smooth images of a Gaussian: all that a diffusion model estimates has a closed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny binary images whose probabilities can all be listed."""
+"""The Ising model of tiny binary images, whose probabilities can all be listed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def every(shape: tuple[int, ...]) -> Tensor:
 
 
 class Ising(Data):
-    """Images [B, 1, side, side] of -1 and 1 whose neighbours like to be equal; fresh at every step.
+    """Images [B, 1, side, side] of -1 and 1 whose neighbours tend to be equal; fresh at every step.
 
     Args:
         batch: global batch.
         side: height and width, at most 4.
         coupling: of neighbours; p(x) is proportional to exp(coupling times the sum of products of neighbours + field times the sum).
-        field: how much 1 is liked.
+        field: preference for 1.
 
     Raises:
         ValueError: there would be too many images to list.
@@ -53,7 +53,7 @@ class Ising(Data):
         return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
 
     def entropy(self) -> float:
-        """In nats."""
+        """Entropy of an image, in nats."""
         return -(self.logs.exp() * self.logs).sum().item()
 
     def kl(self, logs: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Images of spins and of greys whose neighbours like to be equal: exact, row by row, by transfer matrices."""
+"""Images of few levels with exact probabilities: lattices of spins or greys, by transfer matrices, and noisy prototypes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from datamodules.base import Batch, Data, Endless
 
 ROWS = 1024
-"""As many different rows as may be listed."""
+"""Largest number of different rows that are listed."""
 
 
 class Lattice(Data):
     """Images [B, 1, height, width] of evenly spaced values from -1 to 1; fresh at every step.
 
-    p(x) is proportional to exp(coupling times the sum of products of neighbours + field times the sum). A row is a state, the
-    rows are a Markov chain, and what all rows below weigh is passed upwards once.
+    p(x) is proportional to exp(coupling times the sum of products of neighbours + field times the sum). The rows
+    are a Markov chain, each row a state; the weight of all rows below is computed once, from the bottom up.
 
     Args:
         batch: global batch.
         height, width: in pixels.
         levels: values of a pixel.
         coupling: of neighbours.
-        field: how much 1 is liked.
+        field: preference for 1.
 
     Source: Onsager 1944, "Crystal statistics I", section 1 (the transfer matrix).
 
@@ -67,8 +67,8 @@ class Lattice(Data):
     def draw(self, n: int, rng: torch.Generator) -> Batch:
         """n examples."""
         state = torch.multinomial(self.first.exp(), n, replacement=True, generator=rng)
-        found, even = [state], torch.rand(len(self.chain), n, 1, generator=rng, dtype=torch.float64)
-        for ends, at in zip(self._ends, even, strict=True):
+        found, uniform = [state], torch.rand(len(self.chain), n, 1, generator=rng, dtype=torch.float64)
+        for ends, at in zip(self._ends, uniform, strict=True):
             state = torch.searchsorted(ends[state], at)[:, 0].clamp_(max=len(self.rows) - 1)
             found.append(state)
         return {"x": self.rows[torch.stack(found, 1)].float()[:, None]}
@@ -84,7 +84,7 @@ class Lattice(Data):
         return self.first[state[:, 0]] + sum(logs[a, b] for logs, a, b in steps)
 
     def entropy(self) -> float:
-        """Of an image, in nats."""
+        """Entropy of an image, in nats."""
         row, total = self.first.exp(), torch.special.entr(self.first.exp()).sum()
         for logs in self.chain:
             total = total + row @ torch.special.entr(logs.exp()).sum(1)
@@ -93,15 +93,15 @@ class Lattice(Data):
 
 
 class Prototypes(Data):
-    """Images [B, 1, side, side] of -1 and 1: one of a few smooth pictures, some pixels of it turned over; fresh at every step.
+    """Images [B, 1, side, side] of -1 and 1: one of a few smooth pictures, with some pixels negated; fresh at every step.
 
-    What a pixel is depends on which picture it is, and so on pixels everywhere.
+    A pixel depends on which picture it is, and so on pixels everywhere.
 
     Args:
         batch: global batch.
         pictures: how many, equally likely.
         side: height and width.
-        flip: probability with which a pixel is turned over.
+        flip: probability with which a pixel is negated.
     """
 
     levels = 2
@@ -119,8 +119,8 @@ class Prototypes(Data):
     def draw(self, n: int, rng: torch.Generator) -> Batch:
         """n examples."""
         which = torch.randint(len(self.pictures), (n,), generator=rng)
-        turned = torch.rand(n, *self.shape[1:], generator=rng) < self.flip
-        return {"x": torch.where(turned, -1.0, 1.0)[:, None] * self.pictures[which].float()[:, None]}
+        flipped = torch.rand(n, *self.shape[1:], generator=rng) < self.flip
+        return {"x": torch.where(flipped, -1.0, 1.0)[:, None] * self.pictures[which].float()[:, None]}
 
     def test(self, n: int | None = None) -> Batch:
         return self.draw(n or 4096, torch.Generator().manual_seed(2**40))

@@ -1,4 +1,4 @@
-"""One coloured shape on a plain ground, with everything that can be asked about it, and a reader of the pixels.
+"""Pictures of one coloured shape on a plain ground, with all their attributes, and a reader of the attributes from the pixels.
 
 A picture is drawn without smoothing, so its attributes can be read back without error, its probability is known, and so
 is the entropy of all pictures. Of pictures that a model made, the reader gives the attributes that fit best, and how well.
@@ -35,7 +35,7 @@ PALETTE = torch.tensor([*COLOURS.values(), *GROUNDS.values()]).float() / 127.5 -
 
 
 class Attributes(NamedTuple):
-    """Of pictures [B]; each is long [B]."""
+    """Attributes of pictures, each long [B]."""
 
     kind: Tensor
     """Place in KINDS."""
@@ -52,7 +52,7 @@ class Attributes(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What the reader sees in pictures [B]."""
+    """What `read` finds in pictures [B]."""
 
     attributes: Attributes
     overlap: Tensor
@@ -84,7 +84,7 @@ class Shapes(Data):
         self.source = Endless(self.draw)
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
-        """n pictures with all that belongs to them."""
+        """n pictures and their attributes."""
         return with_everything(draw_attributes(n, self.side, rng), self.side)
 
     def test(self, n: int | None = None) -> Batch:
@@ -97,11 +97,12 @@ class Shapes(Data):
         return torch.where(possible, -choices(self.side)[seen.size].log(), -math.inf)
 
     def entropy(self) -> float:
-        """Of a picture, in nats."""
+        """Entropy of a picture, in nats."""
         return choices(self.side).log().mean().item()
 
 
 def radii(side: int) -> Tensor:
+    """Radius in pixels of each size, [len(SIZES)]."""
     return torch.tensor(list(SIZES.values())) * side // 32
 
 
@@ -168,6 +169,7 @@ def paint(of: Attributes, side: int) -> Tensor:
 
 
 def with_everything(of: Attributes, side: int) -> Batch:
+    """The batch of pictures with these attributes, as `Shapes` describes it."""
     mask = silhouettes(of, side)[:, None].float()
     x = paint(of, side)
     return {
@@ -221,7 +223,7 @@ def read(x: Tensor) -> Read:
     if x.dim() != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] not in (32, 64):
         raise ValueError(f"Pictures of shape {tuple(x.shape)} cannot be read: [B, 3, S, S] is needed, S 32 or 64.")
     if not x.isfinite().all():
-        raise ValueError("The pictures hold NaN or infinite values: numbers in [-1, 1] are needed.")
+        raise ValueError("The pictures hold NaN or infinite values: values in [-1, 1] are needed.")
     nearest = nearest_colour(x.detach().float().cpu())
     border = torch.cat([nearest[:, 0], nearest[:, -1], nearest[:, :, 0], nearest[:, :, -1]], 1)
     ground = commonest(border, range(len(COLOURS), len(PALETTE)))

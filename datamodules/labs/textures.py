@@ -1,4 +1,4 @@
-"""Images of known density that are no single Gaussian: a mixture of textures, and smooth images with peaked values."""
+"""Images of known density, by their names: a mixture of textures, smooth images, and smooth images with peaked values."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Textures(Data):
 
 
 class Peaked(Data):
-    """Smooth Gaussian images whose values are bent by sinh(bend g) / bend: most are small, a few are large; fresh at every step.
+    """Smooth Gaussian images whose values are mapped by sinh(bend g) / bend: most are small, a few are large; fresh at every step.
 
     Args:
         of: the Gaussian images.
-        bend: 0 would leave them as they are.
+        bend: strength; towards 0 the images stay as they are.
     """
 
     def __init__(self, of: GaussImage, *, bend: float = 2.0) -> None:

@@ -1,4 +1,4 @@
-"""Tones: noise through a resonance, in mu-law levels. A Markov source, so that its entropy rate is known exactly."""
+"""Tones: noise through a resonance, in mu-law levels; a Markov source, whose entropy rate is known exactly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from datamodules.base import Batch, Data, Endless
 def amplitudes(levels: int) -> Tensor:
     """The amplitude in [-1, 1] of each mu-law level, float64 [levels].
 
-    Source: ITU-T G.711 with mu = levels - 1, levels evenly spaced on the squeezed scale.
+    Source: ITU-T G.711 with mu = levels - 1, levels evenly spaced on the companded scale.
     """
-    squeezed = torch.linspace(-1, 1, levels, dtype=torch.float64)
-    return squeezed.sign() * torch.expm1(squeezed.abs() * math.log(levels)) / (levels - 1)
+    companded = torch.linspace(-1, 1, levels, dtype=torch.float64)
+    return companded.sign() * torch.expm1(companded.abs() * math.log(levels)) / (levels - 1)
 
 
 def resonance(levels: int, pitch: float, damping: float, noise: float) -> Tensor:
@@ -28,8 +28,8 @@ def resonance(levels: int, pitch: float, damping: float, noise: float) -> Tensor
         noise: standard deviation of what drives the resonance.
     """
     a = amplitudes(levels)
-    squeezed = torch.linspace(-1, 1, levels, dtype=torch.float64)
-    middle = (squeezed[1:] + squeezed[:-1]) / 2
+    companded = torch.linspace(-1, 1, levels, dtype=torch.float64)
+    middle = (companded[1:] + companded[:-1]) / 2
     edges = middle.sign() * torch.expm1(middle.abs() * math.log(levels)) / (levels - 1)
     mean = 2 * damping * math.cos(2 * math.pi * pitch) * a[None, :] - damping**2 * a[:, None]
     below = torch.special.ndtr((edges - mean[..., None]) / noise)
@@ -49,7 +49,7 @@ def stationary(table: Tensor) -> Tensor:
 
 
 def entropy(p: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """In nats, over `dim`."""
+    """Entropy in nats of the distributions p along `dim`."""
     return torch.special.entr(p).sum(dim)
 
 
@@ -63,7 +63,7 @@ class Tones(Data):
         pitches: in cycles per sample, one for each class.
         damping: r of the resonance, below 1.
         noise: standard deviation of what drives it.
-        rate: samples per second, for who listens.
+        rate: samples per second, with which waves are written to WAV files.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Tones(Data):
         label = torch.randint(self.classes, (n,), generator=rng)
         first = torch.multinomial(self.pairs.flatten(1)[label], 1, generator=rng)[:, 0]
         levels = [first // self.levels, first % self.levels]
-        even = torch.rand(self.shape[0], n, 1, generator=rng)
+        uniform = torch.rand(self.shape[0], n, 1, generator=rng)
         for t in range(2, self.shape[0]):
             ends = self._ends[label, levels[-2], levels[-1]]
-            levels.append(torch.searchsorted(ends, even[t])[:, 0].clamp_(max=self.levels - 1))
+            levels.append(torch.searchsorted(ends, uniform[t])[:, 0].clamp_(max=self.levels - 1))
         x = torch.stack(levels[: self.shape[0]], 1)
         return {"x": self.value[x].float(), "label": label}
 
@@ -103,7 +103,7 @@ class Tones(Data):
         return self.draw(n or 256, torch.Generator().manual_seed(2**40))
 
     def level(self, x: Tensor) -> Tensor:
-        """Which level each amplitude of the source is, long."""
+        """The level, long, of each amplitude x [B, T]."""
         return torch.bucketize(x.double().cpu().contiguous(), (self.value[1:] + self.value[:-1]) / 2)
 
     def log_prob(self, x: Tensor, label: Tensor) -> Tensor:
@@ -114,10 +114,10 @@ class Tones(Data):
         return start + steps.log().sum(1)
 
     def rate_of_entropy(self) -> Tensor:
-        """Of each class, [classes], in bits per sample."""
+        """The entropy rate of each class, [classes], in bits per sample."""
         return (self.pairs * entropy(self.table, 3)).sum((1, 2)) / math.log(2)
 
     def entropy(self) -> float:
-        """Of a wave of this length given its label, all labels alike, in nats."""
+        """Entropy of a wave given its label, averaged over the labels, in nats."""
         first = entropy(self.pairs, (1, 2)).mean().item()
         return first + (self.shape[0] - 2) * self.rate_of_entropy().mean().item() * math.log(2)

@@ -1,12 +1,12 @@
-"""Vectors of a known density, by its name: densities of the plane, turned into more dimensions, and copulas with known margins."""
+"""Vectors of a known density, by its name: densities of the plane, rotated into more dimensions, and copulas with known margins."""
 
 from __future__ import annotations
 
-from datamodules.labs.copulas import COPULAS, SIZES, Tabular
+from datamodules.labs.copulas import COPULAS, SIZES, Copulas
 from datamodules.labs.density2d import DENSITIES, Density2D
 
 
-def vectors(name: str, size: int = 2, *, batch: int = 512) -> Density2D | Tabular:
+def vectors(name: str, size: int = 2, *, batch: int = 512) -> Density2D | Copulas:
     """Endless vectors [B, size] with `log_prob` and `entropy`.
 
     Args:
@@ -24,4 +24,4 @@ def vectors(name: str, size: int = 2, *, batch: int = 512) -> Density2D | Tabula
     tables = {n: like for like, n in SIZES.items()}
     if size not in tables:
         raise ValueError(f"The copula '{name}' has {', '.join(map(str, tables))} dimensions, not {size}.")
-    return Tabular(batch=batch, like=tables[size], copula=name)
+    return Copulas(batch=batch, like=tables[size], copula=name)

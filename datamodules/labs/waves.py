@@ -1,4 +1,4 @@
-"""Waves of known probability beside the tones: a tone whose pitch changes unseen, and echoes from long ago."""
+"""Waves of known probability, by their names: tones, tones of a hidden changing pitch, and echoes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from datamodules.labs.tones import Tones, amplitudes
 
 
 class Switching(Tones):
-    """Waves [B, length] of one resonance among several, whose pitch is not told and may change at every sample.
+    """Waves [B, length] of one resonance among several, whose hidden pitch may change at every sample.
 
-    The likelihood sums over all ways that the pitch can have gone: the forward recursion of hidden Markov models.
+    The likelihood sums over all sequences of pitches: the forward recursion of hidden Markov models.
 
     Args:
         batch: global batch.
-        stay: probability with which the pitch stays for the next sample; else it is drawn anew.
-        more: as in `Tones`.
+        stay: probability with which the pitch stays for the next sample; else a new one is drawn.
+        length, levels, noise: as in `Tones`.
 
     Source: Rabiner 1989, "A tutorial on hidden Markov models", eq. 18 to 21.
     """
@@ -31,16 +31,16 @@ class Switching(Tones):
         self.stay, self.kinds, self.classes = stay, self.classes, 0
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
-        """n waves; their first two samples are those of a tone that has lasted."""
+        """n waves; the first two samples are drawn from the stationary distribution."""
         kind = torch.randint(self.kinds, (n,), generator=rng)
         first = torch.multinomial(self.pairs.flatten(1)[kind], 1, generator=rng)[:, 0]
         levels = [first // self.levels, first % self.levels]
-        even = torch.rand(2, self.shape[0], n, 1, generator=rng)
+        uniform = torch.rand(2, self.shape[0], n, 1, generator=rng)
         fresh = torch.randint(self.kinds, (self.shape[0], n), generator=rng)
         for t in range(2, self.shape[0]):
-            kind = torch.where(even[1, t, :, 0] < self.stay, kind, fresh[t])
+            kind = torch.where(uniform[1, t, :, 0] < self.stay, kind, fresh[t])
             ends = self._ends[kind, levels[-2], levels[-1]]
-            levels.append(torch.searchsorted(ends, even[0, t])[:, 0].clamp_(max=self.levels - 1))
+            levels.append(torch.searchsorted(ends, uniform[0, t])[:, 0].clamp_(max=self.levels - 1))
         return {"x": self.value[torch.stack(levels, 1)].float()}
 
     def log_prob(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -49,13 +49,13 @@ class Switching(Tones):
         logs = self.pairs[:, k[:, 0], k[:, 1]].log().T - math.log(self.kinds)
         steps = self.table[:, k[:, :-2], k[:, 1:-1], k[:, 2:]].log()
         for t in range(steps.shape[2]):
-            anew = math.log(1 - self.stay) - math.log(self.kinds) + logs.logsumexp(1, keepdim=True)
-            logs = torch.logaddexp(logs + math.log(self.stay), anew) + steps[:, :, t].T
+            switched = math.log(1 - self.stay) - math.log(self.kinds) + logs.logsumexp(1, keepdim=True)
+            logs = torch.logaddexp(logs + math.log(self.stay), switched) + steps[:, :, t].T
         return logs.logsumexp(1)
 
 
 class Echoes(Data):
-    """Waves [B, length] in [-1, 1] on mu-law levels; each sample repeats the one `lag` before it, or takes a step from the last.
+    """Waves [B, length] in [-1, 1] on mu-law levels; each sample repeats the one `lag` before it, or is a step away from the last.
 
     Args:
         batch: global batch.
@@ -64,7 +64,7 @@ class Echoes(Data):
         lag: samples after which an echo comes.
         echo: its probability.
         spread: deviation of a step, in levels.
-        rate: samples per second, for who listens.
+        rate: samples per second, with which waves are written to WAV files.
     """
 
     classes = 0
@@ -89,12 +89,14 @@ class Echoes(Data):
         self.source = Endless(self.draw)
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
-        """n waves; the first sample is even, and there are no echoes before `lag` samples."""
+        """n waves; the first sample is uniform, and there are no echoes before `lag` samples."""
         ends, found = self.step.cumsum(1), [torch.randint(self.levels, (n,), generator=rng)]
-        even = torch.rand(2, self.shape[0], n, 1, generator=rng, dtype=torch.float64)
+        uniform = torch.rand(2, self.shape[0], n, 1, generator=rng, dtype=torch.float64)
         for t in range(1, self.shape[0]):
-            fresh = torch.searchsorted(ends[found[-1]], even[0, t])[:, 0].clamp_(max=self.levels - 1)
-            found.append(torch.where(even[1, t, :, 0] < self.echo, found[-self.lag], fresh) if t >= self.lag else fresh)
+            fresh = torch.searchsorted(ends[found[-1]], uniform[0, t])[:, 0].clamp_(max=self.levels - 1)
+            found.append(
+                torch.where(uniform[1, t, :, 0] < self.echo, found[-self.lag], fresh) if t >= self.lag else fresh
+            )
         return {"x": self.value[torch.stack(found, 1)].float()}
 
     def test(self, n: int | None = None) -> Batch:
@@ -110,7 +112,7 @@ class Echoes(Data):
 
 
 WAVES = {"tones": Tones, "switching": Switching, "echoes": Echoes}
-"""Sources of waves, by their name."""
+"""Waves by name."""
 
 
 def waves(name: str, *, batch: int = 16) -> Tones | Switching | Echoes:

@@ -45,7 +45,7 @@ def decode(code: Tensor, levels: int = 256) -> Tensor:
 class Audio(Data):
     """Windows of waves: 'x' [B, length] float32, the amplitudes of the mu-law levels 'code' [B, length], long.
 
-    Every wave is cut into windows of `length` samples that follow each other; what is left at its end is not used.
+    Every wave is cut into windows of `length` samples that follow each other; the rest at its end is not used.
     Channels are averaged. In a folder, files with 'test' or 'valid'
     in their name or directory are not trained on.
 
@@ -106,7 +106,7 @@ class Audio(Data):
             self.source = Streamed(size, waves.shuffled, self._take_stream)
         else:
             size, take = self._by_index(waves)
-            take(np.zeros(1, dtype=int))  # what is wrong with the waves is said here, not in a process that loads ahead
+            take(np.zeros(1, dtype=int))  # raise what is wrong with the waves here, not in a process that loads ahead
             self.source = Finite(size, take)
 
     def test(self, n: int | None = None) -> Batch:
@@ -186,6 +186,7 @@ class Rows(Sequence[Wave]):
 
 
 def as_wave(found: dict[str, Any], name: str) -> Wave:
+    """The wave of a cell in a column of audio, named by its path or by `name`."""
     return Wave(found["path"]) if found["bytes"] is None else Wave(name, found["bytes"])
 
 
@@ -219,6 +220,7 @@ def take_windows(waves: Sequence[Wave], ends: np.ndarray, length: int, levels: i
 
 
 def in_levels(waves: list[Tensor], levels: int) -> Batch:
+    """The batch of waves [length], rounded to mu-law levels."""
     code = encode(torch.stack(waves), levels)
     return {"x": decode(code, levels), "code": code}
 
@@ -262,7 +264,7 @@ def amplitudes(wave: Wave, first: int, length: int) -> Tensor:
 
 
 def read(wave: Wave) -> tuple[int, Any]:
-    """Rate, and the samples [N] or [N, channels] as they are stored, of which only those asked for are loaded."""
+    """Rate, and the samples [N] or [N, channels] as they are stored, loaded when they are sliced."""
     try:
         return wav(wave) if riff(wave) else other(wave)
     except ImportError as error:
@@ -281,6 +283,7 @@ def riff(wave: Wave) -> bool:
 
 
 def wav(wave: Wave) -> tuple[int, np.ndarray]:
+    """Rate and samples [N] or [N, channels] of a WAV file, mapped into memory where that is possible."""
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
@@ -296,6 +299,7 @@ def wav(wave: Wave) -> tuple[int, np.ndarray]:
 
 
 def other(wave: Wave) -> tuple[int, Any]:
+    """Rate and samples of a file that soundfile reads, decoded when they are sliced."""
     import soundfile
 
     return soundfile.info(wave.open()).samplerate, Sound(wave)

@@ -19,12 +19,12 @@ from datamodules.readers.files import check_column, count, open_hub, open_images
 from datamodules.readers.streaming import Row, Streamed, each, shuffled
 
 DEEP = ("I", "F")
-"""How the modes of Pillow begin that hold more than 8 bits for a channel."""
+"""Beginnings of Pillow's modes with more than 8 bits for a channel."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a set is like: its columns, its images and what is done to them."""
+    """A data set of images: its columns, the size of its images, and how they are changed."""
 
     image: str = "image"
     label: str = ""
@@ -56,7 +56,7 @@ KNOWN = {
 class Images(Data):
     """Images [B, channels, size, size] in [-1, 1], with labels where `label` names a column.
 
-    What is None is as `KNOWN` says of `name`, or for a set that it does not know: the column 'image' of 32x32 colour
+    An argument that is None is taken from `KNOWN[name]`; for a set that is not there: the column 'image' of 32x32 colour
     images, without labels, not mirrored.
 
     Args:
@@ -126,7 +126,7 @@ class Images(Data):
             return
         rows = self._open("train", self.streaming)
         first = next(iter(rows)) if self.streaming else rows[0]
-        decoded([first], self.known, [self._row(0)])  # what is wrong is said here, not in a process that loads ahead
+        decoded([first], self.known, [self._row(0)])  # raise what is wrong here, not in a process that loads ahead
         if self.streaming:
             self.source = Streamed(self._size(rows), partial(shuffled, rows, self.buffer), self._take_stream)
         elif self.in_memory:
@@ -171,14 +171,14 @@ class Images(Data):
     def _size(self, rows: Any) -> int:
         if self.data_dir:
             return count(Path(self.data_dir), "train", hold_out=self.hold_out)
-        said = (rows.info.splits or {}).get("train")
-        if said is None or not said.num_examples:
+        info = (rows.info.splits or {}).get("train")
+        if info is None or not info.num_examples:
             raise ValueError(f"The hub does not say how many rows {self.name} has: set streaming=False.")
-        return said.num_examples
+        return info.num_examples
 
 
 def undecoded(rows: Any, column: str) -> Any:
-    """The rows with `column` as files, whether or not the files say that it holds images."""
+    """The rows with `column` as files, whether or not their schema declares it as images."""
     from datasets import Image
 
     try:

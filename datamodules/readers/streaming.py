@@ -1,4 +1,4 @@
-"""Data that is read from its beginning to its end and not by index, in the same stateless order."""
+"""Streams: data that are read from beginning to end and not by index, in the same stateless order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ READ = 64
 
 @dataclass
 class Streamed:
-    """`size` rows in an order of their own each epoch; what does not fill a whole batch is left out of that epoch.
+    """`size` rows in a new order each epoch; rows that do not fill a whole batch are left out of that epoch.
 
-    Every worker reads the whole stream and decodes its own rows alone. Going back, or to another epoch, opens the stream
-    anew and reads up to the place, so that a resumed run goes on with the very rows.
+    Every worker reads the whole stream and decodes only its own rows. To go back, or to another epoch, the stream is opened
+    again and read up to the position, so that a resumed run continues with the same rows.
 
     Args:
         size: rows of an epoch.
@@ -38,8 +38,8 @@ class Streamed:
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
         if batch > self.size:
             raise ValueError(f"The global batch is {batch}, but there are only {self.size} rows: take a smaller one.")
-        epoch, place = divmod(step, self.size // batch)
-        return self.take(self.read(seed, epoch, place * batch + first, place * batch + last), epoch)
+        epoch, batches = divmod(step, self.size // batch)
+        return self.take(self.read(seed, epoch, batches * batch + first, batches * batch + last), epoch)
 
     def read(self, seed: int, epoch: int, first: int, last: int) -> list[Row]:
         """Rows first..last-1 of an epoch."""
@@ -49,11 +49,12 @@ class Streamed:
         found = list(islice(self._stream, skip, skip + last - first))
         self._at = (seed, epoch, last)
         if len(found) < last - first:
-            raise ValueError(f"The stream ended before row {last}, but it was to have {self.size}: download it again.")
+            raise ValueError(f"The stream ended before row {last}, but {self.size} were expected: download it again.")
         return found
 
 
 def as_it_is(row: Row) -> Iterable[Row]:
+    """The row alone."""
     return (row,)
 
 
@@ -77,17 +78,17 @@ def shuffled(
 
 
 def each(rows: Any) -> Iterator[Row]:
-    """All rows; `iter(rows)` would share the files out among loading processes, and each is to see all of them."""
+    """All rows; `iter(rows)` would split the files among loading processes, but each process needs all of them."""
     for found in rows.iter(batch_size=READ):
         yield from (dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True))
 
 
 def mixed(rows: Iterator[Row], buffer: int, rng: np.random.Generator) -> Iterator[Row]:
-    """Every row once: one of `buffer` rows that were read, whose place the next one takes."""
+    """Every row once, in random order: each is drawn from `buffer` rows, where the next row that is read replaces it."""
     kept = list(islice(rows, buffer))
     for row in rows:
-        place = rng.integers(len(kept))
-        kept[place], row = row, kept[place]
+        i = rng.integers(len(kept))
+        kept[i], row = row, kept[i]
         yield row
     rng.shuffle(kept)
     yield from kept

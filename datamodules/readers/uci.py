@@ -1,4 +1,4 @@
-"""The five tables on which density estimators are compared, as prepared by Papamakarios et al.
+"""The five UCI tables on which density estimators are compared, as Papamakarios et al. prepared them.
 
 Source: Papamakarios et al. 2017, Masked Autoregressive Flow for Density Estimation, appendix D; the files are those of
 https://zenodo.org/record/1161203 (data.tar.gz, 817 MB, md5 9b9c9b0375315ad270eba4ce80c093ab).
@@ -31,7 +31,7 @@ class Split(NamedTuple):
 
 
 class UCI(Data):
-    """Rows [B, D] of real numbers of about zero mean and unit variance (BSDS300: as they are), as float32.
+    """Rows [B, D] of values of about zero mean and unit variance (BSDS300: as they are), as float32.
 
     The set is read by `setup`, from memory afterwards. GAS is a pickle, which can run code when it is opened: take it
     from Zenodo alone.
@@ -43,7 +43,7 @@ class UCI(Data):
 
     Raises:
         ValueError: there is no such set; in `setup`: the files are missing or cannot be read, the columns are not D,
-            or a number is not finite.
+            or a value is not finite.
     """
 
     def __init__(self, name: str = "power", folder: str | Path = "", *, batch: int = 128) -> None:
@@ -110,6 +110,11 @@ class Files:
 
 
 def array(files: Files, member: str) -> np.ndarray:
+    """The array in an .npy file of the archive.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
     file = files.open(member)
     try:
         return np.load(file, allow_pickle=False)
@@ -124,11 +129,12 @@ def tenths(rows: np.ndarray) -> Split:
 
 
 def before_last(rows: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows without the last n, and the last n."""
     return rows[: len(rows) - n], rows[len(rows) - n :]
 
 
 def scaled(split: Split) -> Split:
-    """Every part by mean and deviation of all that is not held out."""
+    """Every part standardised by mean and deviation of the rows that are not held out."""
     seen = np.concatenate(split[:2])
     return Split(*((part - seen.mean(0)) / seen.std(0) for part in split))
 
@@ -145,7 +151,7 @@ def power(files: Files) -> Split:
 
 
 def gas(files: Files) -> Split:
-    """Gas sensors over time, in the order of the file; of sensors that correlate by more than 0.98 the earlier goes."""
+    """Gas sensors over time, in the order of the file; of two sensors that correlate by more than 0.98 the earlier is dropped."""
     import pandas as pd
 
     file = files.open("gas/ethylene_CO.pickle")
@@ -167,7 +173,7 @@ def unlike(rows: np.ndarray) -> np.ndarray:
 
 
 def hepmass(files: Files) -> Split:
-    """Particle collisions of the signal's class, without columns whose smallest number comes more than five times."""
+    """Particle collisions of the signal's class, without columns whose smallest value occurs more than five times."""
     train, test = (signal(files, f"hepmass/1000_{part}.csv") for part in ("train", "test"))
     test = test[:, : train.shape[1]]  # one column more than the training rows have
     mean, std = train.mean(0), train.std(0, ddof=1)

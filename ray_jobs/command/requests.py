@@ -1,69 +1,146 @@
-"""From a command line to the spec of a run: a recipe, its settings, a file of settings, a seed, a place."""
+"""From a command line to a request: a verb, its function's arguments and the options that were given."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ray_jobs.command import options
+from ray_jobs.command.options import (
+    CommandLine,
+    Form,
+    Word,
+    arguments,
+    options_of,
+    positional_types,
+    read,
+    words_of,
+)
+from ray_jobs.command.verbs import HELP, function_of, split
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.settings import Setting, fields, from_file, known, typed
+from ray_jobs.recipe import loading, settings
+from ray_jobs.recipe.settings import ClaimedRecipe, RecipeName, Setting, fields, from_file, known, typed
 from ray_jobs.recipe.spec import Spec, Where
-from ray_jobs.run.folder import Run
 
 WHERE = {s.name: s for s in fields(Where)}
-COMMON = {
-    "config": Setting("config", str, None, "YAML file of settings; what the command line says comes before it."),
+SPEC = {
+    "config": Setting("config", str, None, "YAML file of settings; options of the command line replace its values."),
     "seed": Setting("seed", int, 0, "Seed of weights, data order, noise and environments."),
     "out": Setting("out", str, None, "Run folder: a path, or any fsspec URI such as s3://bucket/run."),
-    "quiet": Setting("quiet", bool, False, "Print nothing while it runs."),
     **WHERE,
 }
+"""Options of every verb that takes a recipe and its settings, by name."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A spec, whether to keep quiet, and the verb's own options."""
+class Request:
+    """A command line that was read."""
 
-    spec: Spec
-    quiet: bool
-    rest: dict[str, Any]
+    verb: str
+    words: list[Any]
+    """The positional arguments of the verb's function."""
+    options: dict[str, Any]
+    """The options of the function that were given, by name."""
+
+    @property
+    def spec(self) -> Spec:
+        """The run that `train` or `tune` asks for; one without a recipe for other verbs."""
+        return next((word for word in self.words if isinstance(word, Spec)), Spec(""))
+
+    def run(self) -> Any:
+        """Call the verb's function."""
+        return function_of(self.verb)(*self.words, **self.options)
 
 
-def read(verb: str, argv: list[str], extra: Mapping[str, Setting], dotted: str = "") -> Order:
-    """Parse RECIPE and its options.
+def parse(argv: Sequence[str]) -> Request:
+    """Read a whole command line, without `reprise`.
 
     Raises:
-        UsageError: an unknown recipe, option, type or file.
+        UsageError: the verb, a word, an option, a recipe or a file is wrong.
+        SystemExit: the user asked for help, and it was printed.
     """
-    recipe = argv[0]
+    verb, rest = split(argv)
+    function = function_of(verb)
+    if reads_itself(function):
+        return Request(verb, [rest], {})
+    form = form_of(verb, rest)
+    words, given = read(form, rest)
+    asked = arguments(form, words)
+    if not takes_spec(function):
+        return Request(verb, asked, given)
+    own = options_of(function)
+    parts = {"spec": _spec(words[0] if words else "", given), "argv": rest}
+    types = positional_types(function).values()
+    chosen = [parts["argv" if type_ == CommandLine else "spec"] for type_ in types]
+    return Request(verb, chosen, {name: value for name, value in given.items() if name in own})
+
+
+def check(request: Request) -> None:
+    """Refuse a request that cannot be carried out, before it is sent anywhere.
+
+    Raises:
+        UsageError: one of its recipes or settings does not exist, or their combination cannot be.
+    """
+    if request.spec.recipe:
+        settings.check(request.spec.recipe, request.spec.settings, request.spec.where)
+    checks: Mapping[Any, Callable[[str], object]] = {RecipeName: loading.recipe, ClaimedRecipe: loading.claim_of}
+    for word, value in zip(words_of(function_of(request.verb)), request.words, strict=False):
+        for name in value if word.several else [value]:
+            if word.type in checks and isinstance(name, str):
+                checks[word.type](name)
+
+
+def reads_itself(function: Callable[..., Any]) -> bool:
+    """Whether a verb's function takes the command line as it is, because its options depend on what it holds."""
+    return next(iter(positional_types(function).values()), None) == CommandLine
+
+
+def takes_spec(function: Callable[..., Any]) -> bool:
+    """Whether a verb takes a recipe and that recipe's settings."""
+    return Spec in positional_types(function).values()
+
+
+def form_of(verb: str, argv: Sequence[str]) -> Form:
+    """What the command line of a verb may hold; of `train` and `tune` this depends on the recipe, the first word.
+
+    Raises:
+        UsageError: the recipe does not exist, or is not named where it must be.
+    """
+    function = function_of(verb)
+    words, own = words_of(function), options_of(function)
+    about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0].partition("\n\nR")[0]  # Returns or Raises
+    form = Form(f"reprise {verb}", _usage(verb, words, bool(own)), about, {"options": own}, words)
+    if not takes_spec(function):
+        return form
+    recipe, options = next(iter(argv), ""), {"options": SPEC | own}
+    if not recipe:
+        raise UsageError(f"It is used as: reprise {verb} RECIPE [options]. 'reprise list' shows the recipes.")
+    if set(HELP) & set(argv) and recipe.startswith("-"):
+        return replace(form, summary=f"{about}\n'reprise show RECIPE' shows its settings.", groups=options)
     if recipe.startswith("-"):
-        raise UsageError(f"Name the recipe first: reprise {verb} RECIPE {recipe} ...")
-    own = known(recipe)
-    said = options.parse(recipe, argv[1:], own | COMMON | dict(extra), dotted=dotted)
-    if said.words:
-        raise UsageError(f"'{said.words[0]}' is no option: write --name value.")
-    given = said.options
-    filed = typed(f"{recipe} in {given['config']}", own, from_file(given["config"])) if given.get("config") else {}
-    settings = filed | {k: v for k, v in given.items() if k in own}
-    where = Where(**{k: v for k, v in given.items() if k in WHERE})
-    if given.get("seed", 0) < 0:
-        raise UsageError(f"--seed must be at least 0, not {given['seed']}.")
-    spec = Spec(recipe, settings, given.get("seed", 0), where, given.get("out"))
-    rest = {k: v for k, v in given.items() if k in extra or (dotted and k.startswith(dotted))}
-    return Order(spec, given.get("quiet", False), rest)
+        if words[0].required or recipe[2:].partition("=")[0].replace("-", "_") not in own:
+            raise UsageError(f"Name the recipe first: reprise {verb} RECIPE {recipe} ...")
+        return form
+    groups = {f"settings of {recipe}": known(recipe), **options}
+    return replace(form, what=recipe, usage=f"reprise {verb} {recipe} [options]", groups=groups)
 
 
-def conclude(run: Run) -> None:
-    """Print what a finished run reached, and where it is."""
-    from ray_jobs.recipe.loading import recipe
-    from ray_jobs.run.progress import brief
+def _usage(verb: str, words: Sequence[Word], options: bool) -> str:
+    return " ".join(["reprise", verb, *(str(word) for word in words), *(["[options]"] if options else [])])
 
-    result = run.result or {"metrics": {}, "seconds": 0}
-    shown = "  ".join(f"{k} {brief(v)}" for k, v in result["metrics"].items() if not k.startswith("loss"))
-    print(f"{run}: {brief(result['seconds'])} s  {shown}")
-    claim = recipe(run.spec.recipe).claim
-    if claim and claim.metric in result["metrics"]:
-        verdict = "reached" if claim.holds(result["metrics"][claim.metric]) else "not reached"
-        print(f"claim {claim}: {verdict} by this seed")
+
+def _spec(recipe: str, given: Mapping[str, Any]) -> Spec:
+    """The run of a recipe with these options; those of a settings file come first.
+
+    Raises:
+        UsageError: the file cannot be read, or the seed is negative.
+    """
+    if not recipe:
+        return Spec("")
+    own, file, seed = known(recipe), given.get("config"), given.get("seed", 0)
+    filed = typed(f"{recipe} in {file}", own, from_file(file)) if file else {}
+    if seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {seed}.")
+    where = Where(**{name: value for name, value in given.items() if name in WHERE})
+    return Spec(recipe, filed | {k: v for k, v in given.items() if k in own}, seed, where, given.get("out"))

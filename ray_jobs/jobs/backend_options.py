@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster import backends, profiles
-from cluster.job import LauncherError
 from ray_jobs.command import options
+from ray_jobs.command.options import Form
+from ray_jobs.command.verbs import summary
 from ray_jobs.errors import UsageError, unknown
+from ray_jobs.jobs.verbs import usage
 from ray_jobs.recipe.settings import Setting, documented, typed
 
 GENERAL = {
@@ -35,6 +37,8 @@ GENERAL = {
 }
 """Options that every backend has, by name."""
 NOT_IN_PROFILES = ("name", "dry_run")
+OWN = "options of --on {}"
+"""Title of a backend's own options."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +71,36 @@ def read(verb: str, argv: Sequence[str], on: str = "") -> SubmitRequest:
         UsageError: there is no such backend, profile or option, or a value is wrong.
         SystemExit: the user asked for help, and it was printed.
     """
-    try:
+    with usage():
         backend, profile, keys = (on, "", {}) if on else _resolve(_on(argv))
-        own = options_of(backend)
-    except LauncherError as error:
-        raise UsageError(str(error)) from None
-    general = {k: s for k, s in GENERAL.items() if not on or k != "on"}
-    try:
-        given = options.parse(f"{verb} --on {backend}", argv, general | own, rest=True)
-    except options.HelpWanted:
-        _help(verb, backend, general, own)
-        raise SystemExit(0) from None
-    values = _of_profile(profile, backend, keys, general | own) | given.options
+        form = _form(verb, backend, choose=not on)
+    words, given = options.read(form, argv, rest=True)
+    own, general = form.groups[OWN.format(backend)], {k: s for k, s in GENERAL.items() if not on or k != "on"}
+    values = _of_profile(profile, backend, keys, general | own) | given
     wanted = {k: v for k, v in values.items() if k in general and k not in ("on", "gpus_per_node")}
-    if (gpus := _gpus(given.options, values)) is not None:
+    if (gpus := _gpus(given, values)) is not None:
         wanted["gpus"] = gpus
     chosen = {k: v for k, v in values.items() if k in own}
     env = _env(keys["env"]) if "env" in keys else {}
-    return SubmitRequest(tuple(given.words), backend, profile, chosen, wanted, env)
+    return SubmitRequest(tuple(words), backend, profile, chosen, wanted, env)
+
+
+def form_of(verb: str, argv: Sequence[str]) -> Form:
+    """What the command line of submit or resubmit may hold, behind --on or behind the job's id.
+
+    Raises:
+        UsageError: there is no such backend or profile.
+    """
+    with usage():
+        return _form(verb, _resolve(_on(argv))[0], choose=verb == "submit")
+
+
+def _form(verb: str, backend: str, *, choose: bool) -> Form:
+    words = "[options] VERB ..." if choose else "JOB [options]"
+    own = options_of(backend)
+    general = {k: s for k, s in GENERAL.items() if k not in own and (choose or k != "on")}
+    groups = {"options": general, OWN.format(backend): own}
+    return Form(f"{verb} --on {backend}", f"reprise {verb} {words}", summary(verb), groups)
 
 
 def options_of(backend: str) -> dict[str, Setting]:
@@ -201,18 +217,3 @@ def _gpus(given: Mapping[str, Any], values: Mapping[str, Any]) -> float | None:
         if found:
             return found.pop()
     return None
-
-
-def _help(verb: str, backend: str, general: Mapping[str, Setting], own: Mapping[str, Setting]) -> None:
-    form, summary = {
-        "submit": (
-            "submit [options] VERB ...",
-            "Send a command of reprise to a cluster, where it continues without this terminal.",
-        ),
-        "resubmit": (
-            "resubmit JOB [options]",
-            "Send a job again; a run continues in the same folder. Options replace the job's.",
-        ),
-    }[verb]
-    rest = {name: setting for name, setting in general.items() if name not in own}
-    options.usage(f"reprise {form}", summary, {"options": rest, f"options of --on {backend}": own})

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ray_jobs.command.verbs import HELP
 from ray_jobs.errors import UsageError
-from ray_jobs.jobs.preflight import flag, run_folders
+from ray_jobs.jobs.preflight import run_folders
 from ray_jobs.run.folder import Run
 
 
@@ -48,7 +49,7 @@ def continuation(argv: Sequence[str], since: float, job: str = "") -> list[str]:
     Raises:
         UsageError: the run is finished.
     """
-    if argv[0] != "train" or flag(argv, "help") is not None:
+    if argv[0] != "train" or set(HELP) & set(argv):
         return list(argv)
     run = next(iter(run_folders(argv)), "") or find_run(argv, since, job=job)
     if not run or not Run.at(run).exists():

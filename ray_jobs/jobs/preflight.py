@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.backends import Backend
+from ray_jobs.command.options import options_of
+from ray_jobs.command.requests import Request, parse
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.settings import known
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce.aggregate import OUT
 from ray_jobs.run.folder import Run
 from ray_jobs.tune import search
-
-FOLDERS = ("folder", "data_dir", "inception", "source")
-"""Settings of recipes that name files; an empty one, or a name of the hub, is fetched, but for `folder`."""
 
 
 def run_folders(argv: Sequence[str]) -> list[str]:
@@ -31,16 +31,17 @@ def run_folders(argv: Sequence[str]) -> list[str]:
     Args:
         argv: the command, without `reprise`.
     """
-    verb, *words = argv
-    if verb == "resume":
-        return words[:1]
-    if verb in ("train", "tune"):
-        return _ordered(verb, words)
-    if verb == "reproduce":
-        recipes, given = _reproduced(words)
-        out = str(given.get("out", OUT)).rstrip("/")
-        return [f"{out}/{recipe}" for recipe in recipes]
-    return [out for out in [flag(words, "out")] if out] if verb == "demo" else []
+    request = parse(argv)
+    if request.verb == "resume":
+        return [request.words[0]]
+    if request.verb == "reproduce":
+        out = str(request.options.get("out", OUT)).rstrip("/")
+        return [f"{out}/{recipe}" for recipe in request.words[0]]
+    if request.verb == "tune":
+        given = request.options.get("resume") or request.spec.out
+        return [given or str(search.default_out(_search_of(request)))]
+    out = request.spec.out if request.verb == "train" else request.options.get("out") if request.verb == "demo" else ""
+    return [out] if out else []
 
 
 def reasons_against(argv: Sequence[str], backend: Backend) -> list[str]:
@@ -54,14 +55,15 @@ def reasons_against(argv: Sequence[str], backend: Backend) -> list[str]:
 
 def _conflicts(argv: Sequence[str]) -> list[str]:
     """Reasons about run folders: they hold something else, or what they hold cannot be continued."""
-    verb, *words = argv
+    request = parse(argv)
+    verb = request.verb
     looks: dict[str, Callable[[str], object]] = {
         "train": _free,
         "resume": _unfinished,
-        "tune": _holds_search if "--resume" in words else partial(_holds_no_other, words),
+        "tune": _holds_search if "resume" in request.options else partial(_holds_no_other, request),
     }
     asked = [partial(looks[verb], out) for out in run_folders(argv)] if verb in looks else []
-    return _refusals([*asked, *(_plans(words) if verb == "reproduce" else [])])
+    return _refusals([*asked, *(_plans(request) if verb == "reproduce" else [])])
 
 
 def _refusals(looks: Sequence[Callable[[], object]]) -> list[str]:
@@ -91,14 +93,14 @@ def _holds_search(out: str) -> None:
         raise UsageError(f"{out} holds no search to resume: it has no {search.FILE}.")
 
 
-def _holds_no_other(words: list[str], out: str) -> None:
-    search.refuse_others(Path(out), _search(words))
+def _holds_no_other(request: Request, out: str) -> None:
+    search.refuse_others(Path(out), _search_of(request))
 
 
-def _plans(words: list[str]) -> list[Callable[[], object]]:
+def _plans(request: Request) -> list[Callable[[], object]]:
     from ray_jobs.reproduce.reproduce import plan
 
-    recipes, given = _reproduced(words)
+    recipes, given = request.words[0], request.options
     where = Where(**{k: v for k, v in given.items() if k in {f.name for f in fields(Where)} - {"address"}})
     settings, out, together = given.get("settings") or {}, given.get("out", OUT), given.get("together", 1)
     return [partial(plan, recipe, given.get("seeds"), settings, out, where, together) for recipe in recipes]
@@ -115,70 +117,36 @@ def _unwritable(outs: list[str]) -> list[str]:
 
 def _missing_data(argv: Sequence[str]) -> list[str]:
     """Reasons about settings that name files which do not exist."""
-    verb, *words = argv
-    if verb in ("train", "tune") and "--resume" not in words:
-        spec = _order(verb, words).spec
-        return _missing(spec.recipe, spec.settings)
-    if verb == "reproduce":
-        recipes, given = _reproduced(words)
-        return [reason for recipe in recipes for reason in _missing(recipe, given.get("settings") or {})]
+    request = parse(argv)
+    if request.spec.recipe:
+        return _missing(request.spec.recipe, request.spec.settings)
+    if request.verb == "reproduce":
+        given = request.options.get("settings") or {}
+        return [reason for recipe in request.words[0] for reason in _missing(recipe, given)]
     return []
 
 
 def _missing(recipe: str, given: Mapping[str, Any]) -> list[str]:
-    from ray_jobs.recipe.settings import known
-
+    """Reasons about a recipe's files; those that can be fetched, such as by a name of the hub, need not be there."""
     reasons = []
     for name, setting in known(recipe).items():
         value = given.get(name, setting.default)
-        if name not in FOLDERS or not isinstance(value, str):
+        if not setting.path or not isinstance(value, str):
             continue
-        if name == "folder" and not value:
-            reasons.append(f"{recipe} reads data that must be fetched first: give --folder, {setting.help}")
+        if setting.required and not value:
+            reasons.append(f"{recipe} reads data that must be fetched first: give --{name}, {setting.help}")
         elif value.startswith(("/", ".", "~")) and not Path(value).expanduser().exists():
             reasons.append(f"There is no {value}, which --{name} of {recipe} names.")
     return reasons
 
 
-# ---- reading the command as its verb will
+# ---- what the command asks for
 
 
-def _ordered(verb: str, words: list[str]) -> list[str]:
-    if verb == "tune" and (resumed := flag(words, "resume")):
-        return [resumed]
-    out = _order(verb, words).spec.out
-    usual = [str(search.default_out(_search(words)))] if verb == "tune" and not out else []
-    return [out] if out else usual
-
-
-def _order(verb: str, words: list[str]) -> Any:
-    from ray_jobs.cli import order
-
-    return order(verb, words)
-
-
-def _search(words: list[str]) -> search.Search:
+def _search_of(request: Request) -> search.Search:
     """The search that `tune` would make."""
-    from ray_jobs.command import options
     from ray_jobs.tune import tune
 
-    asked = _order("tune", words)
-    space = {k.removeprefix("space."): v for k, v in asked.rest.items() if k.startswith("space.")}
-    usual = {k: s.default for k, s in options.of(tune.tune).items()} | asked.rest
-    return tune.made(asked.spec, space, **{k: usual[k] for k in ("trials", "scheduler", "search", "metric", "mode")})
-
-
-def _reproduced(words: list[str]) -> tuple[list[str], dict[str, Any]]:
-    from ray_jobs.command import options
-    from ray_jobs.reproduce.reproduce import reproduce
-
-    parsed = options.parse("reprise reproduce", words, options.of(reproduce))
-    return parsed.words, parsed.options
-
-
-def flag(words: Sequence[str], name: str) -> str | None:
-    """The value after --name; '' where there is none, None where the flag is not given."""
-    for at, word in enumerate(words):
-        if word.partition("=")[0] in (f"--{name}", "-o" if name == "out" else f"--{name}"):
-            return word.partition("=")[2] if "=" in word else next(iter(words[at + 1 : at + 2]), "")
-    return None
+    usual = {name: setting.default for name, setting in options_of(tune.tune).items()} | request.options
+    named = ("space", "trials", "scheduler", "search", "metric", "mode")
+    return tune.made(request.spec, **{name: usual[name] for name in named})

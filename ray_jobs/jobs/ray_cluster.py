@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from cluster.job import parse_memory
 from cluster.ray_clusters import nodes as ray_nodes
 from cluster.ray_clusters import plan, record
 from cluster.ray_clusters.plan import Cluster
-from ray_jobs.errors import UsageError, unknown
+from ray_jobs.errors import UsageError
 from ray_jobs.jobs.verbs import usage
 
 Provider = Literal["local", "aws", "gcp"]
@@ -35,7 +35,9 @@ def up(
     host: str = plan.LOOPBACK,
     token: bool = True,
 ) -> int:
-    """Start a Ray cluster of processes on this machine, which continues without this terminal.
+    """Start a Ray cluster of processes on this machine.
+
+    It continues without this terminal.
 
     Args:
         name: of the cluster; several may be up at once.
@@ -70,7 +72,9 @@ def up(
 
 
 def status(name: str = "") -> int:
-    """Show the nodes, jobs and open ports of a cluster, or of all clusters that were started here.
+    """Show the nodes, jobs and open ports of a cluster.
+
+    Without a name, of all clusters that were started here.
 
     Returns:
         1 where a cluster does not run, else 0.
@@ -83,7 +87,7 @@ def status(name: str = "") -> int:
 
 
 def down(name: str = "", *, force: bool = False) -> int:
-    """Stop a cluster: the processes that belong to it, and no other.
+    """Stop a cluster: its own processes, and no other.
 
     Args:
         name: of the cluster; may be omitted where there is only one.
@@ -105,7 +109,10 @@ def down(name: str = "", *, force: bool = False) -> int:
 
 
 def env(name: str = "") -> int:
-    """Print the variables with which any program reaches a cluster: eval "$(reprise cluster env)"."""
+    """Print the variables with which programs reach a cluster.
+
+    In a shell: eval "$(reprise cluster env)".
+    """
     with usage():
         print(plan.exports(_only(name, record.running())), end="")
     return 0
@@ -127,7 +134,9 @@ def yaml(
     idle_minutes: float = 10,
     setup: str = "",
 ) -> int:
-    """Print the YAML of a cluster of machines for `ray up`, closed to everything but SSH and protected by a token.
+    """Print the YAML of a cluster of machines for `ray up`.
+
+    The cluster is closed to everything but SSH, and protected by a token.
 
     Args:
         name: of the cluster.
@@ -168,26 +177,6 @@ def yaml(
     with usage():
         print(ray_yaml.render(wanted), end="")
     return 0
-
-
-VERBS: dict[str, Callable[..., int]] = {"up": up, "status": status, "down": down, "env": env, "yaml": yaml}
-
-
-def verb(argv: list[str]) -> tuple[str, Callable[..., int]]:
-    """The name and the function that `reprise cluster ...` asks for.
-
-    Raises:
-        UsageError: there is no such verb.
-    """
-    name = argv[0] if argv else "--help"
-    if name in ("-h", "--help"):
-        print("usage: reprise cluster VERB [NAME] [options]     reprise cluster VERB --help says more\n")
-        for known, function in VERBS.items():
-            print(f"  {known:10}{(function.__doc__ or '').partition(chr(10))[0]}")
-        raise SystemExit(0)
-    if name not in VERBS:
-        raise UsageError(unknown("verb of cluster", name, list(VERBS)))
-    return name, VERBS[name]
 
 
 def _only(name: str, there: list[Cluster]) -> Cluster:

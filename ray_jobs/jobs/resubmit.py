@@ -10,15 +10,21 @@ from typing import Any
 
 from cluster import store
 from cluster.job import HIDDEN, JOB_VARIABLE, LauncherError
+from ray_jobs.command.options import CommandLine
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs.backend_options import SubmitRequest, options_of, read, variables
 from ray_jobs.jobs.continuation import continuation
-from ray_jobs.jobs.submit import Check, send
+from ray_jobs.jobs.submit import send
 from ray_jobs.jobs.verbs import find, state_of, usage
 
 
-def resubmit(argv: list[str], check: Check | None = None) -> int:
-    """Send a job again: the same command, resources and backend, except for options given now; a run continues.
+def resubmit(argv: CommandLine) -> int:
+    """Send a job again; its run continues in the same folder.
+
+    The command, resources and backend are the same, except for options given now.
+
+    Args:
+        argv: the job, and then options.
 
     Raises:
         UsageError: there is no such job, it still runs, its run is finished, or it needs a secret that was not kept.
@@ -42,7 +48,7 @@ def resubmit(argv: list[str], check: Check | None = None) -> int:
             )
         _refuse_twice(entry)
     with contextlib.chdir(entry.workdir):
-        return send(again(entry, request), check, follows=entry.id)
+        return send(again(entry, request), follows=entry.id)
 
 
 def _refuse_twice(entry: store.Entry) -> None:

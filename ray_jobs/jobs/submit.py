@@ -7,21 +7,21 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster import backends, storage, store
 from cluster.job import Job, Launcher, LauncherError, Resources, hide_words, parse_memory
+from ray_jobs.command.options import CommandLine
+from ray_jobs.command.requests import check, parse
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.backend_options import SubmitRequest, read, variables
 from ray_jobs.jobs.storage_warnings import storage_warnings
 
-Check = Callable[[list[str]], object]
-"""Raises UsageError where a command of reprise is wrong."""
-ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs", "cluster")
+ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs", "cluster", "completion")
 MODULE = ("-m", "ray_jobs.cli")
 
 
@@ -43,12 +43,13 @@ class Submission:
             self.reasons.append(str(error))
 
 
-def submit(argv: list[str], check: Check | None = None) -> int:
-    """Send `reprise VERB R ...`, the very same command, to a cluster, where it continues without this terminal.
+def submit(argv: CommandLine) -> int:
+    """Send a command to the background, Ray, Slurm or Kubernetes.
+
+    It is sent word for word, and continues without this terminal.
 
     Args:
         argv: options of submit, and then VERB R ...
-        check: raises UsageError where the command is wrong.
 
     Returns:
         0; 1 where a dry run found reasons against it.
@@ -63,15 +64,14 @@ def submit(argv: list[str], check: Check | None = None) -> int:
         raise UsageError(
             f"`{request.argv[0]}` cannot be submitted: it is about jobs and clusters, and does no work of its own."
         )
-    return send(request, check)
+    return send(request)
 
 
-def send(request: SubmitRequest, check: Check | None, follows: str = "") -> int:
+def send(request: SubmitRequest, follows: str = "") -> int:
     """Submit a request, or show it where it asks for a dry run.
 
     Args:
         request: what to send, and where to.
-        check: as in `submit`.
         follows: id of the job that this one continues; '' for none.
 
     Returns:
@@ -80,7 +80,7 @@ def send(request: SubmitRequest, check: Check | None, follows: str = "") -> int:
     Raises:
         UsageError: something is wrong; nothing was sent.
     """
-    submission = prepare(request, check)
+    submission = prepare(request)
     if request.wanted.get("dry_run"):
         return _show(submission)
     if submission.reasons or submission.launcher is None or submission.job is None:
@@ -94,13 +94,12 @@ def send(request: SubmitRequest, check: Check | None, follows: str = "") -> int:
     raise UsageError(_listed(submission.reasons))
 
 
-def prepare(request: SubmitRequest, check: Check | None = None) -> Submission:
+def prepare(request: SubmitRequest) -> Submission:
     """The job of a request, with everything that is wrong with it; nothing is sent."""
     submission, wanted, argv = Submission(), request.wanted, list(request.argv)
     backend = backends.BACKENDS[request.backend]
     with submission.trying():
-        if check is not None:
-            check(argv)
+        check(parse(argv))
         submission.reasons += preflight.reasons_against(argv, backend)
         if request.options.get("array") and argv[:1] not in (["reproduce"], ["tune"]):
             submission.reasons.append(

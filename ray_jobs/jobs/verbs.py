@@ -21,7 +21,7 @@ PATIENCE = 1.0
 
 
 def status(job: str) -> int:
-    """Show the state of a submitted job, and all that is recorded of it."""
+    """Show the state of a job, and all that is recorded of it."""
     with usage():
         entry, state = look(find(job), whole=True)
     view.print_one(entry, state.value, runs_of(entry))

@@ -3,6 +3,18 @@
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim, Headline, Recipe, Variant, fit
 from ray_jobs.recipe.plan import Fit, Play, Study
-from ray_jobs.recipe.settings import Location
+from ray_jobs.recipe.settings import Location, RequiredLocation
 
-__all__ = ["Claim", "Fit", "Headline", "Location", "Play", "Recipe", "Study", "UsageError", "Variant", "fit"]
+__all__ = [
+    "Claim",
+    "Fit",
+    "Headline",
+    "Location",
+    "Play",
+    "Recipe",
+    "RequiredLocation",
+    "Study",
+    "UsageError",
+    "Variant",
+    "fit",
+]

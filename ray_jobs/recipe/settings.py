@@ -14,7 +14,7 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,14 @@ from ray_jobs.recipe.spec import Where
 
 Location = typing.Annotated[str, "file or folder"]
 """The type of a setting that is a file or folder; jobs on other machines warn where it is not there."""
+RequiredLocation = typing.Annotated[str, "file or folder", "required"]
+"""The type of a file or folder without a usable default: data that its owner must fetch first."""
+RecipeName = typing.Annotated[str, "recipe"]
+"""The type of a verb's word that names a recipe."""
+ClaimedRecipe = typing.Annotated[str, "recipe with a claim"]
+"""The type of a verb's word that names a recipe which makes a claim."""
+FamilyName = typing.Annotated[str, "family"]
+"""The type of a verb's word that names a family of recipes."""
 
 SCALARS: dict[str, Any] = {
     "int": int,
@@ -57,6 +65,13 @@ class Setting:
     """Whether every recipe of this kind has it."""
     path: bool = False
     """Whether it is a file or folder."""
+    required: bool = False
+    """Whether it must be given, though '' is its default."""
+
+    @property
+    def several(self) -> bool:
+        """Whether it holds several texts, each given by an option of its own."""
+        return bool(self.type == tuple[str, ...])
 
     @property
     def typename(self) -> str:
@@ -64,7 +79,7 @@ class Setting:
         choices = typing.get_args(self.type) if typing.get_origin(self.type) is typing.Literal else ()
         if choices:
             return " | ".join(map(str, choices))
-        if self.type == tuple[str, ...]:
+        if self.several:
             return "str ..."
         return self.type.__name__ if isinstance(self.type, type) else str(self.type).removesuffix(" | None")
 
@@ -122,14 +137,15 @@ def _arguments(function: Any) -> dict[str, Setting]:
     """The keyword arguments of a function that have a default."""
     text, types = documented(function), typing.get_type_hints(function, include_extras=True)
     return {
-        p.name: Setting(p.name, _plain(types[p.name]), p.default, text.get(p.name, ""), path=types[p.name] == Location)
+        p.name: _argument(p.name, types[p.name], p.default, text.get(p.name, ""))
         for p in inspect.signature(function).parameters.values()
         if p.default is not p.empty
     }
 
 
-def _plain(type_: Any) -> Any:
-    return str if type_ == Location else type_
+def _argument(name: str, type_: Any, default: Any, help_: str) -> Setting:
+    path, required = type_ in (Location, RequiredLocation), type_ == RequiredLocation
+    return Setting(name, str if path else type_, default, help_, path=path, required=required)
 
 
 @functools.cache
@@ -162,34 +178,62 @@ def _of_field(file: Path, line: ast.AnnAssign, below: ast.stmt | None) -> Settin
     return Setting(name, SCALARS.get(annotation, literal), default, text)
 
 
-def _parser(setting: Setting) -> Any:
+def parser(settings: Iterable[Setting], *, command_line: bool = False) -> Any:
+    """One jsonargparse parser for these settings; it raises `jsonargparse.ArgumentError` where a value has another type.
+
+    Args:
+        settings: what it takes.
+        command_line: an option of several values is given once for each of them, not as a list.
+    """
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False)
-    optional = setting.type is not int or setting.default is None
-    parser.add_argument(f"--{setting.name}", type=setting.type | None if optional else int, default=setting.default)
-    return parser
+    made = ArgumentParser(exit_on_error=False, add_help=False, allow_abbrev=False)
+    for s in settings:
+        if command_line and s.several:
+            made.add_argument(f"--{s.name}", type=str, action="append")
+        else:
+            required = s.type is int and s.default is not None
+            made.add_argument(f"--{s.name}", type=int if required else s.type | None)
+    return made
 
 
 def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
     """`given`, each value converted to its setting's type.
 
+    Args:
+        what: the recipe or verb, for the sentence about a wrong value.
+        settings: those that there are, by name.
+        given: values, or their text, by name.
+
     Raises:
-        UsageError: an unknown name or a value of another type; `what` is the recipe or verb, for the sentence.
+        UsageError: an unknown name or a value of another type.
     """
+    given = {k.replace("-", "_"): v for k, v in given.items()}
+    if not given:
+        return {}
     from jsonargparse import ArgumentError
 
-    given = {k.replace("-", "_"): v for k, v in given.items()}
     for name in given:
         if name not in settings:
             raise UsageError(unknown("setting", name, list(settings), of=what))
-    parsed = {}
+    made = parser(settings[name] for name in given)
+    try:
+        found = made.parse_object(given, defaults=False)
+    except ArgumentError:
+        raise UsageError(_wrong(made, what, settings, given)) from None
+    return {name: found[name] for name in given}
+
+
+def _wrong(parser: Any, what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) -> str:
+    """One sentence about the first value that the parser does not take."""
+    from jsonargparse import ArgumentError
+
     for name, value in given.items():
         try:
-            parsed[name] = _parser(settings[name]).parse_object({name: value})[name]
+            parser.parse_object({name: value}, defaults=False)
         except ArgumentError:
-            raise UsageError(f"--{name} of {what} takes {settings[name].typename}, not {value!r}.") from None
-    return parsed
+            return f"--{name} of {what} takes {settings[name].typename}, not {value!r}."
+    return f"The settings of {what} cannot be read together: {dict(given)}."
 
 
 def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> dict[str, Any]:

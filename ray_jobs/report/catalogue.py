@@ -6,14 +6,15 @@ import json as to
 from typing import Any
 
 from ray_jobs.errors import UsageError, unknown
-from ray_jobs.recipe.loading import declared, families, kind, names, recipe
-from ray_jobs.recipe.settings import known
+from ray_jobs.recipe import loading
+from ray_jobs.recipe.loading import declared, families, names
+from ray_jobs.recipe.settings import FamilyName, RecipeName, known
 from ray_jobs.results import store
 
 
 def row(name: str) -> dict[str, str]:
     """One recipe: name, system, data, paper, headline, claim, measured."""
-    found = recipe(name)
+    found = loading.recipe(name)
     headline, claim = found.headline, found.claim
     return {
         "recipe": name,
@@ -27,7 +28,7 @@ def row(name: str) -> dict[str, str]:
     }
 
 
-def list_recipes(family: str = "", *, claims: bool = False, json: bool = False) -> None:
+def list_recipes(family: FamilyName = "", *, claims: bool = False, json: bool = False) -> None:
     """Show the families of recipes, or the recipes of one family.
 
     Args:
@@ -40,7 +41,7 @@ def list_recipes(family: str = "", *, claims: bool = False, json: bool = False) 
     """
     if family and family not in families():
         raise UsageError(unknown("family", family, list(families())))
-    chosen = [n for n in names() if family in ("", recipe(n).family)]
+    chosen = [n for n in names() if family in ("", loading.recipe(n).family)]
     if json:
         print(to.dumps([row(n) for n in chosen], indent=1))
     elif family or claims:
@@ -80,11 +81,13 @@ def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
     Console(highlight=False).print(table)
 
 
-def show(name: str) -> None:
-    """Show what a recipe is, and its settings with types, defaults and meaning.
+def show(recipe: RecipeName) -> None:
+    """Show what a recipe is, and its settings.
+
+    Each setting has its type, default and meaning.
 
     Args:
-        name: the recipe, as `reprise list` shows it.
+        recipe: its name, as `reprise list FAMILY` shows it.
 
     Raises:
         UsageError: there is no such recipe.
@@ -93,17 +96,17 @@ def show(name: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    found, settings = recipe(name), known(name)
+    found, settings = loading.recipe(recipe), known(recipe)
     console = Console(highlight=False)
-    console.print(f"[bold]{name}[/]  {escape(found.title)}")
+    console.print(f"[bold]{recipe}[/]  {escape(found.title)}")
     if found.text:
         console.print(escape(found.text))
-    for key, value in row(name).items():
+    for key, value in row(recipe).items():
         if key != "recipe" and value:
             console.print(f"  [dim]{key:9}[/] {escape(value)}")
     for other in found.variants:
-        console.print(f"  [dim]variant  [/] {name}@{other}: {found.variants[other].data}")
-    headings = (f"settings of {name}", False), (f"options of every {kind(found).__name__}", True)
+        console.print(f"  [dim]variant  [/] {recipe}@{other}: {found.variants[other].data}")
+    headings = (f"settings of {recipe}", False), (f"options of every {loading.kind(found).__name__}", True)
     for heading, shared in headings:
         table = Table(title=f"\n{heading}", title_justify="left", title_style="bold", box=None, show_header=False)
         for s in (s for s in settings.values() if s.shared is shared):

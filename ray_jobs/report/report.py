@@ -19,14 +19,16 @@ from ray_jobs.run.folder import Run
 
 
 def report(
-    *, out: str = "report.html", results: str | None = None, runs: Sequence[str] = (), markdown: str | None = None
+    runs: Sequence[str] = (), *, out: str = "report.html", results: str | None = None, markdown: str | None = None
 ) -> Path:
-    """Write one self-contained HTML page: the recipes measured, or the runs given, against their claims.
+    """Write one HTML page of all results against their claims.
+
+    The page is self-contained, and shows the recipes that were measured, or the runs that are given.
 
     Args:
+        runs: run folders, each shown as one run.
         out: the page.
         results: folder of measured results; by default the project's results/, and none where runs are given.
-        runs: run folders, each shown as one run.
         markdown: also write the table as Markdown to this file.
 
     Returns:

@@ -10,8 +10,8 @@ from typing import Any
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading
-from ray_jobs.recipe.declare import Claim
-from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.loading import claim_of, kind
+from ray_jobs.recipe.settings import ClaimedRecipe
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import aggregate, seeds
 from ray_jobs.reproduce.seeds import Seed, on_machine
@@ -27,7 +27,7 @@ WIDE = 96
 
 
 def reproduce(
-    recipes: list[str],
+    recipes: list[ClaimedRecipe],
     *,
     seeds: int | None = None,
     settings: dict[str, Any] | None = None,
@@ -42,9 +42,9 @@ def reproduce(
     accelerator: str = "auto",
     threads: int = 1,
 ) -> int:
-    """Train recipes with several seeds and say whether their claims hold.
+    """Train recipes over several seeds and check their claims.
 
-    Finished seeds are not run again and unfinished ones are resumed, so the same command goes on after a kill.
+    Finished seeds are not run again and unfinished ones are resumed, so the same command continues after a kill.
 
     Args:
         recipes: recipes that make a claim.
@@ -116,18 +116,6 @@ def plan(
     for seed in planned:
         refuse_others(seed)
     return planned
-
-
-def claim_of(recipe: str) -> Claim:
-    """The recipe's claim.
-
-    Raises:
-        UsageError: it makes none.
-    """
-    claim = loading.recipe(recipe).claim
-    if claim is None:
-        raise UsageError(f"{recipe} makes no claim to reproduce: train it with 'reprise train {recipe}'.")
-    return claim
 
 
 def refuse_others(seed: Seed) -> None:

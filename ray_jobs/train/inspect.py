@@ -11,7 +11,9 @@ from ray_jobs.run.progress import brief, noise_to
 
 
 def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
-    """Draw samples from the newest checkpoint of a generative run: a picture, and an array beside it.
+    """Draw samples from a trained generative model.
+
+    They come from the run's newest checkpoint, as a picture and as an array.
 
     Args:
         run: the run folder.
@@ -32,7 +34,9 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
 
 
 def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
-    """Measure the newest checkpoint of a run with its recipe's metrics, and print them.
+    """Measure a run's newest checkpoint again.
+
+    Prints the metrics of the run's recipe.
 
     Args:
         run: the run folder.

@@ -24,11 +24,14 @@ from ray_jobs.tune.search_report import conclude, shown_path
 from ray_jobs.tune.trial import Task, Train
 from ray_jobs.tune.trials import load_all
 
+NO_RECIPE = Spec("")
+"""Stands for a recipe where --resume names a folder that records it."""
+
 
 def tune(
-    spec: Spec,
-    space: Mapping[str, Any] | None = None,
+    spec: Spec = NO_RECIPE,
     *,
+    space: dict[str, str] | None = None,
     trials: int | None = None,
     scheduler: str | None = None,
     search: str = "random",
@@ -39,13 +42,16 @@ def tune(
     quiet: bool = False,
     train: Train = trial.train,
 ) -> int:
-    """Search the settings of a recipe; the same command goes on with a search that was stopped or killed.
+    """Search a recipe's settings with Ray Tune.
+
+    The same command continues a search that was stopped or killed.
 
     Args:
         spec: the recipe, its fixed settings, the seed of every trial, where each runs, and the search's folder.
-        space: setting to expression ('loguniform(1e-4, 1e-2)'); the recipe's own space where none is given.
+        space: Setting to expression, as --space.lr 'loguniform(1e-4, 1e-2)'; the recipe's own space by default.
         trials: How many trials to run; 20, or all combinations of a grid.
-        scheduler: asha stops bad trials early, pbt lets bad ones take over better weights, none does neither; asha by default, none for a study.
+        scheduler: asha stops bad trials early, pbt lets bad ones take over better weights, none does neither; asha by default,
+            none for a study.
         search: random, or optuna, which learns from finished trials.
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
@@ -61,7 +67,13 @@ def tune(
         UsageError: the search cannot be; nothing was started.
     """
     if resume:
-        wanted = _resumed(resume, spec, trials, asked=(*(space or {}), *spec.settings, *filter(None, (metric, mode))))
+        defined = [
+            name for name, value in (("scheduler", scheduler != "asha"), ("search", search != "random")) if value
+        ]
+        asked = (*(space or {}), *spec.settings, *filter(None, (metric, mode)), *defined)
+        wanted = _resumed(resume, spec, trials, asked=asked)
+    elif not spec.recipe:
+        raise UsageError("Name the recipe first: reprise tune RECIPE ..., or --resume FOLDER to continue a search.")
     else:
         wanted = made(spec, space, trials, scheduler, search, metric, mode)
     out = Path(resume or spec.out or searches.default_out(wanted)).resolve()

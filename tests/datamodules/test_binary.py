@@ -5,14 +5,14 @@ import math
 import torch
 
 from datamodules.base import Share, table
-from datamodules.binary import Binary, Tossed
+from datamodules.binary import Binary, Sampled
 from datamodules.readers.digits import Digits
 
 
 def test_pixels_are_white_as_often_as_they_are_bright():
     """Each grey's share within 4.5 standard errors."""
     grey = torch.tensor([-1.0, -0.5, 0.0, 0.9, 1.0]).reshape(1, 1, 1, 5).expand(1000, 1, 12, 5).contiguous()
-    x = Tossed(table(x=grey)).rows(3, 5, 1000, 0, 1000)["x"]
+    x = Sampled(table(x=grey)).rows(3, 5, 1000, 0, 1000)["x"]
     assert x.shape == grey.shape and set(x.unique().tolist()) == {-1.0, 1.0}
     share, p = (x > 0).float().mean((0, 1, 2)), (grey[0, 0, 0] + 1) / 2
     assert ((share - p).abs() <= 4.5 * (p * (1 - p) / 12000).sqrt()).all()

@@ -103,7 +103,7 @@ class Watch(L.Callback):
 
 def fit(model, steps, *, start=None, accumulate=1, ema=0.9, path=None, devices=1, strategy="auto"):
     """Train up to `steps`, from the checkpoint `path` where `start` steps are done already."""
-    data = Line(16)
+    data = Line(batch=16)
     data.start, data.accumulate, model.seed = (start or 0) * accumulate, accumulate, 3
     watch, average = Watch(), EMA(ema)
     trainer = L.Trainer(

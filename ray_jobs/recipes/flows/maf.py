@@ -99,9 +99,9 @@ def maf_tabular(*, like: str = "hepmass", copula: str = "clayton", depth: int = 
         depth: autoregressive layers.
         width: units of each of two hidden layers.
     """
-    from datamodules.labs.copulas import Tabular
+    from datamodules.labs.copulas import Copulas
 
-    return many_dimensions(Tabular(like=like, copula=copula), depth, width)
+    return many_dimensions(Copulas(like=like, copula=copula), depth, width)
 
 
 def many_dimensions(data: Data, depth: int, width: int) -> Fit:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.labs.copulas import COPULAS, MARGINS, SIZES, ClaytonCopula, GaussianCopula, Table, Tabular
+from datamodules.labs.copulas import COPULAS, MARGINS, SIZES, ClaytonCopula, Copulas, GaussianCopula, Table
 from datamodules.labs.density2d import DENSITIES, Density2D, named
-from datamodules.labs.exact import Checkerboard, Funnel, Turned, rotation
+from datamodules.labs.exact import Checkerboard, Funnel, Rotated, rotation
 
 DOUBLE = torch.float64
 REACH = {"funnel": (4.0, 10.0), "banana": (4.0, 16.0), "moons": (4.0, 8.0), "wave": (6.0, 2.0)}
@@ -91,7 +91,7 @@ def test_the_turn_is_a_rotation(size):
 
 
 def test_turned_keeps_volumes():
-    density = Turned(Funnel(), rotation(3))
+    density = Rotated(Funnel(), rotation(3))
     line = torch.arange(-5, 5, 0.08, dtype=DOUBLE)
     points = torch.cartesian_prod(line, line, line)
     p = torch.cat([density.log_prob(part) for part in points.split(2**18)]).exp()
@@ -139,7 +139,7 @@ def test_clayton_is_the_mixed_derivative_of_its_distribution_function():
 @pytest.mark.parametrize("like", SIZES)
 def test_tables_have_their_entropy(like, copula):
     """Mean log density of draws within 5 standard errors of minus the closed form: one false alarm in a million."""
-    data = Tabular(like=like, copula=copula)
+    data = Copulas(like=like, copula=copula)
     logs = data.density.log_prob(data.density.draw(20_000, torch.Generator().manual_seed(0)))
     assert abs(logs.mean() + data.entropy()) < 5 * logs.std() / 20_000**0.5
     assert data.test(7)["x"].shape == (7, SIZES[like])
@@ -165,8 +165,8 @@ def test_a_table_of_two_columns_integrates_to_one(copula):
             "no mixture 'rings'; allowed: ring, grid, sharp_grid, pinwheel",
         ),
         (lambda: Density2D(size=1), "at least 2 dimensions, not 1"),
-        (lambda: Tabular(like="iris"), "no table like 'iris'; allowed: power, gas"),
-        (lambda: Tabular(copula="frank"), "no copula 'frank'; allowed: gaussian, clayton"),
+        (lambda: Copulas(like="iris"), "no table like 'iris'; allowed: power, gas"),
+        (lambda: Copulas(copula="frank"), "no copula 'frank'; allowed: gaussian, clayton"),
     ],
 )
 def test_what_is_unknown_is_refused(make, sentence):

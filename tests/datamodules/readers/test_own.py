@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from datamodules.labs.copulas import Tabular
+from datamodules.labs.copulas import Copulas
 from datamodules.labs.density2d import Density2D
 from datamodules.labs.waves import Echoes
 from datamodules.readers.audio import Audio
@@ -171,7 +171,7 @@ def test_arrays_that_are_no_tables_are_refused(tmp_path):
 def test_sets_and_laboratories_by_name():
     assert isinstance(read("digits"), Digits) and read("digits").levels == 17
     assert isinstance(read("moons", kind="vectors"), Density2D) and read("ring", size=5).shape == (5,)
-    assert isinstance(read("clayton"), Tabular) and read("clayton").shape == (6,)
+    assert isinstance(read("clayton"), Copulas) and read("clayton").shape == (6,)
     assert isinstance(read("echoes", size=64), Echoes) and read("echoes", size=64).shape == (64,)
     mnist, small = read("mnist", batch=7, num_workers=2), read("mnist", size=16)
     assert mnist.name == "ylecun/mnist" and mnist.shape == (1, 28, 28) and (mnist.batch, mnist.num_workers) == (7, 2)

@@ -8,7 +8,7 @@ import pytest
 
 from cluster import storage
 from cluster.backends import BACKENDS, Backend
-from ray_jobs.cli import order
+from ray_jobs.command.requests import parse
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.continuation import continuation, find_run
@@ -49,7 +49,7 @@ def test_the_folders_of_a_command(line, folders):
 def test_a_search_without_out_has_the_folder_that_tune_would_take():
     words = ["ppo_cartpole", "--trials", "3", "--space.lr", "loguniform(1e-4,1e-2)"]
     [folder] = preflight.run_folders(["tune", *words])
-    spec = order("tune", words).spec
+    spec = parse(["tune", *words]).spec
     made = tune.made(spec, {"lr": "loguniform(1e-4,1e-2)"}, 3, "asha", "random", None, None)
     assert folder == str(search.default_out(made))
 
@@ -79,7 +79,7 @@ def test_what_speaks_against_a_command(line, sentence):
     Path("file").write_text("")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "default_out", lambda _: Path("free"))
-        other = order("tune", ["ppo_cartpole", "--seed", "7"])
+        other = parse(["tune", "ppo_cartpole", "--seed", "7"])
         search.enter(Path("other"), tune.made(other.spec, None, None, "asha", "random", None, None))
     try:
         told = " ".join(preflight.reasons_against(line.split(), HERE))

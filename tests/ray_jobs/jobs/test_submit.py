@@ -51,7 +51,7 @@ def test_hostile_settings_and_variables_arrive_verbatim(density, out, value, ech
     argv = ["train", RECIPE, f"--density={density}", f"--out={out}"]
     words = ["--python", echo, "--env", f"ODD={shlex.quote(value)}"]
     capsys.readouterr()
-    assert submit([*words, *argv], cli.check) == 0
+    assert submit([*words, *argv]) == 0
     entry = store.entries()[0][0]
     assert ended(entry.id) == "succeeded"
     capsys.readouterr()
@@ -83,10 +83,7 @@ def test_the_record_says_what_was_sent_and_where(only, tmp_path):
         ["git", "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x", "--allow-empty"], check=True
     )
     words = ["--on", "shelf", "--nodes", "2", "--gpus-per-node", "8", "--memory", "4GiB", "--slots", "3", "--fragile"]
-    submit(
-        [*words, "--labels", "a b", "--labels", "c", "reproduce", "ppo_cartpole", "--seeds", "2", "--out", "r"],
-        cli.check,
-    )
+    submit([*words, "--labels", "a b", "--labels", "c", "reproduce", "ppo_cartpole", "--seeds", "2", "--out", "r"])
     entry = only()
     assert entry.wanted == Resources(cpus=1, gpus=8, memory=4 * 2**30, nodes=2)
     assert entry.options == {"slots": 3, "fragile": True, "labels": ["a b", "c"]}
@@ -174,7 +171,7 @@ def test_a_record_that_fails_after_all_names_the_job(monkeypatch):
 )
 def test_what_cannot_be_is_one_sentence_and_leaves_nothing(words, sentence, state):
     with pytest.raises(UsageError, match=sentence):
-        submit(words, cli.check)
+        submit(words)
     assert not list(state.rglob("*.json")) and shelf.KEPT == {}
 
 
@@ -268,7 +265,7 @@ def test_again_is_the_same_command_resources_and_backend(capsys):
         "/p/python",
     ]
     old = failed(*words, "--env", "A='x y'", "reproduce", "ppo_cartpole", "--seeds", "2")
-    assert resubmit([old.id], cli.check) == 0
+    assert resubmit([old.id]) == 0
     new = store.entries()[0][0]
     assert new.follows == old.id and new.id != old.id
     for part in ("command", "resources", "options", "on", "name", "workdir", "runs"):

@@ -226,15 +226,15 @@ def test_the_command_trains_a_new_seed_and_resumes_a_begun_one(tmp_path: Path) -
 
 
 def test_the_recorded_command_brings_the_same_plan(aim: str, tmp_path: Path) -> None:
-    from ray_jobs.command import options
+    from ray_jobs.command.requests import parse
 
     where = Where(runners=2, threads=3)
     plan = reproduce.plan(aim, 2, {"lr": 0.5}, str(tmp_path / "a b"), where)
     import shlex
 
-    words = shlex.split(aggregate.retrace(plan))[2:]
-    said = options.parse("reprise reproduce", words, options.of(reproduce.reproduce))
-    assert said.words == [aim]
+    words = shlex.split(aggregate.retrace(plan))[1:]
+    said = parse(words)
+    assert said.words == [[aim]]
     assert said.options == {
         "seeds": 2, "out": str(tmp_path / "a b"), "runners": 2, "threads": 3, "settings": {"lr": 0.5},
     }  # fmt: skip

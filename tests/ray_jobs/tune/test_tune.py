@@ -289,7 +289,7 @@ def test_asha_goes_on_with_what_the_trials_had_reached():
 def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path, capfd):
     by_value()
     given = Spec("ddpm_digits", {"batch": 32}, seed=1, out=str(tmp_path))
-    assert tune(given, SPACE, metric="score", mode="max", trials=10, concurrent=1, train=formula) == 0
+    assert tune(given, space=SPACE, metric="score", mode="max", trials=10, concurrent=1, train=formula) == 0
     found = trials.load_all(tmp_path)
     assert len(found) == 10
     stopped = [t for t in found if t.state == "stopped"]
@@ -298,8 +298,8 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
     assert all(len(list(Run(trials.folder(tmp_path, t.number)).metrics())) < STEPS for t in stopped)
     best = max(finished, key=lambda t: score(t.settings["lr"]))
     assert best.settings["lr"] == min((t.settings["lr"] for t in found), key=lambda lr: abs(math.log10(lr) + 3))
-    order = requests.read("train", ["ddpm_digits", "--config", str(tmp_path / "best.yaml")], {})
-    assert order.spec.settings == {"batch": 32, **best.settings}
+    request = requests.parse(["train", "ddpm_digits", "--config", str(tmp_path / "best.yaml")])
+    assert request.spec.settings == {"batch": 32, **best.settings}
     assert json.loads((tmp_path / "trials.json").read_text())[0]["number"] == best.number
     assert (tmp_path / "trials.csv").read_text().count("\n") == 11
     assert (tmp_path / "tune.png").read_bytes().startswith(b"\x89PNG")
@@ -319,7 +319,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 ])  # fmt: skip
 def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, name, ray_cluster, tmp_path):
     given = Spec(recipe, settings, out=str(tmp_path))
-    assert tune(given, {"lr": "choice(1e-4,1e-3)"}, trials=3, concurrent=2, quiet=True) == 0
+    assert tune(given, space={"lr": "choice(1e-4,1e-3)"}, trials=3, concurrent=2, quiet=True) == 0
     best = next(t for t in trials.load_all(tmp_path) if t.state == "finished")
     assert Run.open(trials.folder(tmp_path, best.number)).result["metrics"][name] == best.score
     assert Run.open(trials.folder(tmp_path, best.number)).latest() is not None

@@ -146,7 +146,9 @@ def test_a_trial_of_several_processes_fits_a_cluster_that_is_just_large_enough(
     """Four cores, and four are needed: whatever was held twice would wait for ever."""
     by_value()
     given = Spec(recipe, settings, where=where, out=str(tmp_path))
-    assert tune(given, {"lr": "choice(1e-3,2e-3)"}, trials=1, scheduler="none", quiet=True, train=in_its_place) == 0
+    assert (
+        tune(given, space={"lr": "choice(1e-3,2e-3)"}, trials=1, scheduler="none", quiet=True, train=in_its_place) == 0
+    )
     seen = json.loads((folder(tmp_path, 0) / "seen.json").read_text())
     assert (seen["bundles"], seen["free"]) == (bundles, free)
 
@@ -178,7 +180,7 @@ def slope(values):
 def test_trials_share_few_processes_that_do_not_grow(n, ray_cluster, tmp_path):
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))
-    assert tune(given, SPACE, trials=n, scheduler="none", concurrent=2, quiet=True, train=noted) == 0
+    assert tune(given, space=SPACE, trials=n, scheduler="none", concurrent=2, quiet=True, train=noted) == 0
     held = [json.loads((folder(tmp_path, i) / "held.json").read_text()) for i in range(n)]
     by_pid = {h["pid"]: [] for h in held}
     for h in sorted(held, key=lambda h: h["time"]):
@@ -210,7 +212,7 @@ def test_a_population_larger_than_the_cluster_lives_at_the_same_time_in_turns(ra
     by_value()
     given = Spec("maf_density2d", MODEL | {"save_every": 8, "log_every": 1}, out=str(tmp_path))
     options = {"scheduler": "pbt", "concurrent": 1, "quiet": True, "train": in_turns}
-    assert tune(given, SPACE, trials=3, **options) == 0
+    assert tune(given, space=SPACE, trials=3, **options) == 0
     runs = [folder(tmp_path, i) for i in range(3)]
     assert all(Run(at).result for at in runs)
     texts = [(at / "sittings").read_text().splitlines() for at in runs]
@@ -272,7 +274,9 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
     assert FIRST[how] <= len(before) < TRIALS[how]
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))
-    assert tune(given, SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
+    assert (
+        tune(given, space=SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
+    )
     assert {p: p.stat().st_mtime_ns for p in before} == before
     found = trials.load_all(tmp_path)
     assert [t.number for t in found] == list(range(TRIALS[how]))
@@ -288,6 +292,6 @@ def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cl
 
 if __name__ == "__main__":
     tune(
-        Spec("maf_density2d", MODEL, out=sys.argv[1]), SPACE, trials=TRIALS[sys.argv[2]], concurrent=2, quiet=True,
+        Spec("maf_density2d", MODEL, out=sys.argv[1]), space=SPACE, trials=TRIALS[sys.argv[2]], concurrent=2, quiet=True,
         train=slowly, **OPTIONS[sys.argv[2]],
     )  # fmt: skip
