@@ -48,6 +48,8 @@ class MADE(Discrete):
         ValueError: `orders` is below 1.
     """
 
+    orders: Tensor
+
     def __init__(
         self,
         shape: tuple[int, ...],
