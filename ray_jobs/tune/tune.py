@@ -50,6 +50,8 @@ def tune(
         spec: the recipe, its fixed settings, the seed of every trial, where each runs, and the search's folder.
         space: Setting to expression, as --space.lr 'loguniform(1e-4, 1e-2)'; the recipe's own space by default.
         trials: How many trials to run; 20, or all combinations of a grid.
+        scheduler: asha stops bad trials early, pbt lets bad ones take over better weights, none does neither; asha by default,
+            none for a study.
         search: random, or optuna, which learns from finished trials.
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.

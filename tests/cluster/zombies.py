@@ -1,4 +1,4 @@
-"""python -m tests.cluster.zombies ADDRESS FOLDER: a group that writes until it is told otherwise; a second one when it has died.
+"""python -m tests.cluster.zombies ADDRESS FOLDER: a group that writes until it is stopped; a second one when it has died.
 
 FOLDER/life-1-rank-0    grows while that worker of the first group writes
 FOLDER/refused-0        there when it was refused

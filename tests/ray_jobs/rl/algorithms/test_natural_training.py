@@ -14,7 +14,7 @@ from tests.ray_jobs.rl.scripted import Memory
 
 ALGORITHMS = {
     "trpo": TRPO(horizon=16, width=8, iterations=4, minibatches=2, anneal=True),
-    "acktr": ACKTR(horizon=16, width=8, every=3),
+    "acktr": ACKTR(horizon=16, width=8, invert_every=3),
     "svpg": SVPG(horizon=16, width=8, particles=2),
     "ppo": PPO(horizon=16, width=8, epochs=2, minibatches=2, penalty_kl=0.01),
 }

@@ -48,7 +48,7 @@ class Rehearsed(Still):
 SEQUENCES = Rehearsed()
 ALGORITHMS = {
     "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16, anneal=True),
-    "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
+    "dqn": DQN(learning_starts=64, train_every=32, updates_per_train=4, batch_size=16, width=16, buffer_size=300),
     "impala": IMPALA(horizon=16, width=16),
     "gradients": Slope(horizon=16),
     "reflection": Pensive(horizon=16),
@@ -313,7 +313,7 @@ def test_what_is_learned_in_bfloat16_is_close():
     states = []
     for matmul in ("float32", "bfloat16"):
         memory = Memory()
-        plan = recipe(SAC(warmup=64, every=64, batch=64), "Pendulum-v1", matmul=matmul, steps=64)
+        plan = recipe(SAC(learning_starts=64, train_every=64, batch_size=64), "Pendulum-v1", matmul=matmul, steps=64)
         training(plan, memory).go()
         actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
         states.append(torch.cat([p.flatten() for p in actor.values()]))
