@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from ray_jobs.command.options import Form, Word, choices_of, read
+from ray_jobs.command.options import Form, Word, choices_of, spelled
 from ray_jobs.command.requests import form_of, reads_itself
 from ray_jobs.command.verbs import VERBS, function_of
 from ray_jobs.errors import UsageError
@@ -75,9 +74,7 @@ def _add_form(parser: argparse.ArgumentParser, verb: str, typed: Sequence[str]) 
         added: Any = parser.add_argument(word.name, nargs="*" if word.several else "?")
         added.completer = _names(word.type)
     if verb == "submit":
-        command: list[str] = []
-        with contextlib.suppress(UsageError):
-            command, _ = read(form, typed, rest=True)
+        command, _ = spelled(typed, form.options, rest=True)
         _add_verbs(parser, [], command)
 
 

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("cluster", "datamodules", "lightning_modules", "ray_jobs")
 FLOORS = (
     ("ray_jobs.cli",),
-    ("ray_jobs.demo", "ray_jobs.doctor"),
+    ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),
     ("ray_jobs.jobs",),
     ("ray_jobs.reproduce", "ray_jobs.tune"),
@@ -213,10 +213,14 @@ COMMANDS = [
     "--help",
     "list",
     "list flows",
+    "list --claims",
     "show ppo_cartpole",
     "train --help",
     "train ppo_cartpole --help",
+    "train ppo_cartpol",
+    "tune ddpm_digits --help",
     "submit --help",
+    "completion bash",
 ]
 
 

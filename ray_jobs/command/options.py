@@ -98,11 +98,40 @@ def read(form: Form, argv: Sequence[str], *, rest: bool = False) -> tuple[list[s
         UsageError: an unknown option, a missing value or one of a wrong type.
         SystemExit: the user asked for help, and it was printed.
     """
-    words, given = _spelled(argv, form.options, rest)
+    words, given = spelled(argv, form.options, rest=rest)
     if "--help" in given:
         usage(form)
         raise SystemExit(0)
     return words, _parsed(form, given) if given else {}
+
+
+def spelled(argv: Sequence[str], options: Mapping[str, Setting], *, rest: bool = False) -> tuple[list[str], list[str]]:
+    """The words, and each option as argparse understands it without doubt: '--name=value', with underscores.
+
+    argparse by itself takes a value such as -1e-3 for an option, and a word behind a flag for the flag's value.
+
+    Args:
+        argv: everything behind the verb.
+        options: those that there are, by name.
+        rest: the first word ends the options: it and all behind it are words.
+    """
+    words: list[str] = []
+    found: list[str] = []
+    tokens = list(argv)
+    while tokens:
+        token = SHORT.get(tokens[0], tokens[0])
+        if not token.startswith("--"):
+            if rest:
+                return tokens, found
+            words.append(tokens.pop(0))
+            continue
+        tokens.pop(0)
+        name, equals, value = token.partition("=")
+        name = name[2:].replace("-", "_")
+        if not equals and name != "help":
+            equals, value = _value(tokens, flag=name in options and options[name].type is bool)
+        found.append(f"--{name}{equals}{value}")
+    return words, found
 
 
 def arguments(form: Form, words: list[str]) -> list[Any]:
@@ -128,30 +157,6 @@ def arguments(form: Form, words: list[str]) -> list[Any]:
 def choices_of(type_: Any) -> list[str]:
     """The texts that a Literal type allows; none for another type."""
     return [str(x) for x in typing.get_args(type_)] if typing.get_origin(type_) is typing.Literal else []
-
-
-def _spelled(argv: Sequence[str], options: Mapping[str, Setting], rest: bool) -> tuple[list[str], list[str]]:
-    """The words, and each option as argparse understands it without doubt: '--name=value', with underscores.
-
-    argparse by itself takes a value such as -1e-3 for an option, and a word behind a flag for the flag's value.
-    """
-    words: list[str] = []
-    found: list[str] = []
-    tokens = list(argv)
-    while tokens:
-        token = SHORT.get(tokens[0], tokens[0])
-        if not token.startswith("--"):
-            if rest:
-                return tokens, found
-            words.append(tokens.pop(0))
-            continue
-        tokens.pop(0)
-        name, equals, value = token.partition("=")
-        name = name[2:].replace("-", "_")
-        if not equals and name != "help":
-            equals, value = _value(tokens, flag=name in options and options[name].type is bool)
-        found.append(f"--{name}{equals}{value}")
-    return words, found
 
 
 def _value(tokens: list[str], *, flag: bool) -> tuple[str, str]:
@@ -186,6 +191,8 @@ def _wrong(form: Form, given: list[str]) -> str:
     for option in given:
         name, equals, value = option[2:].partition("=")
         base, dot, _ = name.partition(".")
+        if not options:
+            return f"{form.what} takes no options: leave out --{name}."
         if base not in options or (dot and not _holds_names(options[base])):
             return unknown("setting", name, list(options), of=form.what)
         if not equals:

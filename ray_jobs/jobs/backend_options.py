@@ -75,7 +75,7 @@ def read(verb: str, argv: Sequence[str], on: str = "") -> SubmitRequest:
         backend, profile, keys = (on, "", {}) if on else _resolve(_on(argv))
         form = _form(verb, backend, choose=not on)
     words, given = options.read(form, argv, rest=True)
-    own, general = form.groups[OWN.format(backend)], {k: s for k, s in GENERAL.items() if not on or k != "on"}
+    own, general = options_of(backend), {k: s for k, s in GENERAL.items() if not on or k != "on"}
     values = _of_profile(profile, backend, keys, general | own) | given
     wanted = {k: v for k, v in values.items() if k in general and k not in ("on", "gpus_per_node")}
     if (gpus := _gpus(given, values)) is not None:

@@ -40,8 +40,8 @@ def run_folders(argv: Sequence[str]) -> list[str]:
     if request.verb == "tune":
         given = request.options.get("resume") or request.spec.out
         return [given or str(search.default_out(_search_of(request)))]
-    out = request.spec.out if request.verb == "train" else request.options.get("out") if request.verb == "demo" else ""
-    return [out] if out else []
+    found = {"train": request.spec.out, "demo": request.options.get("out")}.get(request.verb)
+    return [found] if found else []
 
 
 def reasons_against(argv: Sequence[str], backend: Backend) -> list[str]:
