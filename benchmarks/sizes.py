@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Report, Row, arguments
-from lightning_modules.gan.adversarial import CRITIC, GENERATOR, Game
-from lightning_modules.model import EMA
+from lightning_modules.ema import EMA
+from lightning_modules.gan.adversarial import DISCRIMINATOR, GENERATOR, AdversarialModel
 from ray_jobs.recipe.loading import kind, names, recipe
 from ray_jobs.recipe.plan import Fit, Play
 from ray_jobs.recipe.settings import build
@@ -61,7 +61,7 @@ def fitted(name: str) -> Row:
     for optimizer in optimizers:
         optimizer.step()
     work = counter.get_total_flops() / EXAMPLES
-    batch = made.data.batch // made.model.turns
+    batch = made.batch
     return {
         "parameters": sum(p.numel() for p in made.model.parameters()),
         "checkpoint_bytes": written(checkpoint(made, optimizers)),
@@ -83,14 +83,14 @@ def example(made: Fit) -> dict[str, Tensor]:
 
 def step(model: Any, batch: dict[str, Tensor]) -> None:
     """Forward and back, of everything that one step of the recipe takes."""
-    if not isinstance(model, Game):
+    if not isinstance(model, AdversarialModel):
         torch.stack(list(model.losses(batch).values())).sum().backward()
         return
-    for player in [CRITIC] * model.turns + [GENERATOR]:
-        with torch.set_grad_enabled(player == GENERATOR):
-            fake = model.generator(torch.randn(EXAMPLES, model.noise))
-        losses = model.critic_losses if player == CRITIC else model.generator_losses
-        torch.stack(list(losses(batch["x"], fake).values())).sum().backward(inputs=model.weights(player))
+    for network in [DISCRIMINATOR] * model.critic_steps + [GENERATOR]:
+        with torch.set_grad_enabled(network == GENERATOR):
+            fake = model.fakes(batch)
+        losses = model.discriminator_losses if network == DISCRIMINATOR else model.generator_losses
+        torch.stack(list(losses(batch["x"], fake).values())).sum().backward(inputs=model.weights(network))
 
 
 def checkpoint(made: Fit, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def played(name: str) -> Row:
     plan = made.algorithm.experience
     capacity = plan.capacity if isinstance(plan, Replay) else 0
     if capacity:
-        made = replace(made, algorithm=replace(made.algorithm, capacity=REPLAYED, warmup=0))
+        made = replace(made, algorithm=replace(made.algorithm, buffer_size=REPLAYED, learning_starts=0))
     actor, horizon = untrained(made, 0), steps_each(plan, made.envs)
     runner = EnvRunner(runner_specs(made, 0, 0, 1, 1)[0])
     learner = Learner(

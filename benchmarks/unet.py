@@ -24,7 +24,7 @@ from datamodules.readers.digits import Digits
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.models.ddpm import ddpm
-from lightning_modules.model import Draws
+from lightning_modules.draws import Draws
 from lightning_modules.nets.unet import UNet
 from lightning_modules.optim import Adam
 

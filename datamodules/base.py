@@ -30,7 +30,7 @@ class Source(Protocol):
 
 @dataclass
 class Finite:
-    """`size` examples in a new random order each epoch; examples that do not fill a whole batch are left out of that epoch.
+    """`size` examples in a new random order each epoch; what does not fill a whole batch is left out of that epoch.
 
     Args:
         size: number of examples.
@@ -46,11 +46,11 @@ class Finite:
             raise ValueError(
                 f"The global batch is {batch}, but there are only {self.size} examples: take a smaller one."
             )
-        epoch, batches = divmod(step, self.size // batch)
-        return self.take(self.order(seed, epoch)[batches * batch + first : batches * batch + last])
+        epoch, place = divmod(step, self.size // batch)
+        return self.take(self.order(seed, epoch)[place * batch + first : place * batch + last])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The permutation [size] of this epoch; the latest is cached."""
+        """The permutation [size] of this epoch; the last one is remembered."""
         if self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), np.random.default_rng((seed, epoch)).permutation(self.size))
         return self._order[1]
@@ -58,7 +58,7 @@ class Finite:
 
 @dataclass
 class Endless:
-    """Fresh examples at every step, drawn from a distribution.
+    """Fresh examples at every step, from a distribution that can be drawn from.
 
     Args:
         draw: (n, generator) -> Batch of n examples.
@@ -147,7 +147,7 @@ class Data(L.LightningDataModule):
     start: int = 0
     """Micro-batch to begin at: optimiser steps done times `accumulate`."""
     accumulate: int = 1
-    """Micro-batches of one optimiser step on each worker; of an adversarial model, of all its networks' steps."""
+    """Micro-batches of one step on each worker; of an adversarial model, of all steps of its discriminator together."""
     shape: tuple[int, ...] = ()
     """Of one example."""
     classes: int = 0

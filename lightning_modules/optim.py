@@ -1,4 +1,4 @@
-"""Optimisers as settings: which one, with what learning rate, and how it warms up."""
+"""Optimisers as values: which one, with what learning rate, and how that rises and falls."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from lightning_modules.compat import without_amp_scaling
+
 
 class Optim(Protocol):
     """An optimiser and its schedule, as a value that a model is built with."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """The learning rate, at its highest."""
+        ...
 
     def of(self, module: nn.Module) -> dict[str, Any]:
         """The optimiser of the module's parameters and its schedule, as Lightning's `configure_optimizers` returns them."""
@@ -29,13 +34,13 @@ class Adam:
     """Steps over which the learning rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
+    decay_steps: int = 0
+    """Steps over which the learning rate falls linearly to 0; 0: it stays."""
 
     def of(self, module: nn.Module) -> dict[str, Any]:
         """Adam of the module's parameters and its schedule, as Lightning's `configure_optimizers` returns them."""
         optimizer = torch.optim.Adam(module.parameters(), self.lr, betas=self.betas, fused=True)
-        # Fused optimisers may also unscale float16 gradients, for which Lightning refuses to clip them: leave that to it.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        return scheduled(optimizer, self.warmup)
+        return scheduled(without_amp_scaling(optimizer), self.warmup, self.decay_steps)
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,12 @@ class RMSProp:
         return scheduled(torch.optim.RMSprop(module.parameters(), self.lr), self.warmup)
 
 
-def scheduled(optimizer: torch.optim.Optimizer, warmup: int) -> dict[str, Any]:
-    """The optimiser with a learning rate that rises linearly over its first `warmup` steps and then stays."""
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, warmup)))
+def scheduled(optimizer: torch.optim.Optimizer, warmup: int, decay_steps: int = 0) -> dict[str, Any]:
+    """The optimiser with its schedule: the learning rate rises linearly over `warmup` steps, and falls to 0 over `decay_steps`, if any."""
+
+    def factor(step: int) -> float:
+        left = max(0.0, 1 - step / decay_steps) if decay_steps else 1.0
+        return min(1.0, (step + 1) / max(1, warmup)) * left
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def adam(model: nn.Module, lr: float, *, warmup: int = 0, betas: tuple[float, float] = (0.9, 0.999)) -> dict[str, Any]:
-    """`Adam(lr, warmup, betas).of(model)`, for models that do not take `optim` yet."""
-    return Adam(lr, warmup, betas).of(model)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.conditions import Cond
-from lightning_modules.model import EMA, Batch, Generative, Samples, averaged
+from lightning_modules.ema import EMA, averaged_weights
+from lightning_modules.model import Batch, Generative, Samples
 from lightning_modules.start import load_parts
 
 HandOver = Callable[[nn.Module], None]
@@ -124,7 +125,7 @@ class Staged(Generative):
     def _finish(self, stage: Stage) -> None:
         """Give the stage's part its averaged weights, hand weights on, and begin the average again."""
         averages = [c for c in self.trainer.callbacks if isinstance(c, EMA)]  # type: ignore[attr-defined]  # Trainer has it
-        weights = averaged(self)
+        weights = averaged_weights(self)
         for ema in averages:
             for name, weight in weights.items():
                 if name.startswith(f"{stage.name}."):

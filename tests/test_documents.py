@@ -4,7 +4,6 @@ import importlib
 import re
 import shlex
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from benchmarks import page
 from ray_jobs.command.requests import check, parse
 from ray_jobs.command.verbs import VERBS
 from ray_jobs.jobs import backend_options
-from ray_jobs.report import algorithm_pages, catalogue
+from ray_jobs.report import algorithm_pages, systems
 from tests import faults
 
 ROOT = Path(__file__).parent.parent
@@ -31,10 +30,10 @@ def test_links_and_paths_lead_somewhere(page):
 
 def test_the_table_of_systems_is_made_from_the_docstrings():
     page = ROOT / "README.md"
-    assert page.read_text() == catalogue.with_table(page.read_text()), (
-        "run: python -m ray_jobs.report.catalogue README.md"
-    )
-    assert all(s["Source"] for s in catalogue.systems())
+    assert page.read_text() == systems.with_table(page.read_text()), "run: python -m ray_jobs.report.systems"
+    assert systems.PAGE.read_text() == systems.markdown(), "run: python -m ray_jobs.report.systems"
+    rows = systems.systems()
+    assert all(s["Source"] for s in rows) and len(rows) >= 35
 
 
 def test_the_pages_of_algorithms_are_made_from_them():
@@ -82,30 +81,26 @@ def test_the_verbs_of_the_readme_are_all_the_verbs():
 
 
 @pytest.fixture()
-def walked(monkeypatch):
-    """The two files of CONTRIBUTING.md as modules, as if they had been written."""
+def walked(monkeypatch, tmp_path):
+    """The two files of CONTRIBUTING.md, written beside the project's algorithms and as a user's recipe."""
     first, second = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
-    made = []
-    for name, text in (
-        ("ray_jobs.rl.algorithms.rewards_to_go", first),
-        ("ray_jobs.recipes.rewards_to_go_cartpole", second),
-    ):
-        module = types.ModuleType(name)
-        monkeypatch.setitem(sys.modules, name, module)
-        exec(compile(text, name, "exec"), module.__dict__)
-        monkeypatch.setattr(
-            importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2], module, raising=False
-        )
-        made.append(module)
-    return made
+    (tmp_path / "algorithms").mkdir()
+    (tmp_path / "algorithms" / "rewards_to_go.py").write_text(first)
+    (tmp_path / "rewards_to_go_recipes.py").write_text(second)
+    family = importlib.import_module("ray_jobs.rl.algorithms")
+    monkeypatch.setattr(family, "__path__", [*family.__path__, str(tmp_path / "algorithms")])
+    yield importlib.import_module("ray_jobs.rl.algorithms.rewards_to_go"), str(tmp_path / "rewards_to_go_recipes.py")
+    del sys.modules["ray_jobs.rl.algorithms.rewards_to_go"]
 
 
 def test_the_walk_through_trains_and_learns(walked):
+    from ray_jobs.recipe.settings import build, check
     from ray_jobs.rl.learning.play import play
     from tests.contracts.test_algorithms import Nothing, test_actions_fit_the_space
 
     algorithm, recipe = walked
     for kind in ("discrete", "box"):
         test_actions_fit_the_space(algorithm, algorithm.RewardsToGo, kind)
-    result = play(recipe.recipe(steps=20_000), seed=0, run=Nothing())
+    assert check(recipe, {"lr": "1e-2", "gamma": "0.9"}) == {"lr": 1e-2, "gamma": 0.9}
+    result = play(build(recipe, {"steps": 20_000}), seed=0, run=Nothing())
     assert result["episode_return"] > 100  # a random policy's is about 22

@@ -31,6 +31,7 @@ RUNS |= {
 RUNS |= {"read_pickle", "load_from_checkpoint", "extractall", "yaml.full_load", "subprocess.getoutput"}
 """Calls that can run what a file or a text says; `.eval()` of a module is told from `eval()`."""
 KNOWN = {
+    ("ray_jobs/distributed/crew.py", "pickle.loads"): "what the same line pickled: whether an exception can be sent",
     ("ray_jobs/envs/env_state.py", "pickle.loads"): "only with --trust; else the restricted one below it",
     (
         "datamodules/readers/uci.py",

@@ -6,7 +6,6 @@ Source: van den Oord et al. 2016, arXiv:1601.06759, section 2.1.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,9 +138,6 @@ class Discrete(Generative):
             logits = self.logits(self.value(found), cond).flatten(1, -2)[:, i]
             found.flatten(1)[:, i] = sample_categorical(logits, uniform[:, i])
         return found
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        return self.optim.of(self)
 
 
 def sample_categorical(logits: Tensor, uniform: Tensor) -> Tensor:

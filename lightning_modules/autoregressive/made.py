@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoregressive.discrete import Discrete
-from lightning_modules.model import Batch, evaluating, key
+from lightning_modules.draws import key
+from lightning_modules.model import Batch, evaluating
 from lightning_modules.nets.masked import MaskedMLP
 from lightning_modules.optim import Adam, Optim
 

@@ -18,7 +18,8 @@ from lightning_modules.diffusion import guidance, preconditioning, samplers, sch
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
 from lightning_modules.diffusion.steps import Variance, reverse
-from lightning_modules.model import Batch, Draws, Generative, evaluating
+from lightning_modules.draws import Draws
+from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.start import load_parts
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -185,6 +184,3 @@ class Flow(Generative):
         with evaluating(self):
             x = self.bijection.inverse(z, self.one_hot(cond)).value
         return ((x + 1) / self.bin).round().clamp(0, self.levels - 1) * self.bin - 1 if self.levels else x
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        return self.optim.of(self)

@@ -1,1 +1,1 @@
-"""Games of two players: generators that learn from a critic."""
+"""Models of two networks: generators that learn from a discriminator."""

@@ -1,9 +1,10 @@
-"""The techniques of Improved GAN as switches, and instance noise.
+"""Improved GAN: the paper's techniques as switches, and instance noise.
 
-Minibatch discrimination and virtual batch norm are parts of the nets (`nets.adversarial`).
+Minibatch discrimination and virtual batch norm are parts of the networks (`nets.adversarial`).
 
+System: Improved GAN
 Source: Salimans et al. 2016, arXiv:1606.03498, section 3; Arjovsky & Bottou 2017, arXiv:1701.04862, section 3 (instance noise).
-Differs: without labels; the critic has no weight norm.
+Differs: without labels; the discriminator has no weight norm.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from lightning_modules.gan import losses
-from lightning_modules.gan.adversarial import CRITIC, GENERATOR
+from lightning_modules.gan.adversarial import DISCRIMINATOR, GENERATOR
 from lightning_modules.gan.gan import GAN, Objective
 from lightning_modules.model import Batch
-from lightning_modules.nets.adversarial import Critic
+from lightning_modules.nets.adversarial import Discriminator
+from lightning_modules.optim import Adam, Optim
 
 
-class History(nn.Module):
-    """The mean [P] of weights over all steps so far, the first ones included."""
+class WeightHistory(nn.Module):
+    """The mean [P] of a network's P weights over all steps so far, the first weights included."""
 
     def __init__(self, weights: list[nn.Parameter]) -> None:
         super().__init__()
@@ -28,7 +30,8 @@ class History(nn.Module):
         self.register_buffer("count", torch.tensor(1.0))
 
     @torch.no_grad()
-    def note(self, weights: list[nn.Parameter]) -> None:
+    def add(self, weights: list[nn.Parameter]) -> None:
+        """Move the mean to include these weights."""
         self.count += 1
         self.mean += (parameters_to_vector(weights) - self.mean) / self.count
 
@@ -37,53 +40,58 @@ class ImprovedGAN(GAN):
     """A GAN that is easier to train.
 
     Args:
-        generator, critic, noise, turns, objective, lr, betas: as in `GAN`; the critic has `features`.
-        matching: the generator matches the critic's mean features in place of deceiving it.
-        history: weight of the distance of each player's weights to their mean over the past; 0: none.
-        label: of real examples; below 1 smooths it.
-        blur: deviation of noise added to all that the critic sees; 0: none.
-        blur_until: steps over which it falls linearly to 0; 0: it stays.
+        generator, discriminator, latents, optim, critic_steps, objective: as in `GAN`; the discriminator has `features`.
+        feature_matching: the generator matches the discriminator's mean features in place of minimising `objective`.
+        history: weight of the distance of each network's weights to their mean over the past; 0: none.
+        real_label: of real examples; below 1 smooths it.
+        noise_std: standard deviation of the noise added to all inputs of the discriminator; 0: none.
+        noise_steps: steps over which it falls linearly to 0; 0: it stays.
 
     Raises:
-        ValueError: `label` is not in (0.5, 1], or `blur` or `history` is negative.
+        ValueError: `real_label` is not in (0.5, 1], or `noise_std` or `history` is negative.
     """
 
     def __init__(
         self,
         generator: nn.Module,
-        critic: Critic,
-        noise: int,
+        discriminator: Discriminator,
+        latents: int,
         *,
-        turns: int = 1,
+        optim: Optim = Adam(2e-4, betas=(0.5, 0.999)),
+        critic_steps: int = 1,
         objective: Objective = "non_saturating",
-        lr: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        matching: bool = False,
+        feature_matching: bool = False,
         history: float = 0.0,
-        label: float = 1.0,
-        blur: float = 0.0,
-        blur_until: int = 0,
+        real_label: float = 1.0,
+        noise_std: float = 0.0,
+        noise_steps: int = 0,
     ) -> None:
-        super().__init__(generator, critic, noise, turns=turns, objective=objective, lr=lr, betas=betas)
-        if not 0.5 < label <= 1:
-            raise ValueError(f"The label of real examples is {label}; it must be in (0.5, 1].")
-        if blur < 0 or history < 0:
-            raise ValueError(f"The noise is {blur} and the weight of the history {history}; neither may be negative.")
-        self.matching, self.history, self.label = matching, history, label
-        self.blur, self.blur_until = blur, blur_until
-        players = (GENERATOR, CRITIC) if history else ()
-        self.past = nn.ModuleDict({player: History(self.weights(player)) for player in players})
+        super().__init__(generator, discriminator, latents, optim=optim, critic_steps=critic_steps, objective=objective)
+        if not 0.5 < real_label <= 1:
+            raise ValueError(f"The label of real examples is {real_label}; it must be in (0.5, 1].")
+        if noise_std < 0 or history < 0:
+            raise ValueError(
+                f"The noise is {noise_std} and the weight of the history {history}; neither may be negative."
+            )
+        self.feature_matching, self.history, self.real_label = feature_matching, history, real_label
+        self.noise_std, self.noise_steps = noise_std, noise_steps
+        networks = (GENERATOR, DISCRIMINATOR) if history else ()
+        self.past = nn.ModuleDict({network: WeightHistory(self.weights(network)) for network in networks})
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
-        reference = self.critic.body.reference
+        reference = self.discriminator.body.reference
         if reference is not None and self.trainer.global_step == 0 and batch_idx == 0:
-            self.refer(batch["x"])
+            self.set_reference(batch["x"])
 
     @torch.no_grad()
-    def refer(self, x: Tensor) -> None:
-        """Take the critic's reference batch from the first examples of the first worker."""
-        reference = self.critic.body.reference
+    def set_reference(self, x: Tensor) -> None:
+        """Fill the discriminator's reference batch with the first examples of x [B, *D] on the first worker.
+
+        Raises:
+            ValueError: x has fewer examples than the reference batch.
+        """
+        reference = self.discriminator.body.reference
         if len(x) < len(reference):
             raise ValueError(
                 f"Virtual batch norm refers to {len(reference)} examples, but a worker's micro-batch has {len(x)}: "
@@ -91,38 +99,41 @@ class ImprovedGAN(GAN):
             )
         reference.copy_(self.trainer.strategy.broadcast(x[: len(reference)].clone()))
 
-    def blurred(self, x: Tensor) -> Tensor:
-        """What the critic sees of examples [B, *D]."""
-        if not self.blur:
+    def with_noise(self, x: Tensor) -> Tensor:
+        """Examples [B, *D] with instance noise, as the discriminator takes them."""
+        if not self.noise_std:
             return x
-        left = 1 - self.trainer.global_step / self.blur_until if self.blur_until else 1.0
-        return x + self.blur * max(0.0, left) * self.draws.normal(*x.shape, device=x.device).to(x)
+        left = 1 - self.trainer.global_step / self.noise_steps if self.noise_steps else 1.0
+        return x + self.noise_std * max(0.0, left) * self.draws.normal(*x.shape, device=x.device).to(x)
 
-    def remembered(self, player: str) -> dict[str, Tensor]:
-        """The term of historical averaging."""
+    def history_loss(self, network: str) -> dict[str, Tensor]:
+        """The term [] of historical averaging, by name; none where it is off."""
         if not self.history:
             return {}
-        gap = losses.historical(parameters_to_vector(self.weights(player)), self.past[player].mean)
+        gap = losses.historical(parameters_to_vector(self.weights(network)), self.past[network].mean)
         return {"history": self.history * gap}
 
-    def critic_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        real, fake = self.critic(self.blurred(x)), self.critic(self.blurred(fake))
+    def discriminator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """A GAN's losses, with smoothed labels and noise, and the history's."""
+        real, fake = self.discriminator(self.with_noise(x)), self.discriminator(self.with_noise(fake))
         return {
-            "real": losses.real_loss(real, self.label),
+            "real": losses.real_loss(real, self.real_label),
             "fake": losses.fake_loss(fake),
-            **self.remembered(CRITIC),
+            **self.history_loss(DISCRIMINATOR),
         }
 
     def generator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        fake = self.blurred(fake)
-        if self.matching:
+        """Feature matching or the GAN's objective, and the history's."""
+        fake = self.with_noise(fake)
+        if self.feature_matching:
             with torch.no_grad():
-                real = self.critic.features(self.blurred(x))
-            terms = {"matching": losses.feature_matching(real, self.critic.features(fake))}
+                real = self.discriminator.features(self.with_noise(x))
+            terms = {"feature_matching": losses.feature_matching(real, self.discriminator.features(fake))}
         else:
-            terms = {"deceive": self.deceive(self.critic(fake))}
-        return terms | self.remembered(GENERATOR)
+            terms = {"adversarial": self.adversarial_loss(self.discriminator(fake))}
+        return terms | self.history_loss(GENERATOR)
 
-    def stepped(self, player: str) -> None:
+    def after_step(self, network: str) -> None:
+        """Add the new weights to the history."""
         if self.history:
-            self.past[player].note(self.weights(player))
+            self.past[network].add(self.weights(network))

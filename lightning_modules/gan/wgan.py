@@ -1,26 +1,25 @@
 """WGAN: the critic estimates the Wasserstein distance, kept Lipschitz by clipping its weights.
 
+System: WGAN
 Source: Arjovsky et al. 2017, arXiv:1701.07875, algorithm 1.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.gan import losses
-from lightning_modules.gan.adversarial import CRITIC, Game
+from lightning_modules.gan.adversarial import DISCRIMINATOR, AdversarialModel
+from lightning_modules.optim import Optim, RMSProp
 
 
-class WGAN(Game):
-    """Minus the critic's loss is, up to the clipped critic's Lipschitz constant, a lower bound on W1.
+class WGAN(AdversarialModel):
+    """A WGAN. Its discriminator is the paper's critic f: minus its loss is, up to its Lipschitz constant, a lower bound on W1.
 
     Args:
-        generator, critic, noise, turns: as in `Game`.
+        generator, discriminator, latents, optim, critic_steps: as in `AdversarialModel`.
         clip: largest magnitude of each of the critic's weights, > 0.
-        lr: of both players' RMSProp.
 
     Raises:
         ValueError: `clip` is not positive.
@@ -29,29 +28,29 @@ class WGAN(Game):
     def __init__(
         self,
         generator: nn.Module,
-        critic: nn.Module,
-        noise: int,
+        discriminator: nn.Module,
+        latents: int,
         *,
-        turns: int = 5,
+        optim: Optim = RMSProp(5e-5),
+        critic_steps: int = 5,
         clip: float = 0.01,
-        lr: float = 5e-5,
     ) -> None:
-        super().__init__(generator, critic, noise, turns=turns)
+        super().__init__(generator, discriminator, latents, optim=optim, critic_steps=critic_steps)
         if clip <= 0:
             raise ValueError(f"The critic's weights are clipped to {clip}; the bound must be positive.")
-        self.clip, self.lr = clip, lr
+        self.clip = clip
 
-    def critic_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        return {"minus_distance": losses.wasserstein(self.critic(x), self.critic(fake))}
+    def discriminator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """E f(fake) - E f(x)."""
+        return {"minus_distance": losses.wasserstein(self.discriminator(x), self.discriminator(fake))}
 
     def generator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        return {"worth": -self.critic(fake).mean()}
+        """-E f(fake)."""
+        return {"minus_score": -self.discriminator(fake).mean()}
 
     @torch.no_grad()
-    def stepped(self, player: str) -> None:
-        if player == CRITIC:
-            for p in self.critic.parameters():
+    def after_step(self, network: str) -> None:
+        """Clip the critic's weights after each of its steps."""
+        if network == DISCRIMINATOR:
+            for p in self.discriminator.parameters():
                 p.clamp_(-self.clip, self.clip)
-
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.RMSprop(net.parameters(), self.lr) for net in (self.critic, self.generator)]

@@ -1,4 +1,4 @@
-"""Parts of the nets of games: bodies with a reference batch, critics with features, dense nets."""
+"""Parts of the networks of adversarial models: layers with a reference batch, discriminators with features, dense networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Norm = Literal["none", "batch", "virtual"]
 
 
 class VirtualBatchNorm(nn.Module):
-    """Normalises each example of [N, C, *] by a reference batch and itself; the first `size` rows are the reference.
+    """Normalise each example of [N, C, *] by a reference batch and by itself; the first `size` rows are the reference.
 
     Source: Salimans et al. 2016, arXiv:1606.03498, section 3.5.
     """
@@ -24,6 +24,7 @@ class VirtualBatchNorm(nn.Module):
         self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, h: Tensor) -> Tensor:
+        """[N, C, *] -> [N, C, *]."""
         flat = h.flatten(2) if h.ndim > 2 else h[:, :, None]
         first, second = flat.mean(2), flat.square().mean(2)
         common = [m[: self.size].mean(0) for m in (first, second)]
@@ -37,7 +38,16 @@ class VirtualBatchNorm(nn.Module):
 
 
 def norm(kind: Norm, channels: int, size: int, *, images: bool) -> nn.Module:
-    """The normalisation of [B, channels, *]; `size` is that of the reference batch."""
+    """The normalisation layer of [B, channels, *].
+
+    Args:
+        kind: 'none', 'batch' or 'virtual'.
+        size: rows of the reference batch, for 'virtual'.
+        images: whether the input is [B, channels, H, W].
+
+    Raises:
+        ValueError: there is no such kind.
+    """
     if kind == "virtual":
         return VirtualBatchNorm(channels, size)
     if kind == "batch":
@@ -48,11 +58,11 @@ def norm(kind: Norm, channels: int, size: int, *, images: bool) -> nn.Module:
 
 
 class Body(nn.Module):
-    """Layers [B, *D] -> [B, *E]; those with virtual batch norm see every batch behind a reference batch.
+    """Layers [B, *D] -> [B, *E]; those with virtual batch norm take every batch behind the reference batch.
 
     Args:
-        layers: the net.
-        reference: [R, *D], fixed inputs; None where no layer asks for them.
+        layers: the network.
+        reference: [R, *D], fixed inputs; None where no layer needs them.
     """
 
     def __init__(self, layers: nn.Module, reference: Tensor | None = None) -> None:
@@ -61,13 +71,14 @@ class Body(nn.Module):
         self.register_buffer("reference", reference)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, *D] -> [B, *E]."""
         if self.reference is None:
             return self.layers(x)
         return self.layers(torch.cat([self.reference.to(x), x]))[len(self.reference) :]
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Appends to features [B, F] how near each example is to the others of its batch, [B, F + kernels].
+    """Append to features [B, F] how close each example is to the others of its batch, [B, F + kernels].
 
     Source: Salimans et al. 2016, arXiv:1606.03498, section 3.2.
     """
@@ -77,13 +88,14 @@ class MinibatchDiscrimination(nn.Module):
         self.project = nn.Parameter(torch.randn(features, kernels, dims) / math.sqrt(features))
 
     def forward(self, h: Tensor) -> Tensor:
+        """[B, F] -> [B, F + kernels]."""
         m = torch.einsum("nf,fkd->knd", h, self.project)
-        near = (-torch.cdist(m, m, p=1)).exp().sum(2)
-        return torch.cat([h, near.T], 1)
+        closeness = (-torch.cdist(m, m, p=1)).exp().sum(2)
+        return torch.cat([h, closeness.T], 1)
 
 
-class Critic(nn.Module):
-    """Examples [B, *D] -> [B], by way of features [B, F].
+class Discriminator(nn.Module):
+    """Examples [B, *D] -> [B], through features [B, F].
 
     Args:
         body: examples -> [B, F] after flattening.
@@ -94,21 +106,22 @@ class Critic(nn.Module):
     def __init__(self, body: Body, features: int, kernels: int = 0) -> None:
         super().__init__()
         self.body = body
-        self.near = MinibatchDiscrimination(features, kernels) if kernels else nn.Identity()
-        self.leave = nn.Linear(features + kernels, 1)
+        self.minibatch = MinibatchDiscrimination(features, kernels) if kernels else nn.Identity()
+        self.head = nn.Linear(features + kernels, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """What feature matching compares, [B, F]."""
+        """The features [B, F] that feature matching compares."""
         return self.body(x).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.near(self.features(x)))[:, 0]
+        """[B, *D] -> [B]."""
+        return self.head(self.minibatch(self.features(x)))[:, 0]
 
 
 def dense(
     size: int, width: int, depth: int, kind: Norm, reference: int, act: Callable[[], nn.Module]
 ) -> list[nn.Module]:
-    """Hidden layers [B, size] -> [B, width]."""
+    """Hidden layers [B, size] -> [B, width]: `depth` linear layers, each with a normalisation of a `kind` and an activation."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Linear(width if i else size, width), norm(kind, width, reference, images=False), act()]
@@ -116,15 +129,21 @@ def dense(
 
 
 def dense_generator(
-    noise: int, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, kind: Norm = "none", reference: int = 64
+    latents: int, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, kind: Norm = "none", reference: int = 64
 ) -> Body:
-    """A multilayer perceptron [B, noise] -> [B, *shape]."""
-    layers = dense(noise, width, depth, kind, reference, nn.ReLU)
+    """A multilayer perceptron [B, latents] -> [B, *shape].
+
+    Args:
+        width, depth: units and number of hidden layers.
+        kind: normalisation of the hidden layers.
+        reference: rows of the reference batch, for virtual batch norm.
+    """
+    layers = dense(latents, width, depth, kind, reference, nn.ReLU)
     layers += [nn.Linear(width, math.prod(shape)), nn.Unflatten(1, shape)]
-    return Body(nn.Sequential(*layers), torch.randn(reference, noise) if kind == "virtual" else None)
+    return Body(nn.Sequential(*layers), torch.randn(reference, latents) if kind == "virtual" else None)
 
 
-def dense_critic(
+def dense_discriminator(
     shape: tuple[int, ...],
     *,
     width: int = 128,
@@ -132,8 +151,13 @@ def dense_critic(
     kind: Norm = "none",
     kernels: int = 0,
     reference: int = 64,
-) -> Critic:
-    """A multilayer perceptron [B, *shape] -> [B]. A reference batch is zero until the model fills it with data."""
+) -> Discriminator:
+    """A multilayer perceptron [B, *shape] -> [B]. A reference batch is zero until the model fills it with data.
+
+    Args:
+        width, depth, kind, reference: as in `dense_generator`.
+        kernels: of minibatch discrimination; 0: none.
+    """
     layers = [nn.Flatten(), *dense(math.prod(shape), width, depth, kind, reference, lambda: nn.LeakyReLU(0.2))]
     body = Body(nn.Sequential(*layers), torch.zeros(reference, *shape) if kind == "virtual" else None)
-    return Critic(body, width, kernels)
+    return Discriminator(body, width, kernels)

@@ -1,4 +1,4 @@
-"""The linear VAE, and probabilistic PCA, whose evidence is what it can reach at best.
+"""The linear VAE, and probabilistic PCA, whose evidence is the highest that it can reach.
 
 Source: Tipping & Bishop 1999, "Probabilistic principal component analysis", eq. 6 to 9; that the bound reaches it: Lucas
 et al. 2019, arXiv:1911.02469, section 4.
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.optim import Adam, Optim
 from lightning_modules.vae.likelihood import Gaussian
 from lightning_modules.vae.vae import VAE
 
 
 class Encoder(nn.Module):
-    """x [B, *shape] -> [B, 2 L]: means linear in x, and log deviations that are the same for all x."""
+    """A linear encoder: means that are linear in x, and log deviations that are the same for all x."""
 
     def __init__(self, size: int, latents: int) -> None:
         super().__init__()
@@ -25,20 +26,21 @@ class Encoder(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(latents))
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, *shape] -> [B, 2 L]."""
         mean = self.mean(x.flatten(1))
         return torch.cat([mean, self.log_std.expand_as(mean)], 1)
 
 
-def linear_vae(shape: tuple[int, ...], latents: int, *, lr: float = 1e-3, warmup: int = 0) -> VAE:
-    """A VAE with linear encoder and decoder and a Gaussian likelihood of one deviation."""
+def linear_vae(shape: tuple[int, ...], latents: int, *, optim: Optim = Adam()) -> VAE:
+    """A VAE with linear encoder and decoder and a Gaussian likelihood with one deviation."""
     size = math.prod(shape)
     decoder = nn.Sequential(nn.Linear(latents, size), nn.Unflatten(1, shape))
-    return VAE(Encoder(size, latents), decoder, Gaussian(), shape, latents, lr=lr, warmup=warmup)
+    return VAE(Encoder(size, latents), decoder, Gaussian(), shape, latents, optim=optim)
 
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """z ~ N(0, I), x = loading z + mean + N(0, variance I); in float64.
+    """The model z ~ N(0, I), x = loading z + mean + N(0, variance I); in float64.
 
     Args:
         loading: [D, L].
@@ -56,34 +58,37 @@ class LinearGaussian:
         return torch.distributions.MultivariateNormal(self.mean, cov).log_prob(x.flatten(1).to(self.mean))
 
     def posterior(self) -> tuple[Tensor, Tensor]:
-        """What is linear in x - mean: gain [L, D] of the latents' mean given x, and their covariance [L, L]."""
+        """The posterior N(gain (x - mean), covariance) of the latents given x: gain [L, D] and covariance [L, L]."""
         inner = self.loading.T @ self.loading + self.variance * torch.eye(self.loading.shape[1]).to(self.loading)
         return torch.linalg.solve(inner, self.loading.T), self.variance * torch.linalg.inv(inner)
 
     def diagonal_gap(self) -> float:
-        """Nats by which the best posterior of independent latents misses the exact one: KL, the same for all x."""
+        """The divergence in nats from the best posterior of independent latents to the exact one; the same for all x."""
         exact = self.posterior()[1]
         precise = torch.linalg.inv(exact)
         return 0.5 * (precise.diagonal().log().sum() + torch.logdet(exact)).item()
 
 
 def ppca(mean: Tensor, cov: Tensor, latents: int) -> LinearGaussian:
-    """The best linear-Gaussian model of data with mean [D] and covariance [D, D]; its latents are independent given x."""
+    """Probabilistic PCA: the best linear-Gaussian model of data with mean [D] and covariance [D, D].
+
+    Its latents are independent given x. Source: Tipping & Bishop 1999, eq. 7 and 8, with R = I.
+    """
     values, axes = torch.linalg.eigh(cov.double())
     variance = values[:-latents].mean()
     loading = axes[:, -latents:] * (values[-latents:] - variance).sqrt()
     return LinearGaussian(loading, mean.double(), variance)
 
 
-def turned(model: LinearGaussian, rng: torch.Generator) -> LinearGaussian:
-    """The same evidence with latents turned at random: they now depend on each other given x."""
+def rotated(model: LinearGaussian, rng: torch.Generator) -> LinearGaussian:
+    """The model with its latents rotated at random: the evidence is the same, and they now depend on each other given x."""
     side = model.loading.shape[1]
-    turn = torch.linalg.qr(torch.randn(side, side, generator=rng, dtype=torch.float64))[0]
-    return LinearGaussian(model.loading @ turn, model.mean, model.variance)
+    rotation = torch.linalg.qr(torch.randn(side, side, generator=rng, dtype=torch.float64))[0]
+    return LinearGaussian(model.loading @ rotation, model.mean, model.variance)
 
 
-def known_decoder(model: VAE, truth: LinearGaussian) -> VAE:
-    """Give a VAE a linear decoder and a Gaussian likelihood that are those of a known model, and stay so in training."""
+def fix_decoder(model: VAE, truth: LinearGaussian) -> VAE:
+    """Set the weights of a VAE's linear decoder and Gaussian likelihood to a known model's, and freeze them; returns the VAE."""
     layer, scale = model.decoder[0], model.likelihood.log_std
     with torch.no_grad():
         layer.weight.copy_(truth.loading)
@@ -94,18 +99,18 @@ def known_decoder(model: VAE, truth: LinearGaussian) -> VAE:
     return model
 
 
-def read(model: VAE) -> LinearGaussian:
-    """The linear-Gaussian model that a linear VAE is."""
+def as_linear_gaussian(model: VAE) -> LinearGaussian:
+    """The generative model of a linear VAE: its decoder and likelihood."""
     layer = model.decoder[0]
     loading, mean = layer.weight.detach().double(), layer.bias.detach().double()
     return LinearGaussian(loading, mean, (2 * model.likelihood.log_std.detach().double()).exp())
 
 
 @torch.no_grad()
-def set_to(model: VAE, best: LinearGaussian) -> VAE:
-    """Give a linear VAE these weights, and the encoder that is best for them among those of independent latents."""
+def set_optimum(model: VAE, best: LinearGaussian) -> VAE:
+    """Set a linear VAE's weights to a model, and to the best encoder for it with independent latents; returns the VAE."""
     gain, cov = best.posterior()
-    known_decoder(model, best)
+    fix_decoder(model, best)
     model.encoder.mean.weight.copy_(gain)
     model.encoder.mean.bias.copy_(-gain @ best.mean)
     model.encoder.log_std.copy_(-torch.linalg.inv(cov).diagonal().log() / 2)

@@ -1,7 +1,7 @@
-"""The ResNet VAE of images: layers of latents inferred on the way up and down, each with an autoregressive posterior.
+"""The ResNet VAE of images: layers of latents, inferred bottom-up and top-down, each with an autoregressive posterior.
 
 Source: Kingma et al. 2016, arXiv:1606.04934, section 5.2 and appendix C, figures 3 and 6.
-Differs: weight norm begins without a look at data; sizes change in layers of their own; steps are gates, algorithm 1.
+Differs: weight norm is not initialised from data; sizes change in layers of their own; autoregressive steps are gates, algorithm 1.
 """
 
 from __future__ import annotations
@@ -18,35 +18,47 @@ from torch.nn.utils.parametrizations import weight_norm
 from lightning_modules.model import evaluating
 from lightning_modules.nets.masked import degrees
 from lightning_modules.objectives import gaussian_log_prob
+from lightning_modules.optim import Adam, Optim
 from lightning_modules.vae.iaf_vae import gated
-from lightning_modules.vae.likelihood import DiscretisedLogistic, noise
+from lightning_modules.vae.likelihood import DiscretisedLogistic, normal_like
 from lightning_modules.vae.vae import VAE, Inferred
 
 
 def conv(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> nn.Module:
+    """A weight-normalised convolution [B, inputs, H, W] -> [B, outputs, H / stride, W / stride], with a kernel of side x side."""
     return weight_norm(nn.Conv2d(inputs, outputs, side, stride, side // 2))
 
 
 def mask(below: Tensor, above: Tensor) -> Tensor:
-    """[outputs, inputs, 3, 3]: all of the pixels before, and of the pixel itself the channels whose need is met."""
-    seen = torch.zeros(len(above), len(below), 3, 3)
-    seen[:, :, 0], seen[:, :, 1, 0] = 1, 1
-    seen[:, :, 1, 1] = (above[:, None] >= below[None]).float()
-    return seen
+    """The mask of a 3x3 kernel, [outputs, inputs, 3, 3]: 1 for the pixels before, and for the pixel itself where above >= below.
+
+    Args:
+        below, above: degrees [inputs] and [outputs] of the channels.
+    """
+    allowed = torch.zeros(len(above), len(below), 3, 3)
+    allowed[:, :, 0], allowed[:, :, 1, 0] = 1, 1
+    allowed[:, :, 1, 1] = (above[:, None] >= below[None]).float()
+    return allowed
 
 
 class MaskedConvs(nn.Module):
-    """z [B, S, H, W], context [B, width, H, W] -> [B, 2 S, H, W] that see, row by row, the pixels before and the channels before."""
+    """Autoregressive convolutions: each output depends on the pixels before its own, row by row, and on the channels before its own.
+
+    Args:
+        size: S, channels of the latents.
+        width, depth: channels and number of the hidden layers.
+    """
 
     def __init__(self, size: int, width: int, depth: int = 2) -> None:
         super().__init__()
-        sizes, place = [size, *[width] * depth, 2 * size], torch.arange(size)
-        needs = [place + 1, *[degrees(size, width, 0)] * depth, place.repeat(2)]
+        sizes, order = [size, *[width] * depth, 2 * size], torch.arange(size)
+        channel_degrees = [order + 1, *[degrees(size, width, 0)] * depth, order.repeat(2)]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
-        for i, (below, above) in enumerate(pairwise(needs)):
+        for i, (below, above) in enumerate(pairwise(channel_degrees)):
             self.register_buffer(f"mask{i}", mask(below, above))
 
     def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        """z [B, S, H, W], context [B, width, H, W] -> [B, 2 S, H, W]."""
         h = z
         for i, layer in enumerate(self.layers):
             h = F.conv2d(F.elu(h) if i else h, layer.weight * self.get_buffer(f"mask{i}"), layer.bias, padding=1)
@@ -55,9 +67,12 @@ class MaskedConvs(nn.Module):
 
 
 class Up(nn.Module):
-    """One layer on the way up: h [B, width, H, W] -> h, and what it tells the way down [B, 2 S + width, H, W].
+    """One residual layer of the encoder: bottom-up features, and the posterior parameters of one layer of latents.
 
-    Above the highest, `last`, there is nothing: it leaves h as it is.
+    Args:
+        width: channels of the features.
+        size: S, channels of the latents.
+        last: whether it is the highest, which leaves the features as they are.
     """
 
     def __init__(self, width: int, size: int, *, last: bool = False) -> None:
@@ -66,12 +81,13 @@ class Up(nn.Module):
         self.enter, self.leave = conv(width, sum(self.sizes)), None if last else conv(width, width)
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        inner, told = self.enter(F.elu(h)).split(self.sizes, 1)
-        return h if self.leave is None else h + 0.1 * self.leave(F.elu(inner)), told
+        """h [B, width, H, W] -> h of the next layer, and posterior parameters [B, 2 S + width, H, W]."""
+        inner, params = self.enter(F.elu(h)).split(self.sizes, 1)
+        return h if self.leave is None else h + 0.1 * self.leave(F.elu(inner)), params
 
 
 class Down(nn.Module):
-    """One layer on the way down, with its latents [B, S, H, W]."""
+    """One residual layer of the decoder, with its latents [B, S, H, W]; arguments as in `Up`."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -79,25 +95,35 @@ class Down(nn.Module):
         self.enter, self.leave = conv(width, sum(self.sizes)), conv(width + size, width)
         self.step = MaskedConvs(size, width)
 
-    def forward(self, h: Tensor, told: Tensor | None, even: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """h, the latents, and of each log q(z | x) and log p(z); without a word from below z is the prior's and both are equal."""
-        prior, own, context, inner = self.enter(F.elu(h)).split(self.sizes, 1)
+    def forward(self, h: Tensor, params: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """h [B, width, H, W] of the next layer; the latents; log q(z | x) and log p(z) of each, all [B, S, H, W].
+
+        Args:
+            params: the encoder's for this layer, [B, 2 S + width, H, W]; None draws from the prior, and both densities are its own.
+            eps: [B, S, H, W], standard normal.
+        """
+        prior, own, own_context, inner = self.enter(F.elu(h)).split(self.sizes, 1)
         mean, std = prior.chunk(2, 1)[0], prior.chunk(2, 1)[1].exp()
-        unit = gaussian_log_prob(even, even.new_zeros(()), even.new_ones(()))
-        if told is None:
-            z = mean + std * even
-            log_q = log_p = unit - std.log()
+        log_eps = gaussian_log_prob(eps, eps.new_zeros(()), eps.new_ones(()))
+        if params is None:
+            z = mean + std * eps
+            log_q = log_p = log_eps - std.log()
         else:
-            start, word = told.split([2 * self.size, self.sizes[2]], 1)
-            centre, log_std = (start + own).chunk(2, 1)
-            scale, shift = gated(0.1 * self.step(z := centre + log_std.exp() * even, context + word))
-            z, log_q = z * scale.exp() + shift, unit - log_std - scale
+            gaussian, context = params.split([2 * self.size, self.sizes[2]], 1)
+            centre, log_std = (gaussian + own).chunk(2, 1)
+            scale, shift = gated(0.1 * self.step(z := centre + log_std.exp() * eps, own_context + context))
+            z, log_q = z * scale.exp() + shift, log_eps - log_std - scale
             log_p = gaussian_log_prob(z, mean, std)
         return h + 0.1 * self.leave(F.elu(torch.cat([inner, z], 1))), z, log_q, log_p
 
 
 class Encoder(nn.Module):
-    """x -> what each layer tells the way down, from the lowest to the highest."""
+    """The bottom-up network: images -> posterior parameters for each layer of latents.
+
+    Args:
+        channels: of the images.
+        scales, blocks, width, size: as in `ResNetVAE`.
+    """
 
     def __init__(self, channels: int, scales: int, blocks: int, width: int, size: int) -> None:
         super().__init__()
@@ -108,17 +134,18 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(nn.ModuleList(layers[i : i + blocks]) for i in range(0, count, blocks))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        h, told = x, []
+        """x [B, C, H, W] -> parameters [B, 2 S + width, h, w] of each layer, from the lowest to the highest."""
+        h, found = x, []
         for enter, blocks in zip(self.enter, self.blocks, strict=True):
             h = enter(h)
             for block in blocks:
-                h, word = block(h)
-                told.append(word)
-        return told
+                h, params = block(h)
+                found.append(params)
+        return found
 
 
 class Decoder(nn.Module):
-    """The way down: what the layers are told, or nothing, and the numbers that they draw by -> the likelihood's numbers."""
+    """The top-down network: latents of each layer, and the likelihood's parameters; arguments as in `Encoder`."""
 
     def __init__(self, channels: int, scales: int, blocks: int, width: int, size: int) -> None:
         super().__init__()
@@ -128,22 +155,28 @@ class Decoder(nn.Module):
         self.last = conv(width, 4 * channels)
 
     def forward(
-        self, told: Sequence[Tensor] | None, evens: Sequence[Tensor]
+        self, params: Sequence[Tensor] | None, eps: Sequence[Tensor]
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
-        words = iter(reversed(told)) if told is not None else iter([None] * len(evens))
-        h, found = self.top.expand(len(evens[0]), -1, *evens[0].shape[2:]), []
-        draws = iter(evens)
+        """The likelihood's parameters [B, C, H, W], and of each layer from the highest: latents, log q(z | x) and log p(z).
+
+        Args:
+            params: as the encoder returns them; None draws from the prior.
+            eps: standard normal numbers for each layer, from the highest.
+        """
+        of_layers = iter(reversed(params)) if params is not None else iter([None] * len(eps))
+        h, found = self.top.expand(len(eps[0]), -1, *eps[0].shape[2:]), []
+        draws = iter(eps)
         for i, blocks in enumerate(self.blocks):
             if i:
                 h = self.leave[i - 1](F.interpolate(h, scale_factor=2))
             for block in blocks:
-                h, *rest = block(h, next(words), next(draws))
+                h, *rest = block(h, next(of_layers), next(draws))
                 found.append(tuple(rest))
         return F.pixel_shuffle(self.last(F.elu(h)), 2), found
 
 
 class ResNetVAE(VAE):
-    """Images [B, C, H, W] of grey levels from -1 to 1, whose sides 2^scales divides.
+    """A VAE of images [B, C, H, W] of grey levels from -1 to 1, with H and W divisible by 2^scales.
 
     Args:
         shape: of an example.
@@ -152,8 +185,8 @@ class ResNetVAE(VAE):
         width: channels.
         size: feature maps of latents in each layer.
         levels: of grey.
-        free: nats that the divergence of each feature map costs at least, over all its places.
-        kl_rise, lr, warmup: as in `VAE`.
+        free_bits: nats that the divergence of each feature map costs at least, over all its pixels.
+        kl_annealing, optim: as in `VAE`.
 
     Raises:
         ValueError: the sides cannot be halved so often.
@@ -168,10 +201,9 @@ class ResNetVAE(VAE):
         width: int = 32,
         size: int = 8,
         levels: int = 256,
-        free: float = 0.0,
-        kl_rise: int = 0,
-        lr: float = 1e-3,
-        warmup: int = 0,
+        free_bits: float = 0.0,
+        kl_annealing: int = 0,
+        optim: Optim = Adam(),
     ) -> None:
         channels, high, wide = shape
         if high % 2**scales or wide % 2**scales:
@@ -180,37 +212,37 @@ class ResNetVAE(VAE):
         """Shape of each layer's latents, from the highest down."""
         parts = (channels, scales, blocks, width, size)
         latents = sum(c * h * w for c, h, w in self.layers)
-        likelihood = DiscretisedLogistic(levels)
         super().__init__(
             Encoder(*parts),
             Decoder(*parts),
-            likelihood,
+            DiscretisedLogistic(levels),
             shape,
             latents,
-            free=free,
-            kl_rise=kl_rise,
-            lr=lr,
-            warmup=warmup,
+            free_bits=free_bits,
+            kl_annealing=kl_annealing,
+            optim=optim,
         )
 
-    def apart(self, even: Tensor) -> list[Tensor]:
-        """Numbers [B, L] for each layer."""
-        parts = even.split([c * h * w for c, h, w in self.layers], 1)
+    def split_layers(self, eps: Tensor) -> list[Tensor]:
+        """Cut [B, L] into the shapes of the layers, from the highest down."""
+        parts = eps.split([c * h * w for c, h, w in self.layers], 1)
         return [part.unflatten(1, shape) for part, shape in zip(parts, self.layers, strict=True)]
 
-    def infer(self, told: Any, even: Tensor) -> Inferred:
-        out, found = self.decoder(told, self.apart(even))
+    def infer(self, params: Any, eps: Tensor) -> Inferred:
+        """As in `VAE`; the divergence is estimated by the draw, in parts [B, layers * size], one for each feature map."""
+        out, found = self.decoder(params, self.split_layers(eps))
         kl = torch.cat([(log_q - log_p).flatten(2).sum(2) for _, log_q, log_p in found], 1)
         return Inferred(out, kl, -kl.sum(1))
 
-    def generate(self, normal: Tensor) -> Tensor:
-        return self.decoder(None, self.apart(normal))[0]
+    def generate(self, eps: Tensor) -> Tensor:
+        """As in `VAE`."""
+        return self.decoder(None, self.split_layers(eps))[0]
 
     @torch.no_grad()
     def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """Rows of eight held-out images over their reconstructions."""
         x = data.test(32)["x"].to(self.device)
         with evaluating(self):
-            out = self.infer(self.encoder(x), noise(x.new_empty(len(x), self.latents), rng)).out
+            out = self.infer(self.encoder(x), normal_like(x.new_empty(len(x), self.latents), rng)).out
         pairs = torch.stack([x.unflatten(0, (-1, 8)), self.likelihood.mean(out).unflatten(0, (-1, 8))], 1)
         return {"reconstructions": pairs.flatten(0, 2)}

@@ -57,7 +57,7 @@ class Rules:
 
 @dataclass
 class Slot:
-    """One place of the pool, and the actor that is in it now."""
+    """A numbered slot of the pool, and the actor that is in it now."""
 
     index: int
     handle: Any = None

@@ -13,51 +13,42 @@ from ray_jobs.errors import UsageError
 from ray_jobs.run.signals import handlers_kept
 
 PATIENCE = 60.0
-"""Seconds without a word of a group, after which the user is told so."""
-
-
+"""Seconds without news of a group, after which the user gets a note."""
 START_LIMIT = 600.0
 """Seconds that workers may take to start: a cluster may have to find a node for them."""
-
-
 BROKEN = "its connection is broken"
-
-
 GONE = (
-    "The cluster's head is gone, or what of Ray runs on this machine ({}): "
-    "on a cluster that is up, 'reprise resume' goes on from the last checkpoint."
+    "The cluster's head is gone, or Ray's processes on this machine are ({}): "
+    "on a cluster that is up, 'reprise resume' continues from the last checkpoint."
 )
-
-
 OURS = ("ray_jobs", "lightning_modules", "datamodules", "cluster")
-
-
+"""Packages that a cluster gets from here."""
 OBJECT_STORE = 200_000_000
 """Bytes for objects of a Ray that is started here: fragments and weights are small."""
 
 
 class Lost(ConnectionError):
-    """Processes on a cluster that die too often, or find no place: one sentence says which."""
+    """Processes on a cluster that die too often, or find no free CPU: one sentence says which."""
 
 
 def cause(error: BaseException) -> str:
-    """Why Ray says that a process died, without its pages."""
-    said = " ".join(str(error).split())
-    if any(sign in said for sign in ("node has died", "node was terminated", "node it was running on is dead")):
+    """Why a process died, in a few words, from Ray's error of several lines."""
+    text = " ".join(str(error).split())
+    if any(sign in text for sign in ("node has died", "node was terminated", "node it was running on is dead")):
         return "its node is gone"
-    if "running low on memory" in said:
+    if "running low on memory" in text:
         return "its node ran out of memory"
-    if any(sign in said for sign in ("worker process has died", "Worker exit", "worker died unexpectedly")):
+    if any(sign in text for sign in ("worker process has died", "Worker exit", "worker died unexpectedly")):
         return "its process ended"
-    if any(sign in said for sign in ("is unavailable", "Connection closed by peer", "Connection reset by peer")):
+    if any(sign in text for sign in ("is unavailable", "Connection closed by peer", "Connection reset by peer")):
         return BROKEN
-    first = said.partition(". ")[0].rstrip(".")
+    first = text.partition(". ")[0].rstrip(".")
     return f"{type(error).__name__}{': ' * bool(first)}{first[:200]}"
 
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for as long as it lasts."""
+    """Environment variables inside the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -68,18 +59,17 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def cluster_address(address: str | None) -> str | None:
-    """The Ray cluster to use: --address, else RAY_ADDRESS; 'local' names this machine in spite of RAY_ADDRESS."""
+    """The Ray cluster to use: --address, else RAY_ADDRESS; 'local' is this machine whatever RAY_ADDRESS says."""
     address = address or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address
 
 
 def connect(address: str | None, cpus: int = 1) -> Any:
-    """Ray, connected to the cluster at `address`, which gets the packages that are running here; else one of our own.
+    """Ray, connected to the cluster at `address`, which gets our packages; without an address, a Ray of our own on this machine.
 
     Args:
-        address: as `cluster_address` gives it. Nothing happens where this process is connected already.
-        cpus: that a Ray of our own must have for our work. It gets one more, for whatever Ray itself starts: full to the
-            last, a runner could wait for ever.
+        address: as `cluster_address` returns it. Nothing happens if this process is already connected.
+        cpus: that our work needs of a Ray of our own. It gets one more for Ray's own processes: without, a runner could wait for ever.
 
     Raises:
         UsageError: no cluster answers there.
@@ -115,7 +105,7 @@ def _knock(address: str) -> None:
 
 
 def _unanswered(address: str, seconds: float) -> OSError | None:
-    """Why nothing answers at 'host:port'; None where something does, and of an address of another form, of which only Ray can tell."""
+    """Why nothing answers at 'host:port'; None where something does, and for an address of another form, which only Ray understands."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         try:
@@ -126,7 +116,7 @@ def _unanswered(address: str, seconds: float) -> OSError | None:
 
 
 def _packages() -> dict[str, Any]:
-    """The runtime environment that ships our packages; nothing inside a Ray job, whose working directory has them already."""
+    """The runtime environment that ships our packages; empty inside a Ray job, whose working directory has them already."""
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         return {}
     return {"py_modules": [str(Path(__file__).parents[2] / p) for p in OURS]}

@@ -2,7 +2,8 @@
 
 A shard is a fixed part of the work, set by the recipe and never by the number of workers; everything random in it is a function of (seed,
 step, shard). Workers only decide who computes a shard, so a lost one is computed again by another worker. Shards and answers are plain
-picklable data; what a function leaves in its process (a module's global, say) is only a cache. It must change neither shard nor itself.
+picklable data. A function must not change its shard or itself; what it keeps in its process, for example in a module's global, is only a
+cache. A call should last 50 ms or more: a call to a Ray actor takes about 1 ms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ POLL = 0.2
 
 
 class Stopped(Exception):
-    """A map was left because `should_stop` said so: there are no answers, and nothing is lost but the time."""
+    """A map was left because `should_stop` returned True: there are no answers."""
 
 
 class Crew(Protocol):
@@ -40,7 +41,8 @@ class Crew(Protocol):
         """Answers of the function to all shards, in their order.
 
         Raises:
-            Stopped: `should_stop` said so. Whatever the function raises is raised here, and not tried again.
+            Stopped: `should_stop` returned True.
+            Exception: the function raised it. It is not tried again.
         """
         ...
 
@@ -53,7 +55,7 @@ class Here:
     """A crew of one: this process, shard after shard.
 
     Args:
-        should_stop: asked before each shard.
+        should_stop: called before each shard.
     """
 
     workers = 1
@@ -116,7 +118,7 @@ def shard_limit(fresh: bool, longest: float) -> float:
 
 
 class OnRay:
-    """Workers as Ray actors on one CPU each; whoever is idle gets the next shard.
+    """Workers as Ray actors on one CPU each; each idle worker gets the next shard.
 
     A worker that dies or hangs is replaced, and its shard is given to the next idle worker. A `with` block ends the workers.
 
@@ -125,7 +127,7 @@ class OnRay:
         max_failures: deaths of workers in all before the crew gives up.
         address: of the Ray cluster; None for the one that this process is connected to, or else one of our own.
         report: gets a note of each death.
-        should_stop: asked all the time; see `Stopped`.
+        should_stop: called every POLL seconds; see `Stopped`.
         outside: whether workers are placed outside of the placement group that this process is in.
 
     Raises:

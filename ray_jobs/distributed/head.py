@@ -1,4 +1,4 @@
-"""Watch the head of a Ray cluster: without it, nothing on the cluster can go on."""
+"""Watch for the head of a Ray cluster: without it, nothing on the cluster continues."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEAD_PAUSE = 2.0
 
 
 HEAD_LIMIT = 30.0
-"""Seconds without the head of a cluster after which it is given up; Ray itself would end this process after 60, without a word."""
+"""Seconds without an answer after which the head is given up; Ray itself would end this process after 60, without a message."""
 
 
 @contextlib.contextmanager
 def head_watched(lost: Callable[[str], None]) -> Iterator[None]:
-    """Meanwhile, call `lost` with a sentence, from another thread, when the head of the cluster that we are connected to is gone.
+    """Inside the block, call `lost` with a sentence, from another thread, when the head of our cluster is gone.
 
-    Whatever waits for Ray then may wait for ever, so that all that is left for `lost` to do is to say so and to end the process.
+    A call to Ray may then wait for ever: `lost` can only show the sentence and end the process.
     """
     over = threading.Event()
     threading.Thread(target=_watch_head, args=(over, lost), daemon=True).start()

@@ -13,39 +13,40 @@ NODES_PAUSE = 2.0
 
 
 class Mailbox:
-    """A Ray actor between the workers of a group and the driver: events one way, the wish to stop the other way."""
+    """A Ray actor between the workers of a group and the driver: events one way, the request to stop the other way."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.stop = False
 
     def put(self, event: Mapping[str, Any]) -> bool:
-        """Leave an event. Whether the driver wants to stop."""
+        """Leave an event; returns whether the driver asks to stop."""
         self.events.append(dict(event))
         return self.stop
 
     def take(self, stop: bool) -> list[dict[str, Any]]:
-        """All events since the last time."""
+        """All events since the last call. `stop` asks the workers to stop."""
         self.stop = self.stop or stop
         events, self.events = self.events, []
         return events
 
-    def told_to_stop(self) -> bool:
+    def should_stop(self) -> bool:
+        """Whether the driver asks to stop."""
         return self.stop
 
 
 def mailbox(ray: Any) -> Any:
-    """A mailbox that takes no core from the workers, on the driver's own node: it must not die with another one."""
+    """A mailbox actor that takes no CPU from the workers, on the driver's own node: it must not die with another node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
 
 
-class Whereabouts:
-    """On which node each of our tasks runs, by its own word, and whether the cluster has lost that node.
+class NodeTracker:
+    """Tracks the node of each of our tasks, as the tasks report it, and whether the cluster has lost that node.
 
-    The owner of a task hears of it from Ray when its connection breaks: of a node from which no packet comes back, minutes later.
+    Ray tells the owner of a task only when its connection breaks: minutes later, if the node no longer answers any packet.
     """
 
     def __init__(self, ray: Any) -> None:
@@ -55,7 +56,7 @@ class Whereabouts:
         self._gone: set[str] = set()
 
     def lost(self, task: str) -> bool:
-        """Whether the task of that name has said where it runs, and its node is gone."""
+        """Whether the task of that name has reported its node, and that node is gone."""
         now = time.monotonic()
         if now - self._looked > NODES_PAUSE:
             self._looked = now
@@ -65,8 +66,8 @@ class Whereabouts:
         return self._nodes.get(task) in self._gone
 
 
-def tell_where(mail: Any, task: str) -> None:
-    """In a task: let its owner's `Whereabouts` know."""
+def report_node(mail: Any, task: str) -> None:
+    """In a task: report its node to its owner's `NodeTracker`."""
     import ray
 
     mail.put.remote({"task": task, "node": ray.get_runtime_context().get_node_id()})

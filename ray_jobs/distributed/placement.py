@@ -1,4 +1,4 @@
-"""Where the processes of one trial go: what Ray Tune has to hold for it on which node, and what the trial sees to itself."""
+"""Placement of a trial's processes: the resources that Ray Tune reserves for it on each node, and those that it reserves itself."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from ray_jobs.recipe.plan import Layout
 from ray_jobs.recipe.spec import Where
 
 DRIVER = {"memory": float(1 << 20)}
-"""What a process holds that only waits for a group of workers: a bundle must not be empty, and it needs no core."""
+"""Resources of a process that only waits for a group of workers: a bundle must not be empty, and it needs no CPU."""
 
 
-def placed(
+def trial_placement(
     where: Where, layout: Layout, nodes: Sequence[Mapping[str, float]]
 ) -> tuple[Where, tuple[dict[str, float], ...]]:
-    """The place of a trial's training, and the bundles of its placement group, that of its own process first.
+    """Where a trial trains, and the bundles of its placement group, the one of its own process first.
 
-    A generative model trains within one bundle, so on one node, without Ray, where a node has room for all its workers;
-    else they are a group of Ray Train over several. An agent's runners have bundles of their own, packed beside it where there is
-    room. Groups of Ray Train, several learners too, hold their resources themselves: held here as well they would be counted
+    A generative model trains within one bundle, so on one node and without Ray, where a node has room for all its workers; otherwise
+    its workers are a Ray Train group over several nodes. An agent's runners have their own bundles, on the same node where there is
+    room. Ray Train groups, several learners included, reserve their resources themselves: reserved here as well they would count
     twice, and a cluster that is just large enough would wait for ever.
 
     Args:
-        where: how wide a trial is, as asked.
+        where: workers, learners and threads that were asked for.
         layout: the processes of one trial.
-        nodes: the resources of each node in all.
+        nodes: all resources of each node.
 
     Raises:
-        UsageError: no node has room for a process that cannot be divided, or all together have none for a group.
+        UsageError: no node has room for a process that cannot be divided, or all nodes together have no room for a group.
     """
     wide = layout.group
     gpu = where.accelerator == "gpu" or (

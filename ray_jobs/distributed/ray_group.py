@@ -9,34 +9,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_jobs.distributed.connection import GONE, PATIENCE, START_LIMIT, Lost, cause
-from ray_jobs.distributed.deaths import casualties
+from ray_jobs.distributed.deaths import dead_workers
 from ray_jobs.distributed.mailbox import mailbox
 from ray_jobs.run.progress import Report
 
 
 @dataclass(frozen=True)
 class Group:
-    """Workers that are to do the same at once, through Ray Train."""
+    """Workers that run the same function at once, through Ray Train."""
 
     work: Callable[[dict[str, Any]], None]
-    """What each does with its configuration, in which 'mailbox' is how it speaks with the driver."""
+    """Function of a worker's configuration, in which 'mailbox' is its connection to the driver."""
     folder: str
-    """For Ray Train's own books."""
+    """Where Ray Train keeps its own files."""
     use_gpu: bool
     """Whether each takes a GPU, or else a CPU core."""
-    hear: Callable[[dict[str, Any]], None]
-    """Gets each event that they leave."""
+    on_event: Callable[[dict[str, Any]], None]
+    """Gets each event of the workers."""
     report: Report
     should_stop: Callable[[], bool]
 
-    def live(self, workers: int, config: Mapping[str, Any], *, patient: bool = True) -> Exception | None:
-        """One life, from its beginning to its end; the error that ended it, if one did.
+    def run_once(self, workers: int, config: Mapping[str, Any], *, patient: bool = True) -> Exception | None:
+        """One attempt, from start to end; the error that ended it, if one did.
 
-        It has a mailbox of its own, which ends with it. Who still works for it then, on a node that the cluster has lost sight of,
-        is heard no more, and whoever asks before each write finds nobody to ask.
+        Each attempt has its own mailbox, which ends with it. A worker that still runs then, for example on a node without network, cannot
+        reach its driver and therefore stops writing (`run.fence`).
 
         Args:
-            patient: whether to wait for places as long as `oversee` does, or to end as `compat.failed_to_start` after Ray's minute.
+            patient: whether to wait for CPUs as long as `supervise` does; else it ends after Ray's minute (`compat.failed_to_start`).
         """
         import ray
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -52,72 +52,74 @@ class Group:
             run_config=RunConfig(name="ray", storage_path=self.folder, failure_config=once),
         )
         try:
-            return oversee(trainer, mail, self.hear, self.report, self.should_stop)
+            return supervise(trainer, mail, self.on_event, self.report, self.should_stop)
         finally:
             ray.kill(mail)
 
 
-def outlive(
-    life: Callable[[], Exception | None], died: Callable[[Mapping[int, str], int], None], allowed: int
+def restart_on_failure(
+    attempt: Callable[[], Exception | None], on_death: Callable[[Mapping[int, str], int], None], allowed: int
 ) -> Exception | None:
-    """Let a group begin anew as often as workers of it die, `allowed` times; the error that ended the last one, if one did.
+    """Start a group again when its workers die, `allowed` times; the error that ended the last attempt, if one did.
 
     Args:
-        life: the group from its beginning to its end.
-        died: told of each death: why, by rank, and how many there were. A node that is taken back counts as none.
+        attempt: runs the group from start to end.
+        on_death: called after each death with the causes by rank and the number of deaths. A node that is taken back does not count.
     """
     deaths = 0
-    while causes := casualties(ended := life()):
+    while causes := dead_workers(ended := attempt()):
         deaths += not hasattr(ended, "preemption_info")
-        died(causes, deaths)
+        on_death(causes, deaths)
         if deaths > allowed:
             break
     return ended
 
 
-def oversee(
+def supervise(
     trainer: Any,
     mail: Any,
-    hear: Callable[[dict[str, Any]], None],
+    on_event: Callable[[dict[str, Any]], None],
     report: Report,
     should_stop: Callable[[], bool],
 ) -> Exception | None:
-    """Run a Ray Train trainer to its end, hearing every event that its workers leave; the error that ended it, if one did.
+    """Run a Ray Train trainer to its end and pass on every event of its workers; the error that ended it, if one did.
 
-    Nobody waits for ever for a group that finds no place: it is given up as Lost, and, where it is to stop, left. A cluster that is gone is
-    Lost, too.
+    The error is Lost where the workers find no free CPUs within START_LIMIT, and where the cluster is gone. A group that has no CPUs yet
+    is left at once when `should_stop` says so.
     """
     import ray
 
     ended: list[Exception] = []
     thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
     thread.start()
-    running, silent_since, placeless_since = True, time.monotonic(), time.monotonic()
+    running, silent_since, waiting_since = True, time.monotonic(), time.monotonic()
     while running:
         thread.join(timeout=0.2)
-        running = thread.is_alive()  # asked before the mail is fetched, so that the last of it is heard
+        running = thread.is_alive()  # asked before the mail is fetched, so that no event is missed
         try:
             events = ray.get(mail.take.remote(should_stop()))
         except ray.exceptions.RayError as error:  # the mailbox is on this node
             return Lost(GONE.format(cause(error)))
         now = time.monotonic()
         if events:
-            silent_since, placeless_since = now, float("inf")
+            silent_since, waiting_since = now, float("inf")
         elif now - silent_since > PATIENCE:
             silent_since = now
-            report({"note": f"nothing heard of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
+            report({"note": f"no news of the workers for {PATIENCE:.0f} s: has the cluster room for them?"})
         for event in events:
-            hear(event)
-        if running and placeless_since < now and should_stop():
+            on_event(event)
+        if running and waiting_since < now and should_stop():
             return None
-        if running and now - placeless_since > START_LIMIT:
-            ray.get(mail.take.remote(True))  # whoever does find a place one day stops at once
-            return Lost(f"The workers found no place on the cluster within {START_LIMIT:.0f} s: make room, and resume.")
+        if running and now - waiting_since > START_LIMIT:
+            ray.get(mail.take.remote(True))  # a worker that starts after all stops at once
+            return Lost(
+                f"The workers found no free CPUs on the cluster within {START_LIMIT:.0f} s: make room, and resume."
+            )
     return ended[0] if ended else None
 
 
 def _fit(trainer: Any, ended: list[Exception]) -> None:
     try:
         trainer.fit()
-    except Exception as error:  # whatever ended Ray Train is told in the driver's thread
+    except Exception as error:  # the driver's thread raises it
         ended.append(error)

@@ -1,4 +1,4 @@
-"""Atari 2600 games, stepped by threads of ale-py's own, restarted where and when they are told to."""
+"""Atari 2600 games, stepped by ale-py's threads and restarted by the caller."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ray_jobs.envs.steps import Moved
+from ray_jobs.envs.steps import StepResult
 
 ENDLESS = 2**30
 """Frames after which ale-py may end an episode: never."""
 
 
 class Atari:
-    """B games, each seen as its newest 4 grey frames [4, 84, 84] uint8, oldest first, and 0 where the episode has fewer.
+    """B games; an observation is the newest 4 grey frames [4, 84, 84] uint8, oldest first, 0 where the episode has fewer.
 
-    Source: Mnih et al. 2015, Nature 518, Methods (what is seen, noop starts); Machado et al. 2018, arXiv:1709.06009 (sticky
+    Source: Mnih et al. 2015, Nature 518, Methods (observations, noop starts); Machado et al. 2018, arXiv:1709.06009 (sticky
     actions with probability 0.25, whole games, the game's own scores).
-    Differs: the first frames of an episode are beside empty ones; noop starts beside sticky actions; FIRE starts a game; the
+    Differs: the first observations of an episode have empty frames; noop starts and sticky actions together; FIRE starts a game; the
     game's smallest set of actions and 108,000 frames at most, as ale-py's v5 games have them.
     """
 
@@ -41,15 +41,15 @@ class Atari:
         Args:
             n: games.
             game: its name in snake_case.
-            frameskip: frames for which an action is held; what is seen is the brighter of the last two.
+            frameskip: frames for which an action is held; the observation is the brighter of the last two.
             repeat_action_probability: that a frame repeats the action of the frame before instead.
-            full_action_space: all 18 actions, also those that do nothing in this game.
-            max_num_frames_per_episode: frames, those of the start apart, after which an episode is truncated.
-            noop_max: an episode begins after fewer frames than that without an action, as many as chance says.
+            full_action_space: all 18 actions, including those that do nothing in this game.
+            max_num_frames_per_episode: frames after which an episode is truncated, those of its start not counted.
+            noop_max: an episode begins after a random number of frames without an action, fewer than this.
             use_fire_reset: an episode begins with FIRE where the game has it.
             num_threads: C++ threads that step the games.
-            clip_reward: rewards to learn from are within -1 and 1; reported returns are the game's in any case.
-            episodic_life: a lost life terminates, and the game goes on; reported returns are whole games' in any case.
+            clip_reward: rewards to learn from are clipped to -1 .. 1; reported returns are always the game's.
+            episodic_life: a lost life terminates, and the game continues; reported returns are always of whole games.
 
         Raises:
             ValueError: a number is out of its range.
@@ -64,7 +64,7 @@ class Atari:
             game,
             n,
             num_threads=num_threads,
-            max_num_frames_per_episode=ENDLESS,  # its own cut leaves the last frames out of the last observation
+            max_num_frames_per_episode=ENDLESS,  # its own truncation leaves the last frames out of the last observation
             repeat_action_probability=repeat_action_probability,
             full_action_space=full_action_space,
             frameskip=frameskip,
@@ -77,21 +77,23 @@ class Atari:
         self.steps, self.lives, self.over = np.zeros(n, int), np.zeros(n, int), np.zeros(n, bool)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """As `VectorEnv.reset`."""
         self.steps[:] = 0
         self.obs, info = self.env.reset(seed=np.array(seeds))
         self.lives = info["lives"]
         return self.obs
 
-    def step(self, action: np.ndarray) -> Moved:
+    def step(self, action: np.ndarray) -> StepResult:
+        """As `VectorEnv.step`."""
         self.obs, score, ended, _, info = self.env.step(action)
         self.steps += 1
         lost = (info["lives"] < self.lives) & self.by_life
         terminated, self.lives, self.over = ended | lost, info["lives"], ended | (self.steps >= self.limit)
         reward = score.clip(-1, 1) if self.clip else score
-        return Moved(self.obs, reward, terminated, self.over & ~terminated, score, self.over)
+        return StepResult(self.obs, reward, terminated, self.over & ~terminated, score, self.over)
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
-        """Where only a life was lost, the game goes on."""
+        """As `VectorEnv.restart`; where only a life was lost, the game continues."""
         rows = rows & self.over
         if rows.any():
             self.steps[rows] = 0
@@ -104,7 +106,9 @@ class Atari:
         return None
 
     def load(self, state: bytes) -> None:
+        """As `VectorEnv.load`."""
         raise NotImplementedError("Atari games cannot be loaded, for they are never saved.")
 
     def close(self) -> None:
+        """As `VectorEnv.close`."""
         self.env.close()

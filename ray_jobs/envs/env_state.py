@@ -1,4 +1,4 @@
-"""Environments as bytes, or not at all; and back, without running what a stranger may have put there."""
+"""Environments as bytes, and back without running code that a stranger may have put there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from ray_jobs.errors import UsageError
 
 TRUST = "REPRISE_TRUST"
-"""A variable that is 1 where whatever a checkpoint holds may be loaded."""
+"""An environment variable that is 1 where checkpoints are loaded without checks."""
 PATHS = {"Path", "PosixPath", "PurePath", "PurePosixPath"}
 PLAIN = {
     "builtins": {
@@ -40,42 +40,42 @@ PLAIN = {
     "pathlib._local": PATHS,
     "random": {"Random"},
 }
-"""What holds values alone, by module; numpy's own reconstructors and bit generators are in `_numpys`."""
+"""Classes that hold only values, by module; numpy's reconstructors and bit generators are in `_numpys`."""
 LIBRARIES = {"gymnasium", "pettingzoo"}
-"""Packages whose classes (and no functions) environments are made of."""
+"""Packages whose classes (and no functions) environments consist of."""
 
-
-_OURS: ContextVar[bool] = ContextVar("ours", default=False)
+_TRUSTED: ContextVar[bool] = ContextVar("ours", default=False)
 
 
 @contextmanager
-def ours(yes: bool) -> Iterator[None]:
-    """Within it, where `yes`, what is unpickled was pickled by this very training, and may be anything."""
-    before = _OURS.set(yes)
+def trusted(yes: bool) -> Iterator[None]:
+    """Inside the block, with `yes`, unpickle without checks: this same training has pickled it."""
+    before = _TRUSTED.set(yes)
     try:
         yield
     finally:
-        _OURS.reset(before)
+        _TRUSTED.reset(before)
 
 
 class Untrusted(UsageError, ValueError):
-    """Bytes that would be more than an environment."""
+    """Bytes that hold more than an environment."""
 
 
-class Whole(pickle.Pickler):
-    """Refuses what would be pickled as no more than the arguments it was made from.
+class FullPickler(pickle.Pickler):
+    """Refuses objects that are pickled as only the arguments of their constructor.
 
-    Gymnasium's and PettingZoo's EzPickle do that: what comes back is a new environment, not the one that was saved.
+    Gymnasium's and PettingZoo's EzPickle do that: unpickling then makes a new environment, not the one that was saved.
     """
 
     def reducer_override(self, obj: Any) -> Any:
+        """Refuse EzPickle's objects; leave others to pickle."""
         if any(cls.__name__ == "EzPickle" for cls in type(obj).__mro__):
             raise pickle.PicklingError(f"{type(obj).__name__} keeps only what it was made from")
         return NotImplemented
 
 
-class Careful(pickle.Unpickler):
-    """Finds plain values, numpy's, and classes of given packages; no function that could do something.
+class SafeUnpickler(pickle.Unpickler):
+    """Finds plain values, numpy's, and classes of given packages, but no function that could run code.
 
     Source: Python's documentation of pickle, "Restricting Globals".
     """
@@ -85,6 +85,11 @@ class Careful(pickle.Unpickler):
         self.packages = {*packages, *LIBRARIES}
 
     def find_class(self, module: str, name: str) -> Any:
+        """The class of that name.
+
+        Raises:
+            Untrusted: it is not an allowed one.
+        """
         if name in PLAIN.get(module, ()) or _numpys(module, name):
             return super().find_class(module, name)
         if module.partition(".")[0] in self.packages and "." not in name:
@@ -92,37 +97,39 @@ class Careful(pickle.Unpickler):
             if isinstance(found, type) and found.__module__.partition(".")[0] in self.packages:
                 return found
         raise Untrusted(
-            f"The checkpoint's environments hold {module}.{name}, which could run a program: if you trust whoever wrote "
-            f"it, resume with --trust (or {TRUST}=1)."
+            f"The checkpoint's environments hold {module}.{name}, which could run a program: if you trust its author, "
+            f"resume with --trust (or {TRUST}=1)."
         )
 
 
 def pickled(x: Any) -> bytes | None:
-    """All of x, or None where that cannot be."""
+    """All of x as bytes, or None where it cannot be pickled."""
     out = io.BytesIO()
     try:
-        Whole(out, pickle.HIGHEST_PROTOCOL).dump(x)
-    except Exception:  # each library refuses in a way of its own: TypeError, PicklingError, AttributeError ...
+        FullPickler(out, pickle.HIGHEST_PROTOCOL).dump(x)
+    except Exception:  # libraries refuse in many ways: TypeError, PicklingError, AttributeError ...
         return None
     return out.getvalue()
 
 
 def unpickled(state: bytes, *like: Any) -> Any:
-    """The inverse of `pickled`, for plain values, arrays and classes of the packages that `like`'s own are of.
+    """The inverse of `pickled`, for plain values, arrays and classes of the packages that `like` comes from.
 
     Args:
         like: environments of this run, made by its recipe.
 
     Raises:
-        Untrusted: it holds something else, is not `ours`, and REPRISE_TRUST is not 1.
+        Untrusted: it holds something else, is not `trusted`, and REPRISE_TRUST is not 1.
     """
-    if _OURS.get() or os.environ.get(TRUST) == "1":
+    if _TRUSTED.get() or os.environ.get(TRUST) == "1":
         return pickle.loads(state)
-    return Careful(state, {type(part).__module__.partition(".")[0] for env in like for part in layers(env)}).load()
+    return SafeUnpickler(
+        state, {type(part).__module__.partition(".")[0] for env in like for part in layers(env)}
+    ).load()
 
 
 def layers(env: Any) -> Iterator[Any]:
-    """An environment and all that it is wrapped around."""
+    """An environment, and those that it wraps."""
     while env is not None:
         yield env
         env = next((vars(env)[name] for name in ("env", "aec_env") if name in getattr(env, "__dict__", {})), None)

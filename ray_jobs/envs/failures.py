@@ -1,4 +1,4 @@
-"""Environments that raise or hang: one sentence says which, where and why."""
+"""Failures of environments, which raise or hang: one sentence says which, where and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ray_jobs.compat import set_handler
 if TYPE_CHECKING:
     import numpy as np
 
-    from ray_jobs.envs.steps import Moved, Vector
+    from ray_jobs.envs.steps import StepResult, VectorEnv
 
 
 class EnvironmentFailed(RuntimeError):
@@ -22,36 +22,40 @@ class EnvironmentFailed(RuntimeError):
 
 
 @contextmanager
-def alarmed(limit: float, count: Callable[[], int], failed: Callable[[], EnvironmentFailed]) -> Iterator[None]:
-    """As `Watched.within`, of whatever is counted; what does not count at all has at least `limit` seconds."""
+def time_limit(limit: float, count: Callable[[], int], failed: Callable[[], EnvironmentFailed]) -> Iterator[None]:
+    """Like `TimedEnv.within`, for any counter: fail if `count` has not moved for `limit` seconds.
+
+    Args:
+        failed: makes the error to raise.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        with seen_from_outside(limit, count, failed):
+        with _watched_by_thread(limit, count, failed):
             yield
         return
     before = -1
 
-    def ring(number: int, frame: Any) -> None:
+    def on_alarm(number: int, frame: Any) -> None:
         nonlocal before
         if count() == before:
             raise failed()
         before = count()
 
-    begun, handler = time.monotonic(), set_handler(signal.SIGALRM, ring)
+    start, handler = time.monotonic(), set_handler(signal.SIGALRM, on_alarm)
     left, interval = signal.setitimer(signal.ITIMER_REAL, limit, limit)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         set_handler(signal.SIGALRM, handler)
-        if left:  # somebody else's alarm, of which time has passed
-            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - begun), 1e-3), interval)
+        if left:  # an alarm that was set before: it has less time left now
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-3), interval)
 
 
 @contextmanager
-def seen_from_outside(
+def _watched_by_thread(
     limit: float, count: Callable[[], int], failed: Callable[[], EnvironmentFailed]
 ) -> Iterator[None]:
-    """A thread tells `on_hang`."""
+    """As `time_limit`, off the main thread: another thread calls `on_hang`."""
     if on_hang is None:
         yield
         return
@@ -72,59 +76,66 @@ def seen_from_outside(
 
 
 on_hang: Callable[[EnvironmentFailed], None] | None = None
-"""What to do about environments that hang beside the main thread, where no alarm can interrupt them: to end the process, say."""
+"""Called when environments hang in another thread than the main one, where no alarm can interrupt them; it may end the process."""
 
 
-class Watched:
-    """Environments as they are, but for what they fail with.
+class TimedEnv:
+    """Environments whose every failure is one sentence.
 
     Raises:
         EnvironmentFailed: a reset or a step raised, or, inside `within`, hangs.
     """
 
-    def __init__(self, env: Vector, name: str, who: str) -> None:
-        """`name` and `who` ('runner 3') are for the sentence."""
+    def __init__(self, env: VectorEnv, name: str, who: str) -> None:
+        """Wrap `env`; `name` (of the environment) and `who` ('runner 3') are for the sentence."""
         self.env, self.name, self.who, self.steps = env, name, who, 0
         self.obs_space, self.action_space = env.obs_space, env.action_space
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        return self.told(self.env.reset, seeds)
+        """As `VectorEnv.reset`."""
+        return self._guarded(self.env.reset, seeds)
 
-    def step(self, action: np.ndarray) -> Moved:
-        moved = self.told(self.env.step, action)
+    def step(self, action: np.ndarray) -> StepResult:
+        """As `VectorEnv.step`."""
+        result = self._guarded(self.env.step, action)
         self.steps += 1
-        return moved
+        return result
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
-        return self.told(self.env.restart, rows)
+        """As `VectorEnv.restart`."""
+        return self._guarded(self.env.restart, rows)
 
-    def told(self, ask: Callable[[Any], Any], what: Any) -> Any:
+    def _guarded(self, method: Callable[[Any], Any], argument: Any) -> Any:
         try:
-            return ask(what)
+            return method(argument)
         except EnvironmentFailed:
             raise
         except Exception as error:
-            said = " ".join(str(error).split()).rstrip(".")
-            raise self.failed(f"failed with {type(error).__name__}{': ' * bool(said)}{said}") from error
+            why = " ".join(str(error).split()).rstrip(".")
+            raise self.failed(f"failed with {type(error).__name__}{': ' * bool(why)}{why}") from error
 
     def failed(self, how: str) -> EnvironmentFailed:
+        """The error that says how the environments failed, and where."""
         return EnvironmentFailed(f"The environment {self.name} {how}, at step {self.steps} of {self.who}.")
 
     @contextmanager
     def within(self, limit: float) -> Iterator[None]:
-        """Nothing in here may hang: a step of `limit` seconds or more fails, at the latest when it has taken twice that.
+        """Inside the block, a step that takes `limit` seconds fails, at the latest after twice that time.
 
-        The alarm is set once, not for each step, and rings every `limit` seconds; whoever has not moved between two of them hangs.
-        It works in the main thread alone, and cannot interrupt C code that never returns; elsewhere `on_hang` is told, if it is set.
+        The alarm is set once, not for each step, and rings every `limit` seconds; environments that made no step between two alarms hang.
+        It works in the main thread alone, and cannot interrupt C code that never returns; elsewhere `on_hang` is called, if it is set.
         """
-        with alarmed(limit, lambda: self.steps, lambda: self.failed(f"did not answer within {limit:g} s")):
+        with time_limit(limit, lambda: self.steps, lambda: self.failed(f"did not answer within {limit:g} s")):
             yield
 
     def state(self) -> bytes | None:
+        """As `VectorEnv.state`."""
         return self.env.state()
 
     def load(self, state: bytes) -> None:
+        """As `VectorEnv.load`."""
         self.env.load(state)
 
     def close(self) -> None:
+        """As `VectorEnv.close`."""
         self.env.close()

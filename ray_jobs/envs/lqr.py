@@ -38,7 +38,7 @@ class Lqr:
 
 
 def pendulum_like(gamma: float = 0.95) -> Lqr:
-    """A cart with position and speed that is to stand still at the origin."""
+    """A cart with position and speed; the goal is to stand still at the origin."""
     return Lqr(
         A=np.array([[1.0, 0.2], [0.0, 0.9]]),
         B=np.array([[0.0], [0.4]]),
@@ -51,7 +51,7 @@ def pendulum_like(gamma: float = 0.95) -> Lqr:
 
 
 def closed_loop(lqr: Lqr, gain: Array) -> Array:
-    """Dynamics [X, X] under the gain [U, X], times the root of gamma, which is all that discounting changes.
+    """Dynamics [X, X] under the gain [U, X], times the root of gamma, which is the only effect of discounting.
 
     Raises:
         ValueError: the discounted cost of this gain is infinite.
@@ -109,11 +109,13 @@ class LqrEnv(gym.Env):
         self.x, self.t = np.zeros(size), 0
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Draw the first state."""
         super().reset(seed=seed)
         self.x, self.t = self.np_random.multivariate_normal(np.zeros(len(self.x)), self.lqr.start), 0
         return self.x.astype(np.float32), {}
 
     def step(self, action: NDArray):
+        """Apply u = action; the reward is minus the cost of x and u."""
         u, lqr = np.asarray(action, np.float64), self.lqr
         reward = -float(self.x @ lqr.Q @ self.x + u @ lqr.R @ u)
         drift = self.np_random.multivariate_normal(np.zeros(len(self.x)), lqr.noise)

@@ -1,4 +1,4 @@
-"""What a step of several environments gives, and what they must all be able to do."""
+"""The interface of several environments stepped together, and the result of a step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 
-class Moved(NamedTuple):
-    """What a step of B environments led to."""
+class StepResult(NamedTuple):
+    """The result of a step of B environments."""
 
     obs: np.ndarray
     """[B, *O], before any restart"""
@@ -21,9 +21,9 @@ class Moved(NamedTuple):
     truncated: np.ndarray
     """[B] bool"""
     score: np.ndarray | None = None
-    """[B]: the reward to report, where it is not the one to learn from."""
+    """[B]: the reward to report, where it differs from the one to learn from."""
     finished: np.ndarray | None = None
-    """[B] bool: where an episode to report is over, where that is not so at every boundary."""
+    """[B] bool: where an episode to report is over, if that is not at every boundary."""
 
     @property
     def boundary(self) -> np.ndarray:
@@ -37,12 +37,12 @@ class Moved(NamedTuple):
 
     @property
     def gained(self) -> np.ndarray:
-        """[B]: what the step adds to the episode's reported return; that of several agents is their sum, the team's."""
+        """[B]: what the step adds to the episode's reported return; for several agents the sum of their rewards."""
         gained = self.reward if self.score is None else self.score
         return gained if gained.ndim == 1 else gained.sum(1)
 
 
-class Vector(Protocol):
+class VectorEnv(Protocol):
     """B environments of one kind."""
 
     obs_space: gym.spaces.Box
@@ -52,15 +52,22 @@ class Vector(Protocol):
         """Seed and restart all; observations [B, *O]."""
         ...
 
-    def step(self, action: np.ndarray) -> Moved: ...
+    def step(self, action: np.ndarray) -> StepResult:
+        """One step of all with actions [B, *A]. Rows at a boundary must be restarted before the next."""
+        ...
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
-        """Restart the rows [B] bool, all of which are at a boundary; observations [B, *O], the other rows' unchanged."""
+        """Restart the rows [B] bool, which must all be at a boundary; observations [B, *O], those of the other rows unchanged."""
         ...
 
     def state(self) -> bytes | None:
-        """All there is to go on from, or None where the environments cannot be pickled."""
+        """Everything to continue from, or None where the environments cannot be pickled."""
         ...
 
-    def load(self, state: bytes) -> None: ...
-    def close(self) -> None: ...
+    def load(self, state: bytes) -> None:
+        """Continue from a `state`."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environments hold."""
+        ...

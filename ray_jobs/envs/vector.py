@@ -1,4 +1,4 @@
-"""Several copies of an environment stepped as one, without a step that only resets.
+"""Several copies of an environment stepped together, without steps that only reset.
 
 Gymnasium's vector environments spend a step on each reset (NEXT_STEP), which must be neither trained on nor counted. Here
 `step` returns the true next observations, and the caller restarts the rows that ended before it acts again.
@@ -17,14 +17,14 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from ray_jobs.envs.atari import Atari
 from ray_jobs.envs.env_state import pickled, unpickled
-from ray_jobs.envs.failures import EnvironmentFailed, alarmed
+from ray_jobs.envs.failures import EnvironmentFailed, time_limit
 from ray_jobs.envs.multi_agent import MultiAgent
-from ray_jobs.envs.steps import Moved, Vector
+from ray_jobs.envs.steps import StepResult, VectorEnv
 
-BIRTH_LIMIT = 60.0
-"""Seconds that making environments may take; twice that at most."""
+MAKE_LIMIT = 60.0
+"""Seconds that making environments may take; an alarm may come as late as twice that."""
 FEW = 4
-"""Cart-poles that are stepped quicker one after the other than as arrays, at most."""
+"""Most cart-poles that are faster stepped one after the other than as arrays."""
 EXTRAS = {
     "ale_py": "atari",
     "gymnasium.envs.box2d": "box2d",
@@ -32,96 +32,107 @@ EXTRAS = {
     "mpe2": "mpe",
     "pettingzoo": "mpe",
 }
-"""Which of our extras installs what environments need, by the package of their code."""
+"""The extra of ours that installs what environments need, by the package of their code."""
 
 
-class Rows:
-    """Single environments stepped one after the other; observations of doubles are kept as float32.
+class SequentialEnv:
+    """Single environments stepped one after the other; float64 observations become float32.
 
     Raises:
-        ValueError: their observations are not, and do not flatten to, a Box.
+        ValueError: their observations are no Box and do not flatten to one.
     """
 
     def __init__(self, envs: Sequence[gym.Env]) -> None:
-        self.envs = [flat(env) for env in envs]
+        self.envs = [flattened(env) for env in envs]
         space = self.envs[0].observation_space
         if not isinstance(space, gym.spaces.Box):
             raise ValueError(
                 f"The observation space {space} is not supported: it must be Box, or something that flattens to one."
             )
-        self.obs_space, self.action_space = single(space), self.envs[0].action_space
+        self.obs_space, self.action_space = as_float32(space), self.envs[0].action_space
         self.obs = np.zeros((len(self.envs), *space.shape), self.obs_space.dtype)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """As `VectorEnv.reset`."""
         for i, (env, seed) in enumerate(zip(self.envs, seeds, strict=True)):
-            self.see(i, env.reset(seed=seed)[0])
+            self._store(i, env.reset(seed=seed)[0])
             env.action_space.seed(seed)
         return self.obs.copy()
 
-    def step(self, action: np.ndarray) -> Moved:
+    def step(self, action: np.ndarray) -> StepResult:
+        """As `VectorEnv.step`."""
         reward, terminated, truncated = np.empty(len(self.envs)), *np.zeros((2, len(self.envs)), bool)
         for i, env in enumerate(self.envs):
             obs, reward[i], terminated[i], truncated[i], _ = env.step(action[i])
-            self.see(i, obs)
-        return Moved(self.obs.copy(), reward, terminated, truncated)
+            self._store(i, obs)
+        return StepResult(self.obs.copy(), reward, terminated, truncated)
 
-    def see(self, row: int, obs: Any) -> None:
-        """Numpy would spread what is too small over the whole row."""
+    def _store(self, row: int, obs: Any) -> None:
+        """Store an observation; numpy alone would broadcast one that is too small over the whole row."""
         if np.shape(obs) != self.obs.shape[1:]:
             raise ValueError(f"an observation of shape {np.shape(obs)} in a space of shape {self.obs.shape[1:]}")
         self.obs[row] = obs
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
+        """As `VectorEnv.restart`."""
         for i in np.flatnonzero(rows):
-            self.see(i, self.envs[i].reset()[0])
+            self._store(i, self.envs[i].reset()[0])
         return self.obs.copy()
 
     def state(self) -> bytes | None:
+        """As `VectorEnv.state`."""
         return pickled((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
+        """As `VectorEnv.load`."""
         self.close()
         self.envs, self.obs = unpickled(state, *self.envs)
 
     def close(self) -> None:
+        """As `VectorEnv.close`."""
         for env in self.envs:
             env.close()
 
 
 class CartPole:
-    """Gymnasium's numpy-vectorised cart-pole, restarted where and when it is told to: same physics, same limits."""
+    """Gymnasium's numpy-vectorised cart-pole, restarted by the caller: same physics, same limits."""
 
     def __init__(self, n: int, **options: Any) -> None:
         self.env = CartPoleVectorEnv(n, **options)
         self.obs_space, self.action_space = self.env.single_observation_space, self.env.single_action_space
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """All rows draw from one generator, seeded by the first."""
+        """As `VectorEnv.reset`; all rows draw from one generator, seeded by the first seed."""
         return self.env.reset(seed=int(seeds[0]))[0]
 
-    def step(self, action: np.ndarray) -> Moved:
+    def step(self, action: np.ndarray) -> StepResult:
+        """As `VectorEnv.step`."""
         obs, reward, terminated, truncated, _ = self.env.step(action)
-        self.env.prev_done[:] = False  # else the next step would spend itself on resetting these rows
-        return Moved(obs, reward, terminated, truncated & ~terminated)
+        self.env.prev_done[:] = False  # else the next step would only reset these rows
+        return StepResult(obs, reward, terminated, truncated & ~terminated)
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
+        """As `VectorEnv.restart`."""
         env = self.env
         env.state[:, rows] = env.np_random.uniform(env.low, env.high, (4, int(rows.sum())))
         env.steps[rows] = 0
         return env.state.T.astype(np.float32)
 
     def state(self) -> bytes | None:
+        """As `VectorEnv.state`."""
         return pickled(self.env)
 
     def load(self, state: bytes) -> None:
+        """As `VectorEnv.load`."""
         self.env = unpickled(state, self.env)
 
     def close(self) -> None:
+        """As `VectorEnv.close`."""
         self.env.close()
 
 
-def flat(env: gym.Env) -> gym.Env:
-    """The environment with observations in a Box: Discrete ones become one-hot, tuples and dicts are strung together."""
+def flattened(env: gym.Env) -> gym.Env:
+    """The environment with observations in a Box: Discrete ones become one-hot, tuples and dicts are concatenated."""
     space = env.observation_space
     return (
         env
@@ -130,16 +141,16 @@ def flat(env: gym.Env) -> gym.Env:
     )
 
 
-def single(space: gym.spaces.Box) -> gym.spaces.Box:
-    """The box in float32 where it is of doubles: half the bytes to copy and to send, and what networks compute with."""
+def as_float32(space: gym.spaces.Box) -> gym.spaces.Box:
+    """A float64 box as float32, others as they are: half the bytes to copy and to send, and the dtype of networks."""
     if space.dtype != np.float64:
         return space
-    with np.errstate(over="ignore"):  # a bound beyond float32 is none
+    with np.errstate(over="ignore"):  # a bound beyond float32 becomes infinite
         return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
 
 
 def maker(env: str, options: Mapping[str, Any]) -> Callable[[], Any]:
-    """What makes one environment of a Gymnasium id, or of 'package.module:function'.
+    """A function that makes one environment, from a Gymnasium id or 'package.module:function'.
 
     Raises:
         ValueError: there is no such environment or function; the sentence says what to do.
@@ -149,8 +160,8 @@ def maker(env: str, options: Mapping[str, Any]) -> Callable[[], Any]:
         try:
             make = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
-            if isinstance(error, ImportError) and extra(module):
-                raise ValueError(lacking(env, module, error)) from None
+            if isinstance(error, ImportError) and extra_of(module):
+                raise ValueError(missing_package(env, module, error)) from None
             hint = "give a Gymnasium id or 'package.module:function'"
             raise ValueError(f"The environment '{env}' cannot be found ({error}): {hint}.") from None
         return lambda: make(**options)
@@ -161,27 +172,27 @@ def _gym_make(env: str, options: Mapping[str, Any]) -> gym.Env:
     try:
         return gym.make(env, disable_env_checker=True, **options)
     except gym.error.DependencyNotInstalled as error:
-        raise ValueError(lacking(env, str(gym.spec(env).entry_point), error)) from None
+        raise ValueError(missing_package(env, str(gym.spec(env).entry_point), error)) from None
     except gym.error.Error as error:
         near = difflib.get_close_matches(env, gym.registry, n=3, cutoff=0.3)
         hint = f"did you mean {' or '.join(near)}" if near else "gymnasium.pprint_registry() lists what there is"
         raise ValueError(f"There is no environment '{env}' ({str(error).split('.')[0]}): {hint}.") from None
 
 
-def extra(code: str) -> str | None:
-    """Which extra brings what the environments of a module need; None where we have none."""
+def extra_of(code: str) -> str | None:
+    """The extra that installs what the environments of a module need, or None."""
     return next((x for package, x in EXTRAS.items() if code == package or code.startswith(package + ".")), None)
 
 
-def lacking(env: str, code: str, error: Exception) -> str:
-    """The sentence about an environment whose code lacks a package."""
-    ours = extra(code.partition(":")[0])
+def missing_package(env: str, code: str, error: Exception) -> str:
+    """The sentence about an environment whose code needs a package that is not installed."""
+    ours = extra_of(code.partition(":")[0])
     remedy = f"pip install 'reprise[{ours}]'" if ours else str(error).split("\n")[0].rstrip(".")
     return f"The environment {env} needs a package that is not installed: {remedy}."
 
 
 def registered(env: str) -> gym.envs.registration.EnvSpec | None:
-    """What Gymnasium knows of an id; Atari's games are made known to it first.
+    """Gymnasium's entry of an id, or None; Atari games are registered first.
 
     Raises:
         ValueError: it is an Atari game, and ale-py is not installed.
@@ -190,12 +201,12 @@ def registered(env: str) -> gym.envs.registration.EnvSpec | None:
         try:
             gym.register_envs(importlib.import_module("ale_py"))
         except ImportError as error:
-            raise ValueError(lacking(env, "ale_py", error)) from None
+            raise ValueError(missing_package(env, "ale_py", error)) from None
     return gym.registry.get(env)
 
 
-def vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
-    """n copies of an environment, natively vectorised where that is faster and does the same.
+def vector(env: str, n: int, options: Mapping[str, Any]) -> VectorEnv:
+    """n copies of an environment, natively vectorised where that is faster and gives the same.
 
     `env` is a Gymnasium id, or 'package.module:function' that makes a Gymnasium environment or a parallel one of PettingZoo.
 
@@ -203,15 +214,15 @@ def vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
         ValueError: there is no such environment, a package is missing, or an option or space does not fit.
         EnvironmentFailed: making it raised, or hangs.
     """
-    with alarmed(
-        BIRTH_LIMIT,
+    with time_limit(
+        MAKE_LIMIT,
         lambda: 0,
-        lambda: EnvironmentFailed(f"The environment {env} was not made within {BIRTH_LIMIT:g} s."),
+        lambda: EnvironmentFailed(f"The environment {env} was not made within {MAKE_LIMIT:g} s."),
     ):
         return _vector(env, n, options)
 
 
-def _vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
+def _vector(env: str, n: int, options: Mapping[str, Any]) -> VectorEnv:
     spec = registered(env)
     native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
     try:
@@ -220,23 +231,23 @@ def _vector(env: str, n: int, options: Mapping[str, Any]) -> Vector:
         if spec and native == "AtariVectorEnv":
             return Atari(n, **{**spec.kwargs, **options})
         make = maker(env, options)
-        return copies(env, [make() for _ in range(n)])
+        return combined(env, [make() for _ in range(n)])
     except TypeError as error:
         raise ValueError(f"The environment {env} does not take the options {dict(options)}: {error}.") from None
     except ImportError as error:
-        raise ValueError(lacking(env, env, error)) from None
+        raise ValueError(missing_package(env, env, error)) from None
     except (ValueError, EnvironmentFailed):
         raise
     except Exception as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise EnvironmentFailed(f"The environment {env} could not be made: {type(error).__name__}: {said}.") from error
+        why = " ".join(str(error).split()).rstrip(".")
+        raise EnvironmentFailed(f"The environment {env} could not be made: {type(error).__name__}: {why}.") from error
 
 
-def copies(env: str, made: Sequence[Any]) -> Vector:
-    """Environments that were made, as one.
+def combined(env: str, made: Sequence[Any]) -> VectorEnv:
+    """Environments as one vector environment.
 
     Raises:
-        ValueError: they are of a kind that is not supported.
+        ValueError: their kind is not supported.
     """
     if hasattr(made[0], "agent_iter"):
         raise ValueError(
@@ -249,4 +260,4 @@ def copies(env: str, made: Sequence[Any]) -> Vector:
         raise ValueError(
             f"'{env}' makes a {kind}: it must make a Gymnasium environment or a parallel one of PettingZoo."
         )
-    return Rows(made)
+    return SequentialEnv(made)

@@ -130,8 +130,7 @@ def family_source(plan: Play | Study, path: str) -> tuple[str, Path, str]:
     """
     module, _, name = path.partition(":")
     if "." not in module:
-        spec = importlib.util.find_spec(plan.family)
-        for root in (spec and spec.submodule_search_locations) or ():
+        for root in _folders(plan.family):
             for file in sorted(Path(root).rglob(f"{module}.py")):
                 inner = ".".join(file.relative_to(root).with_suffix("").parts)
                 return f"{plan.family}.{inner}", file, name
@@ -144,19 +143,27 @@ def family_source(plan: Play | Study, path: str) -> tuple[str, Path, str]:
     return module, Path(spec.origin), name
 
 
+def _folders(package: str) -> list[str]:
+    """The folders of a package."""
+    return list(importlib.import_module(package).__path__)
+
+
 def _modules() -> list[str]:
     """Import paths of all modules in the families."""
-    spec = importlib.util.find_spec(FAMILIES)
-    roots = (spec and spec.submodule_search_locations) or ()
-    folders = sorted((m.name, f"{root}/{m.name}") for root in roots for m in pkgutil.iter_modules([root]) if m.ispkg)
+    folders = sorted(
+        (m.name, f"{root}/{m.name}") for root in _folders(FAMILIES) for m in pkgutil.iter_modules([root]) if m.ispkg
+    )
     return [f"{FAMILIES}.{family}.{m.name}" for family, at in folders for m in pkgutil.iter_modules([at])]
 
 
 def _algorithms() -> list[Recipe]:
     """A recipe for each algorithm of reinforcement learning, by the name of its file; the environment is the user's to give."""
-    spec = importlib.util.find_spec(Play.family)
-    roots = (spec and spec.submodule_search_locations) or ()
-    return [_algorithm(file) for root in roots for file in sorted(Path(root).rglob("*.py")) if file.stem != "__init__"]
+    return [
+        _algorithm(file)
+        for root in _folders(Play.family)
+        for file in sorted(Path(root).rglob("*.py"))
+        if file.stem != "__init__"
+    ]
 
 
 def _algorithm(file: Path) -> Recipe:

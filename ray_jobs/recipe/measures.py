@@ -1,4 +1,4 @@
-"""What several recipes measure of a trained model: each takes the model and its data and gives metrics by name."""
+"""Evaluations that several recipes share: functions of a trained model and its data that return metrics by name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
     from lightning_modules.autoregressive.discrete import Discrete
     from lightning_modules.flows.flow import Flow
-    from lightning_modules.gan.adversarial import Game
+    from lightning_modules.gan.adversarial import AdversarialModel
     from lightning_modules.vae.vae import VAE
 
 
 def gap_to_entropy(model: Flow, data: Any, *, n: int = 50_000) -> dict[str, float]:
-    """KL divergence from the truth in nats on n fresh points: code length above the entropy; and its standard error."""
-    from lightning_modules.metrics.gaussian import excess_nats
+    """KL divergence from the truth in nats on n fresh points, which is the code length above the entropy, and its standard error."""
+    from lightning_modules.metrics.likelihood import excess_nats
 
     x = data.test(n)["x"].to(model.device)
     mean, error = excess_nats(model.log_prob, data.log_prob, x)
@@ -23,10 +23,10 @@ def gap_to_entropy(model: Flow, data: Any, *, n: int = 50_000) -> dict[str, floa
 
 
 def bits_above_truth(model: Any, data: Any, *, n: int = 4096) -> dict[str, float]:
-    """Code length above the exact one, in bits per number, on n fresh examples; its standard error; and the exact one itself."""
+    """Code length above the exact one, in bits per dimension on n fresh examples, its standard error, and the exact code length."""
     import math
 
-    from lightning_modules.metrics.gaussian import excess_nats
+    from lightning_modules.metrics.likelihood import excess_nats
 
     x = data.test(n)["x"].to(model.device)
     bits = x[0].numel() * math.log(2)
@@ -40,12 +40,12 @@ def bits_above_truth(model: Any, data: Any, *, n: int = 4096) -> dict[str, float
 
 
 def bound_above_entropy(model: VAE, data: Any, *, n: int = 10_000, k: int = 200) -> dict[str, float]:
-    """KL divergence from the truth in nats on n fresh points, by the bound of k draws, which is above it; its error; that of one draw."""
+    """KL divergence from the truth in nats on n fresh points, from above: by the bound of k draws, its standard error, and by the ELBO."""
     from functools import partial
 
     import torch
 
-    from lightning_modules.metrics.gaussian import excess_nats
+    from lightning_modules.metrics.likelihood import excess_nats
 
     x, rng = data.test(n)["x"].to(model.device), torch.Generator().manual_seed(0)
     mean, error = excess_nats(partial(model.log_prob, k=k, rng=rng), data.log_prob, x, batch=1024)
@@ -54,7 +54,7 @@ def bound_above_entropy(model: VAE, data: Any, *, n: int = 10_000, k: int = 200)
 
 
 def bits_of_digits(model: Flow, data: Data) -> dict[str, float]:
-    """Code length of held-out digits, with 10 draws of the noise each."""
+    """Code length of held-out digits, by 10 draws of the noise each, and its standard error."""
     import torch
 
     x, rng = data.test()["x"].to(model.device), torch.Generator().manual_seed(0)
@@ -73,7 +73,7 @@ def bits_of_images(model: Flow, data: Data) -> dict[str, float]:
 
 
 def exact_bits_of_digits(model: Discrete, data: Any) -> dict[str, float]:
-    """Exact bits per pixel of held-out digits; the Frechet distance of drawn digits to the training ones over that of real ones."""
+    """Exact bits per pixel of held-out digits; the Frechet distance of sampled digits to the training set over that of held-out ones."""
     import torch
 
     from lightning_modules.metrics.gaussian import frechet_of, moments
@@ -86,14 +86,14 @@ def exact_bits_of_digits(model: Discrete, data: Any) -> dict[str, float]:
 
 
 def exact_bits_of_images(model: Discrete, data: Data) -> dict[str, float]:
-    """Exact code length of the held-out images in bits per number."""
+    """Exact code length of the held-out images in bits per dimension."""
     x = data.test()["x"]
     bits = sum(model.bits_per_dim(part.to(model.device)).sum().item() for part in x.split(100))
     return {"bits_per_dim": bits / len(x)}
 
 
-def modes_found(model: Game, data: Density2D) -> dict[str, float]:
-    """Modes hit and full, share of samples within three deviations of one; exact W2 of 1,024 samples beside that of true ones, MMD."""
+def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
+    """`mixture_scores` of 10,000 samples: modes hit and full, share near one; W2 of 1,024 of them and its floor, and MMD."""
     import torch
 
     from lightning_modules.metrics.samples import mixture_scores
@@ -104,12 +104,12 @@ def modes_found(model: Game, data: Density2D) -> dict[str, float]:
     return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())
 
 
-def likeness_of_images(model: Game, data: Data, *, inception: str) -> dict[str, float]:
+def likeness_of_images(model: AdversarialModel, data: Data, *, inception: str) -> dict[str, float]:
     """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
     import torch
 
-    from lightning_modules.metrics.gaussian import sliced_wasserstein
-    from lightning_modules.metrics.samples import image_scores
+    from lightning_modules.metrics.inception import image_scores
+    from lightning_modules.metrics.samples import sliced_wasserstein
 
     rng = torch.Generator().manual_seed(0)
     real = data.test(10_000)["x"]

@@ -65,7 +65,7 @@ class Process(Protocol):
 
 
 @runtime_checkable
-class Converging(Protocol):
+class Converging(Process, Protocol):
     """A process that can end before its last step."""
 
     def done(self, state: State) -> bool:

@@ -162,7 +162,7 @@ def declared_fields(file: Path, name: str) -> tuple[Setting, ...]:
         raise UsageError(unknown("class", name, [c.name for c in classes], of=file.name))
     settings = []
     for line, below in zip(found.body, [*found.body[1:], None], strict=True):
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+        if isinstance(line, ast.AnnAssign) and not ast.unparse(line.annotation).startswith("ClassVar"):
             settings.append(_of_field(file, line, below))
     return tuple(settings)
 

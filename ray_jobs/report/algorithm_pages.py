@@ -27,11 +27,20 @@ def algorithms() -> list[dict[str, str]]:
 
 def pages() -> dict[str, str]:
     """Every page by its file's name, and an index."""
-    made = {Path(s["file"]).stem + ".md": page(s) for s in algorithms()}
+    made = {Path(s["file"]).stem + ".md": page(s) for s in by_file(algorithms())}
     rows = [f"| [{s['system']}]({Path(s['file']).stem}.md) | {s['what']} | {s['recipes']} |" for s in algorithms()]
     index = "# Algorithms\n\nMade by `python -m ray_jobs.report.algorithm_pages`.\n\n"
     index += "| system | what it is | recipes |\n|---|---|---|\n"
     return made | {"README.md": index + "\n".join(rows) + "\n"}
+
+
+def by_file(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """One entry for each file: a system with the recipes of all systems that are options of the same algorithm."""
+    merged: dict[str, dict[str, str]] = {}
+    for s in found:
+        first = merged.setdefault(s["file"], {**s, "recipes": ""})
+        first["recipes"] += (", " if first["recipes"] else "") + s["recipes"]
+    return list(merged.values())
 
 
 def page(system: dict[str, str]) -> str:

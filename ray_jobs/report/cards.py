@@ -19,6 +19,8 @@ class Card:
     title: str = ""
     system: str = ""
     data: str = ""
+    family: str = ""
+    """The folder of recipes that it is in."""
     headline: Headline | None = None
     picture: Path | None = None
     """A PNG of samples."""

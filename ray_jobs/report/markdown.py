@@ -1,4 +1,4 @@
-"""RESULTS.md: the table of what was measured, in Markdown. It changes only when a measurement does."""
+"""docs/results/: what was measured, in Markdown, a page for each family. A page changes only when a measurement does."""
 
 from __future__ import annotations
 
@@ -10,19 +10,37 @@ from pathlib import Path
 from ray_jobs.report.cards import Card, published, tally
 from ray_jobs.results.store import count, describe, median, short
 
-HEAD = """# Results
+INDEX = """# Results
 
-{tally} Recorded by `reprise reproduce` and written by `reprise report --markdown RESULTS.md`; never edited by hand.
+{tally} Recorded by `reprise reproduce` and written by `reprise report --markdown docs/results`; never edited by hand.
+
+| Family | Claims |
+|---|---|
+"""
+HEAD = """# Results: {family}
+
+{tally}
 
 | Recipe | Paper | Claim | Measured: mean [95% interval] | IQM | Seeds | Time | Verdict |
 |---|---|---|---|---|---|---|---|
 """
 
 
-def table(cards: Sequence[Card], folder: Path) -> str:
-    """The Markdown of all cards; pictures are linked relative to `folder`."""
+def pages(cards: Sequence[Card], folder: Path) -> dict[str, str]:
+    """The text of each page by its file's name: README.md, and one for each family; pictures are linked relative to `folder`."""
+    families: dict[str, list[Card]] = {}
+    for card in cards:
+        families.setdefault(card.family or "own", []).append(card)
+    rows = [f"| [{f.replace('_', ' ')}]({f}.md) | {tally(of)} |\n" for f, of in sorted(families.items())]
+    index = INDEX.format(tally=tally(cards)) + "".join(rows)
+    return {"README.md": index} | {f"{f}.md": page(f, of, folder) for f, of in families.items()}
+
+
+def page(family: str, cards: Sequence[Card], folder: Path) -> str:
+    """The page of one family: a table, then how each recipe was run."""
     rows = "".join(f"| {' | '.join(cells(card))} |\n" for card in cards)
-    return HEAD.format(tally=tally(cards)) + rows + "".join(section(card, folder) for card in cards)
+    head = HEAD.format(family=family.replace("_", " "), tally=tally(cards))
+    return head + rows + "".join(section(card, folder) for card in cards)
 
 
 def cells(card: Card) -> list[str]:

@@ -29,7 +29,7 @@ def report(
         runs: run folders, each shown as one run.
         out: the page.
         results: folder of measured results; by default the project's results/, and none where runs are given.
-        markdown: also write the table as Markdown to this file.
+        markdown: also write Markdown pages, one for each family, into this folder.
 
     Returns:
         the page's path.
@@ -44,9 +44,10 @@ def report(
         raise UsageError("There is nothing to report yet: 'reprise reproduce RECIPE' measures, or name a run folder.")
     write(Path(out), html(cards).encode())
     if markdown:
-        from ray_jobs.report.markdown import table
+        from ray_jobs.report.markdown import pages
 
-        write(Path(markdown), table(cards, Path(markdown).resolve().parent).encode())
+        for name, text in pages(cards, Path(markdown).resolve()).items():
+            write(Path(markdown) / name, text.encode())
     return Path(out)
 
 
@@ -130,7 +131,8 @@ def about(result: Result) -> tuple[Card, Claim | None]:
     except UsageError:  # a recipe that is gone keeps its measured numbers
         return Card(result), result.claim
     title = found.title.rstrip(".")
-    return Card(result, title, system=found.system, data=found.data, headline=found.headline), found.claim
+    about_it = {"system": found.system, "data": found.data, "headline": found.headline, "family": found.family}
+    return Card(result, title, **about_it), found.claim
 
 
 # ---- words that the page and the table share

@@ -73,5 +73,23 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+BEGIN, END = "<!-- systems: python -m ray_jobs.report.systems -->", "<!-- end of systems -->"
+
+
+def with_table(text: str) -> str:
+    """The README with its short table of systems: one row each, by family."""
+    lines = ["| system | family | recipes |", "|---|---|---|"]
+    lines += [f"| [{s['system']}]({s['file']}) | {s['family'].replace('_', ' ')} | {_base(s)} |" for s in systems()]
+    head, _, rest = text.partition(BEGIN)
+    return "\n".join([f"{head}{BEGIN}", *lines, f"{END}{rest.partition(END)[2]}"])
+
+
+def _base(system: dict[str, str]) -> str:
+    """The recipes of a system without their variants."""
+    return ", ".join(r for r in system["recipes"].split(", ") if "@" not in r)
+
+
 if __name__ == "__main__":
     write(PAGE, markdown().encode())
+    readme = ROOT / "README.md"
+    write(readme, with_table(readme.read_text()).encode())

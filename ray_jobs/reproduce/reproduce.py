@@ -20,7 +20,7 @@ from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 from ray_jobs.run import job_context
 from ray_jobs.run.job_context import own
-from ray_jobs.run.signals import heard, interrupt
+from ray_jobs.run.signals import calling, interrupt
 
 WIDE = 96
 """Columns of a terminal that has room for the interquartile mean."""
@@ -174,7 +174,7 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
         say(f"{earlier}; another --out measures afresh.")
     try:
         lost = head_watched(lambda why: give_up(why, planned))
-        with lost, heard(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
+        with lost, calling(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
             return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)

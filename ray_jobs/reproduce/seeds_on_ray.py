@@ -55,7 +55,7 @@ def on_cluster(
         refuse_narrow(address, size, nodes)
     # a process that served again would stay ours as long as we have seeds, and another job on the cluster would wait
     task = ray.remote(max_retries=0, max_calls=1)(run_there)
-    where = mailbox.Whereabouts(ray)
+    where = mailbox.NodeTracker(ray)
 
     def start(unit: seeds.Unit, place: int) -> seeds.Process:
         need = sizes[members(unit)[0].recipe if of else ""]
@@ -89,7 +89,7 @@ def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]
 
 def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> tuple[int, list[str]]:
     """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
-    mailbox.tell_where(mail, name)
+    mailbox.report_node(mail, name)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
         signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too

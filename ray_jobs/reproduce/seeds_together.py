@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading
-from ray_jobs.recipe.loading import engine
+from ray_jobs.recipe.loading import engine, kind
 from ray_jobs.recipe.settings import build, check
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
@@ -46,7 +46,11 @@ def opened(spec: Spec) -> Run:
     """
     if Run.at(spec.out or "").exists():
         return Run.open(spec.out or "").lock()
-    return Run.create(spec, kind="Play", command=["python", "-m", "ray_jobs.reproduce.seeds_together", *sys.argv[1:]])
+    return Run.create(
+        spec,
+        kind=kind(loading.recipe(spec.recipe)).__name__,
+        command=["python", "-m", "ray_jobs.reproduce.seeds_together", *sys.argv[1:]],
+    )
 
 
 def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:

@@ -256,13 +256,13 @@ class Algorithm(Protocol):
         ...
 
 
-def reason_not_vmappable(algorithm: Algorithm) -> str:
-    """Why several seeds of an algorithm cannot be updated by one call under torch.func.vmap; empty where they can.
+def reason_not_together(algorithm: Algorithm) -> str:
+    """Why several seeds of an algorithm cannot be updated by one call; empty where they can.
 
-    It is the algorithm's own attribute `not_vmappable`, a class variable or a property, or empty where it has none: an `update` draws its
+    It is the algorithm's own attribute `not_together`, a class variable or a property; the default is empty: its `update` draws its
     random numbers by `maths.draws`, steps by `optim.step`, and does not branch on values that differ between seeds.
     """
-    return getattr(algorithm, "not_vmappable", "")
+    return getattr(algorithm, "not_together", "")
 
 
 class Reflective(Algorithm, Protocol):

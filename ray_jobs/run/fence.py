@@ -1,7 +1,7 @@
-"""A group of workers on a cluster writes as long as its driver listens: it may have been given up, and live.
+"""The run folder of a worker on a cluster, written only while the worker's driver answers.
 
-So may a process that went on alone with a run that others hold by now: a folder on this machine's or shared storage is locked (`Run.lock`),
-and an address bears a mark (`mirror`).
+So a worker that was already replaced, but still runs, cannot overwrite newer files. Against another process that continues the same run, a
+folder on this machine or on shared storage has a lock (`Run.lock`), and a remote address has an owner's mark (`mirror`).
 """
 
 from __future__ import annotations
@@ -13,33 +13,40 @@ from ray_jobs.run.folder import Run
 
 
 class Fenced(Run):
-    """The run folder of a group of workers: before each write `ask` must say that the group still counts, or raise.
+    """The run folder of a group of workers: before each write `ask` is called, and raises if the group was replaced.
 
-    A checkpoint that is on its way to the disk meanwhile gets there. It is whole, and the bits are those that others compute again.
+    A checkpoint that is being written at that moment is completed. It is whole, and has the bits that the new group computes again.
     """
 
     ask: Callable[[], None]
+    """Asks the driver; raises where it does not answer."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """As `Run.log`, fenced."""
         self.ask()
         super().log(step, metrics)
 
     def status(self, state: str, step: int, steps: int, **more: Any) -> None:
+        """As `Run.status`, fenced."""
         self.ask()
         super().status(state, step, steps, **more)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Any:
+        """As `Run.save`, fenced."""
         self.ask()
         return super().save(step, state)
 
     def rewind(self, step: int) -> None:
+        """As `Run.rewind`, fenced."""
         self.ask()
         super().rewind(step)
 
     def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
+        """As `Run.finish`, fenced."""
         self.ask()
         super().finish(metrics, step=step, device=device)
 
     def push(self) -> None:
+        """As `Run.push`, fenced."""
         self.ask()
         super().push()

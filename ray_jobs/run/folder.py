@@ -33,8 +33,8 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
 from ray_jobs.run.files import write, write_json
-from ray_jobs.run.metrics_log import Journal
-from ray_jobs.run.mirror import Mirror, Unmirrored
+from ray_jobs.run.metrics_log import MetricsLog
+from ray_jobs.run.mirror import Mirror, NoMirror
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.run.provenance import git_commit, now, versions
 
@@ -60,8 +60,8 @@ class Run:
         self.notes: list[str] = []
         self.report: Report = silent
         self._lock: io.TextIOWrapper | None = None
-        self._journal = Journal(path)
-        self.mirror: Mirror | Unmirrored = Unmirrored()
+        self._journal = MetricsLog(path)
+        self.mirror: Mirror | NoMirror = NoMirror()
         if uri:
             self.mirror = Mirror(path, uri, lambda note: self.report({"note": note}))
         self._before, self._start = 0.0, time.monotonic()

@@ -1,4 +1,4 @@
-"""What a launcher tells the commands of its jobs: which job they belong to, and which share of the work is theirs."""
+"""The context that a launcher gives the commands of its jobs: which job they belong to, and which share of the work is theirs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 def job() -> str | None:
-    """The id of the job that this process works for (REPRISE_JOB), the same at every attempt of it."""
+    """The id of the job that this process works for (REPRISE_JOB), the same at every attempt; None outside of jobs."""
     return os.environ.get("REPRISE_JOB") or None
 
 
 def share() -> tuple[int, int] | None:
-    """Which of how many tasks this process is (REPRISE_TASK from 0, REPRISE_TASKS), or None where all work is its own.
+    """This process's task number, from 0, and the number of tasks (REPRISE_TASK, REPRISE_TASKS); None where all work is its own.
 
     Raises:
-        UsageError: the variables do not say so.
+        UsageError: the variables have other values.
     """
     task, tasks = os.environ.get("REPRISE_TASK"), os.environ.get("REPRISE_TASKS")
     if not task and not tasks:
@@ -35,5 +35,5 @@ def share() -> tuple[int, int] | None:
 
 
 def own(work: Sequence[T], part: tuple[int, int]) -> list[T]:
-    """This task's share of the work: every n-th of n tasks, from its own number on."""
+    """This task's share of the work: for n tasks every n-th item, starting at its own number."""
     return list(work[part[0] :: part[1]])

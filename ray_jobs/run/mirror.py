@@ -1,7 +1,7 @@
-"""A local folder kept the same as one at a remote address, through fsspec (s3://, gs://, file://, hdfs:// by pyarrow ...).
+"""A local folder mirrored at a remote address, through fsspec (s3://, gs://, file://, hdfs:// by pyarrow ...).
 
-Storage that fails for a while ends no training: what is new stays in the local copy and is sent when it can be. An address has no
-locks: whoever takes a run there leaves a mark, and one that was taken for dead, and lives, finds another's and writes no more.
+Storage that fails for a while does not end a training: new files stay in the local copy and are sent later. An address has no locks.
+Instead, a process that takes over a run there leaves its mark; a process that finds another owner's mark stops writing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from uuid import uuid4
 from ray_jobs.errors import UsageError
 
 PATIENCE = 600.0
-"""Seconds for which a finished run is offered to storage that fails."""
+"""Seconds during which sending a finished run is tried again while the storage fails."""
 WRITER = ".writer.json"
-"""Who writes: at the address, and beside the local copy as it was known last. A name with a dot is no file of the run."""
+"""The owner's mark, at the address and, as last known, in the local copy. A name with a dot is no file of the run."""
 LATE = ".late.json"
-"""Beside the local copy, as long as it has what the address has not: the mark and the size of the metrics that are there."""
+"""In the local copy while it has newer files than the address: the mark, and the size of the metrics, at the address."""
 LAST = ("result.json", "status.json")
-"""What says how far a run is comes after what it speaks of."""
+"""Files that say how far a run is; they are sent after the files that they refer to."""
 
 
 class Unreachable(UsageError):
@@ -34,7 +34,7 @@ class Unreachable(UsageError):
 
 
 class Superseded(UsageError):
-    """Another process has gone on with the run at its address."""
+    """Another process has continued the run at its address."""
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -52,8 +52,12 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def asked(uri: str) -> Iterator[None]:
-    """Whatever a storage's client raises, as one sentence."""
+def one_sentence(uri: str) -> Iterator[None]:
+    """Turn any error of a storage's client into one sentence.
+
+    Raises:
+        Unreachable: the client raised something.
+    """
     try:
         yield
     except UsageError:
@@ -64,14 +68,14 @@ def asked(uri: str) -> Iterator[None]:
 
 
 class Mirror:
-    """The local copy of what lies at `uri`.
+    """The local copy of the run at `uri`.
 
     Args:
-        tell: gets a line when the storage begins to fail, and one when it is back.
+        notify: gets a line when the storage begins to fail, and one when it works again.
     """
 
-    def __init__(self, folder: Path, uri: str, tell: Callable[[str], None]) -> None:
-        self.folder, self.uri, self.tell = folder, uri, tell
+    def __init__(self, folder: Path, uri: str, notify: Callable[[str], None]) -> None:
+        self.folder, self.uri, self.notify = folder, uri, notify
         self.sent: dict[str, tuple[int, int]] = {}
         self.mark = ""
         self.late = False
@@ -79,19 +83,19 @@ class Mirror:
     # ---- who writes
 
     def writer(self, fs: Any, root: str) -> dict[str, Any]:
-        """Who has taken the address last; nothing where nobody has."""
+        """The mark of the address's owner; empty where it has none."""
         try:
             return _record(fs.cat_file(f"{root}/{WRITER}"))
         except FileNotFoundError:
             return {}
 
     def known(self) -> str:
-        """The mark of whose work the local copy holds."""
+        """The mark of the owner whose work the local copy holds."""
         path = self.folder / WRITER
         return self.mark or (_record(path.read_bytes()).get("mark", "") if path.exists() else "")
 
     def claim(self) -> None:
-        """Take the address, from whomever had it. Of two that take it at the same moment the later one counts.
+        """Take the address over from its owner. If two processes do so at the same moment, the later one owns it.
 
         Raises:
             Unreachable: the storage cannot be used now.
@@ -99,14 +103,14 @@ class Mirror:
         fs, root = filesystem(self.uri)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         taken = {"mark": uuid4().hex, "host": socket.gethostname(), "pid": os.getpid(), "since": since}
-        with asked(self.uri):
+        with one_sentence(self.uri):
             fs.makedirs(root, exist_ok=True)
             fs.pipe_file(f"{root}/{WRITER}", json.dumps(taken).encode())
         self.mark = taken["mark"]
         (self.folder / WRITER).write_text(json.dumps(taken))
 
     def check(self, fs: Any, root: str) -> None:
-        """Refuse to write where another process has taken over.
+        """Refuse to write where another process owns the address.
 
         Raises:
             Superseded: it has.
@@ -119,14 +123,14 @@ class Mirror:
     # ---- sending
 
     def push(self) -> None:
-        """Upload what is new or changed, then delete remote checkpoints that are gone here; a reader only those that it knew.
+        """Upload files that are new or changed, then delete remote checkpoints that are gone here; without a mark, only those it knew.
 
         Raises:
             Unreachable: the storage cannot be used now.
-            Superseded: another process has taken it since.
+            Superseded: another process has taken the address over since.
         """
         fs, root = filesystem(self.uri)
-        with asked(self.uri):
+        with one_sentence(self.uri):
             self.check(fs, root)
             files = [f for f in self.folder.rglob("*") if f.is_file() and not f.name.startswith(".")]
             for file in sorted(files, key=_turn):
@@ -145,10 +149,10 @@ class Mirror:
             self.sent[remote] = stamp
 
     def send(self) -> None:
-        """As `push`; storage that cannot be used is told of once, and asked again the next time.
+        """As `push`; a storage failure is reported once, and the next call tries again.
 
         Raises:
-            Superseded: another process has taken it since.
+            Superseded: another process has taken the address over since.
         """
         with contextlib.suppress(OSError):
             there = {"mark": self.known(), "size": self.sent.get(self._metrics(), (0, 0))[0]}
@@ -157,22 +161,22 @@ class Mirror:
             self.push()
         except Unreachable as error:
             if not self.late:
-                self.tell(f"{error}: what is new is kept in {self.folder} and sent when it can be; training goes on.")
+                self.notify(f"{error}: what is new is kept in {self.folder} and sent when it can be; training goes on.")
             self.late = True
             return
         if self.late:
-            self.tell(f"{self.uri} can be used again: everything is there.")
+            self.notify(f"{self.uri} can be used again: everything is there.")
         self.late = False
 
     def _metrics(self) -> str:
         return f"{filesystem(self.uri)[1]}/metrics.jsonl"
 
     def deliver(self) -> None:
-        """As `send`, again and again for `PATIENCE` seconds.
+        """As `send`, repeated for up to `PATIENCE` seconds.
 
         Raises:
-            Unreachable: the storage could not be used in all that time.
-            Superseded: another process has taken it since.
+            Unreachable: the storage failed all that time.
+            Superseded: another process has taken the address over since.
         """
         deadline, pause = time.monotonic() + PATIENCE, 0.5
         self.send()
@@ -195,20 +199,20 @@ class Mirror:
             Unreachable: the storage cannot be used now.
         """
         fs, root = filesystem(self.uri)
-        with asked(self.uri):
+        with one_sentence(self.uri):
             return bool(fs.exists(f"{root}/{name}"))
 
     def pull(self, *, checkpoints: bool = True) -> None:
-        """Make the local copy that of the address; not where it has what the address could not take, and nobody has written there since.
+        """Make the local copy equal to the address, unless it has newer files that could not be sent and the address is unchanged since.
 
         Args:
-            checkpoints: whether to fetch them; whoever only looks needs none.
+            checkpoints: whether to fetch them; showing a run needs none.
 
         Raises:
             Unreachable: the storage cannot be used now.
         """
         fs, root = filesystem(self.uri)
-        with asked(self.uri):
+        with one_sentence(self.uri):
             held = self.writer(fs, root)
             if self._ahead(fs, held):
                 return
@@ -244,11 +248,11 @@ class Mirror:
         self.sent[remote] = _stamp(file)
 
 
-class Unmirrored:
-    """Of a folder that is its own address."""
+class NoMirror:
+    """The mirror of a folder that is its own address: it does nothing."""
 
     def nothing(self) -> None:
-        """There is nobody to tell."""
+        """There is nothing to send."""
 
     def pull(self, *, checkpoints: bool = True) -> None:
         """There is nothing to fetch."""
@@ -257,7 +261,7 @@ class Unmirrored:
 
 
 def _record(data: bytes) -> dict[str, Any]:
-    """What a mark says; of one that is cut off, that it is nobody's that is known."""
+    """The content of a mark; of one that is cut off, the mark of an unknown owner."""
     try:
         return json.loads(data)
     except ValueError:
@@ -270,5 +274,5 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _turn(file: Path) -> tuple[int, str]:
-    """Metrics before the checkpoints that are ahead of them, and what says how far it is last."""
+    """The order of sending: metrics before checkpoints, which are ahead of them, and the files in LAST at the end."""
     return (2 if file.name in LAST else int(file.parent.name == "checkpoints")), str(file)

@@ -1,4 +1,4 @@
-"""What the terminal shows while a run goes on: what it is doing, how far it is, how fast, and how long it will take."""
+"""The terminal's display of a run: what it is doing, how far and how fast it is, and how long it will take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Report = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """A report that nobody reads."""
+    """A report that shows nothing."""
 
 
 def brief(value: float) -> str:
@@ -26,9 +26,9 @@ def brief(value: float) -> str:
 
 @contextlib.contextmanager
 def display(title: str, *, quiet: bool = False) -> Iterator[Report]:
-    """A report that draws one live line under `title`; plain lines where the output is no terminal.
+    """A report that draws one live line under `title`, or prints plain lines where the output is no terminal.
 
-    It writes to a copy of stdout, so that it is still seen while `noise_to` sends everything else to a file.
+    It writes to a copy of stdout, and so stays visible while `noise_to` sends everything else to a file.
     """
     if quiet:
         yield silent
@@ -81,15 +81,15 @@ def _texts(event: Event) -> dict[str, str]:
 
 
 def _plain(title: str, out: TextIO) -> Report:
-    said = -1
+    shown = -1
 
     def report(event: Event) -> None:
-        nonlocal said
+        nonlocal shown
         if "note" in event:
             print(f"{title}: {event['note']}", file=out)
         tenth = 10 * event["step"] // event["steps"] if event.get("steps") else -1
-        if tenth > said:
-            said = tenth
+        if tenth > shown:
+            shown = tenth
             text = _texts(event)
             line = f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}"
             print(line.rstrip(), file=out)
@@ -99,9 +99,9 @@ def _plain(title: str, out: TextIO) -> Report:
 
 @contextlib.contextmanager
 def noise_to(log: Path) -> Iterator[int]:
-    """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` begun before stays.
+    """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` opened before stays.
 
-    It gives the file descriptor of stderr as it was before.
+    It yields a file descriptor of the stderr from before.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-RECORDS = (":!results", ":!RESULTS.md", ":!benchmarks/results")
+RECORDS = (":!results", ":!docs/results", ":!benchmarks/results")
 """What measuring itself writes is no change of the code that is measured."""
 
 

@@ -1,4 +1,4 @@
-"""Signals: who hears them, and for how long. Off the main thread, where Python allows no handlers, nothing is changed."""
+"""Signal handlers for the length of a block. Off the main thread, where Python allows no handlers, nothing changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def handlers_kept(*more: signal.Signals) -> Iterator[None]:
-    """Put back the handlers of SIGINT, SIGTERM and `more` afterwards, whoever has set others."""
+    """Restore the handlers of SIGINT, SIGTERM and `more` after the block, if code inside has set others."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -26,37 +26,42 @@ def handlers_kept(*more: signal.Signals) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def heard(wish: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call `wish` with their number. Entered after ray.init, which sets handlers of its own."""
+def calling(handle: Callable[[int], None]) -> Iterator[None]:
+    """Inside the block, SIGINT and SIGTERM call `handle` with their number. Enter it after ray.init, which sets handlers of its own."""
     with handlers_kept():
         if threading.current_thread() is threading.main_thread():
             for number in STOP:
-                signal.signal(number, lambda n, _: wish(n))
+                signal.signal(number, lambda n, _: handle(n))
         yield
 
 
 class Stop(threading.Event):
-    """Set by SIGINT or SIGTERM; `number` says by which."""
+    """Event that is set by SIGINT or SIGTERM."""
 
     number: int = signal.SIGINT
+    """The signal that set it."""
 
 
 @contextlib.contextmanager
 def stopping(also: Callable[[], Any] = lambda: None) -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop, and call `also`; a second SIGINT interrupts at once."""
+    """Turn the first SIGINT or SIGTERM into a request to stop, and call `also`; a second SIGINT interrupts at once."""
     stop = Stop()
 
-    def wish(number: int) -> None:
+    def handle(number: int) -> None:
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.number = number
         stop.set()
         also()
 
-    with heard(wish):
+    with calling(handle):
         yield stop
 
 
 def interrupt(number: int) -> None:
-    """For `heard`: end what is going on, as Ctrl-C does."""
+    """For `calling`: end what is running, as Ctrl-C does.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
     raise KeyboardInterrupt

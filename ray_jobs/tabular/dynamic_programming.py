@@ -100,7 +100,7 @@ def value_iteration(mdp: MDP, error: float = 1e-12, v: Array | None = None, most
 
 def policy_evaluation(mdp: MDP, policy: Array, error: float = 1e-12, most: int = 1_000_000) -> Array:
     """V [S] of a policy [S, A] by sweeps from 0, within `error`; `policy_values` solves for it instead."""
-    v = np.zeros(len(mdp.start))
+    v: Array = np.zeros(len(mdp.start))
     for _ in range(most):
         before, v = v, evaluation_sweep(mdp, policy, v)
         if settled(mdp, before, v, error):

@@ -14,8 +14,8 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from lightning_modules.gan.adversarial import Game
-from lightning_modules.model import EMA, Density, Generative, NotFinite, Samples, Shows
+from lightning_modules.ema import EMA
+from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
@@ -130,18 +130,16 @@ def prepare(spec: Spec) -> Fit:
     torch.set_num_threads(spec.where.threads)
     L.seed_everything(spec.seed, verbose=False)
     try:
-        made = build(spec.recipe, spec.settings)
+        made: Fit = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
-    made.model.seed = made.data.seed = spec.seed
-    made.data.accumulate = made.accumulate * made.model.turns
-    made.data.batch, made.data.num_workers = made.batch * made.model.turns, made.num_workers
-    if hasattr(made.model, "optim"):
-        given = {"lr": made.lr, "warmup": made.warmup}
-        made.model.optim = replace(made.model.optim, **{k: v for k, v in given.items() if v is not None})
-    if isinstance(made.model, Game):  # it cuts and clips for itself: Lightning does so for one optimiser only
-        made.model.accumulate, made.model.grad_clip = made.accumulate, made.grad_clip
+    model, data = made.model, made.data
+    model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
+    given = {"lr": made.lr, "warmup": made.warmup}
+    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    data.seed, data.num_workers = spec.seed, made.num_workers
+    data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from ray_jobs.compat import failed_to_start
 from ray_jobs.distributed import elastic
 from ray_jobs.distributed.connection import cluster_address, connect
-from ray_jobs.distributed.deaths import casualties, who_died
-from ray_jobs.distributed.ray_group import Group, outlive
+from ray_jobs.distributed.deaths import dead_workers, who_died
+from ray_jobs.distributed.ray_group import Group, restart_on_failure
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.settings import known
 from ray_jobs.recipe.spec import Spec
@@ -38,8 +38,10 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         while True:
             n = allowed[0]
             if len(allowed) > 1:
-                n = elastic.found(allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop)
-            ended = group.live(n, config, patient=len(allowed) == 1)
+                n = elastic.wait_for_room(
+                    allowed, lambda: int(ray.available_resources().get(unit, 0)), report, should_stop
+                )
+            ended = group.run_once(n, config, patient=len(allowed) == 1)
             if said.keys() & {"usage", "error"}:
                 return None
             if not failed_to_start(ended):  # what was free was taken, or is on a node that is about to be missed
@@ -55,7 +57,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
     run.push()
     try:
-        ended = outlive(life, died, where.max_failures)
+        ended = restart_on_failure(life, died, where.max_failures)
     finally:
         if "usage" not in said:  # or what is sent from here would be older than what the workers left there
             run.pull()
@@ -63,7 +65,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         raise UsageError(said["usage"])
     if "error" in said:
         raise Failed(said["error"])
-    if casualties(ended):
+    if dead_workers(ended):
         raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
     if ended:
         raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
@@ -99,7 +101,7 @@ def _cluster_worker(config: dict[str, Any]) -> None:
             ray.get(mail.put.remote(event))
 
     def told_to_stop() -> bool:
-        return ray.get(mail.told_to_stop.remote())
+        return ray.get(mail.should_stop.remote())
 
     run = Fenced.open(config["run"])
     run.ask = told_to_stop

@@ -74,7 +74,7 @@ def load(model: nn.Module, run: Run) -> None:
 
 def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of a checkpoint as they are measured and sampled: averaged where the run keeps an average."""
-    from lightning_modules.model import EMA
+    from lightning_modules.ema import EMA
 
     average = state.get("callbacks", {}).get(EMA.state_key, {}).get("average", {})
     return {**state["state_dict"], **average}

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.distributed.connection import cluster_address
-from ray_jobs.distributed.crew import Crew, Here, OnRay, Stopped
+from ray_jobs.distributed.crew import Here, OnRay, Stopped
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Study
-from ray_jobs.recipe.process import Converging, State
+from ray_jobs.recipe.process import Converging, Crew, State
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.progress import Report

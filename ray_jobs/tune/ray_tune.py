@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ray_jobs.distributed.connection import cluster_address, connect, environment
-from ray_jobs.distributed.placement import placed
+from ray_jobs.distributed.placement import trial_placement
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Where
 from ray_jobs.run.signals import handlers_kept, stopping
@@ -71,7 +71,7 @@ def run(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], N
             if cpus < need:
                 raise UsageError(f"A trial needs {need} CPUs, but the cluster has {cpus:g} in all: take fewer workers.")
             nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-            where, bundles = placed(task.search.where, searches.layout(task.search), nodes)
+            where, bundles = trial_placement(task.search.where, searches.layout(task.search), nodes)
             task = replace(task, search=replace(task.search, where=where))
             at_once = min(concurrent or max(1, int(cpus // need)), task.search.trials)
             shutil.rmtree(out / ".tune", ignore_errors=True)  # the run folders are what counts

@@ -27,14 +27,14 @@ SCHEMA = Path(__file__).with_name("kuberay_v1.json.gz")
 Apache-2.0 (github.com/ray-project/kuberay, helm-chart/kuberay-operator/crds at feeaf72)."""
 NAME = r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?"
 FAKE_RAY = """#!/bin/sh
-# knows of no job, and keeps what it is told to submit
+# knows of no job, and keeps what it should submit
 [ "$2" = submit ] && exec {python} -ISE - "$@" <<'END'
 import json, shlex, sys
 words = sys.argv[1:]
 end = words.index("--")
 given = dict(zip(words[2:end], words[3:end]))
-told = {{"entrypoint": shlex.join(words[end + 1 :]), "runtime_env": given.get("--runtime-env-json", "{{}}")}}
-open("submitted.json", "w").write(json.dumps(told))
+request = {{"entrypoint": shlex.join(words[end + 1 :]), "runtime_env": given.get("--runtime-env-json", "{{}}")}}
+open("submitted.json", "w").write(json.dumps(request))
 END
 [ "$2" != status ]
 """
@@ -102,7 +102,7 @@ def submitter(rayjob: dict, address: str) -> list[str]:
 
 
 def submitted(rayjob: dict, scratch: Path) -> dict:
-    """What Ray is told by KubeRay's submitter for this RayJob: {entrypoint, runtime_env}, both text."""
+    """What KubeRay's submitter submits to Ray for this RayJob: {entrypoint, runtime_env}, both text."""
     (scratch / "ray").write_text(FAKE_RAY.format(python=shlex.quote(sys.executable)))
     (scratch / "ray").chmod(0o755)
     env = {"PATH": f"{scratch}:{os.environ['PATH']}", "HOME": "/root"}

@@ -123,10 +123,10 @@ class Cluster:
         self.submitter(name)
         scratch = self.folder / name
         scratch.mkdir()
-        told = submitted(rayjob, scratch)
+        request = submitted(rayjob, scratch)
         work = scratch / "work"
         work.mkdir()
-        if uri := json.loads(told["runtime_env"]).get("working_dir"):
+        if uri := json.loads(request["runtime_env"]).get("working_dir"):
             assert uri == "file:///etc/reprise/working_dir.zip"
             sent = self.objects[f"/api/v1/namespaces/default/configmaps/{name}"]["binaryData"]["working_dir.zip"]
             unpack(base64.b64decode(sent), work)
@@ -134,7 +134,7 @@ class Cluster:
         env = os.environ | variables(head, self.secrets)
         with log.open("wb") as out:
             process = subprocess.Popen(
-                told["entrypoint"], shell=True, cwd=work, env=env, stdout=out, stderr=out, start_new_session=True
+                request["entrypoint"], shell=True, cwd=work, env=env, stdout=out, stderr=out, start_new_session=True
             )
         self.processes[name] = process
         self.status(name, jobDeploymentStatus="Running", jobStatus="RUNNING")

@@ -1,4 +1,4 @@
-"""Local jobs outlive their submitter, end when told, and never claim to know what they cannot."""
+"""Local jobs outlive their submitter, end when they are cancelled, and are lost where their end is not known."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_a_job_survives_its_submitter_and_the_terminal(local, tmp_path, number):
     program = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\nprint('went on')"
     script = (
         "import signal, sys, time; from pathlib import Path; from cluster.local import Local; from cluster.job import Job\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a parent of the tests may ignore it, as nohup does\n"
         f"job = Job('job', (sys.executable, '-c', {program!r}), workdir=Path('/'))\n"
         f"print(Local(root=Path({str(local.root)!r})).submit(job), flush=True); time.sleep(600)"
     )

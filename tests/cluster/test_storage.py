@@ -39,9 +39,9 @@ def mounts(tmp_path):
 def test_the_file_system_of_a_path(path, kind, shared, mounts, tmp_path):
     assert storage.kind(Path(path), mounts) == kind
     assert storage.is_shared(Path(path), mounts) is shared
-    told = storage.warning(Path(path), "--out", mounts)
-    assert (told == "") is shared
-    assert shared or (f"--out {path} lies on {kind}" in told and "shared storage" in told)
+    output = storage.warning(Path(path), "--out", mounts)
+    assert (output == "") is shared
+    assert shared or (f"--out {path} lies on {kind}" in output and "shared storage" in output)
 
 
 def test_a_link_counts_where_it_leads(mounts, tmp_path):

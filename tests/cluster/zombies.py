@@ -1,4 +1,4 @@
-"""python -m tests.cluster.zombies ADDRESS FOLDER: a group that writes until it is told otherwise; a second one when it has died.
+"""python -m tests.cluster.zombies ADDRESS FOLDER: a group that writes until it is stopped; a second one when it has died.
 
 FOLDER/life-1-rank-0    grows while that worker of the first group writes
 FOLDER/refused-0        there when it was refused
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ray_jobs.distributed.connection import connect
-from ray_jobs.distributed.ray_group import Group, outlive
+from ray_jobs.distributed.ray_group import Group, restart_on_failure
 
 
 def work(config: dict) -> None:
@@ -21,7 +21,7 @@ def work(config: dict) -> None:
     from ray_jobs.run.fence import Fenced
 
     run, rank = Fenced(Path(config["folder"])), get_context().get_world_rank()
-    run.ask = lambda: ray.get(config["mailbox"].told_to_stop.remote())
+    run.ask = lambda: ray.get(config["mailbox"].should_stop.remote())
     try:
         for count in itertools.count():
             run.status("running", count, 0)
@@ -38,7 +38,7 @@ def main(address: str, folder: str) -> None:
     connect(address)
     life = itertools.count(1)
     group = Group(work, f"{folder}/ray", False, print, print, lambda: False)
-    ended = outlive(lambda: group.live(2, {"folder": folder, "life": next(life)}), print, 1)
+    ended = restart_on_failure(lambda: group.run_once(2, {"folder": folder, "life": next(life)}), print, 1)
     if ended:
         raise ended
     Path(folder, "over").touch()

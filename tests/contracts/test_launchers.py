@@ -152,7 +152,7 @@ def test_a_failing_command_fails(launcher, tmp_path):
     assert end(launcher, launcher.submit(job(tmp_path, "raise SystemExit(3)"))) is State.failed
 
 
-def test_a_job_knows_its_id_and_may_be_told_another(launcher, tmp_path):
+def test_a_job_knows_its_id_and_may_get_another(launcher, tmp_path):
     program = "import os; print('I AM ' + os.environ['REPRISE_JOB'] + ' INDEED')"
     first = launcher.submit(job(tmp_path, program))
     assert f"I AM {first} INDEED" in "".join(launcher.logs(first, True))
@@ -160,15 +160,15 @@ def test_a_job_knows_its_id_and_may_be_told_another(launcher, tmp_path):
     assert f"I AM {first} INDEED" in "".join(launcher.logs(second, True))
 
 
-def test_it_tells_how_a_job_went(launcher, tmp_path):
+def test_its_history_says_how_a_job_went(launcher, tmp_path):
     if not hasattr(launcher, "history"):
-        pytest.skip("this launcher tells no history")
+        pytest.skip("this launcher has no history")
     id = launcher.submit(job(tmp_path, "raise SystemExit(3)"))
     assert end(launcher, id) is State.failed
-    told = launcher.history(id)
-    assert told.attempts == 1
-    assert told.ended >= told.started >= 0
-    assert "3" in told.why or not told.why
+    history = launcher.history(id)
+    assert history.attempts == 1
+    assert history.ended >= history.started >= 0
+    assert "3" in history.why or not history.why
 
 
 def test_cancelling_leaves_time_to_save(launcher, tmp_path):

@@ -47,13 +47,13 @@ def test_images_that_a_flow_cannot_use(x, told, seeded):
             use()
 
 
-def test_diffusion_and_games_say_what_shape_they_are_of(seeded):
+def test_diffusion_and_gans_name_the_shape_that_they_take(seeded):
     diffusion = ddpm(nn.Identity(), (2,), levels=torch.linspace(0.1, 1, 5))
     with pytest.raises(ValueError, match=r"Denoising takes examples of shape \(2,\), not \(3,\)"):
         diffusion.losses({"x": torch.zeros(4, 3)})
-    game = GAN(MLP(5, 2, width=4), MLP(3, 1, width=4), noise=5)
+    model = GAN(MLP(5, 2, width=4), MLP(3, 1, width=4), latents=5)
     with pytest.raises(ValueError, match=r"GAN generates examples of shape \(2,\), and was given \(3,\)"):
-        trained(game, [torch.zeros(4, 3)])
+        trained(model, [torch.zeros(4, 3)])
 
 
 def test_a_constant_number_is_named_before_actnorm_divides_by_it(seeded):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from datamodules.base import Data, table
-from lightning_modules.model import EMA, Draws, Generative, NotFinite, key
+from lightning_modules.draws import Draws, key
+from lightning_modules.ema import EMA
+from lightning_modules.model import Generative, NotFinite
 
 warnings.filterwarnings("ignore", module="lightning")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

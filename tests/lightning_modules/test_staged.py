@@ -11,7 +11,8 @@ from torch import nn
 from datamodules.base import Data, table
 from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
 from lightning_modules.diffusion.denoising import Denoising, Draw, Learn
-from lightning_modules.model import EMA, Generative
+from lightning_modules.ema import EMA
+from lightning_modules.model import Generative
 from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.optim import Adam, RMSProp
 from lightning_modules.staged import Stage, Staged, copy_weights
@@ -102,7 +103,7 @@ class Watch(L.Callback):
 
 def fit(model, steps, *, start=None, accumulate=1, ema=0.9, path=None, devices=1, strategy="auto"):
     """Train up to `steps`, from the checkpoint `path` where `start` steps are done already."""
-    data = Line(16)
+    data = Line(batch=16)
     data.start, data.accumulate, model.seed = (start or 0) * accumulate, accumulate, 3
     watch, average = Watch(), EMA(ema)
     trainer = L.Trainer(

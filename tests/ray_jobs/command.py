@@ -71,8 +71,11 @@ def equal(a, b) -> bool:
 
 def alike(a: Path, b: Path) -> bool:
     """Whether two runs logged the same, and learned the same weights."""
-    return lines(a) == lines(b) and equal(_weights(newest(a)), _weights(newest(b)))
+    return lines(a) == lines(b) and equal(learned(newest(a)), learned(newest(b)))
 
 
-def _weights(state: dict) -> dict:
+def learned(state: dict) -> dict:
+    """What a checkpoint has learned: the weights of a model or an agent, the state of a study."""
+    if "arrays" in state:
+        return state["state"]
     return state["state_dict"] if "state_dict" in state else state["learners"][0]["learner"]["actor"]

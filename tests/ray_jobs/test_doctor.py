@@ -39,9 +39,9 @@ def test_this_machine_is_in_order_and_nothing_is_left_behind(capsys, place):
 def test_a_failure_is_the_exit_code_and_a_warning_is_not(monkeypatch, capsys):
     monkeypatch.setattr(it, "CHECKS", (lambda: iter([Row("x", "warn", "[so so]", "mend it")]),))
     assert it.doctor() == 0
-    told = capsys.readouterr().out
-    assert "[so so]" in told
-    assert "mend it" in told
+    output = capsys.readouterr().out
+    assert "[so so]" in output
+    assert "mend it" in output
     monkeypatch.setattr(it, "CHECKS", (lambda: iter([Row("x", "ok", "a"), Row("y", "fail", "b")]),))
     assert it.doctor() == 1
 

@@ -22,14 +22,15 @@ def algorithm(name: str, w: dict):
     if name == "a2c":
         plain = {"anneal": False, "entropy_weight": 0.0, "eps": 1e-5}  # as the peer's defaults
         return A2C(horizon=w["horizon"], lr=w["lr"], gamma=w["gamma"], width=w["width"], **plain)
-    kept = ("lr", "batch", "capacity", "warmup", "gamma", "every", "updates", "width")
-    common = {k: w[k] for k in kept}
+    names = {"batch": "batch_size", "capacity": "buffer_size", "warmup": "learning_starts"}
+    names |= {"every": "train_every", "updates": "updates_per_train", "gamma": "gamma", "width": "width"}
+    common = {name: w[k] for k, name in names.items()}
     if name == "dqn":  # the peer copies the network every 10 steps, of which there are none within a round of updates
         falling = {"explore_for": w["explore_for"], "epsilon": w["epsilon"]}
-        return DQN(**common, **falling, target_every=w["updates"])
+        return DQN(**common, **falling, lr=w["lr"], target_every=w["updates"])
     if name == "sac":
-        return SAC(**common, critic_lr=w["lr"], tau=w["tau"])
-    return TD3(**common, tau=w["tau"])
+        return SAC(**common, actor_lr=w["lr"], critic_lr=w["lr"], tau=w["tau"])
+    return TD3(**common, actor_lr=w["lr"], critic_lr=w["lr"], tau=w["tau"])
 
 
 def main() -> None:

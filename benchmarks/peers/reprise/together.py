@@ -18,8 +18,10 @@ from ray_jobs.rl.together.play import play_together
 
 PLANS = {
     "dqn": lambda w: Play(DQN(50_000, width=w), "CartPole-v1", steps=10_000, envs=8),
-    "sac": lambda w: Play(SAC(50_000, width=w, batch=128, every=2), "Pendulum-v1", steps=4_000, envs=4),
-    "td3": lambda w: Play(TD3(50_000, width=w, batch=128, every=8, updates=4), "Pendulum-v1", steps=5_000, envs=8),
+    "sac": lambda w: Play(SAC(50_000, width=w, batch_size=128, train_every=2), "Pendulum-v1", steps=4_000, envs=4),
+    "td3": lambda w: Play(
+        TD3(50_000, width=w, batch_size=128, train_every=8, updates_per_train=4), "Pendulum-v1", steps=5_000, envs=8
+    ),
     "a2c": lambda w: Play(A2C(width=w), "CartPole-v1", steps=20_000, envs=16),
     "ppo": lambda w: Play(PPO(width=w), "CartPole-v1", steps=16_384, envs=8),
     "ppo_table3": lambda w: Play(PPO(2048, 10, 32, 3e-4, width=w), "Pendulum-v1", steps=4_096, envs=1),

@@ -52,7 +52,8 @@ def evaluate(model: Denoising, data: GaussImage) -> dict[str, float]:
     """Excess of the noise's error over the least possible; nats lost in the bound; samples over the sampling floor."""
     import torch
 
-    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+    from lightning_modules.metrics.likelihood import noise_excess
 
     rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
     x = data.test(8192)["x"].to(model.device)

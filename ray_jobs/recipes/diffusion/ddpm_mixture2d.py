@@ -52,7 +52,8 @@ def evaluate(model: Denoising, data: Density2D) -> dict[str, float]:
     """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
     import torch
 
-    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+    from lightning_modules.metrics.likelihood import noise_excess
 
     rng, truth = torch.Generator().manual_seed(0), data.density.moments()
     x = data.test(16384)["x"].to(model.device)

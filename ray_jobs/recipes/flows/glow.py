@@ -6,7 +6,7 @@ from functools import partial
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
 from ray_jobs.recipe.measures import bits_above_truth, bits_of_digits
-from ray_jobs.recipes.flows.shared import CIFAR10, on_cifar10
+from ray_jobs.recipes.flows import shared
 
 PAPER = Headline("Kingma & Dhariwal 2018", arxiv="1807.03039")
 SPACE = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"}
@@ -14,16 +14,11 @@ SPACE = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"}
 
 @fit(
     system="Glow",
-    data="digits",
     headline=PAPER,
     claim=Claim("bits_per_dim", at_most=2.6),
-    space=SPACE,
     steps=500,
-    batch=64,
     lr=2e-3,
-    warmup=100,
-    ema=0.995,
-    grad_clip=10.0,
+    **shared.DIGITS,
 )
 def glow_digits(*, depth: int = 4, width: int = 32, scales: int = 2, dequantiser: int = 8) -> Fit:
     """Glow on handwritten digits: bits per pixel, no download.
@@ -86,7 +81,7 @@ def glow_gauss_image(*, images: str = "smooth", depth: int = 6, width: int = 24,
     steps=1_400_000,
     batch=64,
     warmup=8000,
-    **CIFAR10,
+    **shared.CIFAR10,
 )
 def glow_cifar10(
     *, depth: int = 32, width: int = 512, scales: int = 3, dequantiser: int = 0, data_dir: Location = ""
@@ -105,4 +100,4 @@ def glow_cifar10(
     from lightning_modules.flows.glow import Glow
 
     sizes = {"steps": depth, "width": width, "scales": scales, "dequantiser": dequantiser}
-    return on_cifar10(partial(Glow, levels=256, **sizes), data_dir)
+    return shared.on_cifar10(partial(Glow, levels=256, **sizes), data_dir)

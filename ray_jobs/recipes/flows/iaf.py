@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 from ray_jobs.recipe import Fit, Headline, fit
-from ray_jobs.recipes.flows.shared import SPACE, VECTORS, clayton, excess, moons, on_vectors, pinwheel8
+from ray_jobs.recipes.flows import shared
 
 
 @fit(
     system="IAF",
     data="density2d, ring",
     headline=Headline("Kingma et al. 2016", arxiv="1606.04934"),
-    claim=excess(0.3),
-    space=SPACE,
+    claim=shared.excess(0.3),
+    space=shared.SPACE,
     variants={
-        "moons": moons(0.035),
-        "pinwheel8": pinwheel8(1.2, depth=4, steps=400, batch=256),
-        "clayton": clayton(0.11, depth=4, steps=600, batch=256),
+        "moons": shared.moons(0.035),
+        "pinwheel8": shared.pinwheel8(1.2, depth=4, steps=400, batch=256),
+        "clayton": shared.clayton(0.11, depth=4, steps=600, batch=256),
     },
     steps=1500,
-    **VECTORS,
+    **shared.VECTORS,
 )
 def iaf_density2d(*, density: str = "ring", size: int = 2, depth: int = 6, width: int = 64) -> Fit:
     """IAF on vectors of a known density: the gap to the entropy.
@@ -35,4 +35,4 @@ def iaf_density2d(*, density: str = "ring", size: int = 2, depth: int = 6, width
     """
     from lightning_modules.flows.iaf import IAF
 
-    return on_vectors(partial(IAF, depth=depth, hidden=(width, width)), density, size)
+    return shared.on_vectors(partial(IAF, depth=depth, hidden=(width, width)), density, size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_jobs.recipe import Fit, Headline, Location, Variant, fit
 from ray_jobs.recipe.measures import gap_to_entropy
-from ray_jobs.recipes.flows.shared import SPACE, VECTORS, clayton, excess, moons, on_vectors, pinwheel8
+from ray_jobs.recipes.flows import shared
 
 if TYPE_CHECKING:
     from datamodules.base import Data
@@ -24,26 +24,30 @@ def paper(value: float | None = None) -> Headline:
     system="MAF",
     data="density2d, ring",
     headline=paper(),
-    claim=excess(0.18),
-    space=SPACE,
+    claim=shared.excess(0.18),
+    space=shared.SPACE,
     variants={
-        "moons": moons(0.025),
-        "pinwheel8": pinwheel8(0.18),
-        "clayton": clayton(0.03),
+        "moons": shared.moons(0.025),
+        "pinwheel8": shared.pinwheel8(0.18),
+        "clayton": shared.clayton(0.03),
         "mog_ring": Variant(
-            "density2d, ring, by mixtures", excess(0.02), {"components": 16, "depth": 1, "batch": 256, "lr": 0.004}
+            "density2d, ring, by mixtures",
+            shared.excess(0.02),
+            {"components": 16, "depth": 1, "batch": 256, "lr": 0.004},
         ),
         "mog_grid": Variant(
-            "density2d, grid, by mixtures", excess(0.01), {"density": "grid", "components": 16, "depth": 1, "lr": 0.004}
+            "density2d, grid, by mixtures",
+            shared.excess(0.01),
+            {"density": "grid", "components": 16, "depth": 1, "lr": 0.004},
         ),
         "mog_moons": Variant(
             "density2d, moons, by mixtures",
-            excess(0.02),
+            shared.excess(0.02),
             {"density": "moons", "components": 8, "depth": 2, "batch": 256, "lr": 0.004},
         ),
     },
     steps=2000,
-    **VECTORS,
+    **shared.VECTORS,
 )
 def maf_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, width: int = 64, components: int = 0) -> Fit:
     """MAF on vectors of a known density: the gap to the entropy.
@@ -57,11 +61,11 @@ def maf_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, width
     """
     from lightning_modules.flows.maf import MAF
 
-    return on_vectors(partial(MAF, depth=depth, hidden=(width, width), components=components), density, size)
+    return shared.on_vectors(partial(MAF, depth=depth, hidden=(width, width), components=components), density, size)
 
 
 LARGE: dict[str, Any] = {
-    "space": SPACE,
+    "space": shared.SPACE,
     "steps": 1500,
     "batch": 256,
     "lr": 0.001,
@@ -72,7 +76,7 @@ LARGE: dict[str, Any] = {
 """Search space and options of a training on vectors of many dimensions."""
 
 
-@fit(system="MAF", data="density2d, rotated", headline=paper(), claim=excess(0.95), **LARGE)
+@fit(system="MAF", data="density2d, rotated", headline=paper(), claim=shared.excess(0.95), **LARGE)
 def maf_rotated43(*, density: str = "pinwheel", size: int = 43, depth: int = 5, width: int = 128) -> Fit:
     """MAF on a density of the plane that is hidden in 43 dimensions: the gap to the entropy.
 
@@ -89,7 +93,7 @@ def maf_rotated43(*, density: str = "pinwheel", size: int = 43, depth: int = 5, 
     return many_dimensions(Density2D(name=density, size=size), depth, width)
 
 
-@fit(system="MAF", data="tabular", headline=paper(), claim=excess(0.36), **LARGE)
+@fit(system="MAF", data="tabular", headline=paper(), claim=shared.excess(0.36), **LARGE)
 def maf_tabular(*, like: str = "hepmass", copula: str = "clayton", depth: int = 5, width: int = 128) -> Fit:
     """MAF on a copula with known margins: the gap to the entropy.
 

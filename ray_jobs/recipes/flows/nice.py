@@ -5,28 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 from ray_jobs.recipe import Fit, Headline, Location, fit
-from ray_jobs.recipes.flows.shared import (
-    CIFAR10,
-    SPACE,
-    VECTORS,
-    clayton,
-    excess,
-    moons,
-    on_cifar10,
-    on_vectors,
-    pinwheel8,
-)
+from ray_jobs.recipes.flows import shared
 
 
 @fit(
     system="NICE",
     data="density2d, wave",
     headline=Headline("Dinh et al. 2015", arxiv="1410.8516"),
-    claim=excess(0.12),
-    space=SPACE,
-    variants={"moons": moons(0.2), "pinwheel8": pinwheel8(0.33), "clayton": clayton(0.15)},
+    claim=shared.excess(0.12),
+    space=shared.SPACE,
+    variants={"moons": shared.moons(0.2), "pinwheel8": shared.pinwheel8(0.33), "clayton": shared.clayton(0.15)},
     steps=1000,
-    **VECTORS,
+    **shared.VECTORS,
 )
 def nice_density2d(*, density: str = "wave", size: int = 2, couplings: int = 8, width: int = 64, depth: int = 2) -> Fit:
     """NICE with normal noise on vectors of a known density: the gap to the entropy.
@@ -41,7 +31,7 @@ def nice_density2d(*, density: str = "wave", size: int = 2, couplings: int = 8, 
     from lightning_modules.flows.flow import NORMAL
     from lightning_modules.flows.nice import NICE
 
-    return on_vectors(partial(NICE, couplings=couplings, width=width, depth=depth, base=NORMAL), density, size)
+    return shared.on_vectors(partial(NICE, couplings=couplings, width=width, depth=depth, base=NORMAL), density, size)
 
 
 @fit(
@@ -52,7 +42,7 @@ def nice_density2d(*, density: str = "wave", size: int = 2, couplings: int = 8, 
     steps=300_000,
     batch=200,
     warmup=1000,
-    **CIFAR10,
+    **shared.CIFAR10,
 )
 def nice_cifar10(*, couplings: int = 4, width: int = 2000, depth: int = 4, data_dir: Location = "") -> Fit:
     """NICE on CIFAR-10 at the paper's scale; needs GPUs.
@@ -67,4 +57,4 @@ def nice_cifar10(*, couplings: int = 4, width: int = 2000, depth: int = 4, data_
     """
     from lightning_modules.flows.nice import NICE
 
-    return on_cifar10(partial(NICE, couplings=couplings, width=width, depth=depth, levels=256), data_dir)
+    return shared.on_cifar10(partial(NICE, couplings=couplings, width=width, depth=depth, levels=256), data_dir)

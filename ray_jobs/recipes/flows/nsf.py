@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import partial
 
 from ray_jobs.recipe import Fit, Headline, fit
-from ray_jobs.recipes.flows.shared import SPACE, VECTORS, clayton, excess, moons, on_vectors, pinwheel8
+from ray_jobs.recipes.flows import shared
 
 
 @fit(
     system="Spline flow",
     data="density2d, ring",
     headline=Headline("Durkan et al. 2019", arxiv="1906.04032"),
-    claim=excess(0.02),
-    space=SPACE,
+    claim=shared.excess(0.02),
+    space=shared.SPACE,
     variants={
-        "moons": moons(0.02, steps=1000),
-        "pinwheel8": pinwheel8(0.1, steps=1000, bins=8),
-        "clayton": clayton(0.06, steps=1000, bins=8),
+        "moons": shared.moons(0.02, steps=1000),
+        "pinwheel8": shared.pinwheel8(0.1, steps=1000, bins=8),
+        "clayton": shared.clayton(0.06, steps=1000, bins=8),
     },
     steps=4000,
-    **VECTORS,
+    **shared.VECTORS,
 )
 def nsf_density2d(*, density: str = "ring", size: int = 2, depth: int = 4, width: int = 64, bins: int = 16) -> Fit:
     """A neural spline flow on vectors of a known density: the gap to the entropy.
@@ -34,4 +34,4 @@ def nsf_density2d(*, density: str = "ring", size: int = 2, depth: int = 4, width
     """
     from lightning_modules.flows.nsf import NSF
 
-    return on_vectors(partial(NSF, depth=depth, width=width, bins=bins), density, size)
+    return shared.on_vectors(partial(NSF, depth=depth, width=width, bins=bins), density, size)

@@ -6,28 +6,22 @@ from functools import partial
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import bits_of_digits
-from ray_jobs.recipes.flows.shared import (
-    CIFAR10,
-    SPACE,
-    VECTORS,
-    clayton,
-    excess,
-    moons,
-    on_cifar10,
-    on_vectors,
-    pinwheel8,
-)
+from ray_jobs.recipes.flows import shared
 
 
 @fit(
     system="RealNVP",
     data="density2d, ring",
     headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
-    claim=excess(0.26),
-    space=SPACE,
-    variants={"moons": moons(0.025), "pinwheel8": pinwheel8(0.12, depth=16), "clayton": clayton(0.025)},
+    claim=shared.excess(0.26),
+    space=shared.SPACE,
+    variants={
+        "moons": shared.moons(0.025),
+        "pinwheel8": shared.pinwheel8(0.12, depth=16),
+        "clayton": shared.clayton(0.025),
+    },
     steps=2000,
-    **VECTORS,
+    **shared.VECTORS,
 )
 def realnvp_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, width: int = 64) -> Fit:
     """RealNVP on vectors of a known density: the gap to the entropy.
@@ -40,21 +34,16 @@ def realnvp_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, w
     """
     from lightning_modules.flows.realnvp import RealNVP
 
-    return on_vectors(partial(RealNVP, depth=depth, width=width), density, size)
+    return shared.on_vectors(partial(RealNVP, depth=depth, width=width), density, size)
 
 
 @fit(
     system="RealNVP",
-    data="digits",
     headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
     claim=Claim("bits_per_dim", at_most=2.15),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"},
     steps=300,
-    batch=64,
     lr=1e-3,
-    warmup=100,
-    ema=0.995,
-    grad_clip=10.0,
+    **shared.DIGITS,
 )
 def realnvp_digits(*, depth: int = 1, width: int = 24, scales: int = 2, dequantiser: int = 8) -> Fit:
     """RealNVP on handwritten digits: bits per pixel, no download.
@@ -78,7 +67,7 @@ def realnvp_digits(*, depth: int = 1, width: int = 24, scales: int = 2, dequanti
     steps=500_000,
     batch=64,
     warmup=1000,
-    **CIFAR10,
+    **shared.CIFAR10,
 )
 def realnvp_cifar10(
     *, depth: int = 8, width: int = 64, scales: int = 2, dequantiser: int = 0, data_dir: Location = ""
@@ -97,4 +86,4 @@ def realnvp_cifar10(
     from lightning_modules.flows.realnvp import RealNVP
 
     sizes = {"depth": depth, "width": width, "scales": scales, "dequantiser": dequantiser}
-    return on_cifar10(partial(RealNVP, levels=256, **sizes), data_dir)
+    return shared.on_cifar10(partial(RealNVP, levels=256, **sizes), data_dir)

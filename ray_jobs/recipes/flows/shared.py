@@ -15,6 +15,15 @@ VECTORS: dict[str, Any] = {"batch": 512, "lr": 0.002, "warmup": 100, "ema": 0.99
 """Options of a training on vectors of a known density."""
 SPACE = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
 """Its search space."""
+DIGITS: dict[str, Any] = {
+    "data": "digits",
+    "space": {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"},
+    "batch": 64,
+    "warmup": 100,
+    "ema": 0.995,
+    "grad_clip": 10.0,
+}
+"""Data, search space and options of a training on the digits of scikit-learn."""
 CIFAR10: dict[str, Any] = {
     "data": "CIFAR-10",
     "space": {"lr": "loguniform(1e-4,3e-3)"},

@@ -11,15 +11,20 @@ maddpg_adversary = Recipe(
         env="mpe2.simple_adversary_v3:parallel_env",
         steps=30_000,
         envs=16,
-        batch=256,
-        every=16,
-        lr=0.005,
+        batch_size=256,
+        train_every=16,
+        actor_lr=0.005,
+        critic_lr=0.005,
     ),
     system="MADDPG",
     headline=PAPER,
     data="simple_adversary_v3",
     claim=Claim("episode_return", at_least=-9),
-    space={"lr": "loguniform(1e-3,2e-2)", "every": "choice(25,50,100)"},
+    space={
+        "actor_lr": "loguniform(1e-3,2e-2)",
+        "critic_lr": "loguniform(1e-3,2e-2)",
+        "train_every": "choice(25,50,100)",
+    },
     text=(
         "Two agents know which of two landmarks is theirs, and an adversary that follows them does not. The "
         "return adds up all three rewards over 25 steps. It comes to the adversary's distance from the "
@@ -37,16 +42,21 @@ maddpg_spread = Recipe(
         env="mpe2.simple_spread_v3:parallel_env",
         steps=30_000,
         envs=16,
-        batch=256,
-        every=16,
-        updates=2,
-        lr=0.005,
+        batch_size=256,
+        train_every=16,
+        updates_per_train=2,
+        actor_lr=0.005,
+        critic_lr=0.005,
     ),
     system="MADDPG",
     headline=PAPER,
     data="simple_spread_v3",
     claim=Claim("episode_return", at_least=-60),
-    space={"lr": "loguniform(1e-3,2e-2)", "every": "choice(25,50,100)"},
+    space={
+        "actor_lr": "loguniform(1e-3,2e-2)",
+        "critic_lr": "loguniform(1e-3,2e-2)",
+        "train_every": "choice(25,50,100)",
+    },
     text=(
         "The return is the three agents' together over 25 steps: minus the landmarks' distances from their "
         "nearest agents, less collisions. A random policy scores about -77 (100 episodes, standard error "
@@ -63,16 +73,21 @@ maddpg_spread_continuous = Recipe(
         steps=30_000,
         envs=16,
         env_options={"continuous_actions": True},
-        batch=256,
-        every=16,
-        updates=2,
-        lr=0.005,
+        batch_size=256,
+        train_every=16,
+        updates_per_train=2,
+        actor_lr=0.005,
+        critic_lr=0.005,
     ),
     system="MADDPG",
     headline=PAPER,
     data="simple_spread_v3",
     claim=Claim("episode_return", at_least=-64),
-    space={"lr": "loguniform(1e-3,2e-2)", "noise": "choice(0.05,0.1,0.2,0.3)"},
+    space={
+        "actor_lr": "loguniform(1e-3,2e-2)",
+        "critic_lr": "loguniform(1e-3,2e-2)",
+        "exploration_noise": "choice(0.05,0.1,0.2,0.3)",
+    },
     text=(
         "As maddpg_spread, but of an agent's five numbers the first does nothing, and the others are how hard "
         "it pushes to each side. A random policy scores about -78 and agents that stand still about -75 (100 "

@@ -9,9 +9,9 @@ sac_fixed_pendulum = Recipe(
         env="Pendulum-v1",
         steps=20_000,
         envs=4,
-        batch=128,
-        every=2,
-        lr=0.001,
+        batch_size=128,
+        train_every=2,
+        actor_lr=0.001,
         critic_lr=0.001,
         tau=0.01,
         automatic=False,
@@ -20,7 +20,7 @@ sac_fixed_pendulum = Recipe(
     system="SAC",
     headline=Headline("Haarnoja et al. 2018", arxiv="1801.01290", metric="episode_return"),
     claim=Claim("episode_return", at_least=-170),
-    space={"lr": "loguniform(3e-4,5e-3)", "alpha": "loguniform(0.02,2)"},
+    space={"actor_lr": "loguniform(3e-4,5e-3)", "alpha": "loguniform(0.02,2)"},
     text=(
         "The settings of sac_pendulum with the temperature fixed; the zoo's result there is -157, a random "
         "policy scores about -1200."
@@ -35,9 +35,9 @@ sac_halfcheetah = Recipe(
         steps=1_000_000,
         envs=1,
         eval_episodes=10,
-        capacity=1_000_000,
-        warmup=10_000,
-        every=1,
+        buffer_size=1_000_000,
+        learning_starts=10_000,
+        train_every=1,
         width=256,
     ),
     system="SAC",
@@ -62,21 +62,21 @@ sac_halfcheetah_narrow = Recipe(
         steps=60_000,
         envs=4,
         eval_episodes=10,
-        batch=128,
-        warmup=5000,
-        every=2,
-        lr=0.001,
+        batch_size=128,
+        learning_starts=5000,
+        train_every=2,
+        actor_lr=0.001,
         critic_lr=0.001,
         width=128,
     ),
     system="SAC",
     headline=Headline("Haarnoja et al. 2018", arxiv="1801.01290", metric="episode_return", where="figure 1"),
     claim=Claim("episode_return", at_least=3500, seeds=3),
-    space={"lr": "loguniform(3e-4,3e-3)", "tau": "choice(0.005,0.01,0.02)"},
+    space={"actor_lr": "loguniform(3e-4,3e-3)", "tau": "choice(0.005,0.01,0.02)"},
     text=(
         "In minutes: 60,000 steps, with an update for every two, of half the batch. sac_halfcheetah has the "
         "paper's million and its settings. A random policy scores about -274 (30 episodes, standard error "
-        "10). RESULTS.md has what this reaches. At 1 M steps the paper has about 10400, and Tianshou's mean "
+        "10). docs/results has what this reaches. At 1 M steps the paper has about 10400, and Tianshou's mean "
         "over 10 seeds, of HalfCheetah-v3, is 12139."
     ),
 )
@@ -88,9 +88,9 @@ sac_pendulum = Recipe(
         env="Pendulum-v1",
         steps=20_000,
         envs=4,
-        batch=128,
-        every=2,
-        lr=0.001,
+        batch_size=128,
+        train_every=2,
+        actor_lr=0.001,
         critic_lr=0.001,
         tau=0.01,
         target_entropy=-1.0,
@@ -98,7 +98,7 @@ sac_pendulum = Recipe(
     system="SAC",
     headline=Headline("Haarnoja et al. 2018", arxiv="1812.05905", metric="episode_return"),
     claim=Claim("episode_return", at_least=-170),
-    space={"lr": "loguniform(3e-4,5e-3)", "tau": "choice(0.005,0.01,0.02)"},
+    space={"actor_lr": "loguniform(3e-4,5e-3)", "tau": "choice(0.005,0.01,0.02)"},
     text=(
         "The steps and step size of stable-baselines3's zoo, whose result is -157; a random policy scores about -1200."
     ),

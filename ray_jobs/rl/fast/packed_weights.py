@@ -2,6 +2,9 @@
 
 Two shortcuts, both by where tensors lie in memory: weights that an optimiser keeps side by side are packed in one copy, and a receiver's
 weights are made views of one vector, into which the next ones are copied at once.
+
+Gain, for a network of 3 hidden layers with 64 (256) units, one thread: packing takes 4 us instead of 40 (27 instead of 66), unpacking 1 us
+instead of 150 (13 instead of 97). Both happen once for each fragment. Its share of a whole training has not been measured.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class PackedWeights:
 
     @torch.inference_mode(False)
     def _bound(self) -> np.ndarray:
-        """A vector of which the tensors become views."""
+        """Make the tensors views of one vector, and return it."""
         whole = torch.cat([x.detach().flatten() for x in self._found()])
         for x, part in zip(self.tensors, whole.split([x.numel() for x in self.tensors]), strict=True):
             x.data = part.view_as(x)

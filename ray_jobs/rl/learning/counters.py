@@ -1,4 +1,4 @@
-"""What a training counts: steps, episodes, and where its time goes."""
+"""Counters of a training: steps, episodes, and where its time goes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ WINDOW = 100
 
 
 @dataclass
-class Ledger:
-    """What a training has counted so far, in plain types: a part of every checkpoint."""
+class Counters:
+    """Counts of a training so far, in plain types: a part of every checkpoint."""
 
     steps: int = 0
     """Environment steps of all learners."""
     episodes: int = 0
     seconds: float = 0.0
-    """Of training, over all sittings."""
+    """Of training, over all its resumptions."""
     reached: float = math.nan
     """Seconds until `stop_return` was reached."""
     returns: list[float] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Ledger:
     lengths: list[int] = field(default_factory=list)
 
     def add(self, fragments: Sequence[Fragment], learners: int) -> None:
+        """Count this learner's fragments; the other learners' have as many steps."""
         self.steps += learners * sum(f.steps[3].size for f in fragments)  # a reward for each agent is still one step
         for f in fragments:
             self.episodes += len(f.returns)
@@ -44,7 +45,7 @@ class Ledger:
 
 
 @dataclass
-class Shares:
+class TimeBreakdown:
     """Seconds spent on each part since the last log."""
 
     environment: float = 0.0
@@ -52,8 +53,12 @@ class Shares:
     update: float = 0.0
     transport: float = 0.0
 
-    def collected(self, fragments: Sequence[Fragment], wall: float, together: bool) -> None:
-        """`together`: the runners played at the same time, so the slowest counts."""
+    def add_collection(self, fragments: Sequence[Fragment], wall: float, together: bool) -> None:
+        """Add the parts of collecting fragments, which took `wall` seconds.
+
+        Args:
+            together: whether the runners played at the same time, so that the slowest counts.
+        """
         pick = max if together else sum
         acting, stepping = pick(f.acting for f in fragments), pick(f.stepping for f in fragments)
         self.inference += acting
@@ -63,6 +68,7 @@ class Shares:
         self.transport += max(0.0, wall - acting - stepping - learning)
 
     def fractions(self) -> dict[str, float]:
+        """Each part's share of the whole, to log."""
         spent = asdict(self)
         whole = sum(spent.values()) or 1.0
         return {f"share_{k}": v / whole for k, v in spent.items()}

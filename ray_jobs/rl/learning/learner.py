@@ -20,17 +20,21 @@ from ray_jobs.run.memory import keep_freed
 
 
 def source(fragments: Sequence[Fragment]) -> str:
-    """Whose columns the joined fragments have."""
+    """The name of the runners whose columns the joined fragments have."""
     return ",".join(str(f.index) for f in fragments)
 
 
-def seams(fragments: Sequence[Fragment]) -> Tensor:
-    """[B] bool: whose columns begin anew, in the order of the joined fragments'."""
+def restarted_columns(fragments: Sequence[Fragment]) -> Tensor:
+    """[B] bool: the columns of runners that restarted, in the order of the joined fragments."""
     return torch.cat([torch.full((f.steps[3].shape[1],), f.begins) for f in fragments])
 
 
 class Learner:
-    """One learner. `world` says who else there is; all its numbers live here, and are what a checkpoint holds."""
+    """One learner: agent, optimisers, replay buffer and running moments, which are what a checkpoint holds.
+
+    Args:
+        world: the other learners, a generator and the progress.
+    """
 
     def __init__(
         self,
@@ -51,14 +55,21 @@ class Learner:
         self.scale = RewardScale(algorithm.gamma).to(device) if normalize_reward else None
         self.plan = plan = algorithm.experience
         self.buffer = ReplayBuffer(plan, envs, algorithm.gamma) if isinstance(plan, Replay) else None
-        self.version, self.owed = 0, 0.0
+        self.version, self.pending_updates = 0, 0.0
         self.largest = max((p.numel() for p in actor.parameters()), default=0) if device.type == "cpu" else 0
-        """Numbers in one weight of all seeds that train together, for `arithmetic`."""
+        """Entries of the largest weight, of all seeds that train together, for `arithmetic`."""
         self.kept: list[Steps] = []
-        """What the updates since the last reflection saw."""
+        """Data of the updates since the last reflection."""
 
     def learn(self, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
-        """Update by new fragments; `seen` counts all learners' steps so far. What to log; empty where no update was due."""
+        """Update by new fragments.
+
+        Args:
+            seen: steps of all learners so far.
+
+        Returns:
+            What to log; empty where no update was due.
+        """
         with self.arithmetic():
             if not isinstance(self.plan, Gradients):
                 return self.learn_from(tensors(fragments, self.device), fragments, seen)
@@ -66,26 +77,27 @@ class Learner:
             return self.apply(fragments[0])
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """What updates run in."""
+        """The context of an update: how matrix products are computed."""
         return arithmetic(self.matmul, self.largest)
 
     def learn_from(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
-        """Update by the steps that the fragments hold."""
+        """Update by the steps of the fragments, which `data` holds joined."""
         if any(f.begins for f in fragments):
-            self.begin_anew(source(fragments), seams(fragments))
+            self.restart_columns(source(fragments), restarted_columns(fragments))
         stats = self.replay(data, fragments, seen) if self.buffer is not None else self.improve(data)
         self.observe(data, fragments)
         self.version += 1
         return stats
 
-    def begin_anew(self, source: str, columns: Tensor) -> None:
-        """In these of a source's columns [B] bool no new step follows the last one: let nothing be summed over the seam."""
+    def restart_columns(self, source: str, columns: Tensor) -> None:
+        """In these columns [B] bool of a source the next step does not follow the last one: sum nothing over that point."""
         if self.buffer is not None:
             self.buffer.cut(source, columns)
         if self.scale:
             self.scale.restart(source, columns)
 
     def update(self, data: Any) -> dict[str, Tensor]:
+        """One update of the algorithm."""
         return self.algorithm.update(self.actor.agent, self.optimizers, data, self.world)
 
     def apply(self, fragment: Fragment) -> dict[str, Tensor]:
@@ -105,15 +117,15 @@ class Learner:
         return stats
 
     def replay(self, data: Steps, fragments: Sequence[Fragment], seen: int) -> dict[str, Tensor]:
-        """As many updates from the buffer as the new steps earn; none before the warm-up is over."""
+        """Make as many updates from the buffer as are due for the new steps; none before the warm-up is over."""
         plan, stats = self.plan, {}
         self.buffer.add(data, source(fragments))
         if seen < plan.warmup:
             return stats
         if plan.newest:
             stats = self.update(self.normalised(data))
-        self.owed += data.terminated.numel() * self.world.size / plan.every * plan.updates
-        due, self.owed = int(self.owed), self.owed % 1
+        self.pending_updates += data.terminated.numel() * self.world.size / plan.every * plan.updates
+        due, self.pending_updates = int(self.pending_updates), self.pending_updates % 1
         for batch in self.buffer.batches(due, self.world.rng, self.world.progress):
             stats = self.update(self.normalised(batch))
             if plan.priority:
@@ -121,14 +133,14 @@ class Learner:
         return stats
 
     def normalised(self, data: Any) -> Any:
-        """Steps or Transitions as the networks are to see them, by the numbers that the runners acted with."""
+        """Steps or Transitions with observations and rewards normalised, by the moments that the runners acted with."""
         norm, also = self.actor.norm, "last_obs" if isinstance(data, Steps) else "next_obs"
         if norm:
             data = data._replace(**{"obs": norm(data.obs), also: norm(getattr(data, also))})
         return data._replace(reward=self.scale(data.reward)) if self.scale else data
 
     def observe(self, data: Steps, fragments: Sequence[Fragment]) -> None:
-        """Take the new steps into the running moments, after they were learned from."""
+        """Add the new steps to the running moments, after learning from them."""
         if self.actor.norm:
             rows = data.obs[1:].flatten(0, 1)
             self.actor.norm.add(moments(rows, self.world.mean, self.world.size))
@@ -137,22 +149,23 @@ class Learner:
             self.scale.moments.add(moments(returns, self.world.mean, self.world.size))
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain types."""
+        """The state for a checkpoint, in tensors and plain types. 'owed' is the checkpoint's name for pending updates."""
         state = {
             "actor": self.actor.state_dict(),
             "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
         }
-        state |= {"version": self.version, "owed": self.owed, "rng": self.world.rng.get_state()}
+        state |= {"version": self.version, "owed": self.pending_updates, "rng": self.world.rng.get_state()}
         if self.scale:
             state["scale"] = {"moments": self.scale.moments.state_dict(), "running": dict(self.scale.running)}
         state |= {"kept": [tuple(x._replace(extras=dict(x.extras))) for x in self.kept]}
         return state | ({"buffer": self.buffer.state()} if self.buffer is not None else {})
 
     def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state`."""
         self.actor.load_state_dict(state["actor"])
         for k, o in self.optimizers.items():
             o.load_state_dict(state["optimizers"][k])
-        self.version, self.owed = state["version"], state["owed"]
+        self.version, self.pending_updates = state["version"], state["owed"]
         on = self.device
         self.kept = [Steps(*(x.to(on) for x in s[:-1]), {k: x.to(on) for k, x in s[-1].items()}) for s in state["kept"]]
         self.world.rng.set_state(state["rng"])

@@ -1,4 +1,4 @@
-"""Make what a training needs: networks, generators, runners' parts."""
+"""Set-up of a training: networks, generators, runner specs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ray_jobs.rl.rollout.runner import ActingAgent, RunnerSpec, build_actor
 
 
 def untrained(recipe: Play, seed: int) -> ActingAgent:
-    """The recipe's agent as it begins.
+    """The recipe's agent before training.
 
     Raises:
         UsageError: environment, options or spaces do not fit.
@@ -33,10 +33,10 @@ def untrained(recipe: Play, seed: int) -> ActingAgent:
 
 
 def check(recipe: Play, runners: int, learners: int) -> None:
-    """Refuse numbers that do not fit.
+    """Refuse numbers of environments, runners and learners that do not fit.
 
     Raises:
-        UsageError: environments cannot be shared out evenly.
+        UsageError: environments cannot be divided evenly.
     """
     if runners < 0 or learners < 1 or recipe.envs < 1 or recipe.steps < 1:
         raise UsageError(
@@ -65,7 +65,7 @@ def generator(seed: int, learner: int) -> torch.Generator:
 
 
 def runner_specs(recipe: Play, seed: int, learner: int, learners: int, runners: int) -> list[RunnerSpec]:
-    """The runners of one learner, of `runners` altogether."""
+    """The specs of one learner's runners, where all learners have `runners` together."""
     mine = max(runners // learners, 1)
     one = RunnerSpec(
         recipe.algorithm,

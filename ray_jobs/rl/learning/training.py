@@ -14,30 +14,36 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
-from ray_jobs.rl.learning.counters import WINDOW, Ledger, Shares
+from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
 from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
-"""The place, among learners, of the evaluation: no learner has it."""
-AT_ONCE = 25
+"""The evaluation's index among learners, which no learner has."""
+EVALUATION_ENVS = 25
 """Environments of the evaluation, at most."""
 
 
 class Recorder(Protocol):
-    """Where a training leaves its metrics and checkpoints: a run folder, or nothing at all."""
+    """Writes the metrics and checkpoints of a training: a run folder, or nothing at all."""
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
-    def save(self, step: int, state: Mapping[str, Any]) -> Any: ...
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write metrics."""
+        ...
+
+    def save(self, step: int, state: Mapping[str, Any]) -> Any:
+        """Write a checkpoint."""
+        ...
+
     def rewind(self, step: int) -> None:
-        """Forget the metrics after a step: they come again."""
+        """Forget the metrics after a step: they will come again."""
         ...
 
 
 def save(run: Recorder, step: int, state: Mapping[str, Any], report: Report) -> None:
-    """Write a checkpoint; a disk that is full ends no training."""
+    """Write a checkpoint; a full disk does not end the training."""
     try:
         run.save(step, state)
     except OSError as error:
@@ -46,7 +52,7 @@ def save(run: Recorder, step: int, state: Mapping[str, Any], report: Report) -> 
 
 
 def one_at_a_time(plan: Experience) -> bool:
-    """Whether runners never wait for each other: each update sees what one of them has brought."""
+    """Whether runners never wait for each other: each update sees the fragment of one of them."""
     return isinstance(plan, Stream | Gradients) or (isinstance(plan, Replay) and plan.asynchronous)
 
 
@@ -69,55 +75,55 @@ class Training:
         should_stop: Callable[[], bool],
     ) -> None:
         self.recipe, self.seed, self.learner, self.pool, self.run = recipe, seed, learner, pool, run
-        self.report, self.should_stop = report, should_stop
-        self.ledger, self.shares, self.stats, self.lag = Ledger(), Shares(), {}, 0.0
+        self.report, self.stop_requested = report, should_stop
+        self.counters, self.times, self.stats, self.lag = Counters(), TimeBreakdown(), {}, 0.0
         self.plan, self.world = recipe.algorithm.experience, learner.world
         self.logged = self.saved = 0
-        self.told = (time.monotonic(), 0)
+        self.reported = (time.monotonic(), 0)
 
-    def go(self, resume: Mapping[str, Any] | None = None, *, ours: bool = False) -> dict[str, float]:
-        """Train to the last step, to `stop_return` or until told to stop; then evaluate.
+    def go(self, resume: Mapping[str, Any] | None = None, *, trusted: bool = False) -> dict[str, float]:
+        """Train to the last step, to `stop_return` or until a stop is requested; then evaluate.
 
         Args:
-            resume: a checkpoint to go on from.
-            ours: whether this very training has written it, and not whoever made a run folder.
+            resume: a checkpoint to continue from.
+            trusted: whether this same training wrote it, so that its environments may be unpickled without checks.
         """
         try:
             if resume:
-                self.load(resume, ours=ours)
+                self.load(resume, trusted=trusted)
             stopped = self.loop()
             return self.summary() if stopped else self.summary() | self.evaluate()
         finally:
             self.pool.close()
 
     def loop(self) -> bool:
-        """Whether it was told to stop."""
-        start, before = time.monotonic(), self.ledger.seconds
+        """Train; whether it was stopped before its end."""
+        start, before = time.monotonic(), self.counters.seconds
         stopped = False
         while not (stopped or self.over()):
             self.round()
-            self.ledger.seconds = before + time.monotonic() - start
-            stopped = self.verdict()
-            self.leave_word(last=stopped or self.over())
+            self.counters.seconds = before + time.monotonic() - start
+            stopped = self.should_stop()
+            self.log_and_checkpoint(last=stopped or self.over())
         return stopped and not self.over()
 
     def over(self) -> bool:
         """Whether all steps are done, or `stop_return` is reached."""
-        return self.ledger.steps >= self.recipe.steps or not math.isnan(self.ledger.reached)
+        return self.counters.steps >= self.recipe.steps or not math.isnan(self.counters.reached)
 
     def round(self) -> None:
-        """Collect, learn."""
-        begun = time.perf_counter()
+        """One round: collect, then learn."""
+        start = time.perf_counter()
         fragments = self.collect()
         collected = time.perf_counter()
-        self.ledger.add(fragments, self.world.size)
-        self.world.progress = min(1.0, self.ledger.steps / self.recipe.steps)
-        self.stats = self.learner.learn(fragments, self.ledger.steps) or self.stats
-        self.shares.collected(fragments, collected - begun, isinstance(self.pool, Remote))
-        self.shares.update += time.perf_counter() - collected
+        self.counters.add(fragments, self.world.size)
+        self.world.progress = min(1.0, self.counters.steps / self.recipe.steps)
+        self.stats = self.learner.learn(fragments, self.counters.steps) or self.stats
+        self.times.add_collection(fragments, collected - start, isinstance(self.pool, Remote))
+        self.times.update += time.perf_counter() - collected
 
     def collect(self) -> list[Fragment]:
-        """New experience of the kind that the algorithm asks for."""
+        """New fragments, as the algorithm's kind of experience asks for."""
         weights, version, plan = self.learner.actor.pack(), self.learner.version, self.plan
         horizon = steps_each(plan, self.recipe.envs)
         if one_at_a_time(plan):
@@ -126,35 +132,35 @@ class Training:
             return [fragment]
         return self.pool.sample(weights, version, horizon)
 
-    def verdict(self) -> bool:
-        """Whether to stop; notes when `stop_return` is reached. The same on every learner."""
-        mine, goal = self.ledger, self.recipe.stop_return
-        told = torch.tensor(
-            [float(self.should_stop()), sum(mine.returns), float(len(mine.returns))], dtype=torch.float64
+    def should_stop(self) -> bool:
+        """Whether to stop, the same on every learner. Notes when `stop_return` is reached."""
+        mine, goal = self.counters, self.recipe.stop_return
+        votes = torch.tensor(
+            [float(self.stop_requested()), sum(mine.returns), float(len(mine.returns))], dtype=torch.float64
         )
-        stop, total, count = self.world.mean(told).tolist()
+        stop, total, count = self.world.mean(votes).tolist()
         solved = goal is not None and count * self.world.size >= WINDOW and total / count >= goal
         if solved and math.isnan(mine.reached):
             mine.reached = mine.seconds
         return stop > 0
 
-    def leave_word(self, *, last: bool) -> None:
-        """Report, log and save, whatever is due; `last` logs and saves in any case."""
-        step, recipe = self.ledger.steps, self.recipe
+    def log_and_checkpoint(self, *, last: bool) -> None:
+        """Report, log and save if it is due; with `last`, in any case."""
+        step, recipe = self.counters.steps, self.recipe
         if last or step - self.logged >= recipe.log_every:
             self.logged = step
             self.run.log(step, self.metrics())
-            self.shares = Shares()
+            self.times = TimeBreakdown()
         if last or step - self.saved >= recipe.save_every:
             self.saved = step
             self.save(step)
-        now, (then, before) = time.monotonic(), self.told
+        now, (then, before) = time.monotonic(), self.reported
         if last or now - then >= 0.25:
             rate = (step - before) / max(now - then, 1e-9)
             self.report(
-                {"step": step, "steps": recipe.steps, "rate": rate, "unit": "steps", "metrics": self.ledger.recent()}
+                {"step": step, "steps": recipe.steps, "rate": rate, "unit": "steps", "metrics": self.counters.recent()}
             )
-            self.told = (now, step)
+            self.reported = (now, step)
 
     def save(self, step: int) -> None:
         """Write a checkpoint."""
@@ -162,7 +168,7 @@ class Training:
         save(self.run, step, self.state(), self.report)
 
     def finite(self) -> dict[str, float]:
-        """The last update's numbers.
+        """The last update's metrics.
 
         Raises:
             FloatingPointError: one is not finite.
@@ -171,38 +177,44 @@ class Training:
         for name, value in stats.items():
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"{name} became {value} at step {self.ledger.steps}: try a smaller lr. The checkpoint before it is kept."
+                    f"{name} became {value} at step {self.counters.steps}: try a smaller lr. The checkpoint before it is kept."
                 )
         return stats
 
     def metrics(self) -> dict[str, float]:
-        more = {"episodes": float(self.ledger.episodes), "runner_deaths": float(self.pool.deaths)}
+        """What to log now."""
+        more = {"episodes": float(self.counters.episodes), "runner_deaths": float(self.pool.deaths)}
         if one_at_a_time(self.plan):
             more["policy_lag"] = self.lag
-        return self.ledger.recent() | self.finite() | more | self.shares.fractions()
+        return self.counters.recent() | self.finite() | more | self.times.fractions()
 
     def summary(self) -> dict[str, float]:
-        """The training's own results."""
-        led = self.ledger
+        """The result's metrics that need no evaluation."""
+        led = self.counters
         found = {"env_steps": float(led.steps), "train_seconds": led.seconds, "runner_deaths": float(self.pool.deaths)}
         if led.returns:
             found["train_return"] = float(np.mean(led.returns))
         return found | ({} if math.isnan(led.reached) else {"seconds_to_return": led.reached})
 
     def evaluate(self) -> dict[str, float]:
-        return greedy(self.recipe, self.seed, self.learner.actor.to("cpu"))
+        """The result's metrics of an evaluation."""
+        return evaluate_greedy(self.recipe, self.seed, self.learner.actor.to("cpu"))
 
     def state(self) -> dict[str, Any]:
-        """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors."""
-        mine = {"learner": self.learner.state(), "ledger": asdict(self.ledger), "runners": frozen(self.pool.state())}
+        """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors. 'ledger' is its name for the counters."""
+        mine = {
+            "learner": self.learner.state(),
+            "ledger": asdict(self.counters),
+            "runners": bytes_to_tensors(self.pool.state()),
+        }
         mine["logged"] = self.logged
-        return {"step": self.ledger.steps, "learners": self.world.gather(mine)}
+        return {"step": self.counters.steps, "learners": self.world.gather(mine)}
 
-    def load(self, state: Mapping[str, Any], *, ours: bool = False) -> None:
-        """Go on from a checkpoint; see `go`.
+    def load(self, state: Mapping[str, Any], *, trusted: bool = False) -> None:
+        """Continue from a checkpoint; see `go`.
 
         Raises:
-            UsageError: it is of another number of learners or runners.
+            UsageError: it has another number of learners or runners.
         """
         states = state["learners"]
         if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
@@ -211,31 +223,31 @@ class Training:
             )
         mine = states[self.world.rank]
         self.learner.load(mine["learner"])
-        self.ledger = Ledger(**mine["ledger"])
-        self.logged, self.saved = mine.get("logged", self.ledger.steps), self.ledger.steps
-        self.told = (time.monotonic(), self.ledger.steps)
-        runners = [{**s, "ours": ours} for s in thawed(mine["runners"])]
+        self.counters = Counters(**mine["ledger"])
+        self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
+        self.reported = (time.monotonic(), self.counters.steps)
+        runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
         if not self.pool.load(runners):
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
 
 
-def greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
-    """Greedy episodes, with what is learned frozen, on environments whose seeds no runner has."""
-    n = min(recipe.eval_episodes, AT_ONCE)
+def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
+    """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has."""
+    n = min(recipe.eval_episodes, EVALUATION_ENVS)
     options = dict(recipe.env_options)
     spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
     returns = evaluate(spec, actor, recipe.eval_episodes)
     return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
 
 
-def frozen(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Bytes as tensors: a checkpoint that is read for its weights never unpickles an environment."""
+def bytes_to_tensors(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runners' states with bytes as tensors: reading a checkpoint for its weights then unpickles no environment."""
     return [
         {k: torch.frombuffer(bytearray(x), dtype=torch.uint8) if isinstance(x, bytes) else x for k, x in s.items()}
         for s in states
     ]
 
 
-def thawed(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The inverse of `frozen`."""
+def tensors_to_bytes(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The inverse of `bytes_to_tensors`."""
     return [{k: x.numpy().tobytes() if isinstance(x, torch.Tensor) else x for k, x in s.items()} for s in states]

@@ -101,7 +101,7 @@ class ReplayBuffer:
             self.priorities.set(self.drawn, error.detach().abs().cpu())
 
     def state(self) -> dict[str, Any]:
-        """What is stored, as tensors and plain types."""
+        """The stored steps and priorities, as tensors and plain types."""
         return self.ring.state() | ({"priorities": self.priorities.state()} if self.priorities else {})
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:

@@ -108,7 +108,7 @@ class StepRing:
         except RuntimeError:
             raise UsageError(
                 f"To replay {self.held * self.width:,} steps takes {math.prod(shape) * WORD / 1e9:,.0f} GB, "
-                "and there is not as much memory: take a smaller capacity."
+                "and there is not as much memory: take a smaller buffer_size."
             ) from None
 
     def use(self, steps: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a runner hands back, in plain numpy, and how fragments become the tensors that an update sees."""
+"""Fragments: the steps that a runner returns, in plain numpy, and how they become the tensors of an update."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from ray_jobs.rl.contract import Steps
 
 
 class Fragment(NamedTuple):
-    """T steps of a runner's B environments: the columns of `algorithm.Steps` in numpy, and what to report."""
+    """T steps of a runner's B environments: the fields of `contract.Steps` in numpy, and what to report."""
 
     steps: tuple[np.ndarray, ...]
     """obs [T+1, B, *O], action, reward, terminated, truncated [T, B], last_obs [K, *O]; the reward of N agents is [T, B, N]"""
     extras: dict[str, np.ndarray]
     version: int
-    """Of the weights that acted."""
+    """Of the weights that the runner acted with."""
     index: int
     """The runner's."""
     returns: list[float]
-    """Of the episodes finished in it: what the environments paid, whatever is learned from; summed over agents."""
+    """Of the episodes finished in it, from the environments' own rewards, summed over agents."""
     lengths: list[int]
     acting: float
     """Seconds in the policy."""
     stepping: float
     """Seconds in the environments."""
     gradient: np.ndarray | None = None
-    """[P] of the algorithm's loss over the steps, where that is what is sent."""
+    """[P] of the algorithm's loss over the steps, for algorithms that learn from gradients."""
     learning: float = 0.0
     """Seconds in differentiating it."""
     begins: bool = False
-    """Its first step does not follow the last one that came from this place: another runner played there, or lost its environments."""
+    """Whether its first step does not follow the last one from this slot, because the runner was replaced or lost its environments."""
 
     def without_steps(self, gradient: np.ndarray, log: dict[str, np.ndarray], learning: float) -> Fragment:
-        """With a gradient in place of what it came from; rewards and masks stay, to be counted."""
+        """The fragment with a gradient in place of observations and actions; rewards and masks stay, to be counted."""
         obs, action, *counted, last = self.steps
         return self._replace(
             steps=(obs[:0], action[:0], *counted, last[:0]), extras=log, gradient=gradient, learning=learning
@@ -55,16 +55,17 @@ def tensors(fragments: Sequence[Fragment], device: torch.device) -> Steps:
 
 
 def joined(parts: Sequence[np.ndarray], axis: int = 1) -> np.ndarray:
-    """Arrays side by side; one alone is not copied, unless it came from Ray's store, where nothing may be written."""
+    """Arrays side by side; a single one is not copied, unless it is read-only, as arrays from Ray's store are."""
     return parts[0] if len(parts) == 1 and parts[0].flags.writeable else np.concatenate(parts, axis)
 
 
 def as_float(x: Tensor) -> Tensor:
+    """Images stay uint8, all else becomes float32."""
     return x if x.dtype == torch.uint8 else x.float()
 
 
 def order_of_cuts(truncated: Sequence[np.ndarray]) -> np.ndarray:
-    """Where in the fragments' last observations, strung together, the joined data's k-th one is."""
+    """For each last observation of the joined data, its index in the fragments' concatenated last observations."""
     first = np.cumsum([0, *(t.shape[1] for t in truncated)])
     at = [np.argwhere(t) + np.array([0, b]) for t, b in zip(truncated, first, strict=False)]
     steps, column = np.concatenate(at).T

@@ -1,7 +1,7 @@
-"""Running moments, by which observations are centred and scaled and rewards are scaled.
+"""Running moments, which centre and scale observations and scale rewards.
 
-The learner owns them: it sees every step of every runner, merges their moments after each update, and sends what to subtract and to
-divide by along with the weights. So acting and learning always use the same numbers, and no two runners can disagree.
+The learner owns them: it sees every step of every runner, merges their moments after each update, and sends shift and scale along with
+the weights. So acting and learning always use the same moments, and no two runners can disagree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 CLIP = 10.0
-"""Normalised numbers are kept within +-CLIP, in deviations."""
+"""Normalised values are clipped to +-CLIP, in standard deviations."""
 
 
 def merge(a: tuple[Tensor, Tensor, Tensor], b: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,7 +25,7 @@ def merge(a: tuple[Tensor, Tensor, Tensor], b: tuple[Tensor, Tensor, Tensor]) ->
 
 
 def moments(x: Tensor, mean_over_learners: Callable[[Tensor], Tensor], learners: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Count, mean and sum of squared deviations of x [N, *O] over all learners, each of which brings as many rows."""
+    """Count, mean and sum of squared deviations of x [N, *O] over all learners, which have equally many rows."""
     x = x.double()
     mean = mean_over_learners(x.mean(0))
     square = mean_over_learners((x - mean).square().sum(0)) * learners
@@ -33,7 +33,7 @@ def moments(x: Tensor, mean_over_learners: Callable[[Tensor], Tensor], learners:
 
 
 class Moments(nn.Module):
-    """Running moments of samples [*O], and the float32 numbers to normalise by."""
+    """Running moments of samples [*O], and the float32 shift and scale to normalise with."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Moments(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def add(self, new: tuple[Tensor, Tensor, Tensor]) -> None:
-        """Take in another sample's count, mean and sum of squared deviations."""
+        """Add another sample's count, mean and sum of squared deviations."""
         count, mean, square = merge((self.count, self.mean, self.square), new)
         self.count.copy_(count)
         self.mean.copy_(mean)
@@ -68,10 +68,10 @@ class RewardScale(nn.Module):
         super().__init__()
         self.gamma, self.moments = gamma, Moments(())
         self.running: dict[str, Tensor] = {}
-        """Discounted return so far of each environment and agent, by whose columns they are; [B] or [B, N] each."""
+        """Discounted return so far of each environment and agent, by the name of their source; [B] or [B, N] each."""
 
     def returns(self, source: str, reward: Tensor, boundary: Tensor) -> Tensor:
-        """Discounted returns so far [T, B] or [T, B, N]; what they have come to is remembered for the source's next fragment."""
+        """Discounted returns so far [T, B] or [T, B, N]; the last ones are kept for the source's next fragment."""
         out, running = torch.empty_like(reward), self.running.get(source, torch.zeros_like(reward[0]))
         boundary = boundary.view(*boundary.shape, *[1] * (reward.dim() - boundary.dim()))
         for t in range(len(reward)):
@@ -81,7 +81,7 @@ class RewardScale(nn.Module):
         return out
 
     def restart(self, source: str, columns: Tensor) -> None:
-        """Returns begin at 0 again in these columns [B] bool."""
+        """Set the returns of these columns [B] bool of a source to 0."""
         if source in self.running:
             self.running[source][columns] = 0.0
 

@@ -33,12 +33,17 @@ class Pool(Protocol):
         """The next fragment that any runner finishes, maybe played with older weights."""
         ...
 
-    def state(self) -> list[dict[str, Any]]: ...
-    def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
-        """Go on from a state. False where environments had to begin new episodes."""
+    def state(self) -> list[dict[str, Any]]:
+        """Every runner's state."""
         ...
 
-    def close(self) -> None: ...
+    def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
+        """Continue from runners' states. False where environments had to begin new episodes."""
+        ...
+
+    def close(self) -> None:
+        """End the runners."""
+        ...
 
 
 class Local:
@@ -51,19 +56,24 @@ class Local:
         self.turn = itertools.cycle(self.runners)
 
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> list[Fragment]:
+        """As `Pool.sample`."""
         return [r.play(weights, version, horizon) for r in self.runners]
 
     def next(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
+        """As `Pool.next`."""
         return next(self.turn).play(weights, version, horizon)
 
     def state(self) -> list[dict[str, Any]]:
+        """As `Pool.state`."""
         return [r.state() for r in self.runners]
 
     def load(self, states: Sequence[Mapping[str, Any]]) -> bool:
+        """As `Pool.load`."""
         loaded = [r.load(s) for r, s in zip(self.runners, states, strict=True)]
         return all(loaded)
 
     def close(self) -> None:
+        """As `Pool.close`."""
         for r in self.runners:
             r.env.close()
 

@@ -1,4 +1,4 @@
-"""An environment runner: plays several environments with a policy and hands back what happened, in plain numpy."""
+"""An environment runner: plays several environments with a policy and returns the steps in plain numpy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.envs.env_state import ours, pickled, unpickled
-from ray_jobs.envs.failures import Watched
-from ray_jobs.envs.steps import Moved, Vector
+from ray_jobs.envs.env_state import pickled, trusted, unpickled
+from ray_jobs.envs.failures import TimedEnv
+from ray_jobs.envs.steps import StepResult, VectorEnv
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Algorithm, Gradients
 from ray_jobs.rl.fast.packed_weights import PackedWeights
@@ -28,7 +28,7 @@ STEP_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class RunnerSpec:
-    """All that a runner is made from; it crosses the wire."""
+    """Everything that a runner is made from; it is sent to the runner's process."""
 
     algorithm: Algorithm
     env: str
@@ -37,16 +37,16 @@ class RunnerSpec:
     seed: int
     learner: int = 0
     index: int = 0
-    """Which runner of its learner it is."""
+    """Its index among its learner's runners."""
     attempt: int = 0
-    """How many runners died in this place before; a replacement draws other numbers."""
+    """How many runners there were in this slot before; a replacement draws other random numbers."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     normalize_obs: bool = False
     step_limit: float = STEP_LIMIT
     """Seconds without an answer after which the environments count as hanging."""
 
     def generators(self, *after: int) -> tuple[list[int], torch.Generator]:
-        """Seeds of the environments, and the policy's generator: functions of seed and place alone, and of the step `after` which."""
+        """Seeds of the environments, and the policy's generator: functions of seed, learner, index and attempt alone, and of `after`."""
         root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
         words = root.generate_state(self.envs + 1)
         return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
@@ -79,8 +79,8 @@ class ActingAgent(nn.Module):
         self.packed.unpack(flat)
 
 
-def build_actor(algorithm: Algorithm, env: Vector, normalize_obs: bool, seed: int) -> ActingAgent:
-    """An untrained actor for the environments; its initial weights are a function of the seed alone.
+def build_actor(algorithm: Algorithm, env: VectorEnv, normalize_obs: bool, seed: int) -> ActingAgent:
+    """An untrained agent for the environments; its initial weights are a function of the seed alone.
 
     Raises:
         ValueError: the algorithm cannot handle the spaces, or images are to be normalised.
@@ -105,7 +105,7 @@ class EnvRunner:
 
     def __init__(self, spec: RunnerSpec) -> None:
         seeds, self.rng = spec.generators()
-        self.spec, self.env = spec, watched(spec, spec.envs, f"runner {spec.index}")
+        self.spec, self.env = spec, timed_env(spec, spec.envs, f"runner {spec.index}")
         self.actor = build_actor(spec.algorithm, self.env, spec.normalize_obs, spec.seed)
         self.bounds = bounds(self.env.action_space)
         with self.env.within(spec.step_limit):
@@ -114,7 +114,7 @@ class EnvRunner:
         self.so_far, self.length = np.zeros(spec.envs), np.zeros(spec.envs, int)
 
     def play(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
-        """Play `horizon` steps with the weights, for whichever experience the algorithm asks for.
+        """Play `horizon` steps with the weights [P]: a fragment of steps, or of their gradient if the algorithm learns from gradients.
 
         Raises:
             FloatingPointError: an observation, a reward or a gradient is not finite.
@@ -123,9 +123,9 @@ class EnvRunner:
         return (self.gradient if differentiate else self.sample)(weights, version, horizon)
 
     def gradient(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
-        """Play, and differentiate the algorithm's loss over the steps: those stay here, the gradient goes."""
+        """Play, and differentiate the algorithm's loss over the steps; the fragment has the gradient and no observations."""
         played = self.sample(weights, version, horizon)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         loss, log = self.spec.algorithm.loss(self.actor.agent, tensors([played], torch.device("cpu")))
         found = torch.autograd.grad(loss, list(self.actor.agent.parameters()))
         flat = torch.cat([g.flatten() for g in found]).numpy()
@@ -133,7 +133,7 @@ class EnvRunner:
             raise FloatingPointError(
                 f"The gradient of runner {self.spec.index} is not finite at its step {self.env.steps}: try a smaller lr."
             )
-        return played.without_steps(flat, {k: x.detach().numpy() for k, x in log.items()}, time.perf_counter() - begun)
+        return played.without_steps(flat, {k: x.detach().numpy() for k, x in log.items()}, time.perf_counter() - start)
 
     @torch.inference_mode()
     def sample(self, weights: np.ndarray, version: int, horizon: int) -> Fragment:
@@ -152,36 +152,42 @@ class EnvRunner:
                 before = time.perf_counter()
                 action, extra = act(self.spec.algorithm, self.actor, self.obs, True, self.rng)
                 acting += time.perf_counter() - before
-                seen, moved = self.obs, self.advance(action, done)
-                rows.append((seen, action, moved.reward, moved.terminated, moved.truncated))
+                obs_before, result = self.obs, self.advance(action, done)
+                rows.append((obs_before, action, result.reward, result.terminated, result.truncated))
                 extras.append(extra)
-                if moved.truncated.any():
-                    last.append(moved.obs[moved.truncated])
+                if result.truncated.any():
+                    last.append(result.obs[result.truncated])
         obs, *columns = (np.array(x) for x in zip(*rows, strict=True))
         obs, cut = np.concatenate([obs, self.obs[None]]), np.concatenate(last) if last else self.obs[:0]
         self.check(obs, *columns[:2])
         columns[1] = columns[1].astype(np.float32)
-        beside = {k: np.array([e[k] for e in extras]) for k in extras[0]}
+        extra_columns = {k: np.array([e[k] for e in extras]) for k in extras[0]}
         stepping = time.perf_counter() - start - acting
         begins, self.begins = self.begins, False
-        return Fragment((obs, *columns, cut), beside, version, self.spec.index, *done, acting, stepping, begins=begins)
+        return Fragment(
+            (obs, *columns, cut), extra_columns, version, self.spec.index, *done, acting, stepping, begins=begins
+        )
 
-    def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> Moved:
-        """One step; episodes that end are noted in `done` (returns, lengths), and their environments restarted."""
-        moved = self.env.step(np.clip(action, *self.bounds) if self.bounds else action)
-        self.so_far += moved.gained
+    def advance(self, action: np.ndarray, done: tuple[list[float], list[int]]) -> StepResult:
+        """One step with actions [B, *A]; episodes that end are added to `done` (returns, lengths), and their environments restarted."""
+        result = self.env.step(np.clip(action, *self.bounds) if self.bounds else action)
+        self.so_far += result.gained
         self.length += 1
-        self.obs, boundary = moved.obs, moved.boundary
+        self.obs, boundary = result.obs, result.boundary
         if boundary.any():
-            over = moved.over
+            over = result.over
             done[0].extend(self.so_far[over].tolist())
             done[1].extend(self.length[over].tolist())
             self.so_far[over], self.length[over] = 0.0, 0
             self.obs = self.env.restart(boundary)
-        return moved
+        return result
 
     def check(self, obs: np.ndarray, action: np.ndarray, reward: np.ndarray) -> None:
-        """Name whoever was the first to bring a number that is not finite: what it leads to is not to blame."""
+        """Refuse values that are not finite, and name the first one: the others may follow from it.
+
+        Raises:
+            FloatingPointError: an observation, an action or a reward is not finite.
+        """
         seen = {"an observation": obs, "an action": action, "a reward": reward}
         seen = {name: x for name, x in seen.items() if x.dtype.kind == "f"}
         if all(np.isfinite(x).all() for x in seen.values()):
@@ -194,19 +200,19 @@ class EnvRunner:
         raise FloatingPointError(f"The environment {self.spec.env} gave {name} that is {where}: bound what it returns.")
 
     def state(self) -> dict[str, Any]:
-        """All there is to go on from, in bytes; without the environments where they cannot be pickled."""
+        """Everything to continue from, in bytes; without the environments where they cannot be pickled. 'life' is the attempt."""
         mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
         return {"env": self.env.state(), "runner": pickled(mine), "life": self.spec.attempt}
 
     def load(self, state: Mapping[str, Any]) -> bool:
-        """Go on from a state. False where the environments had to begin new episodes, which are others than the first ones were."""
-        if state["runner"] is None:  # it had no place yet, and has not begun
+        """Continue from a state. False where the environments had to begin new episodes, which differ from the first ones."""
+        if state["runner"] is None:  # it had no process yet
             return True
-        with ours(state.get("ours", False)):
+        with trusted(state.get("ours", False)):
             return self.restore(state)
 
     def restore(self, state: Mapping[str, Any]) -> bool:
-        """`load`, of a runner that had begun."""
+        """`load`, of a runner that had a process."""
         obs, so_far, length, self.env.steps, rng = unpickled(state["runner"])
         self.rng.set_state(torch.from_numpy(rng))
         self.begins = state["env"] is None or state.get("ahead", False)
@@ -219,17 +225,17 @@ class EnvRunner:
         return True
 
 
-def watched(spec: RunnerSpec, n: int, who: str) -> Watched:
+def timed_env(spec: RunnerSpec, n: int, who: str) -> TimedEnv:
     """n environments of a spec, whose failures name them.
 
     Raises:
         ValueError: environment or options do not fit.
     """
-    return Watched(vector(spec.env, n, spec.env_options), spec.env, who)
+    return TimedEnv(vector(spec.env, n, spec.env_options), spec.env, who)
 
 
 def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray] | None:
-    """Between what actions are clipped before they reach the environment; None where there is nothing to clip."""
+    """The bounds to which actions are clipped before they reach the environment; None for actions that are not in a Box."""
     return (space.low, space.high) if isinstance(space, gym.spaces.Box) else None
 
 
@@ -244,7 +250,7 @@ def act(
 
 @torch.inference_mode()
 def evaluate(spec: RunnerSpec, actor: ActingAgent, episodes: int) -> np.ndarray:
-    """Returns [episodes] of greedy episodes, on environments of their own; each environment plays equally many to the end.
+    """Returns [episodes] of greedy episodes, on environments made for them; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.
 
@@ -253,20 +259,20 @@ def evaluate(spec: RunnerSpec, actor: ActingAgent, episodes: int) -> np.ndarray:
     """
     n = min(episodes, spec.envs)
     seeds, rng = spec.generators()
-    env = watched(spec, n, "the evaluation")
+    env = timed_env(spec, n, "the evaluation")
     limits, so_far, out = bounds(env.action_space), np.zeros(n), [[] for _ in range(n)]
     quota = -(-episodes // n)
     with env.within(spec.step_limit):
         obs = env.reset(seeds[:n])
         while min(map(len, out)) < quota:
             action, _ = act(spec.algorithm, actor, obs, False, rng)
-            moved = env.step(np.clip(action, *limits) if limits else action)
-            so_far += moved.gained
-            obs, boundary = moved.obs, moved.boundary
+            result = env.step(np.clip(action, *limits) if limits else action)
+            so_far += result.gained
+            obs, boundary = result.obs, result.boundary
             if boundary.any():
-                for i in np.flatnonzero(moved.over):
+                for i in np.flatnonzero(result.over):
                     out[i].append(float(so_far[i]))
-                so_far[moved.over] = 0.0
+                so_far[result.over] = 0.0
                 obs = env.restart(boundary)
     env.close()
     return np.array([x[:quota] for x in out]).T.flatten()[:episodes]

@@ -10,7 +10,7 @@ from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.vector import vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
-from ray_jobs.rl.contract import Alone, Fresh, Replay, Stream, reason_not_vmappable
+from ray_jobs.rl.contract import Alone, Fresh, Replay, Stream, reason_not_together
 from ray_jobs.rl.learning.setup import generator, prepare
 from ray_jobs.rl.learning.training import Recorder
 from ray_jobs.rl.networks.nets import image
@@ -53,8 +53,8 @@ def play_together(
         if state:
             training.load(state)
     which = {id(t): i for i, t in enumerate(trainings)}
-    for step in sorted({t.ledger.steps for t in trainings}):
-        group = Together([t for t in trainings if t.ledger.steps == step])
+    for step in sorted({t.counters.steps for t in trainings}):
+        group = Together([t for t in trainings if t.counters.steps == step])
         if group.go(lambda t, m: done(which[id(t)], m), lambda t, e: failed(which[id(t)], e), should_stop):
             return True
     return False
@@ -63,7 +63,7 @@ def play_together(
 def check_together(recipe: Play) -> None:
     """Refuse a recipe that `play_together` cannot train.
 
-    An algorithm says itself why it cannot (`not_vmappable`). One that does not is tried with two seeds, an action and made-up steps.
+    An algorithm says itself why it cannot (`not_together`). One that does not is tried with two seeds, an action and made-up steps.
 
     Raises:
         UsageError: the algorithm or the environment does not allow it.
@@ -79,7 +79,7 @@ def check_together(recipe: Play) -> None:
         raise UsageError(cannot(name, f"{recipe.env} shows images or has several agents"))
     if recipe.normalize_reward:
         raise UsageError(cannot(name, "rewards are normalised"))
-    if reason := reason_not_vmappable(recipe.algorithm):
+    if reason := reason_not_together(recipe.algorithm):
         raise UsageError(cannot(name, reason))
     run: Any = None
     trainings = [

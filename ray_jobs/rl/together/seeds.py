@@ -78,7 +78,7 @@ class Together:
             o.write_back([learner.optimizers[k] for learner in self.singles])
         for s, t in enumerate(self.trainings):
             t.stats = {k: x[s] for k, x in self.stats.items()}
-            t.learner.version, t.learner.owed = self.learner.version, self.learner.owed
+            t.learner.version, t.learner.pending_updates = self.learner.version, self.learner.pending_updates
             t.world.progress = self.learner.world.progress
 
     # ---- one round
@@ -93,14 +93,14 @@ class Together:
         data, fragments = self.collect(steps_each(self.plan, self.recipe.envs))
         collected = time.perf_counter()
         for t, fragment in zip(self.trainings, fragments, strict=True):
-            t.ledger.add([fragment], 1)
-        steps = self.trainings[0].ledger.steps
+            t.counters.add([fragment], 1)
+        steps = self.trainings[0].counters.steps
         self.learner.world.progress = min(1.0, steps / self.recipe.steps)
         with self.learner.arithmetic():
             stats = self.learner.learn_from(data, fragments[:1], steps)
         for t, fragment in zip(self.trainings, fragments, strict=True):
-            t.shares.collected([fragment], collected - begun, together=False)
-            t.shares.update += time.perf_counter() - collected
+            t.times.add_collection([fragment], collected - begun, together=False)
+            t.times.update += time.perf_counter() - collected
         return {k: unwrap(x.detach()).expand(len(self.trainings)) for k, x in stats.items()}
 
     @torch.no_grad()
@@ -162,18 +162,18 @@ class Together:
 
     def go(self, done: Done, failed: Failed, should_stop: Callable[[], bool]) -> bool:
         """Train all to their ends, each of which is told as it comes. Whether they were told to stop before."""
-        start, before = time.monotonic(), self.trainings[0].ledger.seconds
-        self.leave(self.leave_word([t for t in self.trainings if t.over()], done, failed, False))
+        start, before = time.monotonic(), self.trainings[0].counters.seconds
+        self.leave(self.log_and_checkpoint([t for t in self.trainings if t.over()], done, failed, False))
         while self.trainings:
             self.round()
             stopped = should_stop()
             for t in self.trainings:
-                t.ledger.seconds = before + time.monotonic() - start
+                t.counters.seconds = before + time.monotonic() - start
                 if self.recipe.stop_return is not None:
-                    t.verdict()
+                    t.should_stop()
             over = [t for t in self.trainings if t.over()]
             if stopped or over or self.due():
-                self.leave(self.leave_word(over, done, failed, stopped))
+                self.leave(self.log_and_checkpoint(over, done, failed, stopped))
             if stopped:
                 break
         return bool(self.trainings)
@@ -181,16 +181,16 @@ class Together:
     def due(self) -> bool:
         """Whether it is time to log or to save."""
         t = self.trainings[0]
-        step = t.ledger.steps
+        step = t.counters.steps
         return step - t.logged >= self.recipe.log_every or step - t.saved >= self.recipe.save_every
 
-    def leave_word(self, over: Sequence[Training], done: Done, failed: Failed, stopped: bool) -> list[Training]:
+    def log_and_checkpoint(self, over: Sequence[Training], done: Done, failed: Failed, stopped: bool) -> list[Training]:
         """Let every seed log and save what is due; those that ended, well or not."""
         self.write_back()
         ended = list(over)
         for t in self.trainings:
             try:
-                t.leave_word(last=stopped or t in over)
+                t.log_and_checkpoint(last=stopped or t in over)
                 if t in over:
                     done(t, t.summary() | t.evaluate())
             except (FloatingPointError, OSError) as error:

@@ -121,9 +121,9 @@ def test_what_is_hostile_arrives_as_it_was_sent(tmp_path_factory, name, argument
     job = Job(name, ("printf", r"%s\0", *arguments), env=env)
     manifest = yaml.safe_load(yaml.safe_dump(kuberay.rayjob(place, job, kube_words.object_name(f"{name}-0123abcd"))))
     assert faults(manifest) == []
-    told = submitted(manifest, scratch)
-    assert json.loads(told["runtime_env"]) == {"working_dir": "file:///etc/reprise/working_dir.zip"}
-    printed = subprocess.run(told["entrypoint"], shell=True, capture_output=True, check=True, cwd=scratch).stdout
+    request = submitted(manifest, scratch)
+    assert json.loads(request["runtime_env"]) == {"working_dir": "file:///etc/reprise/working_dir.zip"}
+    printed = subprocess.run(request["entrypoint"], shell=True, capture_output=True, check=True, cwd=scratch).stdout
     assert printed.decode() == "".join(f"{word}\0" for word in arguments or [""])
     [head] = manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
     assert variables(head, {}).items() >= env.items()
@@ -260,8 +260,8 @@ def test_sizes_of_a_node():
 
 def status(driver: str, deployed: str, *, asked: bool = False, attempts: int = 1, **more) -> dict:
     notes = {kuberay.CANCELLED: "1"} if asked else {}
-    told = {"jobStatus": driver, "jobDeploymentStatus": deployed, **more}
-    return {"metadata": {"annotations": notes}, "spec": {"backoffLimit": attempts - 1}, "status": told}
+    fields = {"jobStatus": driver, "jobDeploymentStatus": deployed, **more}
+    return {"metadata": {"annotations": notes}, "spec": {"backoffLimit": attempts - 1}, "status": fields}
 
 
 @pytest.mark.parametrize(

@@ -149,18 +149,19 @@ def test_tokens(tmp_path):
         path.chmod(0o600)
     head = heads.start({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(right)})
     assert "wants a token" in _nodes(head, {"RAY_AUTH_MODE": "disabled"})
-    told = _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(wrong)})
-    assert "wants a token" in told
-    assert "RAY_AUTH_TOKEN_PATH" in told
-    assert "bbbb" not in told
-    told = _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(right)})
-    assert told == "" or "no living node" in told  # it answers; its node may still be joining
+    output = _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(wrong)})
+    assert "wants a token" in output
+    assert "RAY_AUTH_TOKEN_PATH" in output
+    assert "bbbb" not in output
+    output = _nodes(head, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(right)})
+    assert output == "" or "no living node" in output  # it answers; its node may still be joining
 
 
 def _nodes(head: str, auth: dict[str, str]) -> str:
     """What speaks against an empty job at this head."""
     program = (
-        "import sys; from pathlib import Path; from cluster.ray_clusters.jobs_api import Ray, unfit; from cluster.job import *\n"
+        "import sys; from pathlib import Path; from cluster.ray_clusters.jobs_api import Ray\n"
+        "from cluster.fit import unfit; from cluster.job import *\n"
         "try: print(*unfit(Resources(), Ray(sys.argv[1]).nodes()))\n"
         "except LauncherError as error: print(error)"
     )

@@ -250,9 +250,9 @@ def test_it_is_found_by_itself_and_by_name(lab, monkeypatch):
 
 def test_the_token_is_wanted(lab):
     for token in ("", "b" * 64):
-        with pytest.raises(LauncherError, match="wants a token") as told:
+        with pytest.raises(LauncherError, match="wants a token") as output:
             ask(lab.url, "/api/jobs/", headers=bearer(token))
-        assert "bbbb" not in str(told.value)
+        assert "bbbb" not in str(output.value)
     with pytest.raises(LauncherError, match="wants a token"):
         Ray(lab.url.replace("127.0.0.1", "localhost")).nodes()  # another name: the token is not for it
 
@@ -285,11 +285,11 @@ def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
         "job = Job('outlives', (sys.executable, '-c', \"print('still here')\"), Resources(cpus=0), workdir=Path(sys.argv[1]))\n"
         "print(Ray().submit(job))"
     )
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert told.returncode == 0, told.stderr
-    id = told.stdout.split()[-1]
+    assert output.returncode == 0, output.stderr
+    id = output.stdout.split()[-1]
     assert end(Ray(), id) is State.succeeded
     assert "still here" in "".join(Ray().logs(id, False))
 
@@ -299,11 +299,11 @@ def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
     with pytest.raises(UsageError, match=f"still run on lab: {id}"):
         ray_cluster.down()
     assert ray_cluster.status() == 0
-    told = capsys.readouterr().out
-    assert f"job {id}" in told
-    assert "1 CPU, 1 fast" in told
-    assert "listens on 127.0.0.1" in told
-    assert Path(lab.token).read_text() not in told
+    output = capsys.readouterr().out
+    assert f"job {id}" in output
+    assert "1 CPU, 1 fast" in output
+    assert "listens on 127.0.0.1" in output
+    assert Path(lab.token).read_text() not in output
     Ray(grace=1).cancel(id)
 
 

@@ -56,7 +56,7 @@ class Cables:
         return host
 
     def mend(self) -> None:
-        """Plug in what was pulled: Ray ends on a node that was taken for dead, and is begun there anew."""
+        """Plug in what was pulled: Ray ends on a node that was taken for dead, and is restarted there."""
         for host in self.cut_off:
             host.link(up=True)
             wait_for(lambda host=host: not host.pids("raylet"), seconds=120)

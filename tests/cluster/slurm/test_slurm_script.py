@@ -125,7 +125,7 @@ def test_times(written, meant):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "expected"),
     [
         ("time", "4h", "no time limit"),
         ("time", "1:2:3:4", "no time limit"),
@@ -139,8 +139,8 @@ def test_times(written, meant):
         ("after", ("1;rm",), "--after names jobs"),
     ],
 )
-def test_what_no_slurm_takes_is_refused_at_once(field, value, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_no_slurm_takes_is_refused_at_once(field, value, expected):
+    with pytest.raises(ValueError, match=expected):
         Slurm(**{field: value})
 
 
@@ -155,7 +155,7 @@ def test_sinfo_is_read():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "partition", "time", "told"),
+    ("wanted", "partition", "time", "expected"),
     [
         (Resources(64, 8, 2**30, 4), "", "12:00:00", []),
         (Resources(nodes=7), "", "", ["7 nodes"]),
@@ -172,10 +172,10 @@ def test_sinfo_is_read():
         (Resources(), "gpus", "", ["no partition 'gpus', only cpu, gpu. Did you mean 'gpu'?"]),
     ],
 )
-def test_every_reason_is_named(wanted, partition, time, told):
+def test_every_reason_is_named(wanted, partition, time, expected):
     reasons = unfit(wanted, partition, time, nodes_of(SINFO))
-    assert len(reasons) == len(told)
-    assert all(text in reason for text, reason in zip(told, reasons, strict=True))
+    assert len(reasons) == len(expected)
+    assert all(text in reason for text, reason in zip(expected, reasons, strict=True))
     assert all(reason.endswith((".", "?")) for reason in reasons)
 
 

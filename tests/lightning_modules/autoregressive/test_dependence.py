@@ -12,7 +12,8 @@ from lightning_modules.autoregressive.made import MADE
 from lightning_modules.autoregressive.pixelcnn import PixelCNN
 from lightning_modules.autoregressive.pixels import MaskedConv
 from lightning_modules.autoregressive.row_lstm import RowLSTM
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
 from lightning_modules.optim import Adam
 
 PIXELS = {"pixelcnn": PixelCNN, "row_lstm": RowLSTM, "diagonal_bilstm": DiagonalBiLSTM}

@@ -8,8 +8,10 @@ from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.conditions import UNCONDITIONAL, label_rows
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.models.ddpm import ddpm
-from lightning_modules.metrics.gaussian import frechet_floor, frechet_of, noise_excess
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+from lightning_modules.metrics.likelihood import noise_excess
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.optim import Adam
 

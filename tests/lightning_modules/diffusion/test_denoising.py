@@ -11,7 +11,8 @@ from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion import preconditioning, samplers, schedules, targets, weighting
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.mlp import ResidualMLP
 
 DOUBLE = torch.float64

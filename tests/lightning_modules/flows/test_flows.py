@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_modules.draws import Draws
 from lightning_modules.flows.autoregressive import Autoregressive
 from lightning_modules.flows.bijection import Chain, Inverse
 from lightning_modules.flows.coupling import affine, alternating
@@ -17,7 +18,7 @@ from lightning_modules.flows.maf import MAF
 from lightning_modules.flows.nice import NICE
 from lightning_modules.flows.nsf import NSF, slopes, spline
 from lightning_modules.flows.realnvp import RealNVP
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.conditioned import MLP
 from lightning_modules.nets.masked import MaskedMLP
 from lightning_modules.optim import Adam

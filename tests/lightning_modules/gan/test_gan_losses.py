@@ -1,4 +1,4 @@
-"""What the players minimise, against theorems: the best critic, the divergence at its optimum, the distance that it estimates."""
+"""Adversarial losses against theorems: the best discriminator, the divergence at its optimum, the distance that a critic estimates."""
 
 import math
 
@@ -19,7 +19,7 @@ def tables():
 
 
 def value(logits, p, q):
-    """The critic's loss with its means taken over two tables, by its parts at each point."""
+    """The discriminator's loss with its means taken over two tables, by its parts at each point."""
     real = torch.stack([losses.real_loss(x[None]) for x in logits])
     fake = torch.stack([losses.fake_loss(x[None]) for x in logits])
     return p @ real + q @ fake
@@ -38,7 +38,7 @@ def minimised(objective, logits):
     return objective(logits).item()
 
 
-def test_the_best_critic_is_p_over_p_plus_q_and_its_loss_is_that_of_jensen_and_shannon():
+def test_the_best_discriminator_is_p_over_p_plus_q_and_its_loss_is_that_of_jensen_and_shannon():
     p, q = tables()
     logits = torch.zeros(40, dtype=DOUBLE, requires_grad=True)
     least = minimised(lambda x: value(x, p, q), logits)
@@ -48,7 +48,7 @@ def test_the_best_critic_is_p_over_p_plus_q_and_its_loss_is_that_of_jensen_and_s
     assert -least == pytest.approx((2 * js - 2 * math.log(2)).item(), abs=1e-9)
 
 
-def test_smoothing_moves_the_best_critic_to_label_times_p():
+def test_smoothing_moves_the_best_discriminator_to_label_times_p():
     """Section 3.4: D = a p / (p + q), for a label a of real examples."""
     p, q = tables()
     logits = torch.zeros(40, dtype=DOUBLE, requires_grad=True)
@@ -89,19 +89,23 @@ def test_the_generators_losses_are_those_of_the_paper():
 def test_the_penalty_is_that_of_a_known_gradient():
     """f(x) = |x|^2 / 2 has the gradient x; a linear critic of slope 3 is punished by 4 everywhere."""
     rng = torch.Generator().manual_seed(0)
-    x, y, even = (torch.randn(64, 3, generator=rng), torch.randn(64, 3, generator=rng), torch.rand(64, generator=rng))
-    between = even[:, None] * x + (1 - even[:, None]) * y
-    norms = losses.path_norms(lambda z: z.square().sum(1) / 2, x, y, even)
+    x, y, uniform = (
+        torch.randn(64, 3, generator=rng),
+        torch.randn(64, 3, generator=rng),
+        torch.rand(64, generator=rng),
+    )
+    between = uniform[:, None] * x + (1 - uniform[:, None]) * y
+    norms = losses.gradient_norms(lambda z: z.square().sum(1) / 2, x, y, uniform)
     torch.testing.assert_close(norms, between.norm(dim=1))
-    steep = losses.gradient_penalty(lambda z: 3 * z[:, 0], x, y, even)
+    steep = losses.gradient_penalty(lambda z: 3 * z[:, 0], x, y, uniform)
     assert steep.item() == pytest.approx(4)
     slope = torch.tensor(2.0, requires_grad=True)
-    losses.gradient_penalty(lambda z: slope * z[:, 0], x, y, even).backward()
+    losses.gradient_penalty(lambda z: slope * z[:, 0], x, y, uniform).backward()
     assert slope.grad.item() == pytest.approx(2)
 
 
 def estimates(x, y, kind):
-    """What a critic trained on two fixed samples says their distance is, and its gradient's norms on the path."""
+    """The distance of two fixed samples that a trained critic estimates, and the norms of its gradient between them."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1), nn.Flatten(0))
     clip = kind == "clip"
@@ -115,7 +119,7 @@ def estimates(x, y, kind):
         optimizer.step()
         for p in net.parameters() if clip else []:
             p.data.clamp_(-0.1, 0.1)
-    norms = losses.path_norms(net, x, y, torch.rand(len(x))).detach()
+    norms = losses.gradient_norms(net, x, y, torch.rand(len(x))).detach()
     return -losses.wasserstein(net(x), net(y)).item(), norms
 
 

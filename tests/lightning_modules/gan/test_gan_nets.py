@@ -1,11 +1,16 @@
-"""Nets of games against the definitions of their parts."""
+"""Networks of adversarial models against the definitions of their parts."""
 
 import pytest
 import torch
 
-from lightning_modules.nets.adversarial import MinibatchDiscrimination, VirtualBatchNorm, dense_critic, dense_generator
-from lightning_modules.nets.gan_resnet import residual_critic, residual_generator
-from lightning_modules.nets.strided import strided_critic, strided_generator
+from lightning_modules.nets.adversarial import (
+    MinibatchDiscrimination,
+    VirtualBatchNorm,
+    dense_discriminator,
+    dense_generator,
+)
+from lightning_modules.nets.gan_resnet import residual_discriminator, residual_generator
+from lightning_modules.nets.strided import strided_discriminator, strided_generator
 
 DOUBLE = torch.float64
 
@@ -49,31 +54,31 @@ def test_minibatch_discrimination_is_its_sum_over_pairs():
             torch.testing.assert_close(out[i, 4 + b], near)
 
 
-def test_a_critic_is_a_verdict_on_features():
-    net = dense_critic((2, 2), kernels=4)
+def test_a_discriminator_works_on_features():
+    net = dense_discriminator((2, 2), kernels=4)
     x = torch.randn(6, 2, 2)
     assert net.features(x).shape == (6, 128) and net(x).shape == (6,)
     assert not torch.allclose(net(x)[:3], net(x[:3]))
     with pytest.raises(ValueError, match="no normalisation 'layer'"):
-        dense_critic((2,), kind="layer")
+        dense_discriminator((2,), kind="layer")
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (2, 5, 9), (3, 7, 50)])
 @pytest.mark.parametrize("kind", ["none", "batch", "virtual"])
 def test_strided_nets_take_images_of_any_size(shape, kind):
     generator = strided_generator(6, shape, width=4, kind=kind, reference=3)
-    critic = strided_critic(shape, width=4, kind=kind, kernels=2, reference=3)
+    discriminator = strided_discriminator(shape, width=4, kind=kind, kernels=2, reference=3)
     x = generator(torch.randn(5, 6))
     assert x.shape == (5, *shape) and x.abs().max() <= 1
-    assert critic(x).shape == (5,)
-    critic(x).sum().backward()
+    assert discriminator(x).shape == (5,)
+    discriminator(x).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.layers[0].parameters())
 
 
 def test_strided_nets_begin_small():
     """Weights from N(0, 0.02), within 5 standard errors of the deviation: a false alarm once in a million."""
     torch.manual_seed(0)
-    kernel = strided_critic((3, 32, 32)).body.layers[3].weight
+    kernel = strided_discriminator((3, 32, 32)).body.layers[3].weight
     assert kernel.std().item() == pytest.approx(0.02, abs=5 * 0.02 / (2 * kernel.numel()) ** 0.5)
 
 
@@ -87,17 +92,17 @@ def test_what_is_no_larger_image_is_refused(shape):
 def test_residual_nets(side):
     shape = (3, side, side)
     x = residual_generator(6, shape, width=4)(torch.randn(5, 6))
-    critic = residual_critic(shape, width=4)
+    discriminator = residual_discriminator(shape, width=4)
     assert x.shape == (5, *shape) and x.abs().max() <= 1
-    torch.testing.assert_close(torch.cat([critic(one[None]) for one in x]), critic(x))
-    assert critic.body.layers[:-1](x).shape[2] == min(8, side // 2)
+    torch.testing.assert_close(torch.cat([discriminator(one[None]) for one in x]), discriminator(x))
+    assert discriminator.body.layers[:-1](x).shape[2] == min(8, side // 2)
 
 
 def test_residual_nets_of_the_paper_have_its_sizes():
     """Appendix F: 128 channels, three blocks up from 4x4; two blocks down and two more."""
-    parts = residual_generator(128, (3, 32, 32)), residual_critic((3, 32, 32))
+    parts = residual_generator(128, (3, 32, 32)), residual_discriminator((3, 32, 32))
     up = 2 * (128 * 128 * 9 + 128) + 2 * 2 * 128 + 128 * 128 + 128
     expected = 129 * 2048 + 3 * up + 2 * 128 + 128 * 3 * 9 + 3
     assert sum(p.numel() for p in parts[0].parameters()) == expected
     with pytest.raises(ValueError, match="S one of 8, 16, 32"):
-        residual_critic((3, 28, 28))
+        residual_discriminator((3, 28, 28))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.labs.density2d import grid
-from lightning_modules.metrics import gaussian, samples
+from lightning_modules.metrics import gaussian, inception, likelihood, samples
 
 DOUBLE = torch.float64
 
@@ -81,8 +81,8 @@ def test_fid_is_the_frechet_distance_of_the_features():
     rng = torch.Generator().manual_seed(0)
     x, y = (torch.rand(300, 3, 8, 8, generator=rng) * a - 1 for a in (2, 1.5))
     net = Means()
-    one, two = (gaussian.moments(net(samples.bytes_of(z))) for z in (x, y))
-    assert samples.fid(y, x, net) == pytest.approx(gaussian.frechet(*one, *two), rel=1e-3)
+    one, two = (gaussian.moments(net(inception.to_uint8(z))) for z in (x, y))
+    assert inception.fid(y, x, net) == pytest.approx(gaussian.frechet(*one, *two), rel=1e-3)
 
 
 class Sure(torch.nn.Module):
@@ -97,27 +97,27 @@ def test_the_inception_score_of_two_sure_classes_is_two():
     pytest.importorskip("torchmetrics")
     x = torch.ones(100, 1, 8, 8)
     x[::2] = -1
-    assert samples.inception_score(x, Sure(), splits=1) == pytest.approx(2, rel=1e-3)
-    assert samples.inception_score(torch.ones(100, 1, 8, 8), Sure(), splits=1) == pytest.approx(1, rel=1e-3)
+    assert inception.inception_score(x, Sure(), splits=1) == pytest.approx(2, rel=1e-3)
+    assert inception.inception_score(torch.ones(100, 1, 8, 8), Sure(), splits=1) == pytest.approx(1, rel=1e-3)
 
 
 def test_weights_that_are_not_inceptions_are_refused(tmp_path, monkeypatch):
-    assert samples.image_scores(torch.zeros(1), torch.zeros(1), "") == {}
+    assert inception.image_scores(torch.zeros(1), torch.zeros(1), "") == {}
     with pytest.raises(ValueError, match="There is no file"):
-        samples.inception(tmp_path / "none.pth")
+        inception.weights_file(tmp_path / "none.pth")
     (tmp_path / "w.pth").write_bytes(b"other")
     with pytest.raises(ValueError, match="not Inception's weights: its SHA-256"):
-        samples.inception(tmp_path / "w.pth")
-    monkeypatch.setattr(samples, "INCEPTION_HASH", hashlib.sha256(b"other").hexdigest()[:8])
-    assert samples.inception(tmp_path / "w.pth") == tmp_path / "w.pth"
+        inception.weights_file(tmp_path / "w.pth")
+    monkeypatch.setattr(inception, "INCEPTION_HASH", hashlib.sha256(b"other").hexdigest()[:8])
+    assert inception.weights_file(tmp_path / "w.pth") == tmp_path / "w.pth"
 
 
 def test_a_machine_without_torch_fidelity_is_told_what_to_install(tmp_path, monkeypatch):
     fid = pytest.importorskip("torchmetrics.image.fid")
     monkeypatch.setattr(fid, "_TORCH_FIDELITY_AVAILABLE", False)
-    monkeypatch.setattr(samples, "inception", lambda path: path)
+    monkeypatch.setattr(inception, "weights_file", lambda path: path)
     with pytest.raises(ValueError, match="pip install torch-fidelity"):
-        samples.extractor(tmp_path / "w.pth", "2048")
+        inception.extractor(tmp_path / "w.pth", "2048")
 
 
 def test_parzens_density_is_that_of_the_mixture():
@@ -125,4 +125,4 @@ def test_parzens_density_is_that_of_the_mixture():
     x, drawn = torch.randn(7, 2, generator=rng, dtype=DOUBLE), torch.randn(5, 2, generator=rng, dtype=DOUBLE)
     one = torch.distributions.MultivariateNormal(drawn, 0.3**2 * torch.eye(2, dtype=DOUBLE))
     exact = (one.log_prob(x[:, None]).exp().mean(1)).log().mean()
-    assert samples.parzen(x, drawn, width=0.3) == pytest.approx(exact.item())
+    assert likelihood.parzen(x, drawn, width=0.3) == pytest.approx(exact.item())

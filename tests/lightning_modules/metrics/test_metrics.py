@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightning_modules.metrics import gaussian as metrics
+from lightning_modules.metrics import likelihood, samples
 
 DOUBLE = torch.float64
 
@@ -47,9 +48,9 @@ def test_sliced_distance_of_a_shift_is_its_share_on_a_random_axis():
     """E (direction . shift)^2 = |shift|^2 / D."""
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     shift = torch.tensor([1.0, -2.0, 2.0])
-    got = metrics.sliced_wasserstein(x, x + shift, directions=20_000, rng=torch.Generator().manual_seed(1))
+    got = samples.sliced_wasserstein(x, x + shift, directions=20_000, rng=torch.Generator().manual_seed(1))
     assert got == pytest.approx(3, rel=0.05)
-    assert metrics.sliced_wasserstein(x, x.flip(0)) == 0
+    assert samples.sliced_wasserstein(x, x.flip(0)) == 0
 
 
 def test_excess_and_floor_add_up_to_the_error():
@@ -60,10 +61,10 @@ def test_excess_and_floor_add_up_to_the_error():
     def exact(y, s):
         return y / (1 + s**2)[:, None]
 
-    excess, floor = metrics.noise_excess(exact, exact, x, levels, rng=torch.Generator().manual_seed(1))
+    excess, floor = likelihood.noise_excess(exact, exact, x, levels, rng=torch.Generator().manual_seed(1))
     assert excess == 0
     assert floor == pytest.approx((1 / 1.25 + 1 / 5) / 2, rel=0.03)
-    shifted, _ = metrics.noise_excess(lambda y, s: exact(y, s) + s[:, None], exact, x, levels)
+    shifted, _ = likelihood.noise_excess(lambda y, s: exact(y, s) + s[:, None], exact, x, levels)
     assert shifted == pytest.approx(1)
 
 
@@ -71,6 +72,6 @@ def test_excess_is_the_divergence_of_two_normals():
     """KL(N(0, 1) || N(1, 2)) within 4 standard errors: 6 false alarms in 100,000."""
     p, q = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(1.0, 2.0)
     x = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
-    mean, error = metrics.excess_nats(q.log_prob, p.log_prob, x, batch=3000)
+    mean, error = likelihood.excess_nats(q.log_prob, p.log_prob, x, batch=3000)
     assert abs(mean - torch.distributions.kl_divergence(p, q).item()) < 4 * error
     assert error < 0.01

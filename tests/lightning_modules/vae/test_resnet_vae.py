@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
+from lightning_modules.optim import Adam
 from lightning_modules.vae.resnet_vae import MaskedConvs, ResNetVAE
 
 
@@ -31,15 +33,15 @@ def test_masked_convolutions_see_what_comes_before_and_all_of_it_near_by(size, s
 def test_its_density_is_that_of_the_change_of_variables(seeded):
     """Over the latents of all layers together, of which the lower depend on the higher."""
     model, x = small(), torch.rand(1, 1, 4, 4, dtype=torch.float64)
-    told = [word.detach() for word in model.encoder(x)]
-    even = torch.randn(model.latents, dtype=torch.float64)
+    params = [word.detach() for word in model.encoder(x)]
+    eps = torch.randn(model.latents, dtype=torch.float64)
 
     def latents(e: torch.Tensor) -> torch.Tensor:
-        return torch.cat([z.flatten() for z, _, _ in model.decoder(told, model.apart(e[None]))[1]])
+        return torch.cat([z.flatten() for z, _, _ in model.decoder(params, model.split_layers(e[None]))[1]])
 
-    log_q = sum(q.sum() for _, q, _ in model.decoder(told, model.apart(even[None]))[1])
-    stretch = torch.linalg.slogdet(torch.autograd.functional.jacobian(latents, even))[1]
-    exact = torch.distributions.Normal(0.0, 1.0).log_prob(even).sum() - stretch
+    log_q = sum(q.sum() for _, q, _ in model.decoder(params, model.split_layers(eps[None]))[1])
+    stretch = torch.linalg.slogdet(torch.autograd.functional.jacobian(latents, eps))[1]
+    exact = torch.distributions.Normal(0.0, 1.0).log_prob(eps).sum() - stretch
     torch.testing.assert_close(log_q, exact, atol=1e-9, rtol=1e-9)
 
 
@@ -49,14 +51,14 @@ def test_prior_and_posterior_are_densities_of_the_same_latents(seeded):
     model = small()
     for block in model.decoder.blocks:  # narrower than the prior, and the mean would take too many draws
         block[0].enter.bias[2:4].sub_(0.2)
-    told = [word.expand(20_000, -1, -1, -1) for word in model.encoder(torch.rand(1, 1, 4, 4).double())]
-    ratio = model.infer(told, torch.randn(20_000, model.latents, dtype=torch.float64)).log_ratio.exp()
+    params = [word.expand(20_000, -1, -1, -1) for word in model.encoder(torch.rand(1, 1, 4, 4).double())]
+    ratio = model.infer(params, torch.randn(20_000, model.latents, dtype=torch.float64)).log_ratio.exp()
     assert ratio.std() < 30
     assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / math.sqrt(20_000)
 
 
 def test_it_learns_scores_draws_and_shows(seeded):
-    model = ResNetVAE((1, 8, 8), scales=2, blocks=1, width=12, size=4, levels=17, free=0.05, lr=3e-3)
+    model = ResNetVAE((1, 8, 8), scales=2, blocks=1, width=12, size=4, levels=17, free_bits=0.05, optim=Adam(3e-3))
     assert isinstance(model, Samples) and isinstance(model, Density)
     bright = torch.randint(17, (64, 1, 1, 1)).expand(64, 1, 8, 8) / 8 - 1.0  # one number says it all
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from lightning_modules import objectives
-from lightning_modules.model import Density, Draws, Samples
+from lightning_modules.draws import Draws
+from lightning_modules.model import Density, Samples
 from lightning_modules.nets.conditioned import MLP
 from lightning_modules.vae import linear
 from lightning_modules.vae.flow_prior import FlowPriorVAE
 from lightning_modules.vae.iaf_vae import IAFVAE, gated
 from lightning_modules.vae.likelihood import Bernoulli, DiscretisedLogistic, Gaussian
-from lightning_modules.vae.vae import VAE, free_bits, narrow_start, rise
+from lightning_modules.vae.vae import VAE, free_bits_kl, kl_weight, narrow_start
 
 SIZE, LATENTS = 6, 3
 
@@ -48,7 +49,7 @@ def images(kind: type, likelihood, **more):
     extra = more.get("context", 0)
     encoder = nn.Sequential(nn.Flatten(), MLP(16, 2 * LATENTS + extra, width=12))
     decoder = nn.Sequential(
-        MLP(LATENTS, 16 * likelihood.numbers, width=12), nn.Unflatten(1, (likelihood.numbers, 4, 4))
+        MLP(LATENTS, 16 * likelihood.outputs, width=12), nn.Unflatten(1, (likelihood.outputs, 4, 4))
     )
     return kind(encoder, decoder, likelihood, (1, 4, 4), LATENTS, **more)
 
@@ -62,7 +63,7 @@ def test_the_bound_of_the_closed_form_is_the_evidence_of_probabilistic_pca():
     """At every example and draw, for the posterior is exact."""
     mean, cov = covariance()
     best = linear.ppca(mean, cov, LATENTS)
-    model = linear.set_to(linear.linear_vae((SIZE,), LATENTS).double(), best)
+    model = linear.set_optimum(linear.linear_vae((SIZE,), LATENTS).double(), best)
     x = points(50, mean, cov)
     with torch.no_grad():
         torch.testing.assert_close(model.log_prob(x), best.log_prob(x), atol=1e-9, rtol=0)
@@ -87,7 +88,7 @@ def test_the_closed_form_is_the_best_linear_gaussian_model():
 def test_turning_the_latents_changes_their_dependence_alone():
     mean, cov = covariance()
     best = linear.ppca(mean, cov, LATENTS)
-    other, x = linear.turned(best, torch.Generator().manual_seed(0)), points(20, mean, cov)
+    other, x = linear.rotated(best, torch.Generator().manual_seed(0)), points(20, mean, cov)
     torch.testing.assert_close(other.log_prob(x), best.log_prob(x))
     assert abs(best.diagonal_gap()) < 1e-9 < 1e-2 < other.diagonal_gap()
 
@@ -122,13 +123,13 @@ def test_training_by_an_exact_optimiser_reaches_the_evidence(seeded):
     optimizer.step(closure)
     bound = -SIZE * sum(model.losses(batch).values()).item()
     assert abs(bound - best.log_prob(x).mean().item()) < 1e-6
-    torch.testing.assert_close(linear.read(model).log_prob(x), best.log_prob(x), atol=1e-2, rtol=0)
+    torch.testing.assert_close(linear.as_linear_gaussian(model).log_prob(x), best.log_prob(x), atol=1e-2, rtol=0)
 
 
 def test_more_draws_tighten_the_bound_up_to_the_evidence():
     """The gap of one draw is the exact divergence of the posterior within 4 standard errors; with more draws it shrinks."""
     truth = correlated(4.0)
-    model = linear.set_to(linear.linear_vae((SIZE,), LATENTS).double(), truth)
+    model = linear.set_optimum(linear.linear_vae((SIZE,), LATENTS).double(), truth)
     x = points(3000, truth.mean, truth.loading @ truth.loading.T + truth.variance * torch.eye(SIZE))
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -162,33 +163,33 @@ def test_free_bits_by_definition(free):
     """Kingma et al. 2016, eq. 15: the larger of `free` and the mean over the minibatch, summed over groups."""
     kl = torch.rand(7, 4, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.1, 1.0, 3.0, 6.0])
     kl.requires_grad_()
-    paid = free_bits(kl, free)
-    assert paid.item() == pytest.approx(sum(max(free, kl[:, j].mean().item()) for j in range(4)))
-    paid.backward()
+    loss = free_bits_kl(kl, free)
+    assert loss.item() == pytest.approx(sum(max(free, kl[:, j].mean().item()) for j in range(4)))
+    loss.backward()
     assert torch.equal(kl.grad[0] > 0, kl.detach().mean(0) > free)
-    halves = [free_bits(part, free, kl.mean(0)) for part in kl.detach()[:6].chunk(2)]
-    assert sum(halves).item() / 2 == pytest.approx(free_bits(kl.detach()[:6], free, kl.mean(0)).item())
+    halves = [free_bits_kl(part, free, kl.mean(0)) for part in kl.detach()[:6].chunk(2)]
+    assert sum(halves).item() / 2 == pytest.approx(free_bits_kl(kl.detach()[:6], free, kl.mean(0)).item())
 
 
-def test_what_is_free_is_decided_by_all_workers_together(seeded):
+def test_free_bits_are_decided_by_all_workers_together(seeded):
     """A worker whose own mean is on the other side goes by the mean of all."""
-    model, kl = images(VAE, Gaussian(), free=1.0), torch.tensor([[0.5, 3.0, 1.5]])
+    model, kl = images(VAE, Gaussian(), free_bits=1.0), torch.tensor([[0.5, 3.0, 1.5]])
     whole = torch.tensor([1.2, 2.0, 0.9])
     model._trainer = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce=lambda mean, reduce_op: whole))
-    assert model.paid(kl).item() == pytest.approx(0.5 + 3.0 + 1.0)
+    assert model.kl_loss(kl).item() == pytest.approx(0.5 + 3.0 + 1.0)
 
 
 def test_groups_of_latents_share_what_is_free(seeded):
-    model = images(VAE, Gaussian(), free=0.7, group=3)
+    model = images(VAE, Gaussian(), free_bits=0.7, group_size=3)
     kl = torch.rand(5, 3)
-    assert model.paid(kl).item() == pytest.approx(max(0.7, kl.sum(1).mean().item()))
+    assert model.kl_loss(kl).item() == pytest.approx(max(0.7, kl.sum(1).mean().item()))
     with pytest.raises(ValueError, match="3 latents do not divide into groups of 2"):
-        images(VAE, Gaussian(), group=2)
+        images(VAE, Gaussian(), group_size=2)
 
 
 def test_the_divergence_rises_with_the_step(seeded):
-    assert [rise(s, 4) for s in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0] and rise(0, 0) == 1
-    model, x = shaken(images(VAE, Gaussian(), kl_rise=10)), torch.randn(5, 1, 4, 4)
+    assert [kl_weight(s, 4) for s in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0] and kl_weight(0, 0) == 1
+    model, x = shaken(images(VAE, Gaussian(), kl_annealing=10)), torch.randn(5, 1, 4, 4)
     early, late = (model.losses({"x": x})["kl"] for model.draws in (Draws(0, 4), Draws(0, 99)))
     torch.testing.assert_close(early, late / 2)
 
@@ -219,12 +220,12 @@ def test_logistic_levels_are_a_distribution(levels):
 
 
 @pytest.mark.parametrize(
-    "likelihood", [Bernoulli(), DiscretisedLogistic(5, each=True), DiscretisedLogistic(3)], ids=str
+    "likelihood", [Bernoulli(), DiscretisedLogistic(5, per_element=True), DiscretisedLogistic(3)], ids=str
 )
 def test_levels_are_drawn_as_often_as_they_are_likely(likelihood):
     """Each level's share within 4.5 standard errors."""
     levels = getattr(likelihood, "levels", 2)
-    out = torch.tensor([0.3, -1.0])[: likelihood.numbers].reshape(1, -1, 1, 1).expand(20_000, -1, 1, 1)
+    out = torch.tensor([0.3, -1.0])[: likelihood.outputs].reshape(1, -1, 1, 1).expand(20_000, -1, 1, 1)
     drawn = likelihood.draw(out, torch.Generator().manual_seed(0))
     for level in torch.linspace(-1, 1, levels):
         p = likelihood.log_prob(level.reshape(1, 1, 1, 1), out[:1]).exp().item()
@@ -234,7 +235,7 @@ def test_levels_are_drawn_as_often_as_they_are_likely(likelihood):
 
 def test_gaussian_numbers_against_torchs_own():
     out, x = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0)).double()
-    likelihood = Gaussian(0.5, each=True)
+    likelihood = Gaussian(0.5, per_element=True)
     mean, log_std = out.chunk(2, 1)
     exact = torch.distributions.Normal(mean, 0.5 * log_std.exp()).log_prob(x[:, :2]).sum(1)
     torch.testing.assert_close(likelihood.log_prob(x[:, :2], out), exact, atol=1e-6, rtol=1e-6)
@@ -245,13 +246,13 @@ def test_gaussian_numbers_against_torchs_own():
 
 def test_its_density_is_that_of_the_change_of_variables(seeded):
     model = shaken(images(IAFVAE, Gaussian(), context=4, depth=3)).double()
-    told, even = torch.randn(4, 2 * LATENTS + 4, dtype=torch.float64), torch.randn(4, LATENTS, dtype=torch.float64)
-    log_q = model.posterior(told, even)[1]
+    params, eps = torch.randn(4, 2 * LATENTS + 4, dtype=torch.float64), torch.randn(4, LATENTS, dtype=torch.float64)
+    log_q = model.posterior(params, eps)[1]
     for i in range(4):
         jacobian = torch.autograd.functional.jacobian(
-            lambda e, i=i: model.posterior(told[i : i + 1], e[None])[0][0], even[i]
+            lambda e, i=i: model.posterior(params[i : i + 1], e[None])[0][0], eps[i]
         )
-        base = torch.distributions.Normal(0.0, 1.0).log_prob(even[i]).sum()
+        base = torch.distributions.Normal(0.0, 1.0).log_prob(eps[i]).sum()
         torch.testing.assert_close(log_q[i].sum(), base - torch.linalg.slogdet(jacobian)[1], atol=1e-9, rtol=1e-9)
         assert jacobian.tril(-1).abs().max() > 1e-3 and jacobian.triu(1).abs().max() > 1e-3  # all depend on all
 
@@ -284,7 +285,7 @@ def gap_of(kind: type, steps: int = 700, **more) -> tuple[float, float]:
     truth = correlated()
     decoder = nn.Sequential(nn.Linear(LATENTS, SIZE), nn.Unflatten(1, (SIZE,)))
     model = kind(Known(truth, more.get("context", 0)), decoder, Gaussian(), (SIZE,), LATENTS, **more)
-    linear.known_decoder(model, truth)
+    linear.fix_decoder(model, truth)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
     cov = truth.loading @ truth.loading.T + truth.variance * torch.eye(SIZE)
     for step in range(steps):
@@ -335,8 +336,10 @@ def test_a_flow_prior_learns_what_the_posteriors_fill_together(seeded):
 
     def drawn(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = torch.Generator().manual_seed(seed)
-        told = torch.cat([centres, torch.full_like(centres, math.log(std))], 1)[torch.randint(16, (n,), generator=rng)]
-        return told, *model.posterior(told, torch.randn(n, 2, generator=rng))
+        params = torch.cat([centres, torch.full_like(centres, math.log(std))], 1)[
+            torch.randint(16, (n,), generator=rng)
+        ]
+        return params, *model.posterior(params, torch.randn(n, 2, generator=rng))
 
     optimizer = torch.optim.Adam(model.prior.parameters(), 1e-2)
     for step in range(1000):
@@ -345,13 +348,13 @@ def test_a_flow_prior_learns_what_the_posteriors_fill_together(seeded):
         model.divergence(*drawn(256, step)).mean().backward()
         optimizer.step()
     with torch.no_grad():
-        told, z, log_q = drawn(40_000, 10**6)
+        params, z, log_q = drawn(40_000, 10**6)
         mixture = objectives.gaussian_log_prob(z[:, None], centres, torch.tensor(std)).sum(2).logsumexp(1) - math.log(
             16
         )
         information = (log_q.sum(1) - mixture).mean()
         plain = VAE.log_prior(model, z).sum(1)
-        over = model.divergence(told, z, log_q).mean() - information
+        over = model.divergence(params, z, log_q).mean() - information
     assert -0.01 < over < 0.05
     assert (mixture - plain).mean() > 1
 
@@ -362,7 +365,7 @@ def test_a_flow_prior_learns_what_the_posteriors_fill_together(seeded):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_scores_draws_and_shows(kind, seeded):
     make, more = KINDS[kind]
-    model = shaken(images(make, DiscretisedLogistic(17, each=True), **more))
+    model = shaken(images(make, DiscretisedLogistic(17, per_element=True), **more))
     assert isinstance(model, Samples) and isinstance(model, Density)
     x = model.sample(20, rng=torch.Generator().manual_seed(0))
     assert x.shape == (20, 1, 4, 4) and torch.equal(x, model.sample(20, rng=torch.Generator().manual_seed(0)))

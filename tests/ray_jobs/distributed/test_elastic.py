@@ -41,7 +41,7 @@ def asked(allowed, *rooms, stop=lambda: False) -> tuple[int, list[str]]:
     """What `found` answers as the room changes, look by look; the last stays."""
     notes: list[dict] = []
     coming = [*rooms[:-1]]
-    found = elastic.found(allowed, lambda: coming.pop(0) if coming else rooms[-1], notes.append, stop)
+    found = elastic.wait_for_room(allowed, lambda: coming.pop(0) if coming else rooms[-1], notes.append, stop)
     return found, [n["note"] for n in notes]
 
 
@@ -59,13 +59,15 @@ def test_fewer_begin_after_a_while_and_it_is_said(clock):
 
 def test_too_few_are_waited_for_and_given_up(clock):
     assert asked([4, 2], *[1] * 100, 2)[0] == 2
-    with pytest.raises(Lost, match=r"2 workers found no place on the cluster within 600 s: make room, and resume\."):
+    with pytest.raises(
+        Lost, match=r"2 workers found no free CPUs on the cluster within 600 s: make room, and resume\."
+    ):
         asked([4, 2], 1)
 
 
 def test_who_waits_for_room_says_so_every_minute_and_hears_that_it_is_to_stop(clock):
     _, notes = asked([4, 2], 1, stop=lambda: clock[0] > 100 + 2.5 * elastic.PATIENCE)
-    assert notes == ["the cluster has room for 1 workers, and 2 must begin at least: waiting"] * 2
+    assert notes == ["the cluster has room for 1 workers, and at least 2 are needed: waiting"] * 2
 
 
 @contextlib.contextmanager

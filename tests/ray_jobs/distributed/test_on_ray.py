@@ -9,10 +9,10 @@ import pytest
 from ray_jobs.compat import failed_to_start
 from ray_jobs.distributed import connection, head, ray_group
 from ray_jobs.distributed.connection import Lost, cause
-from ray_jobs.distributed.deaths import casualties, who_died
+from ray_jobs.distributed.deaths import dead_workers, who_died
 from ray_jobs.distributed.mailbox import Mailbox
-from ray_jobs.distributed.ray_group import outlive, oversee
-from ray_jobs.rl.learning.group import Record
+from ray_jobs.distributed.ray_group import restart_on_failure, supervise
+from ray_jobs.rl.learning.group import GroupDriver
 from tests.ray_jobs.rl.scripted import Memory
 
 
@@ -47,11 +47,11 @@ def here(monkeypatch):
     monkeypatch.setattr(ray_group, "PATIENCE", 0.3)
 
 
-def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception | None, list[str], Record]:
+def seen_through(trainer: Trainer, should_stop=lambda: False) -> tuple[Exception | None, list[str], GroupDriver]:
     notes: list[dict] = []
-    record = Record(Memory(), notes.append, 1, None)
+    record = GroupDriver(Memory(), notes.append, 1, None)
     try:
-        ended = oversee(trainer, trainer.mail, record.hear, notes.append, should_stop)
+        ended = supervise(trainer, trainer.mail, record.on_event, notes.append, should_stop)
     finally:
         trainer.over.set()
     return ended, [n["note"] for n in notes], record
@@ -62,7 +62,7 @@ def test_a_group_without_a_place_is_told_of_and_given_up(here, monkeypatch):
     trainer = Trainer(mail=Handle())
     ended, notes, _ = seen_through(trainer)
     assert isinstance(ended, Lost)
-    assert str(ended) == "The workers found no place on the cluster within 1 s: make room, and resume."
+    assert str(ended) == "The workers found no free CPUs on the cluster within 1 s: make room, and resume."
     assert "has the cluster room for them?" in notes[-1]
     assert trainer.mail.box.stop, "who begins after all stops at once"
 
@@ -101,18 +101,18 @@ UNHEARD = "Connection closed by peer"
 
 def lived(
     *lives: tuple[tuple[dict, ...], Exception | None], allowed: int = 1
-) -> tuple[Exception | None, list[str], Record]:
-    """A group that leaves these events and ends so, each time that it begins; each life has a mailbox of its own."""
+) -> tuple[Exception | None, list[str], GroupDriver]:
+    """A group that leaves these events and ends so, each time that it begins; each attempt has a mailbox of its own."""
     notes: list[dict] = []
-    record, coming = Record(Memory(), notes.append, allowed, None), iter(lives)
+    record, coming = GroupDriver(Memory(), notes.append, allowed, None), iter(lives)
 
-    def life() -> Exception | None:
+    def attempt() -> Exception | None:
         events, ended = next(coming)
         mail = Handle()
-        oversee(Trainer(*events, mail=mail, ends=True), mail, record.hear, notes.append, lambda: False)
+        supervise(Trainer(*events, mail=mail, ends=True), mail, record.on_event, notes.append, lambda: False)
         return ended
 
-    return outlive(life, record.died, allowed), [n["note"] for n in notes], record
+    return restart_on_failure(attempt, record.on_death, allowed), [n["note"] for n in notes], record
 
 
 def test_every_death_is_a_note_and_metrics_that_come_again_are_there_once(here):
@@ -129,7 +129,7 @@ def test_deaths_beyond_what_is_allowed_end_it_with_one_sentence(here):
     ended, notes, record = lived((({"save": (8, {})},), Died(r0=NODE)), ((), Died(r0=NODE)))
     assert len(notes) == 1
     said = "Learners died 2 times, more often than --max_failures allows; at last learner 0 died (its node is gone): "
-    assert str(record.last(ended)) == said + "'reprise resume' goes on from step 8."
+    assert str(record.last_error(ended)) == said + "'reprise resume' goes on from step 8."
 
 
 def test_a_node_that_is_taken_back_is_no_death(here):
@@ -143,7 +143,7 @@ def test_a_node_that_is_taken_back_is_no_death(here):
 
 def test_what_is_no_death_ends_a_group_at_once(here):
     ended, notes, _ = lived(((), ValueError("no")))
-    assert isinstance(ended, ValueError) and not notes and not casualties(ended) and not failed_to_start(ended)
+    assert isinstance(ended, ValueError) and not notes and not dead_workers(ended) and not failed_to_start(ended)
 
 
 def test_a_full_disk_ends_no_group(here):
@@ -152,8 +152,8 @@ def test_a_full_disk_ends_no_group(here):
             raise OSError(28, "No space left on device")
 
     notes: list[dict] = []
-    record = Record(Full(), notes.append, 3, None)
-    record.hear({"save": (8, {})})
+    record = GroupDriver(Full(), notes.append, 3, None)
+    record.on_event({"save": (8, {})})
     assert "checkpoint of step 8 could not be written (No space left" in notes[0]["note"]
     assert record.saved == 8, "the group itself goes on from it all the same"
 

@@ -149,7 +149,7 @@ def test_each_task_asks_for_what_its_recipe_needs(monkeypatch, tmp_path):
     cluster = Cluster({"CPU": 16.0, "GPU": 2.0}, {"CPU": 4.0}, {"memory": 1.0})
     monkeypatch.setattr("ray_jobs.distributed.connection.connect", lambda address: cluster)
     monkeypatch.setattr(
-        "ray_jobs.distributed.mailbox.Whereabouts", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False)
+        "ray_jobs.distributed.mailbox.NodeTracker", lambda ray: SimpleNamespace(mail=None, lost=lambda name: False)
     )
     of = {"ddpm_digits": Needs(1, 1), "ppo_cartpole": Needs(2)}
     start, places = seeds_on_ray.on_cluster("auto", 2, 1, of=of)

@@ -11,8 +11,8 @@ import pytest
 
 from ray_jobs.envs import failures
 from ray_jobs.envs import vector as environments
-from ray_jobs.envs.failures import EnvironmentFailed, Watched
-from ray_jobs.envs.vector import Rows, vector
+from ray_jobs.envs.failures import EnvironmentFailed, TimedEnv
+from ray_jobs.envs.vector import SequentialEnv, vector
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.spec import Spec
@@ -101,7 +101,9 @@ def test_a_step_that_hangs_is_interrupted():
 
 def test_steps_that_are_slow_together_do_not_hang():
     """Each step takes half the limit, all of them five times it."""
-    env = Watched(Rows([gym.wrappers.TransformReward(Hangs(), lambda r: time.sleep(0.05) or r)]), "slow", "runner 0")
+    env = TimedEnv(
+        SequentialEnv([gym.wrappers.TransformReward(Hangs(), lambda r: time.sleep(0.05) or r)]), "slow", "runner 0"
+    )
     env.reset([0])
     with env.within(0.1):
         for _ in range(10):
@@ -119,7 +121,7 @@ def test_the_alarm_and_its_handler_are_given_back():
     theirs, (left, interval) = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 100.0)
     try:
         for limit in (30.0, 0.01):
-            with Watched(env, "pole", "runner 0").within(limit):
+            with TimedEnv(env, "pole", "runner 0").within(limit):
                 assert signal.getsignal(signal.SIGALRM) is not theirs
                 assert signal.getitimer(signal.ITIMER_REAL)[0] <= 30
             assert signal.getsignal(signal.SIGALRM) is theirs
@@ -189,7 +191,7 @@ def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
     ],
 )
 def test_what_is_odd_is_told_in_one_sentence(what, error, says, monkeypatch):
-    monkeypatch.setattr(environments, "BIRTH_LIMIT", 0.05)
+    monkeypatch.setattr(environments, "MAKE_LIMIT", 0.05)
     monkeypatch.setattr(RunnerSpec, "__init__", functools.partialmethod(RunnerSpec.__init__, step_limit=0.05))
     plan = Play(Still(), SCRIPTED + "Odd", steps=16, envs=1, env_options={"what": what})
     with pytest.raises(error, match=says) as caught:

@@ -10,7 +10,7 @@ import torch
 from ray_jobs.envs.multi_agent import MultiAgent, Padded, joint
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Replay
-from ray_jobs.rl.learning.counters import Ledger
+from ray_jobs.rl.learning.counters import Counters
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
@@ -114,7 +114,7 @@ def test_fragments_learners_and_buffers_take_a_reward_for_each_agent():
     buffer = ReplayBuffer(Replay(20, 5, 0, n_step=2), 2 * B, 0.5)
     buffer.add(data)
     assert buffer.sample(torch.Generator().manual_seed(0)).reward.shape == (5, 2)
-    ledger = Ledger()
+    ledger = Counters()
     ledger.add([fragment], 1)
     assert ledger.steps == T * B
 

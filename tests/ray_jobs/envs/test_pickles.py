@@ -99,9 +99,9 @@ def test_trust_is_said_aloud(monkeypatch):
 
 def test_what_this_training_wrote_may_be_anything(tmp_path):
     state = pickled(Evil(os.mkdir, str(tmp_path / "made")))
-    with env_state.ours(False), pytest.raises(Untrusted):
+    with env_state.trusted(False), pytest.raises(Untrusted):
         unpickled(state)
-    with env_state.ours(True):
+    with env_state.trusted(True):
         unpickled(state)
     assert (tmp_path / "made").is_dir()
     with pytest.raises(Untrusted):

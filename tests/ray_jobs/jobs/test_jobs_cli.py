@@ -38,8 +38,8 @@ def test_a_job_is_found_again_until_its_end(echo, capsys, ended, only):
     assert verbs.logs(only().id, follow=True) == 0
     assert json.loads(capsys.readouterr().out) == ["-m", "ray_jobs.cli", *argv]
     assert verbs.status(only().id) == 0
-    told = capsys.readouterr().out
-    assert "succeeded" in told and "exit code 0" in told and "1 node: 1 CPUs, 0 GPUs" in told
+    output = capsys.readouterr().out
+    assert "succeeded" in output and "exit code 0" in output and "1 node: 1 CPUs, 0 GPUs" in output
     assert verbs.jobs() == 0
     listed = capsys.readouterr().out
     assert only().id in listed and f"train {RECIPE}" in listed
@@ -51,8 +51,8 @@ def test_a_failed_job_says_how_and_what_to_do(echo, capsys, ended, only):
     assert ended(only().id) == "failed"
     capsys.readouterr()
     verbs.status(only().id)
-    told = capsys.readouterr().out
-    assert "exit code 3" in told and f"reprise resubmit {only().id}" in told
+    output = capsys.readouterr().out
+    assert "exit code 3" in output and f"reprise resubmit {only().id}" in output
     assert only().why == "exit code 3" and only().ended > only().submitted
     verbs.cancel(only().id)
     assert "already failed" in capsys.readouterr().out
@@ -71,12 +71,12 @@ def test_status_tells_all_that_is_recorded_and_no_secret(capsys, monkeypatch):
     id = sent(*words, "--env", "HF_TOKEN PLAIN='x y'")
     shelf.move(id, State.running, History(attempts=3, started=1e9))
     verbs.status(id)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("running", "on shelf", "2 nodes: 1 CPUs, 0 GPUs, 4 GiB of each", "'a b'", "PASSWORD=***", "'PLAIN=x y'",
                  "HF_TOKEN=***", "3 attempts", "2001-09-0", "Reprise "):  # fmt: skip
-        assert part in told, part
+        assert part in output, part
     assert all("s3cret" not in f.read_text() for f in store.jobs_folder().glob("*.json"))
-    assert "s3cret" not in told
+    assert "s3cret" not in output
 
 
 def test_status_shows_how_far_the_run_is(capsys):
@@ -140,11 +140,11 @@ def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
     store.write(store.Entry("a-4", "moon", "a", ("x",), "/"))  # a backend of a later version
     (store.jobs_folder() / "bad.json").write_text("{")
     assert verbs.jobs() == 0
-    told = capsys.readouterr()
-    assert told.err.count("\n") == 1
-    assert "bad.json" in told.err
-    assert told.out.count("no answer") == 3
-    assert told.out.count("succeeded") == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert "bad.json" in output.err
+    assert output.out.count("no answer") == 3
+    assert output.out.count("succeeded") == 1
 
 
 def test_a_cluster_that_is_slow_and_silent_is_asked_once(capsys, monkeypatch):

@@ -82,10 +82,10 @@ def test_what_speaks_against_a_command(line, sentence):
         other = parse(["tune", "ppo_cartpole", "--seed", "7"])
         search.enter(Path("other"), tune.made(other.spec, None, None, "asha", "random", None, None))
     try:
-        told = " ".join(preflight.reasons_against(line.split(), HERE))
+        output = " ".join(preflight.reasons_against(line.split(), HERE))
     except UsageError as error:
-        told = str(error)
-    assert re.search(sentence, told), told
+        output = str(error)
+    assert re.search(sentence, output), output
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_copy_is_not_judged_by_the_files_here():
 def test_a_remote_folder_is_looked_into_from_anywhere(tmp_path):
     run_at(str(tmp_path / "bucket/x"))
     for backend in (HERE, AWAY, COPY):
-        [told] = preflight.reasons_against(["train", RECIPE, "--out", f"file://{tmp_path}/bucket/x"], backend)
-        assert "already holds a run" in told
+        [output] = preflight.reasons_against(["train", RECIPE, "--out", f"file://{tmp_path}/bucket/x"], backend)
+        assert "already holds a run" in output
 
 
 # ---- storage
@@ -124,10 +124,10 @@ def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
     train = ["train", RECIPE]
     assert storage_warnings(train, HERE, tmp_path / "ram") == []
     assert storage_warnings(train, AWAY, Path.cwd()) == []
-    [told] = storage_warnings(train, AWAY, tmp_path / "ram")
-    assert told.startswith(f"The working directory {tmp_path}/ram lies on tmpfs")
-    [told] = storage_warnings([*train, "--out", f"{tmp_path}/ram/x"], AWAY, Path.cwd())
-    assert told.startswith(f"--out {tmp_path}/ram/x lies on tmpfs")
+    [output] = storage_warnings(train, AWAY, tmp_path / "ram")
+    assert output.startswith(f"The working directory {tmp_path}/ram lies on tmpfs")
+    [output] = storage_warnings([*train, "--out", f"{tmp_path}/ram/x"], AWAY, Path.cwd())
+    assert output.startswith(f"--out {tmp_path}/ram/x lies on tmpfs")
     assert storage_warnings([*train, "--out", "s3://b/x"], AWAY, Path.cwd()) == []
 
 
@@ -137,8 +137,8 @@ def test_folders_that_other_machines_cannot_see_are_doubted(mounts, tmp_path):
      ("/shared/x", ""), ("s3://b/x", "")],
 )  # fmt: skip
 def test_results_of_a_copy_must_outlive_it(out, sentence):
-    told = " ".join(storage_warnings(["train", RECIPE, *(["--out", out] if out else [])], COPY, Path.cwd()))
-    assert sentence in told and bool(sentence) == bool(told)
+    output = " ".join(storage_warnings(["train", RECIPE, *(["--out", out] if out else [])], COPY, Path.cwd()))
+    assert sentence in output and bool(sentence) == bool(output)
     assert storage_warnings(["list"], COPY, Path.cwd()) == []
 
 

@@ -180,7 +180,7 @@ def test_everything_wrong_is_said_at_once(capsys):
     Path("runs/x/run.json").write_text("{}")
     words = ["--cpus", "1e5", "--memory", "lots", "--env", "1A=2", "--name", "A B", "train", RECIPE, "--out", "runs/x"]
     assert cli.main(["submit", *words]) == 2
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     for part in (
         "reasons are against it",
         "already holds a run",
@@ -188,10 +188,15 @@ def test_everything_wrong_is_said_at_once(capsys):
         "cannot name a variable",
         "cannot name a job",
     ):
-        assert part in told, part
+        assert part in output, part
     assert cli.main(["submit", "--cpus", "1e5", "--gpus", "99", "train", RECIPE, "--workers", "0"]) == 2
-    told = capsys.readouterr().err
-    assert "3 reasons" in told and "CPU cores" in told and "GPUs" in told and "--workers must be at least 1" in told
+    output = capsys.readouterr().err
+    assert (
+        "3 reasons" in output
+        and "CPU cores" in output
+        and "GPUs" in output
+        and "--workers must be at least 1" in output
+    )
 
 
 def test_a_backend_that_is_not_installed_is_one_sentence(monkeypatch):
@@ -214,11 +219,11 @@ def test_dry_run_shows_all_and_sends_nothing(echo, capsys, state):
 def test_help_lists_the_options_of_the_backend(capsys):
     with pytest.raises(SystemExit) as done:
         submit(["--on", "shelf", "--help"])
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert done.value.code == 0
     for part in ("--nodes", "--labels", "Stuck on, one by one.", "options of --on shelf"):
-        assert part in told
-    assert "--attic" not in told
+        assert part in output
+    assert "--attic" not in output
 
 
 @pytest.mark.parametrize(

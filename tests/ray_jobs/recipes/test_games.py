@@ -24,7 +24,7 @@ def plain(tmp_path_factory):
 def test_logs_and_checkpoints_are_at_the_generators_steps(plain):
     assert plain.result["step"] == 24
     assert [line["step"] for line in lines(plain.path)] == list(range(4, 25, 4))
-    assert {"loss", "loss/critic_penalty", "grad_norm/generator"} <= set(lines(plain.path)[0])
+    assert {"loss", "loss/discriminator_penalty", "grad_norm/generator"} <= set(lines(plain.path)[0])
     state = newest(plain.path)
     assert state["global_step"] == 24 and state["callbacks"]["EMA"]["steps"] == 24
     assert [o["state"][0]["step"].item() for o in state["optimizer_states"]] == [120, 24]

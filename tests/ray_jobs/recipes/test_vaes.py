@@ -12,7 +12,7 @@ from ray_jobs.train.inspect import sample
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import equal, lines, newest, start, wait_for
 
-SMALL = {"steps": 60, "batch": 20, "width": 16, "latents": 4, "free": 0.3, "log_every": 5, "save_every": 10}
+SMALL = {"steps": 60, "batch": 20, "width": 16, "latents": 4, "free_bits": 0.3, "log_every": 5, "save_every": 10}
 
 
 def small(out, workers=1, recipe="vae_digits", **more):

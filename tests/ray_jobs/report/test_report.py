@@ -120,13 +120,13 @@ def test_failures_are_shown_and_everything_is_escaped(aim: str, tmp_path: Path) 
     evil = "<script>alert(1)</script> | & \"'"
     bad = result(aim, [500.0, 499.0], failures={"2": evil}, settings={evil: evil}, machine=evil, command=evil)
     results.save(bad, tmp_path / "results")
-    out = report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), markdown=str(tmp_path / "R.md"))
+    out = report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), markdown=str(tmp_path / "pages"))
     page = Tags(out.read_text())
     assert "○ not shown" in page.text
     assert "0 of 1 claims hold" in page.text
     assert page.text.count("<script>alert(1)</script>") == 6  # machine twice, a setting and its value, command, failure
     assert "differ from the recipe's own" in page.text
-    assert "<script>" not in (tmp_path / "R.md").read_text().replace(f"\n    {evil}\n", "")
+    assert "<script>" not in (tmp_path / "pages" / "own.md").read_text().replace(f"\n    {evil}\n", "")
 
 
 def test_what_an_agents_curve_shows_is_told_for_it_is_not_what_is_claimed(aim: str, tmp_path: Path) -> None:
@@ -184,15 +184,16 @@ def test_markdown_has_the_table_and_changes_only_with_a_measurement(aim: str, tm
     plots.grid(np.zeros((1, 1, 3, 3)), tmp_path / "results" / f"{aim}.png")
     texts = []
     for _ in range(2):
-        report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), markdown=str(tmp_path / "R.md"))
-        texts.append((tmp_path / "R.md").read_text())
+        report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results"), markdown=str(tmp_path / "pages"))
+        texts.append((tmp_path / "pages" / "own.md").read_text())
     assert texts[0] == texts[1]
     rows = [line for line in texts[0].splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
     assert "[Doe & Roe 2017: score 500 (table 1)](https://arxiv.org/abs/1707.00001) | score ≥ 475" in rows[2]
     link = re.search(r"!\[.*\]\((.*)\)", texts[0])
     assert link
-    assert (tmp_path / link[1]).is_file()
+    assert (tmp_path / "pages" / link[1]).is_file()
+    assert "[own](own.md)" in (tmp_path / "pages" / "README.md").read_text()
 
 
 PROBE = """<script>document.title = JSON.stringify({

@@ -211,7 +211,7 @@ class Slope:
         return loss, {"loss": loss}
 
     def update(self, agent, optimizers, data, world):
-        optimizers["all"].param_groups[0]["params"][0].grad.copy_(data.flat)
+        optimizers["all"].gradient.copy_(data.flat)
         apply_gradient(optimizers["all"], world)
         return dict(data.log)
 

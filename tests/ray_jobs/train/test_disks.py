@@ -10,7 +10,7 @@ import pytest
 from ray_jobs.errors import Failed
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
-from ray_jobs.run.metrics_log import Growing
+from ray_jobs.run.metrics_log import AppendedFile
 from ray_jobs.train.launch import launch, resume
 from tests.ray_jobs.command import alike, lines, newest
 
@@ -98,7 +98,7 @@ def test_a_disk_that_stays_full_is_told_and_the_run_can_go_on(kind, disk, tmp_pa
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
 def test_what_finds_no_room_waits_in_its_order(tmp_path):
-    file = Growing(tmp_path / "lines")
+    file = AppendedFile(tmp_path / "lines")
     file.add(b"one\n")
     kept, file.file = file.file, open("/dev/full", "ab", buffering=0)
     file.add(b"two\n")

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from ray_jobs.distributed import placement
-from ray_jobs.distributed.placement import placed
+from ray_jobs.distributed.placement import trial_placement
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.files import write_json
@@ -104,15 +104,15 @@ GPUS = {"CPU": 8.0, "GPU": 2.0, "memory": 1e9}
     (Where(learners=2, runners=2), False, [FOUR], None, [placement.DRIVER]),
 ])  # fmt: skip
 def test_a_trial_is_placed_by_what_it_is_made_of(where, fit, nodes, address, bundles):
-    there, held = placed(where, fit, nodes)
+    there, held = trial_placement(where, fit, nodes)
     assert (there.address, list(held)) == (address, bundles)
 
 
 def test_what_no_node_has_room_for_is_refused():
     with pytest.raises(UsageError, match="needs 3 CPUs on one node"):
-        placed(Where(threads=3), True, [TWO, TWO])
+        trial_placement(Where(threads=3), True, [TWO, TWO])
     with pytest.raises(UsageError, match="needs 6 CPUs, and all nodes of the cluster have 4"):
-        placed(Where(learners=2, runners=4), False, [TWO, TWO])
+        trial_placement(Where(learners=2, runners=4), False, [TWO, TWO])
 
 
 def in_its_place(given, report, told_to_stop):

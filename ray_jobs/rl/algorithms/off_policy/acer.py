@@ -63,15 +63,15 @@ class ACER:
 
     horizon: int = 20
     """Steps in a sequence."""
-    batch: int = 16
+    batch_size: int = 16
     """Sequences of a replayed update."""
-    every: int = 320
+    train_every: int = 320
     """Steps of all environments together between rounds of updates; at least `horizon` of each."""
     replays: int = 4
     """Replayed updates in a round."""
-    capacity: int = 50_000
+    buffer_size: int = 50_000
     """Steps kept."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
     gamma: float = 0.99
     """Discount."""
@@ -95,7 +95,13 @@ class ACER:
     @property
     def experience(self) -> Replay:
         return Replay(
-            self.capacity, self.batch, self.warmup, self.every, self.replays, length=self.horizon, newest=True
+            self.buffer_size,
+            self.batch_size,
+            self.learning_starts,
+            self.train_every,
+            self.replays,
+            length=self.horizon,
+            newest=True,
         )
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:

@@ -24,15 +24,15 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class D4PG:
     """A critic that tells the distribution of returns over several steps, and an actor that goes up the slope of its mean."""
 
-    capacity: int = 1_000_000
+    buffer_size: int = 1_000_000
     """Transitions kept."""
-    batch: int = 256
+    batch_size: int = 256
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
-    every: int = 4
+    train_every: int = 4
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     n_step: int = 5
     """Steps whose rewards a target sums."""
@@ -56,7 +56,7 @@ class D4PG:
     """The largest."""
     atoms: int = 51
     """Returns between them, at even distances, each of which gets a probability."""
-    noise: float = 0.3
+    exploration_noise: float = 0.3
     """Deviation of exploring actions, in halves of their range."""
     width: int = 64
     """Units in each of two hidden layers."""
@@ -64,11 +64,11 @@ class D4PG:
     @property
     def experience(self) -> Replay:
         return Replay(
-            self.capacity,
-            self.batch,
-            self.warmup,
-            self.every,
-            self.updates,
+            self.buffer_size,
+            self.batch_size,
+            self.learning_starts,
+            self.train_every,
+            self.updates_per_train,
             n_step=self.n_step,
             priority=self.priority,
             importance=self.importance,
@@ -86,7 +86,7 @@ class D4PG:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+        return Act(agent.actor.act(obs, self.exploration_noise, explore=explore, rng=rng), {})
 
     def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         agent.actor.started.fill_(1.0)

@@ -24,15 +24,15 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class DDPG:
     """One step of the critic, one of the actor up the critic's slope, and one of their slow copies per replayed batch."""
 
-    capacity: int = 1_000_000
+    buffer_size: int = 1_000_000
     """Transitions kept."""
-    batch: int = 64
+    batch_size: int = 64
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update; their actions are drawn from all of the Box."""
-    every: int = 4
+    train_every: int = 4
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     gamma: float = 0.99
     """Discount."""
@@ -42,14 +42,14 @@ class DDPG:
     """Adam's step size, of the critic."""
     tau: float = 0.001
     """Share of the way that the slow copies go to the networks in each update."""
-    noise: float = 0.1
+    exploration_noise: float = 0.1
     """Deviation of exploring actions, in halves of their range."""
     width: int = 64
     """Units in each of two hidden layers."""
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
         return ActorCritics(obs, action, width=self.width)
@@ -58,7 +58,7 @@ class DDPG:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+        return Act(agent.actor.act(obs, self.exploration_noise, explore=explore, rng=rng), {})
 
     def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         agent.actor.started.fill_(1.0)

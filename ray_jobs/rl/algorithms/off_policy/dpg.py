@@ -79,15 +79,15 @@ class DPG:
     With phi(s, a) = J(s)' (a - mu(s)), delta = r + discount V(s') - Q(s, a) moves V by delta dV and w by delta phi; theta by J' J w.
     """
 
-    capacity: int = 10_000
+    buffer_size: int = 10_000
     """Transitions kept."""
-    batch: int = 128
+    batch_size: int = 128
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
-    every: int = 4
+    train_every: int = 4
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     gamma: float = 0.99
     """Discount."""
@@ -101,7 +101,7 @@ class DPG:
     """Share of the way that V's slow copy, of which targets are made, goes to V in each update; at 1 there is no difference."""
     patience: int = 500
     """Updates of the critic before the actor's first: Adam's steps are as long for a slope that is not yet known."""
-    noise: float = 0.3
+    exploration_noise: float = 0.3
     """Deviation of the behaviour's actions around the actor's, in halves of their range."""
     actor_width: int = 32
     """Units in each of the actor's two hidden layers; 0 has none: mu is linear, up to the tanh that keeps it within the Box."""
@@ -110,7 +110,7 @@ class DPG:
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> DPGAgent:
         actor = Deterministic(obs, action, width=self.actor_width, net=mlp)  # J w differentiates it twice
@@ -122,7 +122,7 @@ class DPG:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: DPGAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+        return Act(agent.actor.act(obs, self.exploration_noise, explore=explore, rng=rng), {})
 
     def update(self, agent: DPGAgent, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         scale = 1 - world.progress if self.anneal else 1.0

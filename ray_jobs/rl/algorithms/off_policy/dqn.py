@@ -54,15 +54,15 @@ class QAgent(nn.Module):
 class DQN:
     """One gradient step on Bellman errors per replayed batch; exploration falls linearly."""
 
-    capacity: int = 100_000
+    buffer_size: int = 100_000
     """Transitions kept."""
-    batch: int = 64
+    batch_size: int = 64
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
-    every: int = 256
+    train_every: int = 256
     """Steps between rounds of updates."""
-    updates: int = 128
+    updates_per_train: int = 128
     """Updates in a round."""
     gamma: float = 0.99
     """Discount."""
@@ -92,11 +92,11 @@ class DQN:
     @property
     def experience(self) -> Replay:
         return Replay(
-            self.capacity,
-            self.batch,
-            self.warmup,
-            self.every,
-            self.updates,
+            self.buffer_size,
+            self.batch_size,
+            self.learning_starts,
+            self.train_every,
+            self.updates_per_train,
             n_step=self.n_step,
             priority=self.priority,
         )

@@ -134,25 +134,27 @@ class MultiAgentCritics(nn.Module):
 class MADDPG:
     """For each replayed batch: every agent's critic towards its Bellman target, then every actor up its own critic."""
 
-    capacity: int = 1_000_000
+    buffer_size: int = 1_000_000
     """Steps kept."""
-    batch: int = 1024
+    batch_size: int = 1024
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
-    every: int = 100
+    train_every: int = 100
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     gamma: float = 0.95
     """Discount."""
-    lr: float = 1e-2
-    """Adam's step size, of actors and critics."""
+    actor_lr: float = 1e-2
+    """Adam's step size, of the actors."""
+    critic_lr: float = 1e-2
+    """Adam's step size, of the critics."""
     tau: float = 1e-2
     """Share by which the slow copies follow, each update."""
-    regular: float = 1e-3
+    logit_penalty: float = 1e-3
     """Weight of the mean square of the actors' numbers, which keeps choices open; as in the authors' code."""
-    noise: float = 0.1
+    exploration_noise: float = 0.1
     """Deviation of exploration around continuous actions, in halves of their range."""
     max_norm: float = 0.5
     """Largest norm of a gradient."""
@@ -163,7 +165,7 @@ class MADDPG:
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> MultiAgentCritics:
         if self.ensemble < 1:
@@ -172,11 +174,11 @@ class MADDPG:
         if not isinstance(obs, Padded):
             obs, action = Padded([obs]), joint([action])
         discrete = isinstance(action, gym.spaces.MultiDiscrete)
-        kind = DiscreteActions(action, shape) if discrete else ContinuousActions(action, shape, self.noise)
+        kind = DiscreteActions(action, shape) if discrete else ContinuousActions(action, shape, self.exploration_noise)
         return MultiAgentCritics(Actors(obs, kind, self.width, self.ensemble), self.width)
 
     def optimizers(self, agent: MultiAgentCritics) -> Optimizers:
-        return {"actor": adam(agent.actor, self.lr), "critic": adam(agent.critic, self.lr)}
+        return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: MultiAgentCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         actor, member = agent.actor, agent.actor.on(obs)
@@ -193,7 +195,7 @@ class MADDPG:
         gradient_step(error, optimizers["critic"], world, self.max_norm)
         out = actor(obs, member)
         worth = agent.worth(obs, action, kind.draw(out, world.rng)).mean(1).sum()
-        gradient_step(self.regular * out.square().mean() - worth, optimizers["actor"], world, self.max_norm)
+        gradient_step(self.logit_penalty * out.square().mean() - worth, optimizers["actor"], world, self.max_norm)
         polyak(agent.slow_actor.parameters(), actor.parameters(), self.tau)
         polyak(agent.slow_critic.parameters(), agent.critic.parameters(), self.tau)
         return {"critic_loss": error.detach(), "q": worth.detach() / actor.n, "choice": out.detach().square().mean()}

@@ -25,19 +25,19 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class SAC:
     """One step each for critics, policy and temperature per replayed batch."""
 
-    capacity: int = 100_000
+    buffer_size: int = 100_000
     """Transitions kept."""
-    batch: int = 256
+    batch_size: int = 256
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update."""
-    every: int = 4
+    train_every: int = 4
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     gamma: float = 0.99
     """Discount."""
-    lr: float = 3e-4
+    actor_lr: float = 3e-4
     """Adam's step size for the policy and the temperature."""
     critic_lr: float = 3e-4
     """Adam's step size for the critics."""
@@ -54,7 +54,7 @@ class SAC:
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> SoftAgent:
         if self.alpha <= 0:
@@ -62,7 +62,7 @@ class SAC:
         return SoftAgent(obs, action, self.width, self.alpha)
 
     def optimizers(self, agent: SoftAgent) -> Optimizers:
-        return {"actor": adam(agent.actor, self.lr), "critics": adam(agent.critics, self.critic_lr)}
+        return {"actor": adam(agent.actor, self.actor_lr), "critics": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: SoftAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         policy, out = agent.actor.policy, agent.actor(obs)

@@ -23,25 +23,27 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class TD3:
     """One step of both critics per replayed batch, towards the lesser of two targets; an actor's step every few of them."""
 
-    capacity: int = 1_000_000
+    buffer_size: int = 1_000_000
     """Transitions kept."""
-    batch: int = 256
+    batch_size: int = 256
     """Transitions of one update."""
-    warmup: int = 1000
+    learning_starts: int = 1000
     """Steps before the first update; their actions are drawn from all of the Box."""
-    every: int = 4
+    train_every: int = 4
     """Steps between rounds of updates."""
-    updates: int = 1
+    updates_per_train: int = 1
     """Updates in a round."""
     gamma: float = 0.99
     """Discount."""
-    lr: float = 3e-4
-    """Adam's step size, of actor and critics."""
+    actor_lr: float = 3e-4
+    """Adam's step size, of the actor."""
+    critic_lr: float = 3e-4
+    """Adam's step size, of the critics."""
     tau: float = 0.005
     """Share of the way that the slow copies go to the networks, whenever the actor is updated."""
     delay: int = 2
     """Updates of the critics for one of the actor and of the slow copies."""
-    noise: float = 0.1
+    exploration_noise: float = 0.1
     """Deviation of exploring actions, in halves of their range."""
     smoothing: float = 0.2
     """Deviation of the noise on the slow actor's actions in a target, in halves of their range."""
@@ -52,16 +54,16 @@ class TD3:
 
     @property
     def experience(self) -> Replay:
-        return Replay(self.capacity, self.batch, self.warmup, self.every, self.updates)
+        return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritics:
         return ActorCritics(obs, action, width=self.width, critics=2)
 
     def optimizers(self, agent: ActorCritics) -> Optimizers:
-        return {"actor": adam(agent.actor, self.lr), "critics": adam(agent.critics, self.lr)}
+        return {"actor": adam(agent.actor, self.actor_lr), "critics": adam(agent.critics, self.critic_lr)}
 
     def act(self, agent: ActorCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        return Act(agent.actor.act(obs, self.noise, explore=explore, rng=rng), {})
+        return Act(agent.actor.act(obs, self.exploration_noise, explore=explore, rng=rng), {})
 
     def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         agent.actor.started.fill_(1.0)

@@ -9,7 +9,6 @@ are not asynchronous.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import gymnasium as gym
 import torch
@@ -49,7 +48,7 @@ class ACKTR:
     """Added to the Fisher matrices, factored."""
     decay: float = 0.99
     """Of the running factors, at most."""
-    every: int = 10
+    invert_every: int = 10
     """Updates from one inversion of the factors to the next."""
     anneal: bool = True
     """Let the step sizes fall linearly to 0 over the training."""
@@ -58,7 +57,7 @@ class ACKTR:
     width: int = 64
     """Units in each of two hidden layers."""
 
-    not_vmappable: ClassVar[str] = "K-FAC inverts each seed's own factors"
+    not_together = "K-FAC inverts each seed's own factors"
 
     @property
     def experience(self) -> Fresh:
@@ -68,7 +67,7 @@ class ACKTR:
         return ActorCritic(obs, action, width=self.width, separate=True, net=plain_tanh)
 
     def optimizers(self, agent: ActorCritic) -> Optimizers:
-        rest = {"damping": self.damping, "decay": self.decay, "every": self.every}
+        rest = {"damping": self.damping, "decay": self.decay, "every": self.invert_every}
         policy = nn.ModuleList([agent.actor, agent.policy])
         return {
             "policy": KFAC(policy, self.lr, self.max_kl, **rest),

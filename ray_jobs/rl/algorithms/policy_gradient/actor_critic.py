@@ -92,7 +92,7 @@ class QAC:
 
     horizon: int = 8
     """Steps of each environment between updates; each of them looks one step ahead."""
-    lr: float = 1e-3
+    actor_lr: float = 1e-3
     """Adam's step size for the policy, at the start; it falls linearly to 0."""
     critic_lr: float = 3e-3
     """Adam's step size for Q: larger, so that Q keeps up with the policy that it is of."""
@@ -111,14 +111,14 @@ class QAC:
         return Agent(obs, action, width=self.width)
 
     def optimizers(self, agent: Agent) -> Optimizers:
-        return {"actor": adam(agent.acting, self.lr), "critic": adam(agent.critic, self.critic_lr)}
+        return {"actor": adam(agent.acting, self.actor_lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: Agent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
         actor, out = agent.acting, agent.acting(obs)
         return Act(actor.policy.sample(out, rng) if explore else actor.policy.mode(out), {})
 
     def update(self, agent: Agent, optimizers: Optimizers, data: Steps, world: World) -> Log:
-        optimizers["actor"].lr = self.lr * (1 - world.progress)
+        optimizers["actor"].lr = self.actor_lr * (1 - world.progress)
         obs, actor = data.obs[:-1], agent.acting
         q, out = agent.critic(obs, data.action), actor(obs)
         target = data.reward + self.gamma * ~data.terminated * self.following(agent, data, q.detach(), world)

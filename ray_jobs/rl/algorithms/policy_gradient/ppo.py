@@ -69,7 +69,7 @@ class PPO:
         return Fresh(self.horizon)
 
     @property
-    def not_vmappable(self) -> str:
+    def not_together(self) -> str:
         return "with target_kl or penalty_kl it branches on each seed's KL" if self.target_kl or self.penalty_kl else ""
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import gymnasium as gym
 import torch
@@ -74,7 +74,7 @@ class TRPO:
     width: int = 64
     """Units in each of two hidden layers."""
 
-    not_vmappable: ClassVar[str] = "its line search branches on each seed's KL"
+    not_together = "its line search branches on each seed's KL"
 
     @property
     def experience(self) -> Fresh:

@@ -40,7 +40,7 @@ trap stop USR1 TERM
 
 python=python
 log=$folder/ray-${SLURM_JOB_ID} temp=/tmp/reprise-$SLURM_JOB_ID
-limit=300
+limit=300  # seconds in which the Ray cluster must be up
 all_there='import sys, time, ray
 ray.init(log_to_driver=False, logging_level="ERROR")
 last = time.monotonic() + float(sys.argv[2])

@@ -63,11 +63,6 @@ def same(module: nn.Module, before: list[Tensor]) -> bool:
     return all(torch.equal(p, q) for p, q in zip(module.parameters(), before, strict=True))
 
 
-def gradient(optimizer) -> Tensor:
-    """[P]: that of the last step."""
-    return optimizer.param_groups[0]["params"][0].grad
-
-
 def chained(actor: Deterministic, slope: Tensor, obs: Tensor) -> Tensor:
     """[P]: the mean over rows of (d mu / d theta)' slope [N, A], one row and one action at a time."""
     parameters, total = list(actor.parameters()), 0.0

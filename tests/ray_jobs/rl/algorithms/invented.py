@@ -73,8 +73,3 @@ def advantages(data, value, gamma, lam):
 
 def standardised(x):
     return (x - x.mean()) / (x.std(correction=0) + 1e-8)
-
-
-def grads(module):
-    """[P], all parameters' gradients in order."""
-    return torch.cat([p.grad.flatten() for p in module.parameters()])

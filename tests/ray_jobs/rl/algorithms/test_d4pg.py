@@ -15,10 +15,10 @@ from tests.ray_jobs.rl.algorithms.by_hand import (
     chained,
     copies,
     critic,
-    gradient,
     same,
     started,
 )
+from tests.ray_jobs.rl.gradients import gradient_of
 
 WORLD = Alone(torch.Generator())
 
@@ -51,7 +51,7 @@ def test_targets_are_distributions_moved_atom_by_atom():
 
 def test_several_steps_are_summed_and_what_follows_them_discounted():
     """Through the replay that it asks for: r0 + g r1 + g^2 r2 + g^3 Z, and no further than the end of an episode."""
-    algorithm = D4PG(width=8, atoms=5, low=-9.0, high=9.0, n_step=3, gamma=0.9, batch=64)
+    algorithm = D4PG(width=8, atoms=5, low=-9.0, high=9.0, n_step=3, gamma=0.9, batch_size=64)
     agent, _ = started(algorithm)
     kept = ReplayBuffer(algorithm.experience, 1, algorithm.gamma)
     obs, ends = torch.randn(9, 1, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(8, 1, dtype=torch.bool)
@@ -86,11 +86,11 @@ def test_cross_entropies_are_the_priorities_and_weighed_in_the_loss():
 
     stats = algorithm.update(agent, optimizers, data, WORLD)
     np.testing.assert_allclose(stats["priority"], rows, atol=1e-5)
-    torch.testing.assert_close(gradient(optimizers["critic"]), torch.cat([g.flatten() for g in expected]))
+    torch.testing.assert_close(gradient_of(agent.critics), torch.cat([g.flatten() for g in expected]))
     a = twin.actor(data.obs).detach().requires_grad_()
     mean = agent.critics(data.obs, a)[0].softmax(-1) @ support
     (slope,) = torch.autograd.grad(mean.sum(), a)
-    torch.testing.assert_close(gradient(optimizers["actor"]), -chained(twin.actor, slope, data.obs))
+    torch.testing.assert_close(gradient_of(agent.actor), -chained(twin.actor, slope, data.obs))
     assert "priority" not in D4PG(width=8, priority=0.0).update(*started(D4PG(width=8)), data, WORLD)
 
 

@@ -14,10 +14,10 @@ from tests.ray_jobs.rl.algorithms.by_hand import (
     chained,
     copies,
     critic,
-    gradient,
     regressed,
     started,
 )
+from tests.ray_jobs.rl.gradients import gradient_of
 
 WORLD = Alone(torch.Generator())
 
@@ -41,12 +41,12 @@ def test_the_critic_regresses_and_the_actor_climbs_it():
     (agent, optimizers), (twin, _) = started(algorithm), started(algorithm)
     error = (twin.critics(data.obs, data.action) - algorithm.target(twin, data)).detach()
     stats = algorithm.update(agent, optimizers, data, WORLD)
-    torch.testing.assert_close(gradient(optimizers["critic"]), 2 * regressed(twin.critics, error, data))
+    torch.testing.assert_close(gradient_of(agent.critics), 2 * regressed(twin.critics, error, data))
     torch.testing.assert_close(stats["td_loss"], error.square().mean())
 
     a = twin.actor(data.obs).detach().requires_grad_()
     (slope,) = torch.autograd.grad(agent.critics(data.obs, a).sum(), a)
-    torch.testing.assert_close(gradient(optimizers["actor"]), -chained(twin.actor, slope, data.obs))
+    torch.testing.assert_close(gradient_of(agent.actor), -chained(twin.actor, slope, data.obs))
 
 
 def test_slow_copies_follow_by_their_recursion():

@@ -9,7 +9,8 @@ from torch import nn
 from ray_jobs.envs import lqr
 from ray_jobs.rl.algorithms.off_policy.dpg import DPG, DPGAgent, linearised
 from ray_jobs.rl.contract import Alone, Transitions
-from tests.ray_jobs.rl.algorithms.by_hand import BOX, OBS, batch, chained, gradient
+from tests.ray_jobs.rl.algorithms.by_hand import BOX, OBS, batch, chained
+from tests.ray_jobs.rl.gradients import gradient_of
 
 WORLD = Alone(torch.Generator())
 CART = lqr.pendulum_like()
@@ -59,14 +60,14 @@ def test_with_the_true_critic_it_is_the_true_policy_gradient(gain):
     optimizers = algorithm.optimizers(agent)
     algorithm.update(agent, optimizers, at_the_visits(gain, 0.5), WORLD)
     true = -lqr.policy_gradient(CART, gain).ravel() / np.trace(lqr.visits(CART, gain))
-    np.testing.assert_allclose(-gradient(optimizers["actor"]), true, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(-gradient_of(agent.actor), true, rtol=1e-4, atol=1e-5)
 
 
 def test_at_the_best_gain_nothing_pulls():
     algorithm, agent = DPG(patience=0), on_the_cart(lqr.best_gain(CART))
     optimizers = algorithm.optimizers(agent)
     algorithm.update(agent, optimizers, at_the_visits(lqr.best_gain(CART), 0.5), WORLD)
-    assert gradient(optimizers["actor"]).abs().max() < 1e-4
+    assert gradient_of(agent.actor).abs().max() < 1e-4
 
 
 def test_the_true_slope_is_where_q_learning_rests():
@@ -76,12 +77,12 @@ def test_the_true_slope_is_where_q_learning_rests():
     stats = algorithm.update(agent, optimizers, at_the_visits(GAIN, 0.5), WORLD)
     curvature = (CART.R + CART.gamma * CART.B.T @ lqr.value_matrix(CART, GAIN) @ CART.B).item()
     assert float(stats["td_loss"]) == pytest.approx((0.25 * curvature) ** 2, rel=1e-3)
-    assert gradient(optimizers["critic"])[:2].abs().max() < 1e-5
+    assert gradient_of(agent.critic)[:2].abs().max() < 1e-5
     wrong = on_the_cart(GAIN)
     wrong.critic.w.data += 0.1
     optimizers = algorithm.optimizers(wrong)
     algorithm.update(wrong, optimizers, at_the_visits(GAIN, 0.5), WORLD)
-    assert gradient(optimizers["critic"])[:2].abs().min() > 1e-3
+    assert gradient_of(agent.critic)[:2].abs().min() > 1e-3
 
 
 def test_q_learning_finds_the_true_slope_from_none():
@@ -130,7 +131,7 @@ def test_a_compatible_critic_may_stand_for_the_true_one(width, seeded):
     algorithm = DPG(actor_width=width, patience=0)
     optimizers, true = algorithm.optimizers(agent), chained(agent.actor, truth, data.obs)
     algorithm.update(agent, optimizers, data, WORLD)
-    torch.testing.assert_close(-gradient(optimizers["actor"]), true, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(-gradient_of(agent.actor), true, atol=1e-4, rtol=1e-3)
 
 
 def test_the_critic_moves_as_the_paper_says(seeded):
@@ -149,10 +150,10 @@ def test_the_critic_moves_as_the_paper_says(seeded):
         expected = expected + delta.detach() * torch.cat([phi, up]) / 7
     optimizers = algorithm.optimizers(agent)
     algorithm.update(agent, optimizers, data, WORLD)
-    torch.testing.assert_close(-gradient(optimizers["critic"]), expected)
-    assert not gradient(optimizers["actor"]).any()
+    torch.testing.assert_close(-gradient_of(agent.critic), expected)
+    assert not gradient_of(agent.actor).any()
     algorithm.update(agent, optimizers, data, WORLD)
-    assert gradient(optimizers["actor"]).any()
+    assert gradient_of(agent.actor).any()
 
 
 def test_an_unbounded_box_is_refused():

@@ -12,6 +12,7 @@ from ray_jobs.rl.algorithms.off_policy.dqn import DQN
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout.runner import ActingAgent
+from tests.ray_jobs.rl.gradients import gradient_of
 from tests.ray_jobs.rl.scripted import Memory
 
 N, PLAIN = 7, DQN(width=16, max_norm=float("inf"), double=True)
@@ -53,7 +54,7 @@ def test_weighted_errors_are_descended_and_told(double, seeded):
     loss = sum(w * (e**2 / 2 if e.abs() < 1 else e.abs() - 0.5) for w, e in zip(data.weight, error, strict=True)) / N
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(agent.q.parameters()))])
     log = algorithm.update(agent, optimizers, data, Alone(torch.Generator()))
-    torch.testing.assert_close(optimizers["q"].param_groups[0]["params"][0].grad, expected)
+    torch.testing.assert_close(gradient_of(agent.q), expected)
     torch.testing.assert_close(log["priority"], error.detach().abs())
     torch.testing.assert_close(log["td_loss"], loss.detach())
 
@@ -75,7 +76,9 @@ def test_the_target_is_copied_after_every_so_many_updates(seeded):
 
 def test_updates_that_are_not_whole_wait():
     """Rounds of 15 steps earn 2.8 updates each, the whole ones of which are made: 2, then 3."""
-    algorithm = DQN(warmup=0, every=16, updates=3, batch=4, width=16, capacity=64, target_every=2)
+    algorithm = DQN(
+        learning_starts=0, train_every=16, updates_per_train=3, batch_size=4, width=16, buffer_size=64, target_every=2
+    )
     t = setup.prepare(
         Play(algorithm, "CartPole-v1", steps=64, envs=3), 0, Alone(torch.Generator()), 0, Memory(), print, bool, "cpu"
     )
@@ -105,7 +108,16 @@ def test_a_runner_is_sent_q_and_how_often_to_explore(seeded):
 
 def test_the_buffer_is_told_errors_and_sums_rewards():
     """Cart-pole pays 1 a step: a transition of 3 is worth 1, 1 + gamma or 1 + gamma + gamma^2."""
-    algorithm = DQN(warmup=64, every=32, updates=8, batch=16, width=16, capacity=128, priority=0.6, n_step=3)
+    algorithm = DQN(
+        learning_starts=64,
+        train_every=32,
+        updates_per_train=8,
+        batch_size=16,
+        width=16,
+        buffer_size=128,
+        priority=0.6,
+        n_step=3,
+    )
     memory = Memory()
     plan = Play(algorithm, "CartPole-v1", steps=256, envs=2, eval_episodes=1)
     play.play(plan, seed=0, run=memory)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ray_jobs.rl.algorithms.policy_gradient.impala import IMPALA
-from tests.ray_jobs.rl.algorithms.invented import OBS, SPACES, alone, built, grads, invented
+from tests.ray_jobs.rl.algorithms.invented import OBS, SPACES, alone, built, invented
+from tests.ray_jobs.rl.gradients import gradient_of
 
 IMAGE = gym.spaces.Box(0, 255, (1, 6, 6), np.uint8)
 
@@ -65,4 +66,4 @@ def test_its_gradient_is_of_the_sums(kind, network):
     error = (before.value(data.obs[:-1]) - vs).square().mean()
     entropy = before.policy.entropy(before.logits(data.obs[:-1])).mean()
     (-(logp * advantage).mean() + 0.5 * error - 0.2 * entropy).backward()
-    torch.testing.assert_close(grads(agent), grads(before))
+    torch.testing.assert_close(gradient_of(agent), gradient_of(before))

@@ -16,6 +16,7 @@ from ray_jobs.rl.algorithms.off_policy.maddpg import MADDPG
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.rl.learning import play, setup
 from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec
+from tests.ray_jobs.rl.gradients import gradient_of
 from tests.ray_jobs.rl.scripted import Memory
 
 ADVERSARY = "mpe2.simple_adversary_v3:parallel_env"
@@ -25,7 +26,7 @@ BOXES = [gym.spaces.Box(low, high, (n,)) for low, high, n in ((-2, 1, 1), (0, 3,
 KINDS = {"discrete": (joint([gym.spaces.Discrete(n) for n in (2, 4, 3)]), (2, 4, 3)), "box": (Padded(BOXES), (1, 3, 2))}
 kinds = pytest.mark.parametrize(("action", "widths"), KINDS.values(), ids=KINDS)
 ensembles = pytest.mark.parametrize("ensemble", [1, 2])
-PLAIN = MADDPG(width=16, max_norm=float("inf"), regular=0.1, lr=0.01, tau=0.3)
+PLAIN = MADDPG(width=16, max_norm=float("inf"), logit_penalty=0.1, actor_lr=0.01, critic_lr=0.01, tau=0.3)
 
 
 def rng(seed=0):
@@ -177,7 +178,7 @@ def slow_update(algorithm, agent, after, action, widths, data):
             mine[i] = slow_action(out, i, widths[i], action, gumbel[1][b, i])
             gain = gain + net(new_critic, i, torch.cat([seen.flatten(), *mine])).sum() / B
             size = size + out.square().sum() / (B * N * max(widths))
-    loss = algorithm.regular * size - gain
+    loss = algorithm.logit_penalty * size - gain
     return (
         torch.cat([g.flatten() for g in torch.autograd.grad(x, [*p[0], *p[1]])])
         for x, p in ((error, critic), (loss, actor))
@@ -197,7 +198,7 @@ def test_an_update_is_that_of_loops_over_agents_and_rows(action, widths, ensembl
     algorithm.update(agent, optimizers, data, Alone(rng(9)))
     critic, actor = slow_update(algorithm, before, agent, action, widths, data)
     for name, expected in (("critic", critic), ("actor", actor)):
-        found = optimizers[name].param_groups[0]["params"][0].grad
+        found = gradient_of(getattr(agent, name))
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
         assert expected.abs().max() > 1e-3
     for slow, was, new in (
@@ -256,7 +257,7 @@ def test_adversaries_that_see_less_play_along(continuous):
     options = {"max_cycles": 10, "continuous_actions": continuous}
     space = vector(ADVERSARY, 1, options).obs_space
     assert space.sizes == (8, 10, 10)
-    algorithm = MADDPG(warmup=100, every=20, batch=32, width=16, ensemble=2)
+    algorithm = MADDPG(learning_starts=100, train_every=20, batch_size=32, width=16, ensemble=2)
     plan = Play(algorithm, ADVERSARY, steps=400, envs=4, env_options=options, eval_episodes=2)
     memory = Memory()
     result = play.play(plan, seed=0, run=memory)

@@ -14,7 +14,7 @@ from tests.ray_jobs.rl.scripted import Memory
 
 ALGORITHMS = {
     "trpo": TRPO(horizon=16, width=8, iterations=4, minibatches=2, anneal=True),
-    "acktr": ACKTR(horizon=16, width=8, every=3),
+    "acktr": ACKTR(horizon=16, width=8, invert_every=3),
     "svpg": SVPG(horizon=16, width=8, particles=2),
     "ppo": PPO(horizon=16, width=8, epochs=2, minibatches=2, penalty_kl=0.01),
 }
@@ -40,5 +40,5 @@ def test_resuming_is_exact(name, env):
 def test_learners_agree_bit_for_bit(name):
     plan = recipe(ALGORITHMS[name], normalize_obs=True, normalize_reward=True, steps=512)
     one, two = run_learners(plan, 2)
-    assert one.ledger.steps == two.ledger.steps == 512
+    assert one.counters.steps == two.counters.steps == 512
     assert (one.learner.actor.pack() == two.learner.actor.pack()).all()

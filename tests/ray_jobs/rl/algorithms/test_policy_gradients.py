@@ -65,7 +65,7 @@ def gradients(algorithm, agent, data, *layers):
 
 def still(algorithm):
     """The algorithm, taking steps of size 0, unclipped."""
-    sizes = {k: 0.0 for k in ("lr", "critic_lr") if hasattr(algorithm, k)}
+    sizes = {k: 0.0 for k in ("lr", "actor_lr", "critic_lr") if hasattr(algorithm, k)}
     return replace(algorithm, gamma=GAMMA, max_norm=ENDLESS, **sizes)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ray_jobs.rl.algorithms.policy_gradient.ppg import PPG
 from ray_jobs.rl.contract import Alone, Steps
+from tests.ray_jobs.rl.gradients import gradient_of
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 SPACES = {
@@ -44,7 +45,7 @@ def test_the_clone_term_alone_does_not_move_the_policy(action, seeded):
     algorithm = PPG(aux_weight=0.0, aux_epochs=1, aux_minibatches=1, beta_clone=10.0)
     agent, optimizers, world = made(algorithm, action)
     algorithm.reflect(agent, optimizers, [steps(action)], world)
-    gradient = optimizers["actor"].param_groups[0]["params"][0].grad
+    gradient = gradient_of(agent.actor)
     assert gradient.abs().max() < 1e-6
 
 

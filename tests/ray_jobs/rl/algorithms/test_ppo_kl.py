@@ -10,6 +10,7 @@ from torch import distributions as D
 
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.batches import advantage_batch
 from ray_jobs.rl.learning import play
 from tests.ray_jobs.rl.algorithms.invented import SPACES, alone, built, invented, standardised
 from tests.ray_jobs.rl.scripted import Memory
@@ -48,8 +49,9 @@ def shifted(agent):
 def test_its_loss_is_equation_8(kind):
     """And its gradient reaches the deviations of a Gaussian through the KL as well."""
     old, data = built(SMALL, SPACES[kind]), invented(SPACES[kind])
-    batch, new = SMALL.prepare(old, data), shifted(old)
-    policy, error, loss = SMALL.losses(new, *new(batch.obs), batch, 0.2, alone(), old.policy)
+    batch, new = advantage_batch(old, data, SMALL.gamma, SMALL.lam), shifted(old)
+    loss, log = SMALL.loss(new, batch, 0.2, alone(), old.policy)
+    policy, error = log["policy_loss"], log["value_loss"]
     out, (before, _) = new.logits(batch.obs), old(batch.obs)
     ratio = (log_prob(new.policy, out, batch.action) - log_prob(old.policy, before, batch.action).detach()).exp()
     apart = kl(copy.deepcopy(old.policy).requires_grad_(False), before.detach(), new.policy, out)

@@ -11,6 +11,7 @@ import torch
 from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.contract import Alone, Transitions
 from ray_jobs.tabular.mdp import MDP, soft_action_values
+from tests.ray_jobs.rl.gradients import gradient_of, joined
 
 OBS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 BOX = gym.spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
@@ -45,15 +46,15 @@ def swept(states=4, actions=3, each=5, gamma=0.8):
 def test_sweeps_converge_to_the_soft_bellman_fixed_point(alpha, seeded):
     """Full sweeps of a random MDP: no sampling error. Q within 1e-3 of the exact soft values, whose spread is above 2."""
     mdp, data = swept()
-    algorithm = SAC(automatic=False, alpha=alpha, lr=1e-2, critic_lr=1e-2, tau=0.05, gamma=mdp.gamma, width=32)
+    algorithm = SAC(automatic=False, alpha=alpha, actor_lr=1e-2, critic_lr=1e-2, tau=0.05, gamma=mdp.gamma, width=32)
     agent, optimizers, world = made(algorithm, gym.spaces.Box(0, 1, (4,), np.float32), gym.spaces.Discrete(3))
     for k in range(1000):
         for o in optimizers.values():
-            o.param_groups[0]["lr"] = 1e-2 * (1 - k / 1000)
+            o.lr = 1e-2 * (1 - k / 1000)
         algorithm.update(agent, optimizers, data, world)
     exact = torch.from_numpy(soft_action_values(mdp, alpha)).float()
     with torch.no_grad():
-        q = agent.critics(torch.eye(4), torch.empty(4, 0))
+        q = agent.critics(torch.eye(4))
         policy = agent.actor.net(torch.eye(4)).softmax(-1)
     assert exact.max() - exact.min() > 2
     torch.testing.assert_close(q, exact.expand_as(q), atol=1e-3, rtol=0)
@@ -77,7 +78,7 @@ def test_the_target_of_continuous_actions_is_equation_5(seeded):
     g = torch.Generator().manual_seed(1)
     data, alpha = batch(6, torch.rand(6, 2, generator=g), g), 0.7
     data = data._replace(discount=torch.tensor([0.9, 0.0, 0.9, 0.81, 0.9, 0.0]))
-    got = algorithm.target(agent, data, data.next_obs, torch.tensor(alpha), torch.Generator().manual_seed(5))
+    got = algorithm.target(agent, data, torch.tensor(alpha), torch.Generator().manual_seed(5))
     z = torch.empty(6, 2).normal_(generator=torch.Generator().manual_seed(5)).double().numpy()
     actor = [(layer.weight.t(), layer.bias) for layer in agent.actor.net if hasattr(layer, "weight")]
     critics = [[(w[i], b[i]) for w, b in zip(agent.target.weights, agent.target.biases, strict=True)] for i in (0, 1)]
@@ -99,9 +100,9 @@ def test_the_target_of_discrete_actions_is_the_mean_over_all(seeded):
     agent, _, _ = made(algorithm, OBS, gym.spaces.Discrete(4))
     g = torch.Generator().manual_seed(1)
     data, alpha = batch(5, torch.randint(4, (5,), generator=g), g), 0.7
-    got = algorithm.target(agent, data, data.next_obs, torch.tensor(alpha), g)
+    got = algorithm.target(agent, data, torch.tensor(alpha), g)
     with torch.no_grad():
-        q, probs = agent.target(data.next_obs, torch.empty(5, 0)), agent.actor.net(data.next_obs).softmax(-1)
+        q, probs = agent.target(data.next_obs), agent.actor.net(data.next_obs).softmax(-1)
     for k in range(5):
         value = sum(
             probs[k, a].item() * (min(q[0, k, a], q[1, k, a]).item() - alpha * math.log(probs[k, a])) for a in range(4)
@@ -117,16 +118,15 @@ def test_the_critics_are_moved_by_equation_5_alone(action, seeded):
     before, g = copy.deepcopy(agent), torch.Generator().manual_seed(1)
     actions = torch.rand(6, 2, generator=g) if action is BOX else torch.randint(4, (6,), generator=g)
     data = batch(6, actions, g)
-    target = algorithm.target(before, data, data.next_obs, torch.tensor(0.5), torch.Generator().manual_seed(0))
+    target = algorithm.target(before, data, torch.tensor(0.5), torch.Generator().manual_seed(0))
     if action is BOX:
         q = before.critics(data.obs, actions)
     else:
-        q = before.critics(data.obs, data.obs[:, :0])[:, torch.arange(6), actions]
+        q = before.critics(data.obs)[:, torch.arange(6), actions]
     loss = 0.5 * (q - target).square().sum() / 6
     exact = torch.autograd.grad(loss, list(before.critics.parameters()))
     algorithm.update(agent, optimizers, data, world)
-    for p, wanted in zip(agent.critics.parameters(), exact, strict=True):
-        torch.testing.assert_close(p.grad, wanted)
+    torch.testing.assert_close(gradient_of(agent.critics), joined(exact))
     assert agent.actor.log_alpha.item() == pytest.approx(math.log(0.5))
     for slow, then, now in zip(*(x.parameters() for x in (agent.target, before.target, agent.critics)), strict=True):
         torch.testing.assert_close(slow, then + 0.1 * (now - then))
@@ -151,8 +151,9 @@ def test_the_actors_gradient_is_that_of_the_exact_objective(seeded):
     exact = torch.autograd.functional.jacobian(objective, out[0].double())
     agent.critics.float()
     rows = out.expand(n, -1).clone().requires_grad_()
-    now = algorithm.consider(agent, agent.critics, obs.expand(n, -1), rows, world.rng)
-    (drawn,) = torch.autograd.grad((alpha * now.logp - now.q).sum(), rows)
+    agent.actor.forward = lambda obs: rows
+    q, logp = agent.evaluate(agent.critics, obs.expand(n, -1), world.rng)
+    (drawn,) = torch.autograd.grad((alpha * logp - q.amin(0)).sum(), rows)
     z = (drawn.mean(0) - exact) / (drawn.std(0) / math.sqrt(n))
     assert z.abs().max() < 4.5
 
@@ -163,7 +164,7 @@ def test_the_actors_gradient_is_that_of_the_exact_objective(seeded):
 def test_the_automatic_temperature_brings_the_entropy_to_its_target(action, target, seeded):
     """A bandit, whose best action would be certain. Over the last 500 updates the entropy is within 0.05 nats of its target on
     average; of that, sampling is 0.003 (one standard error, 500 times 128 draws)."""
-    algorithm = SAC(lr=1e-2, critic_lr=1e-2, tau=0.05, width=16, alpha=0.5, target_entropy=target)
+    algorithm = SAC(actor_lr=1e-2, critic_lr=1e-2, tau=0.05, width=16, alpha=0.5, target_entropy=target)
     agent, optimizers, world = made(algorithm, OBS, action)
     g = torch.Generator().manual_seed(1)
     discrete = isinstance(action, gym.spaces.Discrete)

@@ -25,10 +25,10 @@ from tests.ray_jobs.rl.algorithms.invented import (
     alone,
     built,
     columns,
-    grads,
     invented,
     standardised,
 )
+from tests.ray_jobs.rl.gradients import gradient_of
 from tests.ray_jobs.rl.scripted import Memory
 
 SMALL = SVPG(particles=3, temperature=0.3, width=3, gamma=0.875, lam=0.75)
@@ -126,7 +126,7 @@ def test_each_critic_learns_from_its_own_steps(kind, view):
         with torch.no_grad():
             advantage, value = advantages(mine, lambda x, c=critic: c(x)[:, 0], SMALL.gamma, SMALL.lam)
         (critic(mine.obs[:-1])[..., 0] - (advantage + value)).square().mean().backward()
-        torch.testing.assert_close(agent.critic.theta.grad[i], grads(critic))
+        torch.testing.assert_close(agent.critic.theta.grad[i], gradient_of(critic))
 
 
 def test_hot_particles_only_keep_apart_and_cold_ones_only_climb():
@@ -149,7 +149,7 @@ def test_one_particle_is_the_plain_policy_gradient():
         advantage = standardised(advantages(data, lambda x: critic(x)[:, 0], 0.875, 0.75)[0])
     logp = actor(data.obs[:-1]).log_softmax(-1).gather(-1, data.action[..., None])[..., 0]
     (logp * advantage).mean().backward()
-    torch.testing.assert_close(0.01 * ascent(agent)[0], grads(actor))
+    torch.testing.assert_close(0.01 * ascent(agent)[0], gradient_of(actor))
 
 
 @views

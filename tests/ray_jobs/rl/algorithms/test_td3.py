@@ -13,11 +13,11 @@ from tests.ray_jobs.rl.algorithms.by_hand import (
     chained,
     copies,
     critic,
-    gradient,
     regressed,
     same,
     started,
 )
+from tests.ray_jobs.rl.gradients import gradient_of
 
 
 def world(seed: int) -> Alone:
@@ -51,12 +51,12 @@ def test_both_critics_regress_on_one_target_and_the_actor_climbs_the_first():
     target = algorithm.target(twin, data, world(0).rng)
     error = (twin.critics(data.obs, data.action) - target).detach()
     stats = algorithm.update(agent, optimizers, data, world(0))
-    torch.testing.assert_close(gradient(optimizers["critics"]), 2 * regressed(twin.critics, error, data))
+    torch.testing.assert_close(gradient_of(agent.critics), 2 * regressed(twin.critics, error, data))
     torch.testing.assert_close(stats["td_loss"], error.square().mean(1).sum())
 
     a = twin.actor(data.obs).detach().requires_grad_()
     (slope,) = torch.autograd.grad(agent.critics(data.obs, a)[0].sum(), a)
-    torch.testing.assert_close(gradient(optimizers["actor"]), -chained(twin.actor, slope, data.obs))
+    torch.testing.assert_close(gradient_of(agent.actor), -chained(twin.actor, slope, data.obs))
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3])

@@ -12,7 +12,9 @@ from tests.ray_jobs.rl.scripted import Memory
 
 def asked(width):
     """A training whose updates say whether products are as precise as elsewhere."""
-    t = training(recipe(DQN(width=width, warmup=8, every=8, updates=1, batch=8), envs=2), Memory())
+    t = training(
+        recipe(DQN(width=width, learning_starts=8, train_every=8, updates_per_train=1, batch_size=8), envs=2), Memory()
+    )
     t.learner.update = lambda data: {"precise": torch.tensor(torch.get_float32_matmul_precision() == "highest")}
     return t
 

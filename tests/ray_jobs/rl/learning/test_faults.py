@@ -21,7 +21,16 @@ SCRIPTED = "tests.ray_jobs.rl.scripted:"
 KINDS = {
     "fresh": PPO(horizon=4, epochs=2, minibatches=2, width=16),
     "stream": IMPALA(horizon=4, width=16),
-    "replay": DQN(warmup=8, every=8, updates=2, batch=8, width=16, capacity=60, n_step=3, priority=0.6),
+    "replay": DQN(
+        learning_starts=8,
+        train_every=8,
+        updates_per_train=2,
+        batch_size=8,
+        width=16,
+        buffer_size=60,
+        n_step=3,
+        priority=0.6,
+    ),
     "gradients": Slope(horizon=4),
 }
 DIED = re.compile(
@@ -30,7 +39,9 @@ DIED = re.compile(
 )
 LOST = re.compile(r"Runner [01] died \(its (node is gone|connection is broken)\); a new one plays in its place\.")
 WAITED = re.compile(r"Runner [01] has waited \d+ s for a free CPU on the cluster\.")
-HASTY = {"hasty replay": Hasty(warmup=8, every=8, updates=2, batch=8, width=16, capacity=60)}
+HASTY = {
+    "hasty replay": Hasty(learning_starts=8, train_every=8, updates_per_train=2, batch_size=8, width=16, buffer_size=60)
+}
 
 
 def recipe(kind: str, env: str, **more) -> Play:
@@ -179,7 +190,7 @@ def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeyp
     memory = Memory()
     events = Heard(memory)
     plan = recipe("replay", "Doomed", env_options=doomed(nodes, tmp_path, until=99))
-    storm = Storm(nodes, tmp_path / "mark", lambda: any("nothing heard of the workers" in n for n in notes(events)[1:]))
+    storm = Storm(nodes, tmp_path / "mark", lambda: any("no news of the workers" in n for n in notes(events)[1:]))
     storm.start()
     result = play.play(plan, seed=0, run=memory, learners=2, report=events.add)
     storm.join()

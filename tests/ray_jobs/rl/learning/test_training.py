@@ -48,7 +48,7 @@ class Rehearsed(Still):
 SEQUENCES = Rehearsed()
 ALGORITHMS = {
     "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16, anneal=True),
-    "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
+    "dqn": DQN(learning_starts=64, train_every=32, updates_per_train=4, batch_size=16, width=16, buffer_size=300),
     "impala": IMPALA(horizon=16, width=16),
     "gradients": Slope(horizon=16),
     "reflection": Pensive(horizon=16),
@@ -66,7 +66,7 @@ def training(plan: Play, run: Memory, *, stop_at: int = 10**9, world=None, runne
     made: list[Training] = []
     t = setup.prepare(
         plan, 0, world or Alone(setup.generator(0, 0)), 0, run, lambda e: None,
-        lambda: made[0].ledger.steps >= stop_at, "cpu",
+        lambda: made[0].counters.steps >= stop_at, "cpu",
     )  # fmt: skip
     made.append(t)
     t.pool = pools.Local(setup.runner_specs(plan, 0, rank, t.world.size, runners * t.world.size))
@@ -100,7 +100,7 @@ def test_only_the_training_says_whose_a_checkpoint_is(ours, capsys):
     (runner,) = state["learners"][0]["runners"]
     runner |= {"env": pickle.dumps(Stranger()), "ours": True}
     with pytest.raises((Untrusted, TypeError, AttributeError)) as refused:
-        training(plan, Memory()).go(state, ours=ours)
+        training(plan, Memory()).go(state, trusted=ours)
     assert refused.type is Untrusted or ours
     assert ("pwned" in capsys.readouterr().out) is ours
 
@@ -170,7 +170,7 @@ def run_learners(plan: Play, n: int) -> list[Training]:
 def test_learners_agree_bit_for_bit(name):
     plan = recipe(ALGORITHMS[name], normalize_obs=True, normalize_reward=True, steps=512)
     one, two = run_learners(plan, 2)
-    assert one.ledger.steps == two.ledger.steps == 512
+    assert one.counters.steps == two.counters.steps == 512
     assert (one.learner.actor.pack() == two.learner.actor.pack()).all()
 
 
@@ -313,7 +313,7 @@ def test_what_is_learned_in_bfloat16_is_close():
     states = []
     for matmul in ("float32", "bfloat16"):
         memory = Memory()
-        plan = recipe(SAC(warmup=64, every=64, batch=64), "Pendulum-v1", matmul=matmul, steps=64)
+        plan = recipe(SAC(learning_starts=64, train_every=64, batch_size=64), "Pendulum-v1", matmul=matmul, steps=64)
         training(plan, memory).go()
         actor = memory.states[-1][1]["learners"][0]["learner"]["actor"]
         states.append(torch.cat([p.flatten() for p in actor.values()]))

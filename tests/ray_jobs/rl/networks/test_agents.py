@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
-from ray_jobs.rl.batches import values
+from ray_jobs.rl.batches import advantage_batch, values
 from ray_jobs.rl.contract import Alone, Steps
 from ray_jobs.rl.networks.agents import ActorCritic, ActorCritics, Averaged, Deterministic
 
@@ -95,7 +95,7 @@ def test_ppo_thinks_of_its_steps_once(obs, seeded):
     agent = ppo.build(obs, gym.spaces.Discrete(2))
     data, passes = steps(obs), []
     agent.both.register_forward_hook(lambda *_: passes.append(1))
-    batch = ppo.prepare(agent, data)
+    batch = advantage_batch(agent, data, ppo.gamma, ppo.lam)
     assert len(passes) == 2
     with torch.no_grad():
         torch.testing.assert_close(batch.value, agent.value(data.obs[:-1]).flatten())

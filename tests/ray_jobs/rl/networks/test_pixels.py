@@ -23,7 +23,9 @@ ALGORITHMS = {
     "ppo": PPO(horizon=8, epochs=1, minibatches=2),
     "acktr": ACKTR(horizon=8),
     "impala": IMPALA(horizon=8),
-    "dqn": DQN(warmup=16, every=16, updates=1, batch=8, capacity=64, priority=0.6, n_step=3),
+    "dqn": DQN(
+        learning_starts=16, train_every=16, updates_per_train=1, batch_size=8, buffer_size=64, priority=0.6, n_step=3
+    ),
 }
 every = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 SCREEN, BUTTONS = gym.spaces.Box(0, 255, (4, 40, 40), np.uint8), gym.spaces.Discrete(3)

@@ -192,6 +192,7 @@ def test_a_cut_before_anything_or_after_a_true_end_changes_nothing():
 def test_a_replay_too_large_for_the_memory_says_so():
     kept = buffer(10**15)
     with pytest.raises(
-        UsageError, match=r"^To replay 1,000,000,000,000,000 steps takes 40,000,000 GB, .* take a smaller capacity\.$"
+        UsageError,
+        match=r"^To replay 1,000,000,000,000,000 steps takes 40,000,000 GB, .* take a smaller buffer_size\.$",
     ):
         kept.add(fragment(0, 3))

@@ -22,7 +22,7 @@ from tests.ray_jobs.rl.scripted import Hasty, Memory, Slope
 
 SMALL = {
     "ppo": PPO(horizon=16, epochs=2, minibatches=2, width=16),
-    "dqn": DQN(warmup=64, every=32, updates=4, batch=16, width=16, capacity=300),
+    "dqn": DQN(learning_starts=64, train_every=32, updates_per_train=4, batch_size=16, width=16, buffer_size=300),
 }
 SCRIPTED = "tests.ray_jobs.rl.scripted:"
 
@@ -60,7 +60,11 @@ def test_one_ray_runner_is_the_runner_in_process(ray_cluster):
 
 @pytest.mark.parametrize(
     "algorithm",
-    [IMPALA(width=16), Slope(horizon=20), Hasty(warmup=0, every=80, updates=2, batch=16, width=16)],
+    [
+        IMPALA(width=16),
+        Slope(horizon=20),
+        Hasty(learning_starts=0, train_every=80, updates_per_train=2, batch_size=16, width=16),
+    ],
     ids=["stream", "gradients", "replay"],
 )
 def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
@@ -79,7 +83,7 @@ def test_whoever_does_not_wait_reports_the_lag(algorithm, ray_cluster):
         ("hang", dataclasses.replace(SMALL["ppo"], horizon=4)),
         ("exit", IMPALA(horizon=4, width=16)),
         ("exit", Slope(horizon=4)),
-        ("exit", Hasty(warmup=0, every=8, updates=2, batch=16, width=16)),
+        ("exit", Hasty(learning_starts=0, train_every=8, updates_per_train=2, batch_size=16, width=16)),
     ],
     ids=["exit", "hang", "exit in a stream", "exit with a gradient", "exit into a replay"],
 )

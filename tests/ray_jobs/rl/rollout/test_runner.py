@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ray_jobs.envs.vector import CartPole, Rows, vector
+from ray_jobs.envs.vector import CartPole, SequentialEnv, vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
@@ -167,7 +167,7 @@ def test_the_vectorised_cart_pole_is_gymnasiums():
 def test_a_cart_pole_alone_is_the_vectorised_one():
     """Few are stepped one after the other, which is quicker; one of them draws the very same starts, and moves the same."""
     one, arrays = vector("CartPole-v1", 1, {}), CartPole(1, max_episode_steps=500)
-    assert isinstance(one, Rows)
+    assert isinstance(one, SequentialEnv)
     np.testing.assert_array_equal(one.reset([3]), arrays.reset([3]))
     over = 0
     for action in np.random.default_rng(0).integers(0, 2, (500, 1)):
@@ -292,7 +292,7 @@ def test_doubles_are_kept_as_single_floats():
 
 def test_discrete_observations_become_one_hot():
     env = vector("FrozenLake-v1", 2, {})
-    assert isinstance(env, Rows)
+    assert isinstance(env, SequentialEnv)
     assert env.reset([0, 1]).sum(1).tolist() == [1, 1]
 
 

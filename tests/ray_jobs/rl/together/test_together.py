@@ -48,12 +48,18 @@ from ray_jobs.rl.together.play import check_together, play_together
 from ray_jobs.rl.together.seeds import Together
 
 SEEDS = 4
-REPLAYED = {"warmup": 64, "batch": 32, "width": 16}
+REPLAYED = {"learning_starts": 64, "batch_size": 32, "width": 16}
 CASES = {
-    "DQN": (DQN(**REPLAYED, every=32, updates=4, double=True, anneal=True, target_every=5), "CartPole-v1"),
-    "DQN of one target in four updates": (DQN(**REPLAYED, every=32, updates=4, target_every=4), "CartPole-v1"),
+    "DQN": (
+        DQN(**REPLAYED, train_every=32, updates_per_train=4, double=True, anneal=True, target_every=5),
+        "CartPole-v1",
+    ),
+    "DQN of one target in four updates": (
+        DQN(**REPLAYED, train_every=32, updates_per_train=4, target_every=4),
+        "CartPole-v1",
+    ),
     "DQN of three steps in a ring that is full": (
-        DQN(**REPLAYED, every=8, updates=1, n_step=3, capacity=200),
+        DQN(**REPLAYED, train_every=8, updates_per_train=1, n_step=3, buffer_size=200),
         "CartPole-v1",
     ),
     "DDPG": (DDPG(**REPLAYED), "Pendulum-v1"),
@@ -123,13 +129,16 @@ def test_a_seed_learns_together_what_it_learns_alone(case: str, normalize_obs: b
         group.round()
     group.write_back()
     for a, b in zip(alone, group.trainings, strict=True):
-        assert a.stats and a.ledger.steps == b.ledger.steps and a.learner.version == b.learner.version
+        assert a.stats and a.counters.steps == b.counters.steps and a.learner.version == b.learner.version
         torch.testing.assert_close(numbers(b), numbers(a), rtol=1e-4, atol=1e-5)
         for k, x in a.stats.items():
             assert float(b.stats[k]) == pytest.approx(float(x), rel=1e-3, abs=1e-5), k
         assert torch.equal(a.world.rng.get_state(), b.world.rng.get_state())
         assert torch.equal(a.pool.runners[0].rng.get_state(), b.pool.runners[0].rng.get_state())
-        assert a.ledger.returns == pytest.approx(b.ledger.returns, rel=1e-4) and a.ledger.lengths == b.ledger.lengths
+        assert (
+            a.counters.returns == pytest.approx(b.counters.returns, rel=1e-4)
+            and a.counters.lengths == b.counters.lengths
+        )
     assert len({round(float(numbers(t).sum()), 6) for t in alone}) == SEEDS
 
 
@@ -427,7 +436,7 @@ def test_what_cannot_be_stacked_is_refused_in_a_sentence(algorithm, env: str, wh
 def test_replay_buffers_too_large_for_the_memory_are_told_in_a_sentence() -> None:
     recipe = Play(DQN(10**12), "CartPole-v1", steps=100, envs=2)
     with pytest.raises(
-        UsageError, match=r"^To replay 3,000,000,000,000 steps takes 144,000 GB, .* smaller capacity\.$"
+        UsageError, match=r"^To replay 3,000,000,000,000 steps takes 144,000 GB, .* smaller buffer_size\.$"
     ):
         play_together(recipe, range(3), [Nowhere() for _ in range(3)], states=[None] * 3, done=print, failed=print)
 
