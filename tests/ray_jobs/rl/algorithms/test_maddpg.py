@@ -223,7 +223,7 @@ def test_choices_are_drawn_by_their_chances(seeded):
 
 def test_noise_is_of_its_size_and_within_bounds(seeded):
     """Deviation 0.1 of half a range of 2, around the middle: 4000 draws tell it to 3 in 100 at 2.7 standard errors."""
-    algorithm = replace(PLAIN, noise=0.1)
+    algorithm = replace(PLAIN, exploration_noise=0.1)
     kind = algorithm.build(OBS, Padded(BOXES)).actor.kind
     drawn = kind.act(torch.zeros(4000, N, 3), True, rng())
     assert abs(drawn[:, 2, 0].std() - 0.1) < 0.003
