@@ -29,7 +29,7 @@ Call = tuple[Tensor, GradientEdge]
 class KFAC(FlatOptimizer):
     """An optimiser whose update is: run the network under `recording`, `observe` its Fisher matrix, `step` down the gradient.
 
-    Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `gradient_step` uses it as it uses Adam:
+    Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `gradient_step` uses it like Adam:
     all parameters are one vector.
 
     Args:
