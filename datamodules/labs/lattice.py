@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -133,7 +134,7 @@ class Prototypes(Data):
         return logs.logsumexp(1) - math.log(len(self.pictures))
 
 
-IMAGES = {
+IMAGES: dict[str, Callable[..., Lattice | Prototypes]] = {
     "spins": Lattice,
     "greys": partial(Lattice, width=4, levels=4, coupling=0.8),
     "prototypes": Prototypes,

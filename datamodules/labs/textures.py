@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ class Peaked(Data):
         return self.of.log_prob(torch.asinh(steep) / self.bend) - 0.5 * steep.square().log1p().flatten(1).sum(1)
 
 
-TEXTURES = {
+TEXTURES: dict[str, Callable[[int, int], GaussImage | Textures | Peaked]] = {
     "smooth": lambda batch, size: GaussImage(batch=batch, size=size),
     "textures": lambda batch, size: Textures(batch=batch, size=size),
     "peaked": lambda batch, size: Peaked(GaussImage(batch=batch, size=size)),

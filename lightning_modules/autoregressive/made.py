@@ -49,6 +49,8 @@ class MADE(Discrete):
         ValueError: `orders` is below 1.
     """
 
+    orders: Tensor
+
     def __init__(
         self,
         shape: tuple[int, ...],

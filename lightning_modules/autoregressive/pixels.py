@@ -31,6 +31,8 @@ class MaskedConv(nn.Module):
         parts: number of blocks of the outputs (gates), each of which has all colours.
     """
 
+    mask: Tensor
+
     def __init__(
         self,
         inputs: int,

@@ -80,6 +80,8 @@ class Halves(nn.Module):
 class Checkerboard(nn.Module):
     """The black and the white pixels of an image of height and width `sides`; both parts are whole images, 0 at the others' pixels."""
 
+    mask: Tensor
+
     def __init__(self, sides: Sequence[int], *, flip: bool = False) -> None:
         super().__init__()
         row, column = torch.meshgrid(*map(torch.arange, sides), indexing="ij")

@@ -108,6 +108,9 @@ class BatchNorm(Bijection):
     Differs: evaluation uses a running average, not the moments of the whole training set. The inverse always uses it.
     """
 
+    mean: Tensor
+    var: Tensor
+
     def __init__(self, shape: Sequence[int], *, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         size = per_channel(shape)

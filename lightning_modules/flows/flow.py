@@ -52,6 +52,8 @@ class Flow(Generative):
         optim: optimiser and schedule.
     """
 
+    fitted: Tensor
+
     def __init__(
         self,
         bijection: Bijection,

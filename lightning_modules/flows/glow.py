@@ -54,7 +54,7 @@ class Glow(Flow):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         *,
         steps: int = 8,
         scales: int = 2,

@@ -25,7 +25,7 @@ class IAF(Flow):
 
     def __init__(
         self,
-        shape: tuple[int],
+        shape: tuple[int, ...],
         *,
         depth: int = 5,
         hidden: tuple[int, ...] = (100, 100),

@@ -18,6 +18,9 @@ class Permute(Bijection):
         order: input index of each output, a permutation of 0..D-1.
     """
 
+    order: Tensor
+    inverse_order: Tensor
+
     def __init__(self, order: Sequence[int] | Tensor) -> None:
         super().__init__()
         order = torch.as_tensor(order)
@@ -67,6 +70,9 @@ class LULinear(Bijection):
 
     Source: Kingma & Dhariwal 2018, arXiv:1807.03039, eq. 10 and 11.
     """
+
+    permutation: Tensor
+    sign: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -52,7 +52,7 @@ class MAF(Flow):
 
     def __init__(
         self,
-        shape: tuple[int],
+        shape: tuple[int, ...],
         *,
         depth: int = 5,
         hidden: tuple[int, ...] = (100, 100),

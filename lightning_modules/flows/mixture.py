@@ -62,6 +62,8 @@ class MixtureAutoregressive(Bijection):
             ones, which all reach the same points, two components may share a mode and leave another without any.
     """
 
+    start: Tensor
+
     def __init__(self, net: MaskedMLP, *, spread: float = 2.0) -> None:
         super().__init__()
         self.net = net

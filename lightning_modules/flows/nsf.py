@@ -177,7 +177,7 @@ class NSF(Flow):
 
     def __init__(
         self,
-        shape: tuple[int],
+        shape: tuple[int, ...],
         *,
         depth: int = 4,
         width: int = 64,

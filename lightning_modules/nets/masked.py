@@ -37,6 +37,8 @@ class MaskedMLP(nn.Module):
         activation: a function of one tensor.
     """
 
+    order: Tensor
+
     def __init__(
         self,
         size: int,

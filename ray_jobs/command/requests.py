@@ -70,9 +70,8 @@ def parse(argv: Sequence[str]) -> Request:
     if not takes_spec(function):
         return Request(verb, asked, given)
     own = options_of(function)
-    parts = {"spec": _spec(words[0] if words else "", given), "argv": rest}
-    types = positional_types(function).values()
-    chosen = [parts["argv" if type_ == CommandLine else "spec"] for type_ in types]
+    spec = _spec(words[0] if words else "", given)
+    chosen = [rest if type_ == CommandLine else spec for type_ in positional_types(function).values()]
     return Request(verb, chosen, {name: value for name, value in given.items() if name in own})
 
 

@@ -178,18 +178,15 @@ def _of_profile(profile: str, backend: str, keys: profiles.Profile, known: Mappi
         if key == "env":
             continue
         try:
-            values[key] = (
-                _typed(key, value, known) if key in allowed else _refuse(key, value, profile, backend, allowed)
-            )
+            if key not in allowed:
+                owner = f"The profile {profile} ({backend})"
+                raise UsageError(f"{value.where}: {unknown('key', key, ['on', *allowed], of=owner)}")
+            values[key] = _typed(key, value, known)
         except UsageError as error:
             wrong.append(str(error))
     if wrong:
         raise UsageError(" ".join(wrong))
     return values
-
-
-def _refuse(key: str, value: profiles.Value, profile: str, backend: str, allowed: list[str]) -> None:
-    raise UsageError(f"{value.where}: {unknown('key', key, ['on', *allowed], of=f'The profile {profile} ({backend})')}")
 
 
 def _typed(key: str, value: profiles.Value, known: Mapping[str, Setting]) -> Any:

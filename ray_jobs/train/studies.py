@@ -67,8 +67,7 @@ def advance(
         if last or step % plan.log_every == 0:
             run.log(step, metrics)
         if not last and step % plan.save_every == 0:
-            saved = step
-            save_or_note(run, step, state, plan.steps, report)
+            saved = step if save_or_note(run, step, state, plan.steps, report) else saved
         if last or time.monotonic() - shown[0] >= SELDOM:
             report(progress(plan, step, metrics, shown))
             shown = (time.monotonic(), step)
@@ -93,14 +92,16 @@ def progress(plan: Study, step: int, metrics: Mapping[str, float], before: tuple
     return {"step": step, "steps": plan.steps, "rate": rate, "unit": f"{plan.process.unit}s", "metrics": metrics}
 
 
-def save_or_note(run: Run, step: int, state: State, steps: int, report: Report) -> None:
-    """Write a checkpoint; a full disk ends no training before its end."""
+def save_or_note(run: Run, step: int, state: State, steps: int, report: Report) -> bool:
+    """Write a checkpoint; a full disk ends no training before its end. Whether it was written."""
     run.status("running", step, steps)
     try:
         run.save(step, packed(state, step))
+        return True
     except OSError as error:
         why = error.strerror or error
         report({"note": f"The checkpoint of step {step} could not be written ({why}). Earlier ones are kept."})
+        return False
 
 
 def conclude(run: Run, plan: Study, state: State, step: int, metrics: Mapping[str, float], report: Report) -> None:

@@ -67,10 +67,8 @@ def tune(
         UsageError: the search cannot be; nothing was started.
     """
     if resume:
-        defined = [
-            name for name, value in (("scheduler", scheduler != "asha"), ("search", search != "random")) if value
-        ]
-        asked = (*(space or {}), *spec.settings, *filter(None, (metric, mode)), *defined)
+        fixed = {"scheduler": scheduler, "search": search != "random", "metric": metric, "mode": mode}
+        asked = (*(space or {}), *spec.settings, *(name for name, given in fixed.items() if given))
         wanted = _resumed(resume, spec, trials, asked=asked)
     elif not spec.recipe:
         raise UsageError("Name the recipe first: reprise tune RECIPE ..., or --resume FOLDER to continue a search.")

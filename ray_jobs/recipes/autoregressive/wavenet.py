@@ -46,8 +46,16 @@ def wavenet_tones(*, waves: str = "tones", layers: int = 6, stacks: int = 1, res
     from lightning_modules.autoregressive.wavenet import WaveNet
 
     source = known.waves(waves)
-    sizes = {"layers": layers, "stacks": stacks, "residual": residual, "skip": skip}
-    model = WaveNet(source.shape[0], levels=source.levels, classes=source.classes, rate=source.rate, **sizes)
+    model = WaveNet(
+        source.shape[0],
+        levels=source.levels,
+        layers=layers,
+        stacks=stacks,
+        residual=residual,
+        skip=skip,
+        classes=source.classes,
+        rate=source.rate,
+    )
     return Fit(model, source, excess_bits)
 
 

@@ -99,5 +99,5 @@ def glow_cifar10(
     """
     from lightning_modules.flows.glow import Glow
 
-    sizes = {"steps": depth, "width": width, "scales": scales, "dequantiser": dequantiser}
-    return shared.on_cifar10(partial(Glow, levels=256, **sizes), data_dir)
+    model = partial(Glow, steps=depth, width=width, scales=scales, levels=256, dequantiser=dequantiser)
+    return shared.on_cifar10(model, data_dir)

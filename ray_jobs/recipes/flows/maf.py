@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ray_jobs.recipe import Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe import Fit, Headline, RequiredLocation, Variant, fit
 from ray_jobs.recipe.measures import gap_to_entropy
 from ray_jobs.recipes.flows import shared
 
@@ -136,7 +136,7 @@ def many_dimensions(data: Data, depth: int, width: int) -> Fit:
     save_every=5000,
     log_every=100,
 )
-def maf_uci(*, table: str = "power", folder: Location = "", depth: int = 10, width: int = 100) -> Fit:
+def maf_uci(*, table: str = "power", folder: RequiredLocation = "", depth: int = 10, width: int = 100) -> Fit:
     """MAF of 10 layers with batch norm on a UCI table at the paper's settings.
 
     No early stopping on the validation rows, but an average of the weights.

@@ -85,5 +85,5 @@ def realnvp_cifar10(
     """
     from lightning_modules.flows.realnvp import RealNVP
 
-    sizes = {"depth": depth, "width": width, "scales": scales, "dequantiser": dequantiser}
-    return shared.on_cifar10(partial(RealNVP, levels=256, **sizes), data_dir)
+    model = partial(RealNVP, depth=depth, width=width, scales=scales, levels=256, dequantiser=dequantiser)
+    return shared.on_cifar10(model, data_dir)

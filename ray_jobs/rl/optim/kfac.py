@@ -23,13 +23,13 @@ from ray_jobs.rl.optim.flat import FlatOptimizer
 
 Layer = nn.Linear | nn.Conv2d
 Call = tuple[Tensor, GradientEdge]
-"""What a layer saw, and where its output is in the graph: an activation in place may take the output's storage."""
+"""A layer's input, and the place of its output in the graph: an activation in place may overwrite the output itself."""
 
 
 class KFAC(FlatOptimizer):
     """An optimiser whose update is: run the network under `recording`, `observe` its Fisher matrix, `step` down the gradient.
 
-    Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `descend` feeds it as it does Adam:
+    Networks must call their `nn.Linear` and `nn.Conv2d` layers, as `nets.mlp` and `nets.ConvNet` do. `gradient_step` uses it like Adam:
     all parameters are one vector.
 
     Args:
@@ -69,7 +69,7 @@ class KFAC(FlatOptimizer):
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Within it, what the layers see and put out is kept for the next `observe`; what an earlier one kept is forgotten."""
+        """Within it, inputs and outputs of the layers are kept for the next `observe`; those of an earlier recording are dropped."""
         self.calls = [[] for _ in self.layers]
         hooks = [m.register_forward_hook(keeper(calls)) for m, calls in zip(self.layers, self.calls, strict=True)]
         try:
@@ -145,7 +145,7 @@ class KFAC(FlatOptimizer):
         self.parts[layer.bias].copy_(turned[:, -1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types and tensors; not what was recorded, of which nothing is left between updates."""
+        """Plain types and tensors; recordings are dropped between updates."""
         state = {"step": self.steps, "seen": self.seen, "factors": self.factors, "inverses": self.inverses}
         return {"state": {0: state}, "param_groups": self.groups()}
 
@@ -158,7 +158,7 @@ class KFAC(FlatOptimizer):
 
 
 def check(module: nn.Module, layers: Sequence[Layer]) -> None:
-    """Refuse a module of which a part is beyond the factors here.
+    """Refuse a module with a layer that these factors do not cover.
 
     Raises:
         ValueError: as `KFAC`.
@@ -171,7 +171,7 @@ def check(module: nn.Module, layers: Sequence[Layer]) -> None:
 
 
 def blank(layer: Layer) -> tuple[Tensor, Tensor]:
-    """Factors of 0 for a layer that has seen nothing."""
+    """Factors of 0, before the first observation."""
     outputs, inputs = len(layer.weight), layer.weight[0].numel() + (layer.bias is not None)
     return layer.weight.new_zeros(inputs, inputs), layer.weight.new_zeros(outputs, outputs)
 
@@ -188,7 +188,7 @@ def keeper(calls: list[Call]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor
 def rows(layer: Layer, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
     """A layer's inputs [N, P, in] and slopes [N, P, out] at its P positions: of a linear layer there is one.
 
-    A convolution is a linear layer over patches of its input, whose numbers are in the order of its kernels'.
+    A convolution is a linear layer over patches of its input, whose elements are in the order of its kernels'.
     """
     if isinstance(layer, nn.Linear):
         return x.reshape(-1, 1, x.shape[-1]), slope.reshape(-1, 1, slope.shape[-1])

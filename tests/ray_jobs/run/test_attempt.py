@@ -119,12 +119,12 @@ def test_tasks_share_a_search_without_ray_and_the_last_job_concludes_it(tmp_path
     monkeypatch.setenv("REPRISE_TASKS", "2")
     for task in "10":
         monkeypatch.setenv("REPRISE_TASK", task)
-        assert tune(order, SPACE, **given) == 0
+        assert tune(order, space=SPACE, **given) == 0
     assert trained == ["0001", "0003", "0000", "0002", "0004"]
     assert "Trial 0004: finished" in capsys.readouterr().out
     monkeypatch.delenv("REPRISE_TASK")
     monkeypatch.delenv("REPRISE_TASKS")
-    assert tune(order, SPACE, **given) == 0
+    assert tune(order, space=SPACE, **given) == 0
     assert len(trained) == 5
     assert (tmp_path / "search/best.yaml").exists()
 
@@ -142,11 +142,11 @@ def test_a_task_that_is_stopped_goes_on_with_its_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("REPRISE_TASKS", "2")
     given = {"trials": 3, "scheduler": "none", "metric": "score", "mode": "max", "quiet": True}
     order = Spec("ddpm_digits", out=str(tmp_path / "search"))
-    assert tune(order, SPACE, **given, train=once) == 130
+    assert tune(order, space=SPACE, **given, train=once) == 130
     first = Run(tmp_path / "search/trials/0000")
     assert 20 <= len(list(first.metrics())) < 50
     assert not (tmp_path / "search/trials/0002").exists()
-    assert tune(order, SPACE, **given, train=formula) == 0
+    assert tune(order, space=SPACE, **given, train=formula) == 0
     assert [m["step"] for m in first.metrics()] == list(range(1, 51))
     assert (tmp_path / "search/trials/0002/result.json").exists()
 
@@ -156,5 +156,5 @@ def test_a_search_whose_trials_depend_on_each_other_is_not_shared(tmp_path, monk
     monkeypatch.setenv("REPRISE_TASK", "0")
     monkeypatch.setenv("REPRISE_TASKS", "2")
     with pytest.raises(UsageError, match="--scheduler none"):
-        tune(Spec("ddpm_digits", out=str(tmp_path / "search")), SPACE, metric="score", mode="max", **more)
+        tune(Spec("ddpm_digits", out=str(tmp_path / "search")), space=SPACE, metric="score", mode="max", **more)
     assert not (tmp_path / "search").exists()

@@ -46,6 +46,7 @@ def test_every_way_to_write_is_fenced():
         "checkpoints",
         "load",
         "latest",
+        "pictures",
         "pull",
     }
     public = {name for name, thing in vars(Run).items() if callable(getattr(Run, name)) and not name.startswith("_")}

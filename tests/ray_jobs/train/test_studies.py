@@ -10,11 +10,16 @@ from ray_jobs.distributed.crew import Here, OnRay
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.report.html import html
+from ray_jobs.report.report import of_run
+from ray_jobs.reproduce import aggregate
+from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import silent
 from ray_jobs.train import inspect
 from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from ray_jobs.train.states import packed, unpacked
+from ray_jobs.tune import search as searches
 from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
 from tests.ray_jobs.train.processes import imported
 
@@ -148,3 +153,32 @@ def test_what_a_process_refuses_is_said_in_one_sentence(recipe, settings, said, 
     with pytest.raises(UsageError) as error:
         launch(spec(tmp_path / "run", recipe, **settings))
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
+
+
+def search(scheduler, recipe="dp_frozenlake", metric=None):
+    return searches.make(
+        recipe, space={}, settings={}, trials=3, scheduler=scheduler, search="random", metric=metric, mode=None, seed=0,
+        where=Where(),
+    )  # fmt: skip
+
+
+def test_a_search_of_a_study_compares_no_trials_before_their_end():
+    found = search(None)
+    assert (found.scheduler, found.metric, found.mode, found.progress) == ("none", "value_error", "min", "value_error")
+    assert search("none", metric="episode_return").mode == "max"
+    assert search(None, "ppo_cartpole").scheduler == "asha"
+    for scheduler in ("asha", "pbt"):
+        with pytest.raises(UsageError, match=rf"^--scheduler {scheduler} compares trials before their end, and dp_fro"):
+            search(scheduler)
+
+
+def test_reports_show_what_a_study_has_drawn(plain, tmp_path):
+    run = plain["dp_frozenlake"]
+    card = of_run(str(run))
+    assert card.picture is None
+    assert sorted(card.more) == ["convergence", "value"]
+    assert html([card]).count("data:image/png") == 2
+    result = aggregate.collect(None, [Seed("dp_frozenlake", 3, str(run))], {}, 1)
+    aggregate.keep(result, [Seed("dp_frozenlake", 3, str(run))], tmp_path)
+    names = {"dp_frozenlake.json", "dp_frozenlake-value.png", "dp_frozenlake-convergence.png"}
+    assert {p.name for p in tmp_path.iterdir()} == names

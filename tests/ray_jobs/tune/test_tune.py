@@ -241,6 +241,11 @@ def test_resume_takes_a_search_as_it_is(tmp_path):
         tune(Spec("ppo_cartpole"), resume=str(tmp_path))
     with pytest.raises(UsageError, match="leave out 'lr'"):
         tune(Spec("ddpm_digits", {"lr": 1.0}), resume=str(tmp_path))
+    for name, value in {"scheduler": "pbt", "search": "optuna", "metric": "loss", "mode": "min"}.items():
+        with pytest.raises(UsageError, match=f"leave out '{name}'"):
+            tune(resume=str(tmp_path), **{name: value})
+    with pytest.raises(UsageError, match="--concurrent must be at least 1"):
+        tune(resume=str(tmp_path), concurrent=0)  # the search itself is accepted
 
 
 def test_optuna_proposes_what_was_unfinished_first_and_then_something_new(tmp_path):

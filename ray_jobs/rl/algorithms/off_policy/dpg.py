@@ -108,6 +108,8 @@ class DPG:
     width: int = 64
     """Units in each of V's two hidden layers."""
 
+    not_together = "its compatible critic needs derivatives of the actor's derivatives"
+
     @property
     def experience(self) -> Replay:
         return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)

@@ -26,12 +26,12 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 
 
 def counts(sizes: Sequence[int]) -> Tensor:
-    """[N, max(sizes)] bool: which of each agent's padded numbers count."""
+    """[N, max(sizes)] bool: which entries of each agent's padded vector are its own."""
     return torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
 
 
 class DiscreteActions(nn.Module):
-    """Discrete actions [B, N] of logits [B, N, A]; critics see them one-hot."""
+    """Discrete actions [B, N] of logits [B, N, A]."""
 
     def __init__(self, action: gym.spaces.MultiDiscrete, shape: Sequence[int]) -> None:
         super().__init__()
@@ -42,21 +42,21 @@ class DiscreteActions(nn.Module):
         return self.logits(add_gumbel_noise(out, rng) if explore else out).argmax(-1)
 
     def logits(self, out: Tensor) -> Tensor:
-        """Those of actions that an agent has not are as good as never chosen."""
+        """The logits of actions that an agent does not have are so low that they are never drawn."""
         return out.masked_fill(~self.valid, -1e9)
 
     def draw(self, out: Tensor, rng: torch.Generator) -> Tensor:
-        """One-hot actions by the policy's chances; their derivatives are the Gumbel-softmax's."""
+        """One-hot actions drawn from the policy; their derivatives are the Gumbel-softmax's."""
         soft = self.logits(add_gumbel_noise(out, rng)).softmax(-1)
         return self.encode(soft.argmax(-1)) + soft - soft.detach()
 
     def encode(self, action: Tensor) -> Tensor:
-        """As the critics see them: [B, N, A]."""
+        """The critics' input: one-hot [B, N, A]."""
         return F.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
 
 
 class ContinuousActions(nn.Module):
-    """Continuous actions [B, N, A] of numbers [B, N, A], within their bounds by tanh.
+    """Continuous actions [B, N, A] of network outputs [B, N, A], within their bounds by tanh.
 
     Raises:
         ValueError: as `Squash`.
@@ -76,12 +76,12 @@ class ContinuousActions(nn.Module):
         return self.act(out, False, rng)
 
     def encode(self, action: Tensor) -> Tensor:
-        """As the critics see them: 0 where an agent has fewer numbers."""
+        """The critics' input: [B, N, A], 0 where an agent has fewer dimensions."""
         return action.reshape(-1, *self.valid.shape) * self.valid
 
 
 class Actors(nn.Module):
-    """N policies, each with members of its own; agent k's numbers come from its own observation alone."""
+    """N policies, each with members of its own; agent k's outputs depend on its own observation alone."""
 
     def __init__(self, obs: Padded, kind: DiscreteActions | ContinuousActions, width: int, members: int) -> None:
         super().__init__()
@@ -90,27 +90,26 @@ class Actors(nn.Module):
         self.net = Ensemble(members * self.n, [inputs, width, width, kind.valid.shape[1]])
 
     def rows(self, obs: Tensor) -> Tensor:
-        """[B, *O] -> [B, N, L], 0 in what does not count."""
+        """[B, *O] -> [B, N, L], 0 in the padding."""
         return obs.reshape(len(obs), *self.sees.shape) * self.sees
 
     def forward(self, obs: Tensor, member: Tensor | None) -> Tensor:
-        """Numbers [B, N, A] from obs [B, N, L], by the members [B, N] that are on."""
+        """Outputs [B, N, A] for obs [B, N, L], by the members [B, N] that play; with None by the only ones."""
         out = self.net.each(obs.transpose(0, 1).repeat(self.members, 1, 1))
         if member is not None:
             k, b = torch.arange(self.n, device=obs.device), torch.arange(len(obs), device=obs.device)
             out = out.unflatten(0, (self.members, self.n))[member.t(), k[:, None], b]
         return out.transpose(0, 1)
 
-    def on(self, obs: Tensor) -> Tensor | None:
-        """Which member of each agent plays in each column [B, N]: all of them in any `members` columns, in all combinations
-        in members ** N columns. None where there is one."""
+    def member_of(self, obs: Tensor) -> Tensor | None:
+        """The member of each agent that plays in each column [B, N], all combinations in turn; None where there is one."""
         each = self.members ** torch.arange(self.n, device=obs.device)
         digits = torch.arange(len(obs), device=obs.device)[:, None] // each % self.members
         return digits.cumsum(1) % self.members if self.members > 1 else None
 
 
 class MultiAgentCritics(nn.Module):
-    """Actors, a critic of everything for each of them, and slow copies."""
+    """Actors, for each of them a critic of all observations and actions, and slow copies."""
 
     def __init__(self, actor: Actors, width: int) -> None:
         super().__init__()
@@ -120,11 +119,11 @@ class MultiAgentCritics(nn.Module):
 
     @property
     def acting(self) -> Actors:
-        """What a runner needs."""
+        """The part that a runner needs."""
         return self.actor
 
-    def worth(self, obs: Tensor, action: Tensor, mine: Tensor) -> Tensor:
-        """Q_k [N, B] of the played actions [B, N, A], but agent k's own from `mine` [B, N, A]; the critics stand still."""
+    def q_of_own_actions(self, obs: Tensor, action: Tensor, mine: Tensor) -> Tensor:
+        """Q_k [N, B] of the actions [B, N, A], but agent k's own is from `mine` [B, N, A]; no gradient reaches the critics."""
         own = torch.eye(self.actor.n, dtype=torch.bool, device=obs.device)[:, None, :, None]
         x = torch.cat([obs.expand(self.actor.n, *obs.shape).flatten(2), torch.where(own, mine, action).flatten(2)], -1)
         return self.critic.each(x, frozen=True).squeeze(-1)
@@ -181,7 +180,7 @@ class MADDPG:
         return {"actor": adam(agent.actor, self.actor_lr), "critic": adam(agent.critic, self.critic_lr)}
 
     def act(self, agent: MultiAgentCritics, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        actor, member = agent.actor, agent.actor.on(obs)
+        actor, member = agent.actor, agent.actor.member_of(obs)
         action = actor.kind.act(actor(actor.rows(obs), member), explore, rng)
         return Act(action.reshape(len(obs), *actor.kind.shape), {} if member is None else {"member": member})
 
@@ -194,7 +193,7 @@ class MADDPG:
         error = squared(agent.critic(obs, action), target).mean(1).sum()
         gradient_step(error, optimizers["critic"], world, self.max_norm)
         out = actor(obs, member)
-        worth = agent.worth(obs, action, kind.draw(out, world.rng)).mean(1).sum()
+        worth = agent.q_of_own_actions(obs, action, kind.draw(out, world.rng)).mean(1).sum()
         gradient_step(self.logit_penalty * out.square().mean() - worth, optimizers["actor"], world, self.max_norm)
         polyak(agent.slow_actor.parameters(), actor.parameters(), self.tau)
         polyak(agent.slow_critic.parameters(), agent.critic.parameters(), self.tau)

@@ -70,7 +70,7 @@ class PPO:
 
     @property
     def not_together(self) -> str:
-        return "with target_kl or penalty_kl it branches on each seed's KL" if self.target_kl or self.penalty_kl else ""
+        return "it branches on KLs, numbers that differ between seeds" if self.target_kl or self.penalty_kl else ""
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:
         agent = ActorCritic(obs, action, width=self.width, shared=self.shared)

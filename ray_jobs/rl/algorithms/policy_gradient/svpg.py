@@ -28,8 +28,8 @@ from ray_jobs.rl.networks.policies import Gaussian, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
-class Players(nn.Module):
-    """The particles, and what each has earned and how many episodes it ended of late, by which the best is known."""
+class Particles(nn.Module):
+    """n policies, with the recent reward and the recent number of ended episodes of each, which tell the best one."""
 
     def __init__(self, n: int, obs: gym.spaces.Box, action: gym.Space, width: int) -> None:
         super().__init__()
@@ -45,12 +45,12 @@ class Players(nn.Module):
         return (self.earned / self.ended.clamp(min=1e-3)).argmax()
 
 
-class Particles(nn.Module):
+class SVPGAgent(nn.Module):
     """n policies, each with a critic of its own."""
 
     def __init__(self, n: int, obs: gym.spaces.Box, action: gym.Space, width: int) -> None:
         super().__init__()
-        self.acting, self.critic = Players(n, obs, action, width), stack(n, obs, width, 1, 1.0)
+        self.acting, self.critic = Particles(n, obs, action, width), stack(n, obs, width, 1, 1.0)
 
 
 def stack(n: int, obs: gym.spaces.Box, width: int, outputs: int, last: float) -> Stack | ConvStack:
@@ -60,8 +60,8 @@ def stack(n: int, obs: gym.spaces.Box, width: int, outputs: int, last: float) ->
     return Stack(n, [math.prod(obs.shape), width, width, outputs], last=last)
 
 
-def seen(obs: Tensor, lead: int, net: Stack | ConvStack) -> Tensor:
-    """Observations [*, *O] of `lead` leading dimensions as the networks see them: flattened, unless they are images."""
+def encode(obs: Tensor, lead: int, net: Stack | ConvStack) -> Tensor:
+    """The networks' input for observations [*, *O] of `lead` leading dimensions: flattened, unless they are images."""
     return obs if isinstance(net, ConvStack) else rows(obs, obs.dim() - lead)
 
 
@@ -86,18 +86,20 @@ class SVPG:
     width: int = 32
     """Units in each of two hidden layers."""
 
+    not_together = "it checks how often each particle plays"
+
     @property
     def experience(self) -> Fresh:
         return Fresh(self.horizon)
 
-    def build(self, obs: gym.spaces.Box, action: gym.Space) -> Particles:
-        return Particles(self.particles, obs, action, self.width)
+    def build(self, obs: gym.spaces.Box, action: gym.Space) -> SVPGAgent:
+        return SVPGAgent(self.particles, obs, action, self.width)
 
-    def optimizers(self, agent: Particles) -> Optimizers:
+    def optimizers(self, agent: SVPGAgent) -> Optimizers:
         return {"policy": adam(agent.acting, self.lr), "value": adam(agent.critic, self.lr)}
 
-    def act(self, agent: Particles, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
-        team, x, n = agent.acting, seen(obs, 1, agent.acting.net), self.particles
+    def act(self, agent: SVPGAgent, obs: Tensor, *, explore: bool, rng: torch.Generator) -> Act:
+        team, x, n = agent.acting, encode(obs, 1, agent.acting.net), self.particles
         if not explore:
             return Act(team.policy.mode(team.net(x[None], team.best())[0]), {})
         spare = x.new_zeros(-len(x) % n, *x.shape[1:])
@@ -105,7 +107,7 @@ class SVPG:
         action = team.policy.sample(out, rng).transpose(0, 1).flatten(0, 1)
         return Act(action[: len(x)], {"particle": torch.arange(len(x), device=x.device) % n})
 
-    def update(self, agent: Particles, optimizers: Optimizers, data: Steps, world: World) -> Log:
+    def update(self, agent: SVPGAgent, optimizers: Optimizers, data: Steps, world: World) -> Log:
         for optimizer in optimizers.values():
             optimizer.lr = self.lr * (1 - world.progress)
         order = self.columns(data.extras["particle"][0])
@@ -125,11 +127,11 @@ class SVPG:
         return {"policy_loss": policy.detach().mean(), "value_loss": error.detach().mean(), "distance": distance}
 
     @torch.no_grad()
-    def prepare(self, agent: Particles, data: Steps, order: Tensor) -> list[Tensor]:
+    def prepare(self, agent: SVPGAgent, data: Steps, order: Tensor) -> list[Tensor]:
         """Observations, actions, advantages and the values' targets of each particle's N steps, [n, N, ...]."""
         following = data.obs[1:].clone()
         following[data.truncated] = data.last_obs
-        obs, after = (self.grouped(seen(x, 2, agent.critic), order) for x in (data.obs[:-1], following))
+        obs, after = (self.grouped(encode(x, 2, agent.critic), order) for x in (data.obs[:-1], following))
         reward, terminated, boundary = (self.grouped(x, order) for x in (data.reward, data.terminated, data.boundary))
         value, later = (agent.critic(x.flatten(1, 2)).view_as(reward) for x in (obs, after))
         timed = (x.transpose(0, 1) for x in (reward, value, later, self.gamma * ~terminated, 1.0 * ~boundary))
@@ -137,7 +139,7 @@ class SVPG:
         return [x.flatten(1, 2) for x in (obs, self.grouped(data.action, order), advantage, advantage + value)]
 
     def columns(self, particle: Tensor) -> Tensor:
-        """The columns [B] of the data, sorted by who played them.
+        """The columns [B] of the data, sorted by the particle that played them.
 
         Raises:
             UsageError: some play more than others.
@@ -154,12 +156,12 @@ class SVPG:
         """[T, B, ...] -> [n, T, B / n, ...]"""
         return x[:, order].unflatten(1, (self.particles, -1)).transpose(0, 1)
 
-    def losses(self, team: Players, obs: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
+    def losses(self, team: Particles, obs: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
         """The policy gradient's integrand of each particle, averaged over its steps, [n]."""
         return policy_gradient(team.policy.log_prob(team.net(obs), action), advantage).mean(1)
 
-    def remember(self, team: Players, data: Steps, order: Tensor, world: World) -> None:
-        """Take what was earned and ended into the scores."""
+    def remember(self, team: Particles, data: Steps, order: Tensor, world: World) -> None:
+        """Add the rewards and the ended episodes to the scores."""
         for score, x in ((team.earned, data.reward), (team.ended, 1.0 * data.boundary)):
             score.mul_(self.memory).add_(world.mean(self.grouped(x, order).sum((1, 2))))
 

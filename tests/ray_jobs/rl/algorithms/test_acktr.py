@@ -109,7 +109,7 @@ def test_steps_move_the_policy_about_as_far_as_they_may(env):
     K-FAC's model leaves out what layers do together. With running factors, which lag, steps go several times as far.
     """
     SEEN.clear()
-    algorithm = Watched(lr=1e9, max_kl=2e-3, decay=0.0, anneal=False, every=1, width=32)
+    algorithm = Watched(lr=1e9, max_kl=2e-3, decay=0.0, anneal=False, invert_every=1, width=32)
     play.play(Play(algorithm, env, steps=10_000, envs=8, eval_episodes=1), seed=0, run=Memory())
     kls = np.array(SEEN) / 2e-3
     assert len(kls) > 50

@@ -82,7 +82,7 @@ def test_the_true_slope_is_where_q_learning_rests():
     wrong.critic.w.data += 0.1
     optimizers = algorithm.optimizers(wrong)
     algorithm.update(wrong, optimizers, at_the_visits(GAIN, 0.5), WORLD)
-    assert gradient_of(agent.critic)[:2].abs().min() > 1e-3
+    assert gradient_of(wrong.critic)[:2].abs().min() > 1e-3
 
 
 def test_q_learning_finds_the_true_slope_from_none():

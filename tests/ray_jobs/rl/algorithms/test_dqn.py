@@ -47,7 +47,7 @@ def errors(agent, data, double):
 @pytest.mark.parametrize("double", [False, True])
 def test_weighted_errors_are_descended_and_told(double, seeded):
     """Huber's loss of each error times its weight, averaged; priorities are the errors' sizes before the step."""
-    algorithm = replace(PLAIN, batch=N, priority=0.6, double=double)
+    algorithm = replace(PLAIN, batch_size=N, priority=0.6, double=double)
     agent, data = built(algorithm), transitions()
     optimizers = algorithm.optimizers(agent)
     error = errors(agent, data, double)
@@ -61,7 +61,7 @@ def test_weighted_errors_are_descended_and_told(double, seeded):
 
 def test_the_target_is_copied_after_every_so_many_updates(seeded):
     """It stands still in between, and is the online network after each fourth update."""
-    algorithm = replace(PLAIN, batch=N, target_every=4)
+    algorithm = replace(PLAIN, batch_size=N, target_every=4)
     agent = built(algorithm)
     optimizers, kept = algorithm.optimizers(agent), copy.deepcopy(agent.target.state_dict())
     for k in range(1, 9):

@@ -104,7 +104,7 @@ def test_an_agents_gain_is_moved_by_its_own_action_alone(action, widths, seeded)
     agent, data = PLAIN.build(OBS, action), played(action)
     obs, old = agent.actor.rows(data.obs), agent.actor.kind.encode(data.action).requires_grad_()
     mine = agent.actor.kind.draw(agent.actor(obs, None), rng()).detach().requires_grad_()
-    worth, own = agent.worth(obs, old, mine), torch.eye(N, dtype=torch.bool)
+    worth, own = agent.q_of_own_actions(obs, old, mine), torch.eye(N, dtype=torch.bool)
     assert torch.equal((sensitivity(worth, mine) > 0).any(-1), own)
     assert torch.equal((sensitivity(worth, old) > 0).any(-1), ~own)
     for i in range(N):
@@ -223,7 +223,7 @@ def test_choices_are_drawn_by_their_chances(seeded):
 
 def test_noise_is_of_its_size_and_within_bounds(seeded):
     """Deviation 0.1 of half a range of 2, around the middle: 4000 draws tell it to 3 in 100 at 2.7 standard errors."""
-    algorithm = replace(PLAIN, noise=0.1)
+    algorithm = replace(PLAIN, exploration_noise=0.1)
     kind = algorithm.build(OBS, Padded(BOXES)).actor.kind
     drawn = kind.act(torch.zeros(4000, N, 3), True, rng())
     assert abs(drawn[:, 2, 0].std() - 0.1) < 0.003
@@ -232,11 +232,11 @@ def test_noise_is_of_its_size_and_within_bounds(seeded):
 
 def test_every_combination_of_members_plays():
     actor = replace(PLAIN, ensemble=2).build(OBS, KINDS["discrete"][0]).actor
-    assert sorted(map(tuple, actor.on(torch.zeros(8, 1)).tolist())) == [
+    assert sorted(map(tuple, actor.member_of(torch.zeros(8, 1)).tolist())) == [
         (a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)
     ]
-    assert (actor.on(torch.zeros(2, 1)).sort(0).values == torch.tensor([[0], [1]])).all()
-    assert PLAIN.build(OBS, KINDS["discrete"][0]).actor.on(torch.zeros(8, 1)) is None
+    assert (actor.member_of(torch.zeros(2, 1)).sort(0).values == torch.tensor([[0], [1]])).all()
+    assert PLAIN.build(OBS, KINDS["discrete"][0]).actor.member_of(torch.zeros(8, 1)) is None
 
 
 def test_a_world_of_one_agent_is_ddpg():

@@ -51,7 +51,7 @@ def test_each_product_goes_where_it_is_quicker(a, b, large, quicker, monkeypatch
 
     a, b = torch.ones(a), torch.ones(b)
     with matmul.arithmetic("float32", matmul.MANY):
-        found = matmul.quickest(product, a, b, out=torch.empty(0))
+        found = matmul.product(product, a, b, out=torch.empty(0))
         assert torch.get_float32_matmul_precision() == ("medium" if quicker else "highest")
     assert precise == [not (large and quicker)]
     assert (found == a.shape[-1]).all()

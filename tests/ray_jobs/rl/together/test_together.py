@@ -405,11 +405,20 @@ def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int
 
 @dataclass(frozen=True)
 class Looks(A2C):
-    """Decides by a number of its own."""
+    """Branches on a value of its own, and says so."""
+
+    not_together = "it branches on numbers that differ between seeds"
 
     def update(self, agent, optimizers, data, world):
         log = super().update(agent, optimizers, data, world)
         return log if log["entropy"] > 1e9 else dict(log)
+
+
+@dataclass(frozen=True)
+class Silent(Looks):
+    """The same, without a reason."""
+
+    not_together = ""
 
 
 @pytest.mark.parametrize(
@@ -419,6 +428,7 @@ class Looks(A2C):
         (PPO(horizon=16, target_kl=0.01), "CartPole-v1", "numbers that differ between seeds"),
         (PPO(horizon=16, penalty_kl=0.01), "CartPole-v1", ""),
         (Looks(), "CartPole-v1", "numbers that differ between seeds"),
+        (Silent(), "CartPole-v1", "a trial with two seeds failed"),
         (ACKTR(horizon=16), "CartPole-v1", ""),
         (PPG(horizon=16), "CartPole-v1", "neither from fresh steps"),
         (DQN(priority=0.6), "CartPole-v1", "neither from fresh steps"),

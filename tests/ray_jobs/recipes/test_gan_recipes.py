@@ -1,4 +1,4 @@
-"""Games through the training of recipes: steps, logs and checkpoints are the generator's, whoever shares the work."""
+"""GANs through the training of recipes: steps, logs and checkpoints are the generator's, however the work is shared."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def spec(out, workers=1, **settings) -> Spec:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return launch(spec(tmp_path_factory.mktemp("games") / "run"))
+    return launch(spec(tmp_path_factory.mktemp("gans") / "run"))
 
 
 def test_logs_and_checkpoints_are_at_the_generators_steps(plain):
@@ -37,7 +37,7 @@ def test_the_generator_is_measured_with_its_averaged_weights(plain):
         assert (value == source[name]).all(), name
 
 
-def test_a_stopped_game_resumes_to_the_same_bits(plain, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_bits(plain, tmp_path):
     wanted = spec(tmp_path / "run")
     run, asked = Run.create(wanted, kind="Fit"), []
     assert not fit(run, wanted, should_stop=lambda: len(asked.append(1) or asked) > 9)
@@ -55,7 +55,7 @@ def test_micro_batches_and_clipping(plain, tmp_path):
     assert held.result["step"] == 24 and lines(held.path) != lines(plain.path)
 
 
-def test_two_workers_play_the_same_game(plain, tmp_path):
+def test_two_workers_train_the_same_model(plain, tmp_path):
     two = launch(spec(tmp_path / "two", workers=2))
     for a, b in zip(lines(plain.path), lines(two.path), strict=True):
         assert a == pytest.approx(b, rel=2e-3, abs=1e-5)
