@@ -277,7 +277,9 @@ def target(plan: Any) -> Any:
 
 def _fill(plan: Any, named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Set a plan's fields from its arguments; the arguments that are no fields are its algorithm's settings."""
-    values = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(plan)}
+    values: dict[str, Any] = {}
+    for field_ in fields(plan):
+        values[field_.name] = field_.default if field_.default_factory is MISSING else field_.default_factory()
     known = {k: v for k, v in given.items() if k in values}
     own = {k: v for k, v in given.items() if k not in values}
     values |= dict(named) | known
