@@ -9,17 +9,10 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="Improved GAN",
-    data="density2d",
-    headline=Headline("Salimans et al. 2016", arxiv="1606.03498"),
-    claim=Claim("modes_hit", at_least=15),
-    space={"lr": "loguniform(1e-4,5e-3)", "noise_std": "uniform(0,0.3)"},
-    steps=2500,
-    batch=128,
-    lr=1e-3,
-    ema=0.999,
-    log_every=50,
-)
+    system="Improved GAN", data="density2d", headline=Headline("Salimans et al. 2016", arxiv="1606.03498"),
+    claim=Claim("modes_hit", at_least=15), space={"lr": "loguniform(1e-4,5e-3)", "noise_std": "uniform(0,0.3)"},
+    steps=2500, batch=128, lr=1e-3, ema=0.999, log_every=50,
+)  # fmt: skip
 def improved_gan_grid(
     *,
     steps: int,
@@ -72,20 +65,12 @@ def improved_gan_grid(
 
 
 @fit(
-    system="Improved GAN",
-    data="CIFAR-10",
-    headline=Headline(
-        "Salimans et al. 2016", arxiv="1606.03498", metric="IS", value=8.09, where="Table 3, with labels"
-    ),
-    space={"lr": "loguniform(5e-5,1e-3)", "kernels": "choice(0,20,100)"},
-    steps=100000,
-    batch=128,
-    lr=3e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    system="Improved GAN", data="CIFAR-10",
+    headline=Headline("Salimans et al. 2016", arxiv="1606.03498", metric="IS", value=8.09,
+                      where="Table 3, with labels"),
+    space={"lr": "loguniform(5e-5,1e-3)", "kernels": "choice(0,20,100)"}, steps=100000, batch=128, lr=3e-4, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def improved_gan_cifar10(
     *,
     steps: int,

@@ -9,17 +9,10 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="WGAN",
-    data="density2d",
-    headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
-    claim=Claim("modes_hit", at_least=10),
-    space={"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"},
-    steps=4000,
-    batch=256,
-    lr=5e-4,
-    ema=0.999,
-    log_every=50,
-)
+    system="WGAN", data="density2d", headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
+    claim=Claim("modes_hit", at_least=10), space={"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"},
+    steps=4000, batch=256, lr=5e-4, ema=0.999, log_every=50,
+)  # fmt: skip
 def wgan_grid(
     *,
     density: str = "sharp_grid",
@@ -52,18 +45,10 @@ def wgan_grid(
 
 
 @fit(
-    system="WGAN",
-    data="LSUN bedrooms",
-    headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
-    space={"lr": "loguniform(1e-5,5e-4)", "clip": "loguniform(0.003,0.1)"},
-    steps=200000,
-    batch=64,
-    lr=5e-5,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    system="WGAN", data="LSUN bedrooms", headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
+    space={"lr": "loguniform(1e-5,5e-4)", "clip": "loguniform(0.003,0.1)"}, steps=200000, batch=64, lr=5e-5, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def wgan_lsun(
     *,
     size: int = 64,

@@ -9,17 +9,10 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="WGAN-GP",
-    data="density2d",
-    headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028"),
-    claim=Claim("modes_hit", at_least=25),
-    space={"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"},
-    steps=4000,
-    batch=256,
-    lr=1e-3,
-    ema=0.999,
-    log_every=50,
-)
+    system="WGAN-GP", data="density2d", headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028"),
+    claim=Claim("modes_hit", at_least=25), space={"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"},
+    steps=4000, batch=256, lr=1e-3, ema=0.999, log_every=50,
+)  # fmt: skip
 def wgan_gp_grid(
     *,
     steps: int,
@@ -56,18 +49,11 @@ def wgan_gp_grid(
 
 
 @fit(
-    system="WGAN-GP",
-    data="CIFAR-10",
+    system="WGAN-GP", data="CIFAR-10",
     headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028", metric="IS", value=7.86, where="Table 3"),
-    space={"lr": "loguniform(5e-5,1e-3)", "penalty": "loguniform(1,30)"},
-    steps=100000,
-    batch=64,
-    lr=2e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    space={"lr": "loguniform(5e-5,1e-3)", "penalty": "loguniform(1,30)"}, steps=100000, batch=64, lr=2e-4, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def wgan_gp_cifar10(
     *,
     steps: int,
