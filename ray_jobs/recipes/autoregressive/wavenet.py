@@ -76,15 +76,9 @@ def excess_bits(model: WaveNet, data: Any) -> dict[str, float]:
     grad_clip=1.0, save_every=5000, log_every=100,
 )  # fmt: skip
 def wavenet_librispeech(
-    *,
-    layers: int = 30,
-    stacks: int = 3,
-    residual: int = 128,
-    skip: int = 256,
-    length: int = 16_000,
-    rate: int = 16_000,
-    source: Location = "openslr/librispeech_asr",
-) -> Fit:
+    *, layers: int = 30, stacks: int = 3, residual: int = 128, skip: int = 256, length: int = 16_000,
+    rate: int = 16_000, source: Location = "openslr/librispeech_asr"
+) -> Fit:  # fmt: skip
     """WaveNet on speech at the paper's scale; needs GPUs.
 
     Waves of one second, 256 mu-law levels, without conditions, as in the paper's section 3.1 but for the speakers. The

@@ -47,8 +47,8 @@ def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
 
 @fit(
     system="DDPM", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=2.75),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"},
-    steps=1200, batch=64, lr=2e-3, warmup=100, ema=0.995, grad_clip=1.0,
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}, steps=1200, batch=64, lr=2e-3, warmup=100,
+    ema=0.995, grad_clip=1.0,
 )  # fmt: skip
 def ddpm_digits(*, width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False) -> Fit:
     """DDPM on handwritten digits: a minute on two cores, no download.
@@ -84,8 +84,8 @@ def bound_and_frechet(model: Denoising, data: Data) -> dict[str, float]:
 
 @fit(
     system="DDPM", data="gauss_image", headline=PAPER, claim=Claim("noise_excess", at_most=0.03),
-    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"},
-    steps=3000, batch=512, lr=2e-3, warmup=100, ema=0.998,
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=3000, batch=512, lr=2e-3, warmup=100,
+    ema=0.998,
 )  # fmt: skip
 def ddpm_gauss_image(*, width: int = 128, depth: int = 2, levels: int = 200, size: int = 8) -> Fit:
     """DDPM on a known Gaussian: how far the learned noise, bound and samples are from the exact optimum.
@@ -123,8 +123,8 @@ def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
 
 @fit(
     system="DDPM", data="density2d", headline=PAPER, claim=Claim("noise_excess", at_most=0.03),
-    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"},
-    steps=3000, batch=1024, lr=3e-3, warmup=100, ema=0.998,
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=3000, batch=1024, lr=3e-3, warmup=100,
+    ema=0.998,
 )  # fmt: skip
 def ddpm_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, levels: int = 200) -> Fit:
     """DDPM on a mixture of Gaussians in the plane: the learned score against the exact one.
@@ -160,17 +160,15 @@ def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
 
 
 @fit(
-    system="DDPM", data="CIFAR-10", headline=Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1"),
-    space={"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"},
-    steps=800_000, batch=128, lr=2e-4, warmup=5000, ema=0.9999, num_workers=4, grad_clip=1.0, save_every=5000,
-    log_every=100,
+    system="DDPM", data="CIFAR-10",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1"),
+    space={"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"}, steps=800_000, batch=128, lr=2e-4, warmup=5000,
+    ema=0.9999, num_workers=4, grad_clip=1.0, save_every=5000, log_every=100,
 )  # fmt: skip
 def ddpm_cifar10(
     *, width: int = 128, levels: int = 1000, dropout: float = 0.1, data_dir: Location = "", bf16: bool = False
 ) -> Fit:
     """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
-
-    The paper's U-Net of 35.7 M weights, on CIFAR-10 from the Hugging Face hub.
 
     Args:
         width: channels of the U-Net at full resolution; twice as many below.

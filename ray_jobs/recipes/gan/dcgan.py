@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 def dcgan_digits(*, width: int = 32, latents: int = 32) -> Fit:
     """DCGAN on handwritten digits: two minutes on one core, no download.
 
-    DCGAN with strided networks on the 8x8 digits of scikit-learn.
-
     Args:
         width: channels at half the resolution.
         latents: that an image is generated from.
@@ -56,8 +54,6 @@ def likeness_of_digits(model: DCGAN, data: Digits) -> dict[str, float]:
 )  # fmt: skip
 def dcgan_cifar10(*, width: int = 64, latents: int = 100, data_dir: Location = "", inception: Location = "") -> Fit:
     """DCGAN on CIFAR-10 at the paper's scale; needs GPUs.
-
-    DCGAN on CIFAR-10 from the Hugging Face hub.
 
     Args:
         width: channels at half the resolution; twice as many at each coarser one.

@@ -18,16 +18,10 @@ if TYPE_CHECKING:
     steps=4000, batch=256, lr=1e-3, ema=0.999, log_every=50,
 )  # fmt: skip
 def gan_grid(
-    *,
-    density: str = "sharp_grid",
-    objective: str = "non_saturating",
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, density: str = "sharp_grid", objective: str = "non_saturating", width: int = 128, depth: int = 3,
+    latents: int = 2
+) -> Fit:  # fmt: skip
     """GAN on a grid of 25 Gaussians in the plane: how many it finds.
-
-    A GAN with multilayer perceptrons on points of a known mixture.
 
     Args:
         density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even uniform noise hits.
@@ -54,16 +48,9 @@ def gan_grid(
     num_workers=4, save_every=5000, log_every=100,
 )  # fmt: skip
 def gan_mnist(
-    *,
-    objective: str = "non_saturating",
-    width: int = 1200,
-    depth: int = 2,
-    latents: int = 100,
-    data_dir: Location = "",
+    *, objective: str = "non_saturating", width: int = 1200, depth: int = 2, latents: int = 100, data_dir: Location = ""
 ) -> Fit:
     """GAN on MNIST at the paper's scale; needs a GPU.
-
-    A GAN with multilayer perceptrons on MNIST from the Hugging Face hub.
 
     Args:
         objective: of the generator, 'non_saturating' or 'minimax'.

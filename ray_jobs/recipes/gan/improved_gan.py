@@ -14,22 +14,11 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
     steps=2500, batch=128, lr=1e-3, ema=0.999, log_every=50,
 )  # fmt: skip
 def improved_gan_grid(
-    *,
-    steps: int,
-    density: str = "sharp_grid",
-    feature_matching: bool = False,
-    kernels: int = 4,
-    history: float = 0.0,
-    real_label: float = 0.9,
-    noise_std: float = 0.1,
-    virtual: bool = False,
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, steps: int, density: str = "sharp_grid", feature_matching: bool = False, kernels: int = 4, history: float = 0.0,
+    real_label: float = 0.9, noise_std: float = 0.1, virtual: bool = False, width: int = 128, depth: int = 3,
+    latents: int = 2
+) -> Fit:  # fmt: skip
     """Improved GAN on a grid of 25 Gaussians in the plane: how many it finds.
-
-    A GAN with the techniques of Improved GAN and instance noise, on points of a known mixture.
 
     Args:
         density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even uniform noise hits.
@@ -72,18 +61,9 @@ def improved_gan_grid(
     num_workers=4, save_every=5000, log_every=100,
 )  # fmt: skip
 def improved_gan_cifar10(
-    *,
-    steps: int,
-    feature_matching: bool = False,
-    kernels: int = 100,
-    history: float = 0.0,
-    real_label: float = 0.9,
-    noise_std: float = 0.0,
-    width: int = 96,
-    latents: int = 100,
-    data_dir: Location = "",
-    inception: Location = "",
-) -> Fit:
+    *, steps: int, feature_matching: bool = False, kernels: int = 100, history: float = 0.0, real_label: float = 0.9,
+    noise_std: float = 0.0, width: int = 96, latents: int = 100, data_dir: Location = "", inception: Location = ""
+) -> Fit:  # fmt: skip
     """Improved GAN on CIFAR-10 at the paper's scale, without labels; needs GPUs.
 
     Strided networks with minibatch discrimination, smoothed labels and virtual batch norm, on CIFAR-10 from the hub.

@@ -14,15 +14,9 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
     steps=4000, batch=256, lr=1e-3, ema=0.999, log_every=50,
 )  # fmt: skip
 def wgan_gp_grid(
-    *,
-    steps: int,
-    density: str = "sharp_grid",
-    critic_steps: int = 5,
-    penalty: float = 0.1,
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, steps: int, density: str = "sharp_grid", critic_steps: int = 5, penalty: float = 0.1, width: int = 128,
+    depth: int = 3, latents: int = 2
+) -> Fit:  # fmt: skip
     """WGAN-GP on a grid of 25 Gaussians in the plane: how many it finds.
 
     WGAN-GP with multilayer perceptrons on points of a known mixture. The learning rate falls linearly to 0.
@@ -55,15 +49,9 @@ def wgan_gp_grid(
     num_workers=4, save_every=5000, log_every=100,
 )  # fmt: skip
 def wgan_gp_cifar10(
-    *,
-    steps: int,
-    critic_steps: int = 5,
-    penalty: float = 10.0,
-    width: int = 128,
-    latents: int = 128,
-    data_dir: Location = "",
-    inception: Location = "",
-) -> Fit:
+    *, steps: int, critic_steps: int = 5, penalty: float = 10.0, width: int = 128, latents: int = 128,
+    data_dir: Location = "", inception: Location = ""
+) -> Fit:  # fmt: skip
     """WGAN-GP on CIFAR-10 at the paper's scale; needs GPUs.
 
     WGAN-GP with the paper's residual networks on CIFAR-10 from the Hugging Face hub. The learning rate falls linearly to 0.

@@ -27,18 +27,9 @@ PAPER = Headline("Kingma et al. 2016", arxiv="1606.04934")
     steps=3000, batch=256, lr=2e-3, warmup=100, ema=0.998, grad_clip=1.0,
 )  # fmt: skip
 def iaf_vae_density2d(
-    *,
-    density: str = "ring",
-    size: int = 2,
-    latents: int = 2,
-    width: int = 96,
-    depth: int = 2,
-    hidden: int = 64,
-    context: int = 16,
-    kl_annealing: int = 1000,
-    free_bits: float = 0.5,
-    narrow: bool = True,
-) -> Fit:
+    *, density: str = "ring", size: int = 2, latents: int = 2, width: int = 96, depth: int = 2, hidden: int = 64,
+    context: int = 16, kl_annealing: int = 1000, free_bits: float = 0.5, narrow: bool = True
+) -> Fit:  # fmt: skip
     """VAE with an autoregressive posterior on vectors of a known density: by how much its bound misses the entropy.
 
     As vae_density2d, with steps of inverse autoregressive flow behind the encoder.
@@ -69,15 +60,9 @@ def iaf_vae_density2d(
     batch=100, lr=1e-3, warmup=100, ema=0.995, grad_clip=1.0,
 )  # fmt: skip
 def iaf_vae_digits(
-    *,
-    latents: int = 16,
-    width: int = 128,
-    depth: int = 2,
-    hidden: int = 128,
-    context: int = 32,
-    free_bits: float = 0.0,
-    kl_annealing: int = 500,
-) -> Fit:
+    *, latents: int = 16, width: int = 128, depth: int = 2, hidden: int = 128, context: int = 32,
+    free_bits: float = 0.0, kl_annealing: int = 500
+) -> Fit:  # fmt: skip
     """VAE with an autoregressive posterior on handwritten digits: a minute on one core, no download.
 
     As vae_digits, with steps of inverse autoregressive flow behind the encoder. On so few digits it is no better than
@@ -156,14 +141,9 @@ def gap_to_evidence(model: VAE, data: GaussImage) -> dict[str, float]:
     warmup=5000, ema=0.999, num_workers=4, grad_clip=10.0, save_every=5000, log_every=100,
 )  # fmt: skip
 def iaf_vae_cifar10(
-    *,
-    scales: int = 2,
-    blocks: int = 10,
-    width: int = 160,
-    size: int = 32,
-    free_bits: float = 0.25,
-    data_dir: Location = "",
-) -> Fit:
+    *, scales: int = 2, blocks: int = 10, width: int = 160, size: int = 32, free_bits: float = 0.25,
+    data_dir: Location = ""
+) -> Fit:  # fmt: skip
     """ResNet VAE with autoregressive posteriors on CIFAR-10 at the paper's scale; needs GPUs.
 
     Twenty layers of latents at two scales, on images from the Hugging Face hub.

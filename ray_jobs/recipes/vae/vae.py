@@ -25,17 +25,10 @@ PAPER = Headline("Kingma & Welling 2014", arxiv="1312.6114")
     steps=3000, batch=256, lr=2e-3, warmup=100, ema=0.998, grad_clip=1.0,
 )  # fmt: skip
 def vae_density2d(
-    *,
-    density: str = "ring",
-    size: int = 2,
-    latents: int = 2,
-    width: int = 96,
-    kl_annealing: int = 1000,
-    free_bits: float = 0.5,
-) -> Fit:
+    *, density: str = "ring", size: int = 2, latents: int = 2, width: int = 96, kl_annealing: int = 1000,
+    free_bits: float = 0.5
+) -> Fit:  # fmt: skip
     """VAE on vectors of a known density: by how much its bound misses the entropy.
-
-    VAE of two multilayer perceptrons, with a Gaussian for each element.
 
     Args:
         density: as in maf_density2d.
@@ -58,8 +51,6 @@ def vae_density2d(
 )  # fmt: skip
 def vae_digits(*, latents: int = 16, width: int = 128, free_bits: float = 0.0, kl_annealing: int = 500) -> Fit:
     """VAE on handwritten digits, with a logistic for each pixel: half a minute on one core, no download.
-
-    VAE of two multilayer perceptrons on the 8x8 digits of scikit-learn.
 
     Args:
         latents: of an image.
