@@ -176,7 +176,7 @@ def fit(
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
-            report({"note": f"going on from step {step}"})
+            report({"note": f"continuing from step {step}"})
     if made.compile:
         made.model.compile()
     if step < made.steps:

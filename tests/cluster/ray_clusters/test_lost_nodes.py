@@ -90,7 +90,7 @@ def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
         at = lines(run)[-1]["step"]
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, (out, err)
-    fault.lost(max(0, at - went_on(fault.saw(out, "going on from step"))), EVERY["generative model"])
+    fault.lost(max(0, at - went_on(fault.saw(out, "continuing from step"))), EVERY["generative model"])
     reprise(*COMMANDS["generative model"], "--out", whole, "-q")
     fault.equal(alike(run, whole))
 

@@ -76,7 +76,7 @@ def saved(run: Path) -> list[int]:
 
 
 def begun_from(said: str) -> list[int]:
-    return [int(step) for step in re.findall(r"going on from step (\d+)", said)]
+    return [int(step) for step in re.findall(r"continuing from step (\d+)", said)]
 
 
 @pytest.mark.slow

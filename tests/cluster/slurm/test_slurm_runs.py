@@ -48,7 +48,7 @@ def begun(place: Slurm, folder: Path) -> tuple[str, Path]:
 
 def went_on(place: Slurm, id: str, run: Path, whole: Path, fault) -> int:
     """From which step the next attempt went on; it ended like the training that nobody disturbed."""
-    said = fault.saw("".join(place.logs(id, True)), "going on from step")
+    said = fault.saw("".join(place.logs(id, True)), "continuing from step")
     assert place.state(id) is State.succeeded
     same = lines(run) == lines(whole) and equal(newest(run)["state_dict"], newest(whole)["state_dict"])
     fault.equal(same)

@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_to_the_same_bits(digits, workers, tmp_path, fault)
     wait_for(lambda: not children(killed))
     at = last(killed)
     assert at < 60
-    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "going on from step")), 10)
+    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "continuing from step")), 10)
     fault.equal(same(killed, digits(workers)))
 
 
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(digits, tmp_path, fault
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, (out, err)
     fault.saw(out, "a worker died; the group restarts")
-    fault.lost(at - went_on(fault.saw(out, "going on from step")), 10)
+    fault.lost(at - went_on(fault.saw(out, "continuing from step")), 10)
     fault.equal(same(run, digits(2)))
 
 
@@ -277,7 +277,7 @@ def test_a_killed_agent_resumes_to_the_same_bits(runners, tmp_path, fault):
         wait_for(lambda: len(lines(killed)) >= 7, process)
     at = last(killed)
     assert at < last(whole)
-    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "going on from step")), 8192)
+    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "continuing from step")), 8192)
     fault.equal(lines(killed) == lines(whole) and equal(agent(killed), agent(whole)))
 
 
@@ -317,7 +317,7 @@ def test_a_killed_agent_whose_runners_wait_for_nobody_goes_on(ray_cluster, tmp_p
     assert json.loads((run / "result.json").read_text())["metrics"]["env_steps"] >= 16000
     steps = [line["step"] for line in lines(run)]
     assert steps == sorted(set(steps)) and max(b - a for a, b in itertools.pairwise([0, *steps])) < 1200
-    said = fault.saw((run / "log.txt").read_text(), r"^\S+ going on from step \d+$")
+    said = fault.saw((run / "log.txt").read_text(), r"^\S+ continuing from step \d+$")
     fault.lost(max(0, at - went_on(said)), 3200)
     fault.unequal("another: which fragment comes first is chance")
 
