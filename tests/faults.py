@@ -7,8 +7,8 @@
         fault.lost(step - went_on_from, save_every)         # what was done again, and the most that it may be
         fault.equal(same(run, undisturbed))                 # or fault.unequal("why nobody can expect it")
 
-    pytest -m fault --faults      measures anew and writes the page; rows of tests that did not run are kept
-    python -m tests.faults        writes the page alone
+    pytest -m fault -n 0 --faults    measures again and writes the page; rows of tests that did not run are kept
+    python -m tests.faults           writes the page alone
 
 A name may hold parameters of its test: "a run of {workers} workers is killed". Of cases with the same name that one counts which lost most.
 """
@@ -36,7 +36,7 @@ HEAD = """# What happens when something dies
 
 Each row is a test that kills something real and measures what becomes of the work: the lines that the user is shown, how much was
 done again (or never will be) and the most that it may be, which is what lies between two checkpoints, and whether the result is that
-of a run that nobody disturbed. Written by `pytest -m fault --faults`, never by hand; the numbers are of the last time that a test ran,
+of a run that nobody disturbed. Written by `pytest -m fault -n 0 --faults`, never by hand; the numbers are of the last time that a test ran,
 and its settings are small. `...` stands for a folder.
 """
 COLUMNS = "\n| what happens | what you see | lost | the result | test |\n|---|---|---|---|---|\n"

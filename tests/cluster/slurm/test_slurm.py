@@ -13,6 +13,8 @@ from cluster.job import Job, LauncherError, Resources, State
 from cluster.slurm.launcher import Slurm
 from tests.cluster import slurms, waiting
 
+pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("slurm")]  # a real Slurm, which one process starts
+
 ROOT = Path(__file__).parents[3]
 SAVES = """
 import os, pathlib, signal, sys, time

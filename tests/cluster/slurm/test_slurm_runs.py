@@ -15,6 +15,8 @@ from tests.cluster import slurms
 from tests.cluster.slurm.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest
 
+pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("slurm")]  # a real Slurm, which one process starts
+
 ROOT = Path(__file__).parents[3]
 POINTS = {"steps": 400, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}
 SMALL = ("--settings", json.dumps({"steps": 600}))

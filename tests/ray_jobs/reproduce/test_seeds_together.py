@@ -16,9 +16,10 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds
 from ray_jobs.reproduce.seeds import Group, Seed
 from ray_jobs.run.folder import Run
+from ray_jobs.train.launch import launch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from command import lines, newest, reprise, start, wait_for
+from command import here, lines, newest, reprise, start, wait_for
 
 SETTINGS = {"steps": 2400, "width": 16, "save_every": 400, "log_every": 400, "eval_episodes": 4}
 WORDS = ["--settings", json.dumps(SETTINGS)]
@@ -48,16 +49,15 @@ def test_seeds_together_are_killed_and_go_on_to_what_they_reach_alone(tmp_path: 
     reprise("resume", folders[0])  # one goes on alone, by the single seed's command
     out = reprise(*words, code=1)
     assert "1 of 3 seeds finished earlier" in out
-    settings = [w for k, v in SETTINGS.items() for w in (f"--{k}", v)]
     for i, folder in enumerate(folders):
         alone = tmp_path / f"alone-{i}"
-        reprise("train", "dqn_cartpole", "--seed", i, "--out", alone, "--quiet", *settings)
+        launch(Spec("dqn_cartpole", SETTINGS, i, Where(address="local"), str(alone)))
         assert close_to(newest(alone), newest(folder))
         for a, b in zip(lines(alone), lines(folder), strict=True):
             assert a == pytest.approx(b, rel=1e-3)
         results = [Run.at(f).result["metrics"]["episode_return"] for f in (alone, folder)]
         assert results[0] == pytest.approx(results[1])
-        assert f"{results[1]:.3g}"[:3] in reprise("evaluate", folder)
+        assert f"{results[1]:.3g}"[:3] in here("evaluate", folder)
     found = json.loads((tmp_path / "results" / "dqn_cartpole.json").read_text())
     assert found["seeds"] == [0, 1, 2] and "--together 3" in found["command"]
 

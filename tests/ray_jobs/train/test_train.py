@@ -18,7 +18,7 @@ from ray_jobs.run import files
 from ray_jobs.run import folder as run_module
 from ray_jobs.run.folder import Run
 from ray_jobs.train.launch import launch, resume
-from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
+from tests.ray_jobs.command import equal, here, lines, newest, reprise, start, wait_for
 
 DIGITS = [
     "train",
@@ -154,7 +154,7 @@ def test_a_finished_run_has_all_that_a_user_expects(plain):
 
 
 def test_evaluating_again_gives_the_same_numbers(plain):
-    said = json.loads(reprise("evaluate", plain.path, "--json"))
+    said = json.loads(here("evaluate", plain.path, "--json"))
     for name, value in said["metrics"].items():
         assert value == pytest.approx(plain.result["metrics"][name], rel=1e-6)
 
@@ -163,13 +163,13 @@ def test_sampling_is_a_function_of_the_seed(plain):
     import numpy as np
 
     for name in "ab":
-        reprise("sample", plain.path, "--n", 5, "--seed", 3, "--name", name)
+        here("sample", plain.path, "--n", 5, "--seed", 3, "--name", name)
     a, b = (np.load(plain.path / f"{n}.npy") for n in "ab")
     assert a.shape == (5, 2) and np.array_equal(a, b) and (plain.path / "a.png").stat().st_size > 1000
 
 
 def test_resuming_a_finished_run_is_refused(plain):
-    assert "is finished" in reprise("resume", plain.path, code=2)
+    assert "is finished" in here("resume", plain.path, code=2)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
@@ -248,7 +248,7 @@ def test_more_workers_than_the_cluster_has(ray_cluster, tmp_path):
 
 
 def test_a_cluster_that_does_not_answer(tmp_path):
-    said = reprise("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
+    said = here("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
     assert "No Ray cluster answers at 127.0.0.1:1" in said and "Traceback" not in said
 
 
@@ -331,8 +331,8 @@ def test_an_agent_that_is_stopped_goes_on(tmp_path):
     assert process.returncode == 130 and f"reprise resume {run}" in out
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
     reprise("resume", run, "-q")
-    said = json.loads(reprise("evaluate", run, "--json"))
+    said = json.loads(here("evaluate", run, "--json"))
     result = json.loads((run / "result.json").read_text())["metrics"]
     assert {k: result[k] for k in said["metrics"]} == said["metrics"]
     assert (run / "curve.png").exists()
-    assert "there is nothing to sample" in reprise("sample", run, code=2)
+    assert "there is nothing to sample" in here("sample", run, code=2)
