@@ -13,7 +13,7 @@ from ray_jobs.command.verbs import VERBS, function_of
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import backend_options
 from ray_jobs.recipe import loading
-from ray_jobs.recipe.settings import ClaimedRecipe, FamilyName, RecipeName, Setting
+from ray_jobs.recipe.settings import FamilyName, RecipeName, Setting
 
 
 def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
@@ -98,8 +98,8 @@ def _add_option(parser: argparse.ArgumentParser, setting: Setting) -> None:
 
 def _names(type_: Any) -> Callable[..., Iterable[str]] | None:
     """A completer for words of this type; None completes files."""
-    if type_ in (RecipeName, ClaimedRecipe):
-        return lambda **_: loading.names()
+    if type_ == RecipeName:
+        return lambda **_: [*loading.names(), *loading.systems()]
     if type_ == FamilyName:
         return lambda **_: loading.families()
     return _only(choices) if (choices := choices_of(type_)) else None

@@ -20,7 +20,7 @@ from ray_jobs.command.options import (
 from ray_jobs.command.verbs import HELP, function_of, split
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading, settings
-from ray_jobs.recipe.settings import ClaimedRecipe, RecipeName, Setting, fields, from_file, known, typed
+from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known, typed
 from ray_jobs.recipe.spec import Spec, Where
 
 WHERE = {s.name: s for s in fields(Where)}
@@ -28,6 +28,12 @@ SPEC = {
     "config": Setting("config", str, None, "YAML file of settings; options of the command line replace its values."),
     "seed": Setting("seed", int, 0, "Seed of weights, data order, noise and environments."),
     "out": Setting("out", str, None, "Run folder: a path, or any fsspec URI such as s3://bucket/run."),
+    "start": Setting(
+        "start",
+        tuple[str, ...],
+        (),
+        "NAME=RUN: a part of the model and the finished run whose averaged weights it takes.",
+    ),
     **WHERE,
 }
 """Options of every verb that takes a recipe and its settings, by name."""
@@ -67,9 +73,14 @@ def parse(argv: Sequence[str]) -> Request:
     form = form_of(verb, rest)
     words, given = read(form, rest)
     asked = arguments(form, words)
+    own = options_of(function)
+    if takes_settings(function):
+        of_recipes = {name: value for name, value in given.items() if name not in own}
+        given = {name: value for name, value in given.items() if name in own}
+        if of_recipes:
+            given["settings"] = {**(given.get("settings") or {}), **of_recipes}
     if not takes_spec(function):
         return Request(verb, asked, given)
-    own = options_of(function)
     spec = _spec(words[0] if words else "", given)
     chosen = [rest if type_ == CommandLine else spec for type_ in positional_types(function).values()]
     return Request(verb, chosen, {name: value for name, value in given.items() if name in own})
@@ -83,11 +94,10 @@ def check(request: Request) -> None:
     """
     if request.spec.recipe:
         settings.check(request.spec.recipe, request.spec.settings, request.spec.where)
-    checks: Mapping[Any, Callable[[str], object]] = {RecipeName: loading.recipe, ClaimedRecipe: loading.claim_of}
     for word, value in zip(words_of(function_of(request.verb)), request.words, strict=False):
         for name in value if word.several else [value]:
-            if word.type in checks and isinstance(name, str):
-                checks[word.type](name)
+            if word.type == RecipeName and isinstance(name, str):
+                settings.check(name, request.options.get("settings") or {}) if word.several else loading.recipe(name)
 
 
 def reads_itself(function: Callable[..., Any]) -> bool:
@@ -100,6 +110,11 @@ def takes_spec(function: Callable[..., Any]) -> bool:
     return Spec in positional_types(function).values()
 
 
+def takes_settings(function: Callable[..., Any]) -> bool:
+    """Whether a verb takes several recipes, and settings that they share as its option `settings`."""
+    return "settings" in options_of(function) and any(w.type == RecipeName and w.several for w in words_of(function))
+
+
 def form_of(verb: str, argv: Sequence[str]) -> Form:
     """What the command line of a verb may hold; of `train` and `tune` this depends on the recipe, the first word.
 
@@ -110,6 +125,8 @@ def form_of(verb: str, argv: Sequence[str]) -> Form:
     words, own = words_of(function), options_of(function)
     about = (inspect.getdoc(function) or "").partition("\n\nArgs:")[0].partition("\n\nR")[0]  # Returns or Raises
     form = Form(f"reprise {verb}", _usage(verb, words, bool(own)), about, {"options": own}, words)
+    if takes_settings(function) and argv and not argv[0].startswith("-"):
+        return replace(form, groups={"options": own, f"settings of {argv[0]}": _settings_besides(own, argv[0])})
     if not takes_spec(function):
         return form
     recipe, options = next(iter(argv), ""), {"options": SPEC | own}
@@ -123,6 +140,11 @@ def form_of(verb: str, argv: Sequence[str]) -> Form:
         return form
     groups = {f"settings of {recipe}": known(recipe), **options}
     return replace(form, what=recipe, usage=f"reprise {verb} {recipe} [options]", groups=groups)
+
+
+def _settings_besides(own: Mapping[str, Setting], recipe: str) -> dict[str, Setting]:
+    """The settings of a recipe whose names are no options of the verb."""
+    return {name: setting for name, setting in known(recipe).items() if name not in own}
 
 
 def _usage(verb: str, words: Sequence[Word], options: bool) -> str:
@@ -142,4 +164,17 @@ def _spec(recipe: str, given: Mapping[str, Any]) -> Spec:
     if seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}.")
     where = Where(**{name: value for name, value in given.items() if name in WHERE})
-    return Spec(recipe, filed | {k: v for k, v in given.items() if k in own}, seed, where, given.get("out"))
+    chosen = filed | {k: v for k, v in given.items() if k in own}
+    return Spec(recipe, chosen, seed, where, given.get("out"), _starts(given.get("start", ())))
+
+
+def _starts(pairs: Sequence[str]) -> dict[str, str]:
+    """The part and the run of each NAME=RUN.
+
+    Raises:
+        UsageError: one is written otherwise.
+    """
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise UsageError(f"--start takes NAME=RUN, such as --start teacher=runs/x, not {pair!r}.")
+    return {name: run for name, _, run in (pair.partition("=") for pair in pairs)}

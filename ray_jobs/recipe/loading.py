@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.declare import Claim, Headline, Recipe, Variant
+from ray_jobs.recipe.declare import Headline, Recipe, Variant
 from ray_jobs.recipe.plan import KINDS, Play, Study
 
 FAMILIES = "ray_jobs.recipes"
@@ -93,18 +93,6 @@ def recipe(name: str) -> Recipe:
     if which not in found.variants:
         raise UsageError(_no_recipe(name, [base, *(f"{base}@{v}" for v in found.variants)]))
     return replace(_varied(found, found.variants[which]), name=name)
-
-
-def claim_of(name: str) -> Claim:
-    """The claim of the recipe of this name.
-
-    Raises:
-        UsageError: there is no such recipe, or it makes no claim.
-    """
-    claim = recipe(name).claim
-    if claim is None:
-        raise UsageError(f"{name} makes no claim to reproduce: train it with 'reprise train {name}'.")
-    return claim
 
 
 def kind(of: Recipe) -> Any:

@@ -31,8 +31,6 @@ RequiredLocation = typing.Annotated[str, "file or folder", "required"]
 """The type of a file or folder without a usable default: data that its owner must fetch first."""
 RecipeName = typing.Annotated[str, "recipe"]
 """The type of a verb's word that names a recipe."""
-ClaimedRecipe = typing.Annotated[str, "recipe with a claim"]
-"""The type of a verb's word that names a recipe which makes a claim."""
 FamilyName = typing.Annotated[str, "family"]
 """The type of a verb's word that names a family of recipes."""
 

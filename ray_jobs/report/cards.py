@@ -36,8 +36,10 @@ class Card:
         """The verdict in words; one run reaches or misses a claim and shows no more."""
         if not self.single:
             return self.result.verdict
-        if self.result.mean is None:
-            return "no claim" if self.result.claim is None and not self.result.failures else "not finished"
+        if self.result.failures or (self.result.claim and self.result.mean is None):
+            return "not finished"
+        if self.result.claim is None:
+            return "no claim"
         return "reached" if self.result.holds else "missed"
 
 

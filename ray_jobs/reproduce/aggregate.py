@@ -39,15 +39,16 @@ def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
 def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
     """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong.
 
-    A recipe without a claim has no values, only metrics.
+    Of a recipe without a claim the values are those of its main metric: a return, else the first that its evaluation gives.
     """
     from ray_jobs.results.statistics import summarize, verdict
 
     finished = {s.number: s.run for s in plan if s.run.result is not None}
-    failures = {str(k): v for k, v in why.items()} | (unusable(finished, claim.metric) if claim else {})
+    metric = claim.metric if claim else main_metric([(run.result or {})["metrics"] for run in finished.values()])
+    failures = {str(k): v for k, v in why.items()} | (unusable(finished, metric) if metric else {})
     good = {n: run for n, run in finished.items() if str(n) not in failures}
     reports = [run.result or {} for run in good.values()]
-    values = [r["metrics"][claim.metric] for r in reports] if claim else []
+    values = [r["metrics"][metric] for r in reports] if metric else []
     summary = summarize(values) if values else None
     found = verdict(claim, summary, complete=not failures) if claim else "no claim"
     return Result(
@@ -55,8 +56,15 @@ def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], j
         **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
         settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
         metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
-        **provenance(list(good.values())), curves=curves(list(good.values()), claim.metric if claim else ""),
+        **provenance(list(good.values())), curves=curves(list(good.values()), metric), main="" if claim else metric,
     )  # fmt: skip
+
+
+def main_metric(reports: Sequence[Mapping[str, float]]) -> str:
+    """The metric that a reader looks at first: episode_return where all have it, else the first that is no loss; '' without any."""
+    shared = [name for name in (reports[0] if reports else {}) if all(name in report for report in reports)]
+    named = [n for n in shared if not n.startswith(("loss", "grad_norm"))]
+    return next((n for n in ("episode_return", *named, *shared) if n in shared), "")
 
 
 def unusable(finished: Mapping[int, Run], metric: str) -> dict[str, str]:

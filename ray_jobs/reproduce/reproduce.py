@@ -10,8 +10,8 @@ from typing import Any
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading
-from ray_jobs.recipe.loading import claim_of, kind
-from ray_jobs.recipe.settings import ClaimedRecipe
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.settings import RecipeName
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce import aggregate, seeds
 from ray_jobs.reproduce.seeds import Seed, on_machine
@@ -22,12 +22,14 @@ from ray_jobs.run import job_context
 from ray_jobs.run.job_context import own
 from ray_jobs.run.signals import calling, interrupt
 
+UNCLAIMED_SEEDS = 5
+"""Seeds of a recipe without a claim, where their number is not given."""
 WIDE = 96
 """Columns of a terminal that has room for the interquartile mean."""
 
 
 def reproduce(
-    recipes: list[ClaimedRecipe],
+    recipes: list[RecipeName],
     *,
     seeds: int | None = None,
     settings: dict[str, Any] | None = None,
@@ -47,8 +49,8 @@ def reproduce(
     Finished seeds are not run again and unfinished ones are resumed, so the same command continues after a kill.
 
     Args:
-        recipes: recipes that make a claim.
-        seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names.
+        recipes: recipes, or systems by their own names; one without a claim gets means and intervals.
+        seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names, or 5.
         settings: what differs from the recipe's own settings, as '{"lr": 0.001}'; such a result is kept apart from the
             recipe's record.
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
@@ -65,11 +67,12 @@ def reproduce(
         threads: CPU threads of each process.
 
     Returns:
-        0 if every claim holds, 1 if one does not, 130 if stopped. One of several tasks (REPRISE_TASK) runs its share of the seeds,
+        0 if every claim holds (and every recipe without one gave a value), 1 if one does not, 130 if stopped. One of several
+        tasks (REPRISE_TASK) runs its share of the seeds,
         records nothing, and returns 1 where one failed.
 
     Raises:
-        UsageError: an unknown recipe or setting, a recipe without a claim, runs of other settings in `out`.
+        UsageError: an unknown recipe or setting, runs of other settings in `out`.
     """
     where = Where(workers, runners, learners, accelerator, threads)
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
@@ -85,7 +88,7 @@ def reproduce(
     if part is not None:
         return work(own([seed for plan in plans.values() for seed in plan], part), starter, limit)
     measured = measure(plans, starter, limit, target=lambda r: aggregate.place(r, results, out))
-    return 130 if measured is None else int(not all(r.holds for r in measured))
+    return 130 if measured is None else int(not all(r.holds or (r.claim is None and r.values) for r in measured))
 
 
 # ---- before anything starts
@@ -102,9 +105,10 @@ def plan(
     from ray_jobs.recipe.settings import check
     from ray_jobs.reproduce.seeds_together import refuse
 
-    claim = claim_of(recipe)
+    claim = loading.recipe(recipe).claim
     given = check(recipe, settings, where)
-    n = claim.seeds if count is None else count
+    usual = claim.seeds if claim else UNCLAIMED_SEEDS
+    n = usual if count is None else count
     if n < 1:
         raise UsageError(f"--seeds must be at least 1, not {n}.")
     if together < 1:
@@ -156,7 +160,7 @@ def measure(
     measured = []
     for name, plan in plans.items():
         result = aggregate.collect(
-            claim_of(name), plan, {s.number: why[s] for s in plan if s in why}, jobs * plan[0].together
+            loading.recipe(name).claim, plan, {s.number: why[s] for s in plan if s in why}, jobs * plan[0].together
         )
         say(f"Recorded in {aggregate.keep(result, plan, target(result))}")
         measured.append(result)
@@ -174,7 +178,7 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
         say(f"{earlier}; another --out measures afresh.")
     try:
         lost = head_watched(lambda why: give_up(why, planned))
-        with lost, calling(interrupt), board(waiting, {s.recipe: claim_of(s.recipe).metric for s in planned}) as tell:
+        with lost, calling(interrupt), board(waiting, {s.recipe: _wanted(s.recipe) for s in planned}) as tell:
             return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
@@ -200,6 +204,12 @@ def work(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> int:
     return 130 if why is None else int(bool(why))
 
 
+def _wanted(recipe: str) -> str:
+    """The metric to show while seeds train: the claim's, or the kind's."""
+    found = loading.recipe(recipe)
+    return found.claim.metric if found.claim else kind(found).progress
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -218,10 +228,10 @@ def show(measured: Sequence[Result]) -> None:
     for column in table.columns:
         column.no_wrap = True
     for r in measured:
-        metric, _, bound = str(r.claim).partition(" ")
+        metric, _, bound = str(r.claim).partition(" ") if r.claim else (r.metric, "", "none")
         iqm = [results.short(r.iqm) if r.iqm is not None else ""] if wide else []
         seeds_done = results.count(r).partition(" seed")[0]
-        told = f"[{'green' if r.holds else 'red'}]{r.verdict}[/]"
+        told = f"[{'green' if r.holds else 'red' if r.claim else 'default'}]{r.verdict}[/]"
         mean, bracket, interval = results.describe(r).partition(" [")
         found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), told]
         table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)

@@ -57,10 +57,13 @@ class Result:
     date: str = ""
     curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     """For each plotted metric, `steps` [N] and `values` [S, N] with null where a seed has none."""
+    main: str = ""
+    """The metric of `values` where there is no claim."""
 
     @property
     def metric(self) -> str:
-        return self.claim.metric if self.claim else ""
+        """The metric of `values`: the claim's, or the main one of a recipe without a claim."""
+        return self.claim.metric if self.claim else self.main
 
 
 def folder(given: str | Path | None = None) -> Path | None:

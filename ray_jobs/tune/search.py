@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +53,8 @@ class Search:
     progress_mode: Mode
     seed: int
     where: Where
+    start: Mapping[str, str] = field(default_factory=dict)
+    """Runs that parts of each trial's model start from."""
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
@@ -72,6 +74,7 @@ def make(
     mode: str | None,
     seed: int,
     where: Where,
+    start: Mapping[str, str],
 ) -> Search:
     """The search that was asked for, defaults filled in from the recipe.
 
@@ -91,7 +94,9 @@ def make(
     metric, direction = _metric(recipe, claim, metric, mode)
     progress, towards = _progress(found, metric, direction)
     total = count(dimensions, trials)
-    return Search(recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where)
+    return Search(
+        recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where, start
+    )
 
 
 def _scheduler(recipe: Recipe, given: str | None) -> str:

@@ -53,7 +53,9 @@ class Task:
     def spec(self, trial: Trial) -> Spec:
         search = self.search
         settings = {**searches.saving(search), **search.settings, **trial.settings}
-        return Spec(search.recipe, settings, search.seed, search.where, str(folder(Path(self.out), trial.number)))
+        return Spec(
+            search.recipe, settings, search.seed, search.where, str(folder(Path(self.out), trial.number)), search.start
+        )
 
 
 def run(task: Task, trial: Trial, tell: Tell) -> Trial:

@@ -16,6 +16,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
+from ray_jobs.train import start
 from ray_jobs.tune import leaderboard, population, ray_tune, share, trial
 from ray_jobs.tune import search as searches
 from ray_jobs.tune.leaderboard import Leaderboard
@@ -131,6 +132,7 @@ def made(
         mode=mode,
         seed=spec.seed,
         where=spec.where,
+        start=start.resolved(spec).start,
     )
 
 

@@ -74,7 +74,7 @@ def test_an_unknown_option_is_one_sentence(verb, capsys):
     told = refused(*verb.split(), *words_for(verb), "--nonsens", "1", capsys=capsys)
     allowed = ", ".join(options_for(verb))
     if allowed:
-        assert told.startswith(f"{what} has no setting 'nonsens'.") and told.endswith(f"Allowed: {allowed}.")
+        assert told.startswith(f"{what} has no setting 'nonsens'.") and f"Allowed: {allowed}" in told
     else:
         assert told == f"{what} takes no options: leave out --nonsens."
 
@@ -164,9 +164,10 @@ def test_without_a_recipe_the_list_is_named_and_not_printed(verb, capsys):
         ("evaluate r --json false", ["r"], {"json": False}),
         ("evaluate --json=TRUE r", ["r"], {"json": True}),
         ("logs job -f", ["job"], {"follow": True}),
-        ("reproduce a --seeds 2 b", [["a", "b"]], {"seeds": 2}),
-        ('reproduce a --settings {"lr":1}', [["a"]], {"settings": {"lr": 1}}),
-        ("reproduce a --settings.lr 1e-3", [["a"]], {"settings": {"lr": 1e-3}}),
+        ("reproduce sac --seeds 2 td3", [["sac", "td3"]], {"seeds": 2}),
+        ('reproduce sac --settings {"lr":1}', [["sac"]], {"settings": {"lr": 1}}),
+        ("reproduce ppo --env Acrobot-v1 --clip 0.3", [["ppo"]], {"settings": {"env": "Acrobot-v1", "clip": 0.3}}),
+        ("reproduce sac --settings.lr 1e-3", [["sac"]], {"settings": {"lr": 1e-3}}),
         ("report", [[]], {}),
         ("report a b --out p.html", [["a", "b"]], {"out": "p.html"}),
         ("cluster up", [], {}),
@@ -200,7 +201,7 @@ def test_a_space_is_kept_as_text():
     ("line", "sentence"),
     [
         ("show ppo_cartpol", "no recipe 'ppo_cartpol'"),
-        ("reproduce ppo_cartpole a2c_pong", "a2c_pong makes no claim"),
+        ("reproduce ppo_cartpole a2c_pon", "There is no recipe 'a2c_pon'. Did you mean 'a2c_pong'"),
         (f"train {RECIPE} --batch 63 --workers 2", "does not divide"),
         (f"tune {RECIPE} --steps 0", "--steps of ddpm_digits must be at least 1"),
     ],

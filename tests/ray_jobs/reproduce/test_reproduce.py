@@ -200,9 +200,18 @@ def test_what_cannot_be_is_refused_in_one_sentence(aim: str, tmp_path: Path) -> 
         ask(seeds=0)
     with pytest.raises(UsageError, match="--jobs must be at least 1, not 0"):
         ask(jobs=0)
-    with pytest.raises(UsageError, match="makes no claim"):
-        ask(write_recipe(tmp_path, "free", claim="None"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_without_a_claim_gets_a_mean_and_an_interval(aim: str, tmp_path: Path) -> None:
+    free = write_recipe(tmp_path, "free", claim="None")
+    lab = Lab(tmp_path, {0: "490", 1: "495", 2: "500"})
+    plans = {free: reproduce.plan(free, 3, {}, f"{tmp_path}/out", NOWHERE)}
+    [found] = (
+        reproduce.measure(plans, seeds.on_machine(1, 0, lab.build)[0], 2, target=lambda r: tmp_path / "kept") or []
+    )
+    assert found.verdict == "no claim" and found.metric == "score" and found.values == [490.0, 495.0, 500.0]
+    assert found.mean == 495.0 and found.interval is not None and found.interval[0] < 495.0 < found.interval[1]
 
 
 def test_runs_of_other_settings_are_not_taken_for_ours(aim: str, tmp_path: Path) -> None:
