@@ -233,7 +233,7 @@ def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]
 
 
 def with_tables(text: str) -> str:
-    """A Markdown page with its tables made anew."""
+    """A Markdown page with its tables made again."""
     made = tables(*(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sizes", "scale")))
 
     def block(found: re.Match) -> str:

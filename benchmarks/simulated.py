@@ -24,7 +24,7 @@ LIGHT = {
     "RAY_scheduler_spread_threshold": "0.0",  # a few seeds go to many nodes, as when all places are taken
     "RAY_worker_maximum_startup_concurrency": "1",  # of each node: all nodes share this machine's cores
     "RAY_raylet_report_resources_period_milliseconds": "1000",  # a tenth of what they tell each other by themselves
-    "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are begun again and again
+    "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are started again and again
     "RAY_health_check_period_ms": "30000",
     "RAY_health_check_timeout_ms": "120000",
     "RAY_gcs_server_request_timeout_seconds": "600",

@@ -18,4 +18,4 @@ def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
 
 
 class Failed(Exception):
-    """Training cannot go on; one sentence says why."""
+    """Training cannot continue; one sentence says why."""

@@ -4,10 +4,10 @@
     def test_x(fault, tmp_path):
         ...
         fault.saw(printed, "a worker died")                 # the very line that the user was shown
-        fault.lost(step - went_on_from, save_every)         # what was done again, and the most that it may be
+        fault.lost(step - continued_from, save_every)         # what was done again, and the most that it may be
         fault.equal(same(run, undisturbed))                 # or fault.unequal("why nobody can expect it")
 
-    pytest -m fault --faults      measures anew and writes the page; rows of tests that did not run are kept
+    pytest -m fault --faults      measures again and writes the page; rows of tests that did not run are kept
     python -m tests.faults        writes the page alone
 
 A name may hold parameters of its test: "a run of {workers} workers is killed". Of cases with the same name that one counts which lost most.
@@ -136,7 +136,7 @@ def recorded() -> list[Row]:
 
 
 def merged(old: Iterable[Row], new: Iterable[Row], tests: Mapping[str, Any]) -> list[Row]:
-    """The rows with what was measured anew, in the order of kinds and tests; without those of tests that are gone."""
+    """The rows with what was measured again, in the order of kinds and tests; without those of tests that are gone."""
     new = sorted(new, key=lambda row: row["lost"][0])
     again = {row["test"] for row in new}
     rows = {row["fault"]: row for row in [*(r for r in old if r["test"] not in again), *new] if row["test"] in tests}
@@ -164,7 +164,7 @@ def cells(row: Row) -> list[str]:
 
 
 def write(new: Iterable[Row]) -> None:
-    """The rows and their page, with what was measured anew."""
+    """The rows and their page, with what was measured again."""
     tests = declared()
     rows = merged(recorded(), new, tests)
     PAGE.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -49,7 +49,7 @@ class Plan(Protocol):
         evaluate(run) -> (metrics, step)                   of the newest checkpoint
         sample(run, *, n, seed, name) -> Path              samples of the newest checkpoint
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
-        fixed(plan) -> mapping                             what may not change while a run goes on
+        fixed(plan) -> mapping                             what may not change while a run continues
         check_together(plan)                               raises UsageError where `--together` cannot train it
     """
 

@@ -82,7 +82,7 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
 
     class Calm(Progress):
         def refresh(self) -> None:
-            """Nothing: by itself it would draw all rows anew whenever one comes; they are drawn four times a second."""
+            """Nothing: by itself it would draw all rows again whenever one comes; they are drawn four times a second."""
 
     with Calm(*columns, console=console, refresh_per_second=4) as bar:
         room = max(1, console.height - MARGIN)

@@ -182,17 +182,17 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
             return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
-        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+        say(f"Stopped with {done} of {len(planned)} seeds finished. Continue with the same command:")
         return None
 
 
 def give_up(why: str, planned: Sequence[Seed]) -> None:
-    """End this process, whatever it waits for: the cluster is gone. Seeds that were at work have saved, or go on from a checkpoint."""
+    """End this process, whatever it waits for: the cluster is gone. Seeds that were at work have saved, or continue from a checkpoint."""
     from rich.console import Console
 
     Console().show_cursor()  # the table has hidden it
     done = sum(seed.run.result is not None for seed in planned)
-    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command goes on.")
+    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command continues.")
     os._exit(1)
 
 

@@ -95,7 +95,7 @@ def fetch(seed: Seed, *, checkpoints: bool = False) -> Run:
 
 
 Build = Callable[[Unit], list[str]]
-"""From a seed to the command that trains it, or goes on with it."""
+"""From a seed to the command that trains it, or continues it."""
 
 
 def command(seed: Unit) -> list[str]:

@@ -41,7 +41,7 @@ def on_cluster(
         each: its GPUs, if there are any.
         build: the command of a seed.
         of: what a recipe's seeds need.
-        lives: how often a seed whose worker or node dies is begun again.
+        lives: how often a seed whose worker or node dies is started again.
 
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
@@ -104,12 +104,12 @@ def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> t
 
 
 class RayProcess:
-    """A seed as a Ray task. Where its worker or node dies it is begun again, and goes on from its newest checkpoint.
+    """A seed as a Ray task. Where its worker or node dies it is started again, and continues from its newest checkpoint.
 
     Args:
         begin: starts the task, under a name of its own.
         unit: what it trains.
-        lives: how often it is begun again.
+        lives: how often it is started again.
         lost: whether the node on which the task of a name runs is gone.
     """
 
@@ -148,14 +148,14 @@ class RayProcess:
         return code
 
     def _after(self, why: str, *, mendable: bool = True) -> int | None:
-        """What becomes of a seed whose task is dead: None where it is to be begun again, else its exit code."""
+        """What becomes of a seed whose task is dead: None where it is to be started again, else its exit code."""
         if head.head_is_gone():  # no death of its own: `head_watched` ends this process, or the head comes back
             return None
         if not (self._lives and mendable):
             self._said = [f"its Ray task died: {why}"]
             return 1
         self._lives, self._died = self._lives - 1, True
-        print(f"{members(self._unit)[0]}: {why}; it is begun again.", flush=True)
+        print(f"{members(self._unit)[0]}: {why}; it is started again.", flush=True)
         return None
 
     def tail(self) -> list[str]:

@@ -2,7 +2,7 @@
 
     python -m ray_jobs.reproduce.seeds_together '[{"recipe": ..., "settings": {...}, "seed": 0, "where": {...}, "out": FOLDER}, ...]'
 
-Their specs differ in seed and folder. A folder that holds an unfinished run is gone on with, from its own checkpoint.
+Their specs differ in seed and folder. A folder that holds an unfinished run is continued, from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def refuse(recipe: str, settings: dict, where: Where) -> None:
 
 
 def opened(spec: Spec) -> Run:
-    """The spec's folder, new or gone on with, and held.
+    """The spec's folder, new or continued, and held.
 
     Raises:
         UsageError: another process is at work in it, or it cannot be written.
@@ -92,7 +92,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
 
 
 def begun(run: Run, steps: int) -> dict | None:
-    """The checkpoint to go on from, with the run's metrics back to where it was."""
+    """The checkpoint to continue from, with the run's metrics back to where it was."""
     found = run.latest()
     step = found["step"] if found else 0
     run.rewind(step)

@@ -1,4 +1,4 @@
-"""The run folder: everything that one execution of a recipe leaves behind, and all that is needed to go on with it.
+"""The run folder: everything that one execution of a recipe leaves behind, and all that is needed to continue it.
 
     run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
     status.json     state, step, pid: rewritten as the run goes
@@ -229,7 +229,7 @@ class Run:
 
         Raises:
             OSError: the disk is full; earlier checkpoints are untouched.
-            UsageError: another process has gone on with the run at its address.
+            UsageError: another process has continued the run at its address.
         """
         import torch
 

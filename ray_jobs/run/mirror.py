@@ -118,7 +118,7 @@ class Mirror:
         held = self.writer(fs, root)
         if held and held.get("mark") != self.known():
             who = f"process {held.get('pid')} on {held.get('host')}, since {held.get('since')}"
-            raise Superseded(f"Another process has gone on with {self.uri} ({who}): this one writes there no more.")
+            raise Superseded(f"Another process has continued {self.uri} ({who}): this one stops writing there.")
 
     # ---- sending
 
@@ -161,7 +161,7 @@ class Mirror:
             self.push()
         except Unreachable as error:
             if not self.late:
-                self.notify(f"{error}: what is new is kept in {self.folder} and sent when it can be; training goes on.")
+                self.notify(f"{error}: what is new is kept in {self.folder} and sent when it can be; training continues.")
             self.late = True
             return
         if self.late:

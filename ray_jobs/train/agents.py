@@ -148,7 +148,7 @@ def weights(plan: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, An
 
 
 def fixed(plan: Play) -> dict[str, Any]:
-    """Options that a checkpoint depends on, so that they cannot change while a run goes on."""
+    """Options that a checkpoint depends on, so that they cannot change while a run continues."""
     kept = {name: getattr(plan, name) for name in FIXED}
     return kept | {"experience": plan.algorithm.experience, "steps": plan.steps}
 

@@ -40,7 +40,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         whether training reached its end (False: it was told to stop).
 
     Raises:
-        Failed, UsageError: it cannot go on.
+        Failed, UsageError: it cannot continue.
     """
     for attempt in range(spec.where.max_failures + 1):
         outcome = _attempt(run, spec, report, should_stop)

@@ -47,7 +47,7 @@ class RunCheckpoints(TorchCheckpointIO):
             self.failed = (
                 f"The checkpoint of step {step} could not be written to {self.run}: {error.strerror or error}."
             )
-            self.report({"note": f"{self.failed} Earlier ones are kept; training goes on."})
+            self.report({"note": f"{self.failed} Earlier ones are kept; training continues."})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return self.run.load(Path(path))
@@ -151,7 +151,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     placement: dict[str, Any] | None = None,
 ) -> bool:
-    """Train to the end or until told to stop; go on from the newest checkpoint where there is one.
+    """Train to the end or until told to stop; continue from the newest checkpoint where there is one.
 
     Args:
         placement: what of `lightning.Trainer` says where it runs: devices, strategy, plugins.
@@ -176,7 +176,7 @@ def fit(
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
-            report({"note": f"going on from step {step}"})
+            report({"note": f"continuing from step {step}"})
     if made.compile:
         made.model.compile()
     if step < made.steps:
@@ -189,7 +189,7 @@ def fit(
         return False
     if trainer.is_global_zero:
         if files.failed:
-            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
+            raise OSError(f"{files.failed} Make room, and continue with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
 

@@ -1,4 +1,4 @@
-"""Train a recipe: make the run folder, choose where it runs, see it through to its result or to a checkpoint to go on from."""
+"""Train a recipe: make the run folder, choose where it runs, see it through to its result or to a checkpoint to continue from."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ray_jobs.train import start
 
 
 class Stopped(Exception):
-    """The run was told to stop, and has saved what it needs to go on."""
+    """The run was told to stop, and has saved what it needs to continue."""
 
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.signal = run, number
-        super().__init__(f"Stopped. Everything is saved; go on with: reprise resume {run}")
+        super().__init__(f"Stopped. Everything is saved; continue with: reprise resume {run}")
 
 
 def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
-    """Train `spec` in a new run folder, to the end; a later attempt of the same job goes on with the run of the first.
+    """Train `spec` in a new run folder, to the end; a later attempt of the same job continues the run of the first.
 
     Returns:
         the finished run; `run.result` has its metrics.
@@ -40,7 +40,7 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
     Raises:
         UsageError: the spec cannot be, before anything starts.
         Stopped: a signal ended it; it can be resumed.
-        Failed: it cannot go on; the status and the log say why.
+        Failed: it cannot continue; the status and the log say why.
     """
     settings = check(spec.recipe, spec.settings, spec.where)
     spec = start.resolved(replace(spec, settings=settings))
@@ -71,7 +71,7 @@ def earlier_attempt(spec: Spec) -> Run | None:
 
 
 def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
-    """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+    """Continue the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
 
     Args:
         address: another Ray cluster than the one where it began; 'local' is this machine alone.
@@ -135,7 +135,7 @@ def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
     """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
     step = max((m["step"] for m in run.metrics()), default=0)
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-    with contextlib.suppress(UsageError):  # another process has gone on with it
+    with contextlib.suppress(UsageError):  # another process has continued it
         run.mirror.send()
 
 
@@ -144,7 +144,7 @@ def end(run: Run, why: str, stderr: int) -> None:
     mark_unfinished(run, "failed")
     os.write(
         stderr,
-        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+        f"reprise: {why} On a cluster that is up, continue with: reprise resume {run} --address HOST:PORT\n".encode(),
     )
     os._exit(1)
 
@@ -153,7 +153,7 @@ def as_sentence(error: Exception, run: Run) -> str:
     """An error as one sentence; of a disk that is full, with its file, and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
+    return f"{error.strerror} ({error.filename or run.path}): mend it, and continue with: reprise resume {run}"
 
 
 def noting(report: Report, log: Path) -> Report:

@@ -21,7 +21,7 @@ from ray_jobs.run.progress import Report
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
+    """Through Ray Train: a group that restarts from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
     where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
     need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
@@ -51,7 +51,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
         if deaths <= where.max_failures:
             count = f"death {deaths} of {where.max_failures} allowed"
-            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
+            report({"note": f"{who_died(causes, 'worker')}; the group continues from its last checkpoint ({count})"})
 
     config = {"run": address, "spec": asdict(spec)}
     group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
@@ -66,7 +66,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     if "error" in said:
         raise Failed(said["error"])
     if dead_workers(ended):
-        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
+        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' continues from the last checkpoint.")
     if ended:
         raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
     return said.get("outcome") == "finished"

@@ -1,7 +1,7 @@
 """Where a search meets Ray Tune, which places trials, stops the hopeless ones (ASHA), exchanges weights (PBT) and proposes settings.
 
 Ray Tune is given only what is left to do. What trials that have ended had come to is told to ASHA and Optuna as it was, and
-no process is asked to say it again; so going on with a search of hundreds costs what its rest costs.
+no process is asked to say it again; so continuing a search of hundreds costs what its rest costs.
 
 Source: ASHA, Li et al. 2020 (arXiv:1810.05934), algorithm 2. Differs: rungs are percents of a trial's own training (12
 and 36, a third survives each), so that recipes of any length and trials of different lengths can be compared.
@@ -201,7 +201,7 @@ def _trainable(config: dict[str, Any], task: Task) -> None:
     trial.run(task, current, tell)
 
 
-# ---- who goes on
+# ---- who continues
 
 
 def _scheduler(search: Search, known: Sequence[Trial], at_once: int) -> Any:
@@ -297,7 +297,7 @@ def _explored(config: dict[str, Any], search: Search, rng: random.Random) -> dic
 
 
 def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
-    """Optuna's proposals, numbered; of a search that goes on it knows how trials ended, and proposes the unfinished first."""
+    """Optuna's proposals, numbered; for a continued search it knows how trials ended, and proposes the unfinished first."""
     from ray.tune.search import Searcher
     from ray.tune.search.optuna import OptunaSearch
 

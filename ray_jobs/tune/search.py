@@ -30,7 +30,7 @@ SEARCHES = ("random", "optuna")
 FILE = "tune.json"
 FIRST_RUNG, SURVIVORS = 12, 3
 RUNGS = (FIRST_RUNG, FIRST_RUNG * SURVIVORS)
-"""Percents of a trial's training at which ASHA compares it, and one of how many goes on."""
+"""Percents of a trial's training at which ASHA compares it, and one of how many continues."""
 LOGGED: dict[str, Mode] = {"loss": "min", "episode_return": "max"}
 """The directions of the metrics that every training of a kind logs."""
 
@@ -157,7 +157,7 @@ def _progress(recipe: Recipe, metric: str, mode: Mode) -> tuple[str, Mode]:
 
 
 def default_out(search: Search) -> Path:
-    """Where a search lives when nobody says: the same for the same search, so that the same command goes on with it."""
+    """Where a search lives when nobody says: the same for the same search, so that the same command continues it."""
     plan = {k: v for k, v in asdict(search).items() if k not in ("where", "trials")}
     tag = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Path("runs") / f"tune-{search.recipe.split('.')[-1]}-{tag}"
@@ -194,13 +194,13 @@ def refuse_others(out: Path, search: Search) -> Search | None:
             if ours[field] != theirs[field]:
                 raise UsageError(
                     f"{out} holds another search: its {field} is {theirs[field]!r}, not {ours[field]!r}; "
-                    f"choose another --out, or go on with it by 'reprise tune --resume {out}'."
+                    f"choose another --out, or continue it by 'reprise tune --resume {out}'."
                 )
     return before
 
 
 def enter(out: Path, search: Search) -> Search:
-    """Claims a folder for this search, new or to be gone on with; the number of trials may have grown since.
+    """Claims a folder for this search, new or to be continued; the number of trials may have grown since.
 
     Raises:
         UsageError: it holds something else.

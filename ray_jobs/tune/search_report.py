@@ -57,7 +57,7 @@ def _print(
     if picture:
         console.print(f"Plot: {place}/{picture.name}")
     if interrupted:
-        console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
+        console.print(f"Stopped. Continue with the same command, or: reprise tune {search.recipe} --resume {place}")
 
 
 def _counted(found: list[Trial], total: int) -> str:

@@ -34,7 +34,7 @@ def run(task: Task, part: tuple[int, int], starts: Sequence[Mapping[str, Any]]) 
         starts: number and settings of each trial of the search.
 
     Returns:
-        0; 130 where it was stopped: the trial at work has saved what it needs to go on.
+        0; 130 where it was stopped: the trial at work has saved what it needs to continue.
     """
     with stopping() as stop:
 

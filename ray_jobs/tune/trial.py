@@ -1,7 +1,7 @@
 """One trial of a search, as its actor runs it: training in a run folder, reported as it goes, cut short on demand.
 
 It is told how to speak to the scheduler (`Tell`) and does not know Ray. A trial begun before says again what it had
-reported, and then goes on from its last checkpoint; one that has ended is not trained again.
+reported, and then continues from its last checkpoint; one that has ended is not trained again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Task:
 def run(task: Task, trial: Trial, tell: Tell) -> Trial:
     """Bring one trial to its end, from wherever it is, and report it to the last."""
     at = folder(Path(task.out), trial.number)
-    if task.search.scheduler != "pbt":  # a population goes on from where it is; its past decisions stand
+    if task.search.scheduler != "pbt":  # a population continues from where it is; its past decisions stand
         for percent, value in trial.reports:
             tell({"percent": percent, "progress": value}, None)
     if not trial.done:
@@ -191,7 +191,7 @@ def attended(train: Train, spec: Spec, hear: Report) -> None:
     """Train in a thread of its own while this one hears its events; the training waits until it was heard.
 
     Where `hear` raises (a scheduler that ends the trial raises SystemExit), the training is told to stop and waited
-    for, and the exception goes on. An error of the training is raised here.
+    for, and the exception continues. An error of the training is raised here.
     """
     inbox: queue.Queue[tuple[Event, threading.Event] | None] = queue.Queue()
     stop, errors = threading.Event(), []
@@ -239,10 +239,10 @@ def begin(out: Path, number: int, settings: Mapping[str, Any]) -> Trial:
 
 
 def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
-    """Train `spec` in its folder, or go on there from the newest checkpoint.
+    """Train `spec` in its folder, or continue there from the newest checkpoint.
 
     Raises:
-        UsageError, Failed: it cannot go on.
+        UsageError, Failed: it cannot continue.
     """
     from ray_jobs.train.launch import Stopped, create, run_to_end
 

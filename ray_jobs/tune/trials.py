@@ -1,7 +1,7 @@
 """The trials of a search, as their run folders tell it: which there are, which is best, as a table, files and a plot.
 
 The folders are the truth. Each trial is an ordinary run folder, <out>/trials/0007, with one file more: trial.json, its
-settings, what it reported and how it ended. A search goes on from these alone, whatever became of its driver. Nothing
+settings, what it reported and how it ended. A search continues from these alone, whatever became of its driver. Nothing
 here knows Ray.
 """
 

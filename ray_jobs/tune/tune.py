@@ -1,7 +1,7 @@
 """`reprise tune`: a search over a recipe's settings on Ray Tune, each trial an ordinary run folder.
 
-What has happened is kept by the run folders, not by Ray (`on_tune`): a search whose driver was killed is begun anew with what
-is left of it. Trials that have ended are not trained again, and the unfinished ones go on from their checkpoints.
+What has happened is kept by the run folders, not by Ray (`on_tune`): a search whose driver was killed is started again with what
+is left of it. Trials that have ended are not trained again, and the unfinished ones continue from their checkpoints.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def tune(
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
         concurrent: Trials at a time; as many as there are cores for by default.
-        resume: Folder of a search to go on with, as it was defined there; --trials may add to it.
+        resume: Folder of a search to continue, as it was defined there; --trials may add to it.
         quiet: Print nothing while it runs.
         train: what trains one trial.
 
@@ -103,7 +103,7 @@ def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ..
     if spec.recipe and spec.recipe != found.recipe:
         raise UsageError(f"{location} holds a search of {found.recipe}, not of {spec.recipe}.")
     if asked:
-        raise UsageError(f"--resume goes on with the search as it was defined: leave out '{asked[0]}', or --resume.")
+        raise UsageError(f"--resume continues the search as it was defined: leave out '{asked[0]}', or --resume.")
     return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
 
 
@@ -144,7 +144,7 @@ def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
     if left:
         if not quiet and board.trials:
             print(
-                f"Going on in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
+                f"Continuing in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
             )
         with leaderboard.shown(board, quiet) as hear, noise_to(out / "log.txt"):
             interrupted = ray_tune.run(task, out, concurrent, hear)

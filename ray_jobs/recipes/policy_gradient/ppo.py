@@ -92,7 +92,7 @@ ppo_halfcheetah = Recipe(
     space={"lr": "loguniform(1e-4,1e-3)", "clip": "choice(0.1,0.2,0.3)", "epochs": "choice(5,10,20)"},
     text=(
         "The settings of Tianshou's benchmark, whose ten seeds reached 5784 on HalfCheetah-v3 in as many "
-        "steps. It computes advantages anew for each epoch, and deviations start from exp(-0.5); here neither "
+        "steps. It computes advantages again for each epoch, and deviations start from exp(-0.5); here neither "
         "is so."
     ),
 )

@@ -199,7 +199,7 @@ class Together:
         return ended
 
     def leave(self, ended: Sequence[Training]) -> None:
-        """Go on without these."""
+        """Continue without these."""
         if not ended:
             return
         kept = [i for i, t in enumerate(self.trainings) if t not in ended]

@@ -1,4 +1,4 @@
-"""A great many seeds: what a look costs, what is looked at, what each holds of a node, and who is begun again."""
+"""A great many seeds: what a look costs, what is looked at, what each holds of a node, and who is started again."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def kill_worker(folder: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent's death is told by Linux alone")
 @pytest.mark.parametrize("lives", [1, 0])
-def test_a_seed_whose_worker_dies_saves_and_is_begun_again(ray_cluster, lab, lives, capsys):
+def test_a_seed_whose_worker_dies_saves_and_is_started_again(ray_cluster, lab, lives, capsys):
     recipe = write_recipe(lab.folder, "aim")
     seed = Seed(recipe, 0, str(lab.folder / "out" / recipe / "seed-0"))
     start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, lives=lives)
@@ -205,13 +205,13 @@ def test_a_seed_whose_worker_dies_saves_and_is_begun_again(ray_cluster, lab, liv
     code = until(lambda: [c for c in [process.poll()] if c is not None], 60)[0]
     if lives:
         assert (code, lab.started()) == (0, [0, 0])
-        assert f"{seed}: its process ended; it is begun again.\n" in capsys.readouterr().out
+        assert f"{seed}: its process ended; it is started again.\n" in capsys.readouterr().out
     else:
         assert (code, lab.started()) == (1, [0])
         assert process.tail()[0].startswith("its Ray task died: ")
 
 
-def test_a_task_that_is_stopped_is_not_begun_again():
+def test_a_task_that_is_stopped_is_not_started_again():
     ray = pytest.importorskip("ray")
     begun, answer = [], Future()
     reference = SimpleNamespace(future=lambda: answer)

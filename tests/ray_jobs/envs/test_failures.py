@@ -132,7 +132,7 @@ def test_the_alarm_and_its_handler_are_given_back():
     assert not heard
 
 
-def test_beside_the_main_thread_there_is_no_alarm_and_all_goes_on():
+def test_beside_the_main_thread_there_is_no_alarm_and_all_continues():
     found = []
     thread = threading.Thread(target=lambda: found.append(sample(runner("Count"), 9).returns))
     thread.start()

@@ -346,7 +346,7 @@ def test_again_is_refused_where_it_makes_no_sense(tmp_path):
         resubmit(["gone-1"])
 
 
-def test_a_cancelled_training_goes_on_in_its_run_folder(ended, capsys):
+def test_a_cancelled_training_continues_in_its_run_folder(ended, capsys):
     run = Path("runs/x")
     size = ["--steps", "60000", "--save_every", "2000", "--eval_episodes", "2"]
     assert cli.main(["submit", "train", "ppo_cartpole", *size, "--out", str(run)]) == 0

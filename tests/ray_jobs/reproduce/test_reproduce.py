@@ -142,7 +142,7 @@ def status(lab: Lab, recipe: str, seed: int) -> str:
 
 @pytest.mark.fault("process", "a reproduction gets {number.name}, and is started again")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(
+def test_stopping_lets_the_seeds_save_and_the_same_command_continues(
     aim: str, tmp_path: Path, number: int, fault: Fault
 ) -> None:
     lab = Lab(tmp_path, {0: "495", 1: "hold"})

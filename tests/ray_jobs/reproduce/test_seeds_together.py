@@ -1,4 +1,4 @@
-"""`reprise reproduce --together`, whole: killed, gone on with, and beside the same seeds alone."""
+"""`reprise reproduce --together`, whole: killed, continued, and beside the same seeds alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def close_to(a, b) -> bool:
     return a == b or (a != a and b != b)
 
 
-def test_seeds_together_are_killed_and_go_on_to_what_they_reach_alone(tmp_path: Path) -> None:
+def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_path: Path) -> None:
     words = ["reproduce", "dqn_cartpole", "--seeds", 3, "--together", 3, "--out", tmp_path, *WORDS]
     folders = [tmp_path / "dqn_cartpole" / f"seed-{i}" for i in range(3)]
     with start(*words) as process:
@@ -45,7 +45,7 @@ def test_seeds_together_are_killed_and_go_on_to_what_they_reach_alone(tmp_path: 
         assert not pids  # one process held them all
         process.communicate(timeout=100)
     assert not any((f / "result.json").exists() for f in folders)
-    reprise("resume", folders[0])  # one goes on alone, by the single seed's command
+    reprise("resume", folders[0])  # one continues alone, by the single seed's command
     out = reprise(*words, code=1)
     assert "1 of 3 seeds finished earlier" in out
     settings = [w for k, v in SETTINGS.items() for w in (f"--{k}", v)]

@@ -1,4 +1,4 @@
-"""What a launcher tells its jobs: a later attempt goes on with the first one's run, and tasks share the seeds."""
+"""What a launcher tells its jobs: a later attempt continues the first one's run, and tasks share the seeds."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def stopping(step: int):
     return report
 
 
-def test_a_later_attempt_goes_on_with_the_run_of_the_first_to_the_same_bits(tmp_path, monkeypatch):
+def test_a_later_attempt_continues_the_run_of_the_first_to_the_same_bits(tmp_path, monkeypatch):
     whole = launch(points(tmp_path / "whole"))
     monkeypatch.setenv("REPRISE_JOB", "job-1")
     with pytest.raises(Stopped):
@@ -129,7 +129,7 @@ def test_tasks_share_a_search_without_ray_and_the_last_job_concludes_it(tmp_path
     assert (tmp_path / "search/best.yaml").exists()
 
 
-def test_a_task_that_is_stopped_goes_on_with_its_trial(tmp_path, monkeypatch):
+def test_a_task_that_is_stopped_continues_its_trial(tmp_path, monkeypatch):
     def once(spec: Spec, report, told_to_stop) -> None:
         def stopping(event: dict) -> None:
             report(event)

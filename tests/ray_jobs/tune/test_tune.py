@@ -1,4 +1,4 @@
-"""Searches: stopped early, killed and gone on with, exchanged weights, written down; with a training that is a formula."""
+"""Searches: stopped early, killed and continued, exchanged weights, written down; with a training that is a formula."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def score(lr):
 
 
 def formula(given, report, told_to_stop, pause=0.0):
-    """A training: `loss` falls to -score; a failing one where lr < 1e-5; it goes on where it was."""
+    """A training: `loss` falls to -score; a failing one where lr < 1e-5; it continues where it was."""
     at = Path(given.out)
     run = Run.open(at).lock() if (at / "run.json").exists() else Run.create(given, kind="Fit", command=["formula"])
     try:
@@ -100,7 +100,7 @@ def test_a_short_trial_reports_what_is_decided_by_and_little_else(tmp_path):
     assert [m.get("percent") for m in told] == [12, 36, 99.9, None]
 
 
-def test_a_trial_that_is_ended_stops_training_and_can_go_on(often, tmp_path):
+def test_a_trial_that_is_ended_stops_training_and_can_continue(often, tmp_path):
     def tell(metrics, _):
         if metrics["percent"] >= 20:
             raise SystemExit
@@ -264,7 +264,7 @@ def test_optuna_proposes_what_was_unfinished_first_and_then_something_new(tmp_pa
     again.on_trial_complete("1", {"percent": 12.0})
 
 
-def test_optuna_goes_on_with_what_the_trials_had_taught_it(tmp_path):
+def test_optuna_continues_what_the_trials_had_taught_it(tmp_path):
     """Decades off the best lr: of uniform proposals 1 on average, and the mean of eight below 0.5 about once in 150."""
     lrs = [10.0 ** -(1 + 4 * i / 19) for i in range(20)]
     ended = [Trial(i, {"lr": lr}, "finished", score=score(lr)) for i, lr in enumerate(lrs)]
@@ -277,7 +277,7 @@ def test_optuna_goes_on_with_what_the_trials_had_taught_it(tmp_path):
     assert sum(off) / len(off) < 0.5
 
 
-def test_asha_goes_on_with_what_the_trials_had_reached():
+def test_asha_continues_what_the_trials_had_reached():
     class Arrived:
         trial_id = "new"
 

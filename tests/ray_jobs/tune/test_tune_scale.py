@@ -255,7 +255,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("how", ["asha", *(pytest.param(how, marks=pytest.mark.slow) for how in ("optuna", "pbt"))])
-def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cluster, tmp_path):
+def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_cluster, tmp_path):
     mark = f"search-of-{os.getpid()}-{how}"
     env = os.environ | {"REPRISE_TEST_MARK": mark, "RAY_ADDRESS": ""}
     child = subprocess.Popen(
