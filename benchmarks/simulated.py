@@ -59,7 +59,7 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
     from ray.cluster_utils import Cluster
 
     with sleeping_agents():
-        begun = time.monotonic()
+        started = time.monotonic()
         made = Cluster(shutdown_at_exit=True)
         try:
             head = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
@@ -67,7 +67,7 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
             for i in range(nodes):
                 join(made, i + 2, num_cpus=cpus, num_gpus=gpus, env_vars={NODE: str(i)}, **common(temp))
             ray.init(address=made.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-            yield {"start_s": time.monotonic() - begun} | memory()
+            yield {"start_s": time.monotonic() - started} | memory()
         finally:
             ray.shutdown()
             made.shutdown()

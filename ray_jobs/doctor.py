@@ -236,11 +236,11 @@ def ray_starts() -> Iterator[Row]:
         try:
             line = [sys.executable, "-c", program.format(scratch)]
             done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
-            told = "" if done.returncode == 0 else _last_line(done.stderr)
+            problem = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:
-            told = "nothing happened for 90 s"
-    if told:
-        yield Row("ray starts", "fail", told, "Check memory, /dev/shm and a firewall between local ports.")
+            problem = "nothing happened for 90 s"
+    if problem:
+        yield Row("ray starts", "fail", problem, "Check memory, /dev/shm and a firewall between local ports.")
     else:
         yield Row("ray starts", "ok", "started, ran a task and ended")
 

@@ -89,9 +89,9 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path) -> Fault:
     node = request.node
     kind, name = node.get_closest_marker("fault").args
     case = node.callspec.params if hasattr(node, "callspec") else {}
-    told = Fault(kind, name.format(**case), f"{node.path.relative_to(ROOT)}::{node.originalname}", tmp_path)
-    node.user_properties.append(("fault", told.row))
-    return told
+    found = Fault(kind, name.format(**case), f"{node.path.relative_to(ROOT)}::{node.originalname}", tmp_path)
+    node.user_properties.append(("fault", found.row))
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -103,8 +103,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     done = yield
-    if isinstance(told := pyfuncitem.funcargs.get("fault"), Fault):
-        told.complete()
+    if isinstance(found := pyfuncitem.funcargs.get("fault"), Fault):
+        found.complete()
     return done
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ray_jobs.results.store import Result
     from ray_jobs.run.folder import Run
 
-# Okabe and Ito's palette, told apart by every kind of colour vision
+# Okabe and Ito's palette, which every kind of colour vision can distinguish
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8f98"
 INK, LINE = "#1f2430", "#d5d9e0"
 STYLE = {
@@ -252,9 +252,9 @@ def curve(
 
 def curves(result: Result, path: Path) -> Path:
     """The learning curves of a reproduction's seeds, as a PNG."""
-    key, told = next(iter(result.curves.items()))
+    key, points = next(iter(result.curves.items()))
     with figure(6.4, 2.9) as (fig, axes):
-        draw(axes, np.asarray(told["steps"], float), _with_gaps(told["values"]), key, result.claim)
+        draw(axes, np.asarray(points["steps"], float), _with_gaps(points["values"]), key, result.claim)
         return _save(fig, path)
 
 

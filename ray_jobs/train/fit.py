@@ -113,10 +113,10 @@ class Recorder(L.Callback):
         """Checkpoint this step, once."""
         if self.saved != self.step:
             self.saved = self.step
-            begun = time.monotonic()
+            started = time.monotonic()
             trainer.save_checkpoint("unused")
             ended = time.monotonic()
-            self.rested = ended + REST * (ended - begun) if ended - begun > LONG else 0.0
+            self.rested = ended + REST * (ended - started) if ended - started > LONG else 0.0
             if trainer.is_global_zero and not self.stopped:
                 self.run.status("running", self.step, self.made.steps)
 

@@ -159,8 +159,8 @@ def starts(search: Search, known: Sequence[Trial]) -> list[dict[str, Any]]:
     return [{"number": n, "settings": recorded.get(n) or sample(dimensions, search.seed, n)} for n in numbers]
 
 
-BEGUN = itertools.count()
-"""The trials that this process has begun."""
+STARTED = itertools.count()
+"""The trials that this process has started."""
 
 
 def _tidy() -> None:
@@ -169,7 +169,7 @@ def _tidy() -> None:
 
     What the first trial imported is set aside, or each search would take as long as a short trial.
     """
-    before = next(BEGUN)
+    before = next(STARTED)
     if before:
         gc.collect()
     if before == 1:
@@ -320,8 +320,8 @@ def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
         numbers = itertools.chain([t.number for t in unfinished], itertools.count(len(known)))
 
         def suggest(self, trial_id: str) -> dict[str, Any]:
-            begun = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
-            return {"trial": {"number": begun.number, "settings": dict(begun.settings)}}
+            started = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
+            return {"trial": {"number": started.number, "settings": dict(started.settings)}}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             """Only ends count: progress may be another metric."""

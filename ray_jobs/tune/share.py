@@ -43,13 +43,13 @@ def run(task: Task, part: tuple[int, int], starts: Sequence[Mapping[str, Any]]) 
                 raise SystemExit
 
         for start in job_context.own(starts, part):
-            begun = trial.begin(Path(task.out), start["number"], start["settings"])
-            print(f"Trial {begun.name}: {dict(begun.settings)}", flush=True)
+            started = trial.begin(Path(task.out), start["number"], start["settings"])
+            print(f"Trial {started.name}: {dict(started.settings)}", flush=True)
             try:
-                done = trial.run(task, begun, tell)
+                done = trial.run(task, started, tell)
             except SystemExit:
                 return 130
             print(
-                f"Trial {begun.name}: {done.state} {done.score if done.score is not None else done.reason}", flush=True
+                f"Trial {started.name}: {done.state} {done.score if done.score is not None else done.reason}", flush=True
             )
     return 0

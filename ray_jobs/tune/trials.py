@@ -65,7 +65,7 @@ def folder(out: Path, number: int) -> Path:
 
 
 def load(at: Path) -> Trial | None:
-    """The trial of a run folder, or None where none was begun."""
+    """The trial of a run folder, or None where none was started."""
     try:
         record = json.loads((at / RECORD).read_text())
     except (FileNotFoundError, json.JSONDecodeError):

@@ -187,16 +187,16 @@ def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monk
     context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
     fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
     monkeypatch.setitem(sys.modules, "ray", fake)
-    told, over = [], threading.Event()
-    with head.head_watched(lambda why: (told.append(why), over.set())):
+    reasons, over = [], threading.Event()
+    with head.head_watched(lambda why: (reasons.append(why), over.set())):
         server.close()
         server = socket.create_server(("127.0.0.1", port))
         server.settimeout(60)
         server.accept()[0].close()  # it was looked for, and is there
-        assert told == []
+        assert reasons == []
         server.close()
         assert over.wait(60)
-    assert told == [
+    assert reasons == [
         f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."
     ]
 

@@ -54,12 +54,12 @@ def test_thousands_of_seeds_cost_each_as_much_as_one(tmp_path, monkeypatch):
     asked: Counter[str] = Counter()
     monkeypatch.setattr(seeds, "held", lambda seed: asked.update(["held"]))
     monkeypatch.setattr(seeds, "fetch", lambda seed: asked.update(["fetch"]) or SimpleNamespace(result={}))
-    Works.polls, told = 0, Counter()
+    Works.polls, states = 0, Counter()
     why = seeds.execute(
-        plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: told.update([state]), 0
+        plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: states.update([state]), 0
     )
     assert (Works.polls, why) == (3 * 2000, {})
-    assert told == {"running": 2 * 2000, "finished": 2000}
+    assert states == {"running": 2 * 2000, "finished": 2000}
     assert asked == {"held": 2000, "fetch": 2000}
 
 
@@ -213,9 +213,9 @@ def test_a_seed_whose_worker_dies_saves_and_is_started_again(ray_cluster, lab, l
 
 def test_a_task_that_is_stopped_is_not_started_again():
     ray = pytest.importorskip("ray")
-    begun, answer = [], Future()
+    started, answer = [], Future()
     reference = SimpleNamespace(future=lambda: answer)
-    process = RayProcess(lambda name: begun.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
+    process = RayProcess(lambda name: started.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
     cancelled = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "cancel", lambda ref, force: cancelled.append(force))
@@ -223,7 +223,7 @@ def test_a_task_that_is_stopped_is_not_started_again():
         process.kill()
     answer.set_exception(ray.exceptions.WorkerCrashedError())
     assert process.poll() == 1
-    assert (begun, cancelled) == ([1], [False, True])
+    assert (started, cancelled) == ([1], [False, True])
 
 
 # ---- storage

@@ -298,10 +298,10 @@ def test_no_more_than_jobs_run_at_once_and_each_has_a_place_of_its_own(tmp_path:
         held.append(place)
         return Scripted(1 + seed.number % 3)
 
-    told: list[tuple[Seed, str]] = []
-    why = seeds.execute(plan, start, 3, lambda s, state: told.append((s, state)), pause=0)
+    states: list[tuple[Seed, str]] = []
+    why = seeds.execute(plan, start, 3, lambda s, state: states.append((s, state)), pause=0)
     assert (Scripted.most, set(held)) == (3, {0, 1, 2})
-    assert list(why) == [s for s, state in told if state == "failed"]
+    assert list(why) == [s for s, state in states if state == "failed"]
     assert sorted(s.number for s in why) == list(range(7))
 
 

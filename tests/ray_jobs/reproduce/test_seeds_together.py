@@ -107,10 +107,10 @@ def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
 
 def test_a_group_is_one_command(tmp_path: Path) -> None:
     group = Group((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
-    *_, name, told = seeds.command(group)
+    *_, name, records = seeds.command(group)
     assert name == "ray_jobs.reproduce.seeds_together"
-    assert [Spec.of(x).seed for x in json.loads(told)] == [3, 5]
-    assert [Spec.of(x).out for x in json.loads(told)] == [s.folder for s in group.seeds]
+    assert [Spec.of(x).seed for x in json.loads(records)] == [3, 5]
+    assert [Spec.of(x).out for x in json.loads(records)] == [s.folder for s in group.seeds]
 
 
 @pytest.mark.parametrize(

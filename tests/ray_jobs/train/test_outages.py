@@ -107,9 +107,9 @@ def test_storage_that_fails_for_a_while_ends_nothing(kind, store, tmp_path, monk
 def test_a_finished_run_that_its_address_cannot_take_is_sent_later(store, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(mirror, "PATIENCE", 1.0)
     seen = Weather(monkeypatch, 25)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as refusal:
         launch(spec("a generative model", store), report=seen.report)
-    fault.saw(str(told.value), "could not be used for 1 s: the run is finished and lies in .*'reprise resume ")
+    fault.saw(str(refusal.value), "could not be used for 1 s: the run is finished and lies in .*'reprise resume ")
     there = tmp_path / "store/run"
     assert not (there / "result.json").exists()
     monkeypatch.setattr(Flaky, "down", False)
@@ -125,9 +125,9 @@ def test_storage_that_does_not_answer_at_the_beginning_is_one_sentence(store, tm
     run = launch(spec("a generative model", store))
     monkeypatch.setattr(Flaky, "down", True)
     for begin in (lambda: launch(spec("a generative model", store)), lambda: resume(store)):
-        with pytest.raises(Unreachable) as told:
+        with pytest.raises(Unreachable) as refusal:
             begin()
-    fault.saw(str(told.value), r"cannot be used now \(RuntimeError: 503 Slow Down\)$")
+    fault.saw(str(refusal.value), r"cannot be used now \(RuntimeError: 503 Slow Down\)$")
     fault.lost(40 - lines(tmp_path / "store/run")[-1]["step"], 0)
     fault.equal(equal(newest(tmp_path / "store/run"), newest(run.path)))
 

@@ -72,16 +72,16 @@ def often(monkeypatch):
 
 
 def test_a_trial_reports_each_percent_once_and_then_its_score(often, tmp_path):
-    told = []
+    reports = []
     task = Task(made(), str(tmp_path), formula)
-    done = trial.run(task, trial.begin(tmp_path, 3, {"lr": 1e-3}), lambda metrics, _: told.append(metrics))
-    percents = [m["percent"] for m in told[:-1]]
+    done = trial.run(task, trial.begin(tmp_path, 3, {"lr": 1e-3}), lambda metrics, _: reports.append(metrics))
+    percents = [m["percent"] for m in reports[:-1]]
     assert percents == sorted(set(percents))
     assert percents[-1] < 100
-    assert told[-1] == {"score": 0.0} == {"score": done.score}
+    assert reports[-1] == {"score": 0.0} == {"score": done.score}
     assert trials.load(tmp_path / "trials/0003") == done
     window = [1 / s for s in range(STEPS + 1) if 2 * s >= 99.9 - 10 and s]
-    assert told[-2]["progress"] == pytest.approx(sum(window) / len(window))
+    assert reports[-2]["progress"] == pytest.approx(sum(window) / len(window))
 
 
 def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
@@ -95,9 +95,9 @@ def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
 
 
 def test_a_short_trial_reports_what_is_decided_by_and_little_else(tmp_path):
-    told = []
-    trial.run(Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: told.append(m))
-    assert [m.get("percent") for m in told] == [12, 36, 99.9, None]
+    reports = []
+    trial.run(Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: reports.append(m))
+    assert [m.get("percent") for m in reports] == [12, 36, 99.9, None]
 
 
 def test_a_trial_that_is_ended_stops_training_and_can_continue(often, tmp_path):

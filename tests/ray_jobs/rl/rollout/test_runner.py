@@ -230,16 +230,16 @@ def test_an_environment_that_cannot_be_saved_starts_again(name):
 
 
 def test_runners_are_a_function_of_seed_and_place():
-    def told(**place):
+    def draws(**place):
         return sample(EnvRunner(RunnerSpec(PPO(width=8), "CartPole-v1", 2, **({"seed": 1} | place))), 5).steps[0]
 
     torch.manual_seed(1)
-    here = told()
+    here = draws()
     torch.manual_seed(2)
     np.random.seed(7)
-    assert np.array_equal(here, told())
+    assert np.array_equal(here, draws())
     for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"attempt": 1}):
-        assert not np.array_equal(here, told(**other))
+        assert not np.array_equal(here, draws(**other))
 
 
 def test_evaluation_counts_as_many_episodes_of_each_environment():

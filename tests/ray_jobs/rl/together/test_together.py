@@ -389,8 +389,8 @@ def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int
     x, at = torch.randn(3, *shape), torch.randint(6, (3, 5))
     weight = torch.randn(3, 5, *shape[1:])
     leaf = x.clone().requires_grad_()
-    told = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
-    found = vmap_seeds(3, lambda: unwrap(take_rows(wrap(told), wrap(at))))
+    stacked = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
+    found = vmap_seeds(3, lambda: unwrap(take_rows(wrap(stacked), wrap(at))))
     (grad,) = torch.autograd.grad((found * weight).sum(), leaf)
     for s in range(3):
         mine = x[s].clone().requires_grad_()
