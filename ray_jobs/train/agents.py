@@ -51,7 +51,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             failures=spec.where.max_failures,
         )
     except UsageError:
-        check_spaces(plan)  # its sentence says more
+        check_spaces(plan)  # its message says more
         raise
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False

@@ -193,17 +193,17 @@ def kill_worker(folder: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent's death is told by Linux alone")
-@pytest.mark.parametrize("lives", [1, 0])
-def test_a_seed_whose_worker_dies_saves_and_is_started_again(ray_cluster, lab, lives, capsys):
+@pytest.mark.parametrize("restarts", [1, 0])
+def test_a_seed_whose_worker_dies_saves_and_is_started_again(ray_cluster, lab, restarts, capsys):
     recipe = write_recipe(lab.folder, "aim")
     seed = Seed(recipe, 0, str(lab.folder / "out" / recipe / "seed-0"))
-    start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, lives=lives)
+    start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, restarts=restarts)
     process = start(seed, 0)
     kill_worker(seed.folder)
     until(lambda: (Path(seed.folder) / "saved").exists())  # nobody is left behind on the node
     lab.go()
     code = until(lambda: [c for c in [process.poll()] if c is not None], 60)[0]
-    if lives:
+    if restarts:
         assert (code, lab.started()) == (0, [0, 0])
         assert f"{seed}: its process ended; it is started again.\n" in capsys.readouterr().out
     else:
@@ -215,7 +215,7 @@ def test_a_task_that_is_stopped_is_not_started_again():
     ray = pytest.importorskip("ray")
     started, answer = [], Future()
     reference = SimpleNamespace(future=lambda: answer)
-    process = RayProcess(lambda name: started.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
+    process = RayProcess(lambda name: started.append(1) or reference, Seed("aim", 0, "nowhere"), restarts=3)
     cancelled = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "cancel", lambda ref, force: cancelled.append(force))
@@ -259,7 +259,7 @@ def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, m
     trainer = SimpleNamespace(
         global_step=0, world_size=1, is_global_zero=True, callback_metrics={}, should_stop=False, save_checkpoint=save
     )
-    recorder = fit.Recorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
+    recorder = fit.RunRecorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
     recorder.began, recorder.began_at = clock[0], 0
     for trainer.global_step in range(1, 10):
         clock[0] += 10.0

@@ -210,7 +210,7 @@ def test_dry_run_shows_all_and_sends_nothing(echo, capsys, state):
     assert submit([*words, "train", RECIPE, "--lr", "1e-3"]) == 0
     shown = capsys.readouterr().out
     assert shlex.split(shown.splitlines()[2])[-4:] == ["train", RECIPE, "--lr", "1e-3"]
-    assert "x y" in shown and "s3cret" not in shown and "nothing speaks against it" in shown
+    assert "x y" in shown and "s3cret" not in shown and "no reason against it was found" in shown
     assert submit(["--dry-run", "--cpus", "1e5", "--gpus", "99", "list"]) == 1
     assert capsys.readouterr().out.count("cannot run:") == 2
     assert not state.exists()

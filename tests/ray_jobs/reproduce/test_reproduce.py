@@ -260,11 +260,13 @@ def test_a_machine_is_named_by_its_gpu_or_by_its_own_cpu(monkeypatch: pytest.Mon
 def test_only_the_recipes_own_settings_and_all_seeds_make_its_record(tmp_path: Path) -> None:
     full = Result("aim", Claim("score", at_least=1, seeds=2), "c", seeds=[0], values=[1.0], failures={"1": "why"})
     out = str(tmp_path)
-    assert aggregate.place(full, None, out) == ROOT / "results"
-    assert aggregate.place(full, "elsewhere", out) == Path("elsewhere")
+    assert aggregate.results_folder(full, None, out) == ROOT / "results"
+    assert aggregate.results_folder(full, "elsewhere", out) == Path("elsewhere")
     few = Result("aim", full.claim, "c", seeds=[0], values=[1.0])
     other = Result("aim", full.claim, "c", seeds=[0, 1], values=[1.0, 1.0], settings={"lr": 1})
-    assert aggregate.place(few, None, out) == aggregate.place(other, None, out) == tmp_path / "results"
+    assert (
+        aggregate.results_folder(few, None, out) == aggregate.results_folder(other, None, out) == tmp_path / "results"
+    )
 
 
 # ---- several at a time

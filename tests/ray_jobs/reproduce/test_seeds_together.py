@@ -14,7 +14,7 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds
-from ray_jobs.reproduce.seeds import Group, Seed
+from ray_jobs.reproduce.seeds import Seed, SeedGroup
 from ray_jobs.run.folder import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -88,7 +88,7 @@ def test_seeds_at_the_same_step_are_grouped(tmp_path: Path) -> None:
     units = seeds.grouped([seed(tmp_path, i, step) for i, step in enumerate(at)])
     numbers = [[s.number for s in seeds.members(unit)] for unit in units]
     assert sorted(numbers) == [[0, 2], [1, 3], [4], [5], [6]]
-    assert [isinstance(unit, Group) for unit in units] == [len(n) == 2 for n in numbers]
+    assert [isinstance(unit, SeedGroup) for unit in units] == [len(n) == 2 for n in numbers]
 
 
 def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
     held = Run.at(other.folder).lock()
     assert seeds.grouped([mine, other]) == [other, mine]
     held.release()
-    assert seeds.grouped([mine, other]) == [Group((mine, other))]
+    assert seeds.grouped([mine, other]) == [SeedGroup((mine, other))]
 
 
 def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
 
 
 def test_a_group_is_one_command(tmp_path: Path) -> None:
-    group = Group((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
+    group = SeedGroup((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
     *_, name, records = seeds.command(group)
     assert name == "ray_jobs.reproduce.seeds_together"
     assert [Spec.of(x).seed for x in json.loads(records)] == [3, 5]

@@ -93,7 +93,7 @@ def test_storage_that_fails_for_a_while_ends_nothing(kind, store, tmp_path, monk
     seen = Weather(monkeypatch, steps // 5, 3 * steps // 5)
     run = launch(spec(kind, store), report=seen.report)
     fault.saw(seen.notes, "cannot be used now.*503 Slow Down.*training continues")
-    fault.saw(seen.notes, "can be used again: everything is there")
+    fault.saw(seen.notes, "can be used again: everything was sent")
     assert sum("503" in note for note in seen.notes) == 1, "it is said once"
     monkeypatch.undo()
     whole = launch(spec(kind, tmp_path / "whole"))
@@ -120,7 +120,9 @@ def test_a_finished_run_that_its_address_cannot_take_is_sent_later(store, tmp_pa
     fault.equal(alike(there, whole.path) and (there / "result.json").exists())
 
 
-@pytest.mark.fault("storage", "the storage of a run's address does not answer when a training begins, or is to continue")
+@pytest.mark.fault(
+    "storage", "the storage of a run's address does not answer when a training begins, or is to continue"
+)
 def test_storage_that_does_not_answer_at_the_beginning_is_one_sentence(store, tmp_path, monkeypatch, fault):
     run = launch(spec("a generative model", store))
     monkeypatch.setattr(Flaky, "down", True)

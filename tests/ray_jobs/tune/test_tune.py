@@ -29,7 +29,7 @@ def score(lr):
     return -((math.log10(lr) + 3) ** 2)
 
 
-def formula(given, report, told_to_stop, pause=0.0):
+def formula(given, report, stop_requested, pause=0.0):
     """A training: `loss` falls to -score; a failing one where lr < 1e-5; it continues where it was."""
     at = Path(given.out)
     run = Run.open(at).lock() if (at / "run.json").exists() else Run.create(given, kind="Fit", command=["formula"])
@@ -41,7 +41,7 @@ def formula(given, report, told_to_stop, pause=0.0):
             time.sleep(pause)
             run.log(step, {"loss": -score(lr) + 1 / step})
             report({"step": step, "steps": STEPS})
-            if told_to_stop():
+            if stop_requested():
                 return
         run.finish({"score": score(lr)}, step=STEPS, device="cpu")
     finally:
@@ -96,7 +96,9 @@ def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
 
 def test_a_short_trial_reports_what_is_decided_by_and_little_else(tmp_path):
     reports = []
-    trial.run(Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: reports.append(m))
+    trial.run(
+        Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: reports.append(m)
+    )
     assert [m.get("percent") for m in reports] == [12, 36, 99.9, None]
 
 

@@ -89,7 +89,9 @@ def test_the_clone_term_is_the_kl_from_the_policy_before(kind, seeded):
 
     with torch.no_grad():
         out, value = agent.actor(batch.obs)
-        exact = torch.distributions.kl_divergence(distribution(batch.out, old), distribution(out, agent.actor.policy)).mean()
+        exact = torch.distributions.kl_divergence(
+            distribution(batch.out, old), distribution(out, agent.actor.policy)
+        ).mean()
         error, kl = algorithm.joint(agent, batch, old)
     torch.testing.assert_close(kl, exact)
     torch.testing.assert_close(error, 0.5 * (value - batch.target).square().mean())
