@@ -96,8 +96,8 @@ class Recipe:
 
     @property
     def family(self) -> str:
-        """The folder of `ray_jobs/recipes` that it is in, or 'own' for a user's."""
-        return self.module.split(".")[-2] if self.module.startswith("ray_jobs.recipes.") else "own"
+        """The folder that it is in, of `ray_jobs/recipes` or `rl/algorithms`; 'own' for a user's."""
+        return self.module.split(".")[-2] if self.module.startswith("ray_jobs.") else "own"
 
 
 def fit(

@@ -64,7 +64,8 @@ def _show_families() -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(
-        "\n[dim]'reprise list FAMILY' shows its recipes, 'reprise show RECIPE' one, '--claims' what each must reach.[/]"
+        "\n[dim]'reprise list FAMILY' shows its recipes, 'reprise show RECIPE' one, '--claims' what each must reach.\n"
+        "A system is a recipe by its own name, too: 'reprise train ppo --env ENV', 'reprise train maf --data DATA'.[/]"
     )
 
 

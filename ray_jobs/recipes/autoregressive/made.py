@@ -16,19 +16,13 @@ PAPER = Headline("Germain et al. 2015", arxiv="1502.03509")
 
 
 @fit(
-    system="MADE",
-    data="lattice, 8x8 spins",
-    headline=PAPER,
-    claim=Claim("excess_bits_per_dim", at_most=0.004),
+    system="MADE", data="lattice, 8x8 spins", headline=PAPER, claim=Claim("excess_bits_per_dim", at_most=0.004),
     space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,400)"},
     variants={
-        "prototypes": Variant("prototypes, 8x8", Claim("excess_bits_per_dim", at_most=0.01), {"images": "prototypes"})
+        "prototypes": Variant("prototypes, 8x8", Claim("excess_bits_per_dim", at_most=0.01), {"images": "prototypes"}),
     },
-    steps=1500,
-    batch=256,
-    lr=2e-3,
-    ema=0.998,
-)
+    steps=1500, batch=256, lr=2e-3, ema=0.998,
+)  # fmt: skip
 def made_known(*, images: str = "spins", width: int = 200, orders: int = 1) -> Fit:
     """MADE on fresh black and white images of known probability: bits per pixel above the least possible.
 
@@ -45,16 +39,9 @@ def made_known(*, images: str = "spins", width: int = 200, orders: int = 1) -> F
 
 
 @fit(
-    system="MADE",
-    data="ising",
-    headline=PAPER,
-    claim=Claim("kl", at_most=0.005),
-    space={"lr": "loguniform(1e-3,3e-2)", "width": "choice(32,64,128)"},
-    steps=2000,
-    batch=512,
-    lr=5e-3,
-    ema=0.995,
-)
+    system="MADE", data="ising", headline=PAPER, claim=Claim("kl", at_most=0.005),
+    space={"lr": "loguniform(1e-3,3e-2)", "width": "choice(32,64,128)"}, steps=2000, batch=512, lr=5e-3, ema=0.995,
+)  # fmt: skip
 def made_ising(*, width: int = 64, orders: int = 1) -> Fit:
     """MADE on tiny binary images that can all be listed: the exact divergence from the truth.
 
@@ -72,16 +59,10 @@ def made_ising(*, width: int = 64, orders: int = 1) -> Fit:
 
 
 @fit(
-    system="MADE",
-    data="binary digits",
-    headline=PAPER,
-    claim=Claim("nats", at_most=18.0),
-    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,500)", "orders": "choice(1,8,32)"},
-    steps=1500,
-    batch=100,
-    lr=2e-3,
-    ema=0.99,
-)
+    system="MADE", data="binary digits", headline=PAPER, claim=Claim("nats", at_most=18.0),
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,500)", "orders": "choice(1,8,32)"}, steps=1500,
+    batch=100, lr=2e-3, ema=0.99,
+)  # fmt: skip
 def made_digits(*, width: int = 200, orders: int = 8) -> Fit:
     """MADE on black and white digits, in eight orders.
 
@@ -96,18 +77,11 @@ def made_digits(*, width: int = 200, orders: int = 8) -> Fit:
 
 
 @fit(
-    system="MADE",
-    data="MNIST",
+    system="MADE", data="MNIST",
     headline=Headline("Germain et al. 2015", arxiv="1502.03509", metric="nats", value=86.64),
-    space={"lr": "loguniform(1e-4,3e-3)", "orders": "choice(1,8,32)"},
-    steps=150_000,
-    batch=100,
-    lr=3e-4,
-    ema=0.999,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    space={"lr": "loguniform(1e-4,3e-3)", "orders": "choice(1,8,32)"}, steps=150_000, batch=100, lr=3e-4, ema=0.999,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def made_mnist(*, width: int = 8000, orders: int = 32, data_dir: Location = "") -> Fit:
     """MADE with two hidden layers on binarised MNIST at the paper's scale.
 

@@ -12,24 +12,15 @@ if TYPE_CHECKING:
 
 
 @fit(
-    system="WaveNet",
-    data="tones",
-    headline=Headline("van den Oord et al. 2016", arxiv="1609.03499"),
-    claim=Claim("excess_bits", at_most=0.03),
-    space={"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"},
+    system="WaveNet", data="tones", headline=Headline("van den Oord et al. 2016", arxiv="1609.03499"),
+    claim=Claim("excess_bits", at_most=0.03), space={"lr": "loguniform(5e-4,1e-2)", "residual": "choice(16,32,48)"},
     variants={
-        "switching": Variant(
-            "switching tones", Claim("excess_bits", at_most=0.08), {"waves": "switching", "steps": 400}
-        ),
+        "switching": Variant("switching tones", Claim("excess_bits", at_most=0.08),
+                             {"waves": "switching", "steps": 400}),
         "echoes": Variant("echoes", Claim("excess_bits", at_most=0.85), {"waves": "echoes", "steps": 400}),
     },
-    steps=800,
-    batch=16,
-    lr=4e-3,
-    warmup=50,
-    ema=0.99,
-    grad_clip=1.0,
-)
+    steps=800, batch=16, lr=4e-3, warmup=50, ema=0.99, grad_clip=1.0,
+)  # fmt: skip
 def wavenet_tones(*, waves: str = "tones", layers: int = 6, stacks: int = 1, residual: int = 32, skip: int = 64) -> Fit:
     """WaveNet on waves of known probability: bits per sample above the exact code length.
 
@@ -79,30 +70,15 @@ def excess_bits(model: WaveNet, data: Any) -> dict[str, float]:
 
 
 @fit(
-    system="WaveNet",
-    data="LibriSpeech",
+    system="WaveNet", data="LibriSpeech",
     headline=Headline("van den Oord et al. 2016", arxiv="1609.03499", metric="MOS", value=4.21, where="Table 1"),
-    space={"lr": "loguniform(1e-4,3e-3)"},
-    steps=500_000,
-    batch=16,
-    lr=1e-3,
-    warmup=1000,
-    ema=0.999,
-    num_workers=4,
-    grad_clip=1.0,
-    save_every=5000,
-    log_every=100,
-)
+    space={"lr": "loguniform(1e-4,3e-3)"}, steps=500_000, batch=16, lr=1e-3, warmup=1000, ema=0.999, num_workers=4,
+    grad_clip=1.0, save_every=5000, log_every=100,
+)  # fmt: skip
 def wavenet_librispeech(
-    *,
-    layers: int = 30,
-    stacks: int = 3,
-    residual: int = 128,
-    skip: int = 256,
-    length: int = 16_000,
-    rate: int = 16_000,
-    source: Location = "openslr/librispeech_asr",
-) -> Fit:
+    *, layers: int = 30, stacks: int = 3, residual: int = 128, skip: int = 256, length: int = 16_000,
+    rate: int = 16_000, source: Location = "openslr/librispeech_asr"
+) -> Fit:  # fmt: skip
     """WaveNet on speech at the paper's scale; needs GPUs.
 
     Waves of one second, 256 mu-law levels, without conditions, as in the paper's section 3.1 but for the speakers. The

@@ -13,17 +13,9 @@ if TYPE_CHECKING:
 
 
 @fit(
-    system="DDPM",
-    headline=Headline("Ho et al. 2020", arxiv="2006.11239"),
-    data="",
-    steps=20_000,
-    batch=64,
-    lr=2e-4,
-    warmup=500,
-    ema=0.999,
-    grad_clip=1.0,
-    log_every=50,
-)
+    system="DDPM", headline=Headline("Ho et al. 2020", arxiv="2006.11239"), data="", steps=20_000, batch=64, lr=2e-4,
+    warmup=500, ema=0.999, grad_clip=1.0, log_every=50,
+)  # fmt: skip
 def ddpm(*, data: Location = "", size: int = 0, width: int = 64, levels: int = 1000, dropout: float = 0.0) -> Fit:
     """DDPM on images, or on a table.
 

@@ -13,13 +13,8 @@ SPACE = {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"}
 
 
 @fit(
-    system="Glow",
-    headline=PAPER,
-    claim=Claim("bits_per_dim", at_most=2.6),
-    steps=500,
-    lr=2e-3,
-    **shared.DIGITS,
-)
+    system="Glow", headline=PAPER, claim=Claim("bits_per_dim", at_most=2.6), steps=500, lr=2e-3, **shared.DIGITS,
+)  # fmt: skip
 def glow_digits(*, depth: int = 4, width: int = 32, scales: int = 2, dequantiser: int = 8) -> Fit:
     """Glow on handwritten digits: bits per pixel, no download.
 
@@ -37,26 +32,15 @@ def glow_digits(*, depth: int = 4, width: int = 32, scales: int = 2, dequantiser
 
 
 @fit(
-    system="Glow",
-    data="gauss_image",
-    headline=PAPER,
-    claim=Claim("excess_bits_per_dim", at_most=0.012),
-    space=SPACE,
+    system="Glow", data="gauss_image", headline=PAPER, claim=Claim("excess_bits_per_dim", at_most=0.012), space=SPACE,
     variants={
-        "textures": Variant(
-            "textures", Claim("excess_bits_per_dim", at_most=0.23), {"images": "textures", "steps": 400}
-        ),
-        "peaked": Variant(
-            "gauss_image, peaked", Claim("excess_bits_per_dim", at_most=0.14), {"images": "peaked", "steps": 400}
-        ),
+        "textures": Variant("textures", Claim("excess_bits_per_dim", at_most=0.23),
+                            {"images": "textures", "steps": 400}),
+        "peaked": Variant("gauss_image, peaked", Claim("excess_bits_per_dim", at_most=0.14),
+                          {"images": "peaked", "steps": 400}),
     },
-    steps=800,
-    batch=128,
-    lr=2e-3,
-    warmup=100,
-    ema=0.998,
-    grad_clip=10.0,
-)
+    steps=800, batch=128, lr=2e-3, warmup=100, ema=0.998, grad_clip=10.0,
+)  # fmt: skip
 def glow_gauss_image(*, images: str = "smooth", depth: int = 6, width: int = 24, scales: int = 2, size: int = 8) -> Fit:
     """Glow on images of a known density, fresh at every step: bits per pixel above the least possible.
 
@@ -78,11 +62,8 @@ def glow_gauss_image(*, images: str = "smooth", depth: int = 6, width: int = 24,
 @fit(
     system="Glow",
     headline=Headline("Kingma & Dhariwal 2018", "1807.03039", metric="bits/dim", value=3.35, where="Table 2"),
-    steps=1_400_000,
-    batch=64,
-    warmup=8000,
-    **shared.CIFAR10,
-)
+    steps=1_400_000, batch=64, warmup=8000, **shared.CIFAR10,
+)  # fmt: skip
 def glow_cifar10(
     *, depth: int = 32, width: int = 512, scales: int = 3, dequantiser: int = 0, data_dir: Location = ""
 ) -> Fit:

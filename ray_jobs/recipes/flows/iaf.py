@@ -9,19 +9,15 @@ from ray_jobs.recipes.flows import shared
 
 
 @fit(
-    system="IAF",
-    data="density2d, ring",
-    headline=Headline("Kingma et al. 2016", arxiv="1606.04934"),
-    claim=shared.excess(0.3),
-    space=shared.SPACE,
+    system="IAF", data="density2d, ring", headline=Headline("Kingma et al. 2016", arxiv="1606.04934"),
+    claim=shared.excess(0.3), space=shared.SPACE,
     variants={
         "moons": shared.moons(0.035),
         "pinwheel8": shared.pinwheel8(1.2, depth=4, steps=400, batch=256),
         "clayton": shared.clayton(0.11, depth=4, steps=600, batch=256),
     },
-    steps=1500,
-    **shared.VECTORS,
-)
+    steps=1500, **shared.VECTORS,
+)  # fmt: skip
 def iaf_density2d(*, density: str = "ring", size: int = 2, depth: int = 6, width: int = 64) -> Fit:
     """IAF on vectors of a known density: the gap to the entropy.
 

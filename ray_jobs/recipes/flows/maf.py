@@ -21,34 +21,20 @@ def paper(value: float | None = None) -> Headline:
 
 
 @fit(
-    system="MAF",
-    data="density2d, ring",
-    headline=paper(),
-    claim=shared.excess(0.18),
-    space=shared.SPACE,
+    system="MAF", data="density2d, ring", headline=paper(), claim=shared.excess(0.18), space=shared.SPACE,
     variants={
         "moons": shared.moons(0.025),
         "pinwheel8": shared.pinwheel8(0.18),
         "clayton": shared.clayton(0.03),
-        "mog_ring": Variant(
-            "density2d, ring, by mixtures",
-            shared.excess(0.02),
-            {"components": 16, "depth": 1, "batch": 256, "lr": 0.004},
-        ),
-        "mog_grid": Variant(
-            "density2d, grid, by mixtures",
-            shared.excess(0.01),
-            {"density": "grid", "components": 16, "depth": 1, "lr": 0.004},
-        ),
-        "mog_moons": Variant(
-            "density2d, moons, by mixtures",
-            shared.excess(0.02),
-            {"density": "moons", "components": 8, "depth": 2, "batch": 256, "lr": 0.004},
-        ),
+        "mog_ring": Variant("density2d, ring, by mixtures", shared.excess(0.02),
+                            {"components": 16, "depth": 1, "batch": 256, "lr": 0.004}),
+        "mog_grid": Variant("density2d, grid, by mixtures", shared.excess(0.01),
+                            {"density": "grid", "components": 16, "depth": 1, "lr": 0.004}),
+        "mog_moons": Variant("density2d, moons, by mixtures", shared.excess(0.02),
+                             {"density": "moons", "components": 8, "depth": 2, "batch": 256, "lr": 0.004}),
     },
-    steps=2000,
-    **shared.VECTORS,
-)
+    steps=2000, **shared.VECTORS,
+)  # fmt: skip
 def maf_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, width: int = 64, components: int = 0) -> Fit:
     """MAF on vectors of a known density: the gap to the entropy.
 
@@ -116,26 +102,17 @@ def many_dimensions(data: Data, depth: int, width: int) -> Fit:
 
 
 @fit(
-    system="MAF",
-    data="POWER",
-    headline=paper(0.24),
+    system="MAF", data="POWER", headline=paper(0.24),
     space={"lr": "loguniform(3e-5,1e-3)", "width": "choice(100,256,512)"},
     variants={
         "gas": Variant("GAS", None, {"table": "gas"}, paper(10.08)),
         "hepmass": Variant("HEPMASS", None, {"table": "hepmass", "steps": 200_000, "width": 512}, paper(-17.7)),
-        "miniboone": Variant(
-            "MINIBOONE", None, {"table": "miniboone", "steps": 30_000, "depth": 5, "width": 512}, paper(-11.75)
-        ),
+        "miniboone": Variant("MINIBOONE", None, {"table": "miniboone", "steps": 30_000, "depth": 5, "width": 512},
+                             paper(-11.75)),
         "bsds300": Variant("BSDS300", None, {"table": "bsds300", "depth": 5, "width": 512}, paper(155.69)),
     },
-    steps=500_000,
-    batch=100,
-    lr=1e-4,
-    ema=0.999,
-    grad_clip=100.0,
-    save_every=5000,
-    log_every=100,
-)
+    steps=500_000, batch=100, lr=1e-4, ema=0.999, grad_clip=100.0, save_every=5000, log_every=100,
+)  # fmt: skip
 def maf_uci(*, table: str = "power", folder: RequiredLocation = "", depth: int = 10, width: int = 100) -> Fit:
     """MAF of 10 layers with batch norm on a UCI table at the paper's settings.
 

@@ -9,15 +9,15 @@ from ray_jobs.recipes.flows import shared
 
 
 @fit(
-    system="NICE",
-    data="density2d, wave",
-    headline=Headline("Dinh et al. 2015", arxiv="1410.8516"),
-    claim=shared.excess(0.12),
-    space=shared.SPACE,
-    variants={"moons": shared.moons(0.2), "pinwheel8": shared.pinwheel8(0.33), "clayton": shared.clayton(0.15)},
-    steps=1000,
-    **shared.VECTORS,
-)
+    system="NICE", data="density2d, wave", headline=Headline("Dinh et al. 2015", arxiv="1410.8516"),
+    claim=shared.excess(0.12), space=shared.SPACE,
+    variants={
+        "moons": shared.moons(0.2),
+        "pinwheel8": shared.pinwheel8(0.33),
+        "clayton": shared.clayton(0.15),
+    },
+    steps=1000, **shared.VECTORS,
+)  # fmt: skip
 def nice_density2d(*, density: str = "wave", size: int = 2, couplings: int = 8, width: int = 64, depth: int = 2) -> Fit:
     """NICE with normal noise on vectors of a known density: the gap to the entropy.
 
@@ -36,14 +36,10 @@ def nice_density2d(*, density: str = "wave", size: int = 2, couplings: int = 8, 
 
 @fit(
     system="NICE",
-    headline=Headline(
-        "Dinh et al. 2015", "1410.8516", metric="bits/dim", value=4.48, where="as van den Oord et al. 2016 report it"
-    ),
-    steps=300_000,
-    batch=200,
-    warmup=1000,
-    **shared.CIFAR10,
-)
+    headline=Headline("Dinh et al. 2015", "1410.8516", metric="bits/dim", value=4.48,
+                      where="as van den Oord et al. 2016 report it"),
+    steps=300_000, batch=200, warmup=1000, **shared.CIFAR10,
+)  # fmt: skip
 def nice_cifar10(*, couplings: int = 4, width: int = 2000, depth: int = 4, data_dir: Location = "") -> Fit:
     """NICE on CIFAR-10 at the paper's scale; needs GPUs.
 

@@ -10,19 +10,15 @@ from ray_jobs.recipes.flows import shared
 
 
 @fit(
-    system="RealNVP",
-    data="density2d, ring",
-    headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
-    claim=shared.excess(0.26),
-    space=shared.SPACE,
+    system="RealNVP", data="density2d, ring", headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
+    claim=shared.excess(0.26), space=shared.SPACE,
     variants={
         "moons": shared.moons(0.025),
         "pinwheel8": shared.pinwheel8(0.12, depth=16),
         "clayton": shared.clayton(0.025),
     },
-    steps=2000,
-    **shared.VECTORS,
-)
+    steps=2000, **shared.VECTORS,
+)  # fmt: skip
 def realnvp_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, width: int = 64) -> Fit:
     """RealNVP on vectors of a known density: the gap to the entropy.
 
@@ -38,13 +34,9 @@ def realnvp_density2d(*, density: str = "ring", size: int = 2, depth: int = 8, w
 
 
 @fit(
-    system="RealNVP",
-    headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
-    claim=Claim("bits_per_dim", at_most=2.15),
-    steps=300,
-    lr=1e-3,
-    **shared.DIGITS,
-)
+    system="RealNVP", headline=Headline("Dinh et al. 2017", arxiv="1605.08803"),
+    claim=Claim("bits_per_dim", at_most=2.15), steps=300, lr=1e-3, **shared.DIGITS,
+)  # fmt: skip
 def realnvp_digits(*, depth: int = 1, width: int = 24, scales: int = 2, dequantiser: int = 8) -> Fit:
     """RealNVP on handwritten digits: bits per pixel, no download.
 
@@ -63,12 +55,9 @@ def realnvp_digits(*, depth: int = 1, width: int = 24, scales: int = 2, dequanti
 
 @fit(
     system="RealNVP",
-    headline=Headline("Dinh et al. 2017", "1605.08803", metric="bits/dim", value=3.49, where="Table 1"),
-    steps=500_000,
-    batch=64,
-    warmup=1000,
-    **shared.CIFAR10,
-)
+    headline=Headline("Dinh et al. 2017", "1605.08803", metric="bits/dim", value=3.49, where="Table 1"), steps=500_000,
+    batch=64, warmup=1000, **shared.CIFAR10,
+)  # fmt: skip
 def realnvp_cifar10(
     *, depth: int = 8, width: int = 64, scales: int = 2, dequantiser: int = 0, data_dir: Location = ""
 ) -> Fit:

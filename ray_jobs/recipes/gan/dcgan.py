@@ -14,20 +14,12 @@ if TYPE_CHECKING:
 
 
 @fit(
-    system="DCGAN",
-    data="digits",
-    headline=Headline("Radford et al. 2016", arxiv="1511.06434"),
-    claim=Claim("frechet_pixels", at_most=4.5),
-    space={"lr": "loguniform(1e-4,3e-3)", "width": "choice(16,32,64)"},
-    steps=2500,
-    batch=100,
-    lr=5e-4,
-    ema=0.995,
-)
+    system="DCGAN", data="digits", headline=Headline("Radford et al. 2016", arxiv="1511.06434"),
+    claim=Claim("frechet_pixels", at_most=4.5), space={"lr": "loguniform(1e-4,3e-3)", "width": "choice(16,32,64)"},
+    steps=2500, batch=100, lr=5e-4, ema=0.995,
+)  # fmt: skip
 def dcgan_digits(*, width: int = 32, latents: int = 32) -> Fit:
     """DCGAN on handwritten digits: two minutes on one core, no download.
-
-    DCGAN with strided networks on the 8x8 digits of scikit-learn.
 
     Args:
         width: channels at half the resolution.
@@ -54,28 +46,14 @@ def likeness_of_digits(model: DCGAN, data: Digits) -> dict[str, float]:
 
 
 @fit(
-    system="DCGAN",
-    data="CIFAR-10",
-    headline=Headline(
-        "Radford et al. 2016",
-        arxiv="1511.06434",
-        metric="IS",
-        value=6.16,
-        where="as cited in arXiv:1704.00028, Table 3",
-    ),
-    space={"lr": "loguniform(5e-5,1e-3)"},
-    steps=40000,
-    batch=128,
-    lr=2e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
+    system="DCGAN", data="CIFAR-10",
+    headline=Headline("Radford et al. 2016", arxiv="1511.06434", metric="IS", value=6.16,
+                      where="as cited in arXiv:1704.00028, Table 3"),
+    space={"lr": "loguniform(5e-5,1e-3)"}, steps=40000, batch=128, lr=2e-4, ema=0.0, num_workers=4, save_every=5000,
     log_every=100,
-)
+)  # fmt: skip
 def dcgan_cifar10(*, width: int = 64, latents: int = 100, data_dir: Location = "", inception: Location = "") -> Fit:
     """DCGAN on CIFAR-10 at the paper's scale; needs GPUs.
-
-    DCGAN on CIFAR-10 from the Hugging Face hub.
 
     Args:
         width: channels at half the resolution; twice as many at each coarser one.

@@ -13,28 +13,15 @@ if TYPE_CHECKING:
 
 
 @fit(
-    system="GAN",
-    data="density2d",
-    headline=Headline("Goodfellow et al. 2014", arxiv="1406.2661"),
-    claim=Claim("modes_hit", at_least=15),
-    space={"lr": "loguniform(1e-4,5e-3)", "width": "choice(64,128,256)"},
-    steps=4000,
-    batch=256,
-    lr=1e-3,
-    ema=0.999,
-    log_every=50,
-)
+    system="GAN", data="density2d", headline=Headline("Goodfellow et al. 2014", arxiv="1406.2661"),
+    claim=Claim("modes_hit", at_least=15), space={"lr": "loguniform(1e-4,5e-3)", "width": "choice(64,128,256)"},
+    steps=4000, batch=256, lr=1e-3, ema=0.999, log_every=50,
+)  # fmt: skip
 def gan_grid(
-    *,
-    density: str = "sharp_grid",
-    objective: str = "non_saturating",
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, density: str = "sharp_grid", objective: str = "non_saturating", width: int = 128, depth: int = 3,
+    latents: int = 2
+) -> Fit:  # fmt: skip
     """GAN on a grid of 25 Gaussians in the plane: how many it finds.
-
-    A GAN with multilayer perceptrons on points of a known mixture.
 
     Args:
         density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even uniform noise hits.
@@ -54,31 +41,16 @@ def gan_grid(
 
 
 @fit(
-    system="GAN",
-    data="MNIST",
-    headline=Headline(
-        "Goodfellow et al. 2014", arxiv="1406.2661", metric="Parzen log-likelihood", value=225, where="Table 1"
-    ),
-    space={"lr": "loguniform(5e-5,1e-3)", "width": "choice(256,512,1200)"},
-    steps=100_000,
-    batch=100,
-    lr=2e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    system="GAN", data="MNIST",
+    headline=Headline("Goodfellow et al. 2014", arxiv="1406.2661", metric="Parzen log-likelihood", value=225,
+                      where="Table 1"),
+    space={"lr": "loguniform(5e-5,1e-3)", "width": "choice(256,512,1200)"}, steps=100_000, batch=100, lr=2e-4, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def gan_mnist(
-    *,
-    objective: str = "non_saturating",
-    width: int = 1200,
-    depth: int = 2,
-    latents: int = 100,
-    data_dir: Location = "",
+    *, objective: str = "non_saturating", width: int = 1200, depth: int = 2, latents: int = 100, data_dir: Location = ""
 ) -> Fit:
     """GAN on MNIST at the paper's scale; needs a GPU.
-
-    A GAN with multilayer perceptrons on MNIST from the Hugging Face hub.
 
     Args:
         objective: of the generator, 'non_saturating' or 'minimax'.

@@ -9,34 +9,16 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="Improved GAN",
-    data="density2d",
-    headline=Headline("Salimans et al. 2016", arxiv="1606.03498"),
-    claim=Claim("modes_hit", at_least=15),
-    space={"lr": "loguniform(1e-4,5e-3)", "noise_std": "uniform(0,0.3)"},
-    steps=2500,
-    batch=128,
-    lr=1e-3,
-    ema=0.999,
-    log_every=50,
-)
+    system="Improved GAN", data="density2d", headline=Headline("Salimans et al. 2016", arxiv="1606.03498"),
+    claim=Claim("modes_hit", at_least=15), space={"lr": "loguniform(1e-4,5e-3)", "noise_std": "uniform(0,0.3)"},
+    steps=2500, batch=128, lr=1e-3, ema=0.999, log_every=50,
+)  # fmt: skip
 def improved_gan_grid(
-    *,
-    steps: int,
-    density: str = "sharp_grid",
-    feature_matching: bool = False,
-    kernels: int = 4,
-    history: float = 0.0,
-    real_label: float = 0.9,
-    noise_std: float = 0.1,
-    virtual: bool = False,
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, steps: int, density: str = "sharp_grid", feature_matching: bool = False, kernels: int = 4, history: float = 0.0,
+    real_label: float = 0.9, noise_std: float = 0.1, virtual: bool = False, width: int = 128, depth: int = 3,
+    latents: int = 2
+) -> Fit:  # fmt: skip
     """Improved GAN on a grid of 25 Gaussians in the plane: how many it finds.
-
-    A GAN with the techniques of Improved GAN and instance noise, on points of a known mixture.
 
     Args:
         density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even uniform noise hits.
@@ -72,33 +54,16 @@ def improved_gan_grid(
 
 
 @fit(
-    system="Improved GAN",
-    data="CIFAR-10",
-    headline=Headline(
-        "Salimans et al. 2016", arxiv="1606.03498", metric="IS", value=8.09, where="Table 3, with labels"
-    ),
-    space={"lr": "loguniform(5e-5,1e-3)", "kernels": "choice(0,20,100)"},
-    steps=100000,
-    batch=128,
-    lr=3e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    system="Improved GAN", data="CIFAR-10",
+    headline=Headline("Salimans et al. 2016", arxiv="1606.03498", metric="IS", value=8.09,
+                      where="Table 3, with labels"),
+    space={"lr": "loguniform(5e-5,1e-3)", "kernels": "choice(0,20,100)"}, steps=100000, batch=128, lr=3e-4, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def improved_gan_cifar10(
-    *,
-    steps: int,
-    feature_matching: bool = False,
-    kernels: int = 100,
-    history: float = 0.0,
-    real_label: float = 0.9,
-    noise_std: float = 0.0,
-    width: int = 96,
-    latents: int = 100,
-    data_dir: Location = "",
-    inception: Location = "",
-) -> Fit:
+    *, steps: int, feature_matching: bool = False, kernels: int = 100, history: float = 0.0, real_label: float = 0.9,
+    noise_std: float = 0.0, width: int = 96, latents: int = 100, data_dir: Location = "", inception: Location = ""
+) -> Fit:  # fmt: skip
     """Improved GAN on CIFAR-10 at the paper's scale, without labels; needs GPUs.
 
     Strided networks with minibatch discrimination, smoothed labels and virtual batch norm, on CIFAR-10 from the hub.

@@ -9,29 +9,15 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="WGAN",
-    data="density2d",
-    headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
-    claim=Claim("modes_hit", at_least=10),
-    space={"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"},
-    steps=4000,
-    batch=256,
-    lr=5e-4,
-    ema=0.999,
-    log_every=50,
-)
+    system="WGAN", data="density2d", headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
+    claim=Claim("modes_hit", at_least=10), space={"lr": "loguniform(5e-5,2e-3)", "clip": "loguniform(0.01,0.3)"},
+    steps=4000, batch=256, lr=5e-4, ema=0.999, log_every=50,
+)  # fmt: skip
 def wgan_grid(
-    *,
-    density: str = "sharp_grid",
-    critic_steps: int = 5,
-    clip: float = 0.1,
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, density: str = "sharp_grid", critic_steps: int = 5, clip: float = 0.1, width: int = 128, depth: int = 3,
+    latents: int = 2
+) -> Fit:  # fmt: skip
     """WGAN on a grid of 25 Gaussians in the plane: how many it finds.
-
-    WGAN with multilayer perceptrons on points of a known mixture.
 
     Args:
         density: 'sharp_grid', with nearly nothing between its modes, or 'grid', whose broad modes even uniform noise hits.
@@ -52,31 +38,15 @@ def wgan_grid(
 
 
 @fit(
-    system="WGAN",
-    data="LSUN bedrooms",
-    headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
-    space={"lr": "loguniform(1e-5,5e-4)", "clip": "loguniform(0.003,0.1)"},
-    steps=200000,
-    batch=64,
-    lr=5e-5,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    system="WGAN", data="LSUN bedrooms", headline=Headline("Arjovsky et al. 2017", arxiv="1701.07875"),
+    space={"lr": "loguniform(1e-5,5e-4)", "clip": "loguniform(0.003,0.1)"}, steps=200000, batch=64, lr=5e-5, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def wgan_lsun(
-    *,
-    size: int = 64,
-    critic_steps: int = 5,
-    clip: float = 0.01,
-    width: int = 64,
-    latents: int = 100,
-    data_dir: Location = "",
-    inception: Location = "",
-) -> Fit:
+    *, size: int = 64, critic_steps: int = 5, clip: float = 0.01, width: int = 64, latents: int = 100,
+    data_dir: Location = "", inception: Location = ""
+) -> Fit:  # fmt: skip
     """WGAN on LSUN bedrooms of 64x64 pixels at the paper's scale; needs GPUs.
-
-    WGAN with DCGAN's networks on bedrooms.
 
     Args:
         size: height and width of the images.

@@ -9,27 +9,14 @@ from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
 
 @fit(
-    system="WGAN-GP",
-    data="density2d",
-    headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028"),
-    claim=Claim("modes_hit", at_least=25),
-    space={"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"},
-    steps=4000,
-    batch=256,
-    lr=1e-3,
-    ema=0.999,
-    log_every=50,
-)
+    system="WGAN-GP", data="density2d", headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028"),
+    claim=Claim("modes_hit", at_least=25), space={"lr": "loguniform(1e-4,3e-3)", "penalty": "loguniform(0.03,10)"},
+    steps=4000, batch=256, lr=1e-3, ema=0.999, log_every=50,
+)  # fmt: skip
 def wgan_gp_grid(
-    *,
-    steps: int,
-    density: str = "sharp_grid",
-    critic_steps: int = 5,
-    penalty: float = 0.1,
-    width: int = 128,
-    depth: int = 3,
-    latents: int = 2,
-) -> Fit:
+    *, steps: int, density: str = "sharp_grid", critic_steps: int = 5, penalty: float = 0.1, width: int = 128,
+    depth: int = 3, latents: int = 2
+) -> Fit:  # fmt: skip
     """WGAN-GP on a grid of 25 Gaussians in the plane: how many it finds.
 
     WGAN-GP with multilayer perceptrons on points of a known mixture. The learning rate falls linearly to 0.
@@ -56,28 +43,15 @@ def wgan_gp_grid(
 
 
 @fit(
-    system="WGAN-GP",
-    data="CIFAR-10",
+    system="WGAN-GP", data="CIFAR-10",
     headline=Headline("Gulrajani et al. 2017", arxiv="1704.00028", metric="IS", value=7.86, where="Table 3"),
-    space={"lr": "loguniform(5e-5,1e-3)", "penalty": "loguniform(1,30)"},
-    steps=100000,
-    batch=64,
-    lr=2e-4,
-    ema=0.0,
-    num_workers=4,
-    save_every=5000,
-    log_every=100,
-)
+    space={"lr": "loguniform(5e-5,1e-3)", "penalty": "loguniform(1,30)"}, steps=100000, batch=64, lr=2e-4, ema=0.0,
+    num_workers=4, save_every=5000, log_every=100,
+)  # fmt: skip
 def wgan_gp_cifar10(
-    *,
-    steps: int,
-    critic_steps: int = 5,
-    penalty: float = 10.0,
-    width: int = 128,
-    latents: int = 128,
-    data_dir: Location = "",
-    inception: Location = "",
-) -> Fit:
+    *, steps: int, critic_steps: int = 5, penalty: float = 10.0, width: int = 128, latents: int = 128,
+    data_dir: Location = "", inception: Location = ""
+) -> Fit:  # fmt: skip
     """WGAN-GP on CIFAR-10 at the paper's scale; needs GPUs.
 
     WGAN-GP with the paper's residual networks on CIFAR-10 from the Hugging Face hub. The learning rate falls linearly to 0.

@@ -4,61 +4,33 @@ from ray_jobs.recipe import Claim, Headline, Play, Recipe
 
 dqn_cartpole = Recipe(
     "DQN balances a pole on a cart, from replayed steps.",
-    Play(
-        "dqn:DQN",
-        env="CartPole-v1",
-        steps=50_000,
-        train_every=64,
-        updates_per_train=64,
-        lr=0.0005,
-        anneal=True,
-        double=True,
-        error_clip=100,
-        width=128,
-    ),
-    system="DQN",
-    headline=Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236"),
+    Play("dqn:DQN", env="CartPole-v1", steps=50_000, train_every=64, updates_per_train=64, lr=0.0005, anneal=True,
+         double=True, error_clip=100, width=128),
+    system="DQN", headline=Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236"),
     claim=Claim("episode_return", at_least=300, seeds=10),
     space={"lr": "loguniform(3e-4,1e-2)", "target_every": "choice(32,128,512)"},
     text=(
-        "Near the settings of stable-baselines3's zoo, with double Q-learning, an update for every step, and "
-        "a step size that falls to 0. Errors count by their squares, as far as the end of an episode is "
-        "worth. By Huber's loss, which turns linear at 1, the many steps before an end outvote it: one seed "
-        "in three was then left with a policy of less than 300 steps."
+        "Near the settings of stable-baselines3's zoo, with double Q-learning, an update for every step, and a step "
+        "size that falls to 0. Errors count by their squares, as far as the end of an episode is worth. By Huber's "
+        "loss, which turns linear at 1, the many steps before an end outvote it: one seed in three was then left with "
+        "a policy of less than 300 steps."
     ),
-)
+)  # fmt: skip
 
 dqn_pong = Recipe(
     "DQN plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames.",
-    Play(
-        "dqn:DQN",
-        env="ALE/Pong-v5",
-        steps=50_000_000,
-        envs=1,
-        env_options={"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000},
-        eval_episodes=30,
-        save_every=5_000_000,
-        log_every=20_000,
-        buffer_size=1_000_000,
-        batch_size=32,
-        learning_starts=50_000,
-        train_every=4,
-        updates_per_train=1,
-        lr=6.25e-05,
-        target_every=10_000,
-        explore_for=0.02,
-        epsilon=0.1,
-        max_norm=float("inf"),
-    ),
+    Play("dqn:DQN", env="ALE/Pong-v5", steps=50_000_000, envs=1,
+         env_options={"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000},
+         eval_episodes=30, save_every=5_000_000, log_every=20_000, buffer_size=1_000_000, batch_size=32,
+         learning_starts=50_000, train_every=4, updates_per_train=1, lr=6.25e-05, target_every=10_000,
+         explore_for=0.02, epsilon=0.1, max_norm=float("inf")),
     system="DQN",
-    headline=Headline(
-        "Mnih et al. 2015", metric="episode_return", value=18.9, where="doi:10.1038/nature14236, extended data table 2"
-    ),
+    headline=Headline("Mnih et al. 2015", metric="episode_return", value=18.9,
+                      where="doi:10.1038/nature14236, extended data table 2"),
     space={"lr": "loguniform(3e-5,3e-4)", "n_step": "choice(1,3)"},
     text=(
-        "The settings of Mnih et al. 2015, extended data table 1; a random policy scores -20.7 there, and "
-        "people 9.3. The step size is Adam's of Hessel et al. 2018, arXiv:1710.02298, table 1: the paper's is "
-        "RMSProp's. The evaluation is greedy over 30 episodes of 5 minutes, where the paper's plays 5% of its "
-        "actions at random."
+        "The settings of Mnih et al. 2015, extended data table 1; a random policy scores -20.7 there, and people 9.3. "
+        "The step size is Adam's of Hessel et al. 2018, arXiv:1710.02298, table 1: the paper's is RMSProp's. The "
+        "evaluation is greedy over 30 episodes of 5 minutes, where the paper's plays 5% of its actions at random."
     ),
-)
+)  # fmt: skip

@@ -11,38 +11,19 @@ PAPER = Headline("Chen et al. 2017", arxiv="1611.02731")
 
 
 @fit(
-    system="VAE with flow prior",
-    data="density2d, moons",
-    headline=PAPER,
-    claim=Claim("excess_nats", at_most=0.2),
+    system="VAE with flow prior", data="density2d, moons", headline=PAPER, claim=Claim("excess_nats", at_most=0.2),
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"},
     variants={
         "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.15), {"density": "wave", "narrow": False}),
-        "clayton": Variant(
-            "tabular, Clayton in 8 dimensions",
-            Claim("excess_nats", at_most=0.45),
-            {"density": "clayton", "size": 8, "latents": 8},
-        ),
+        "clayton": Variant("tabular, Clayton in 8 dimensions", Claim("excess_nats", at_most=0.45),
+                           {"density": "clayton", "size": 8, "latents": 8}),
     },
-    steps=3000,
-    batch=256,
-    lr=2e-3,
-    warmup=100,
-    ema=0.998,
-    grad_clip=1.0,
-)
+    steps=3000, batch=256, lr=2e-3, warmup=100, ema=0.998, grad_clip=1.0,
+)  # fmt: skip
 def flow_prior_vae_density2d(
-    *,
-    density: str = "moons",
-    size: int = 2,
-    latents: int = 2,
-    width: int = 96,
-    depth: int = 2,
-    hidden: int = 64,
-    kl_annealing: int = 1000,
-    free_bits: float = 1.25,
-    narrow: bool = True,
-) -> Fit:
+    *, density: str = "moons", size: int = 2, latents: int = 2, width: int = 96, depth: int = 2, hidden: int = 64,
+    kl_annealing: int = 1000, free_bits: float = 1.25, narrow: bool = True
+) -> Fit:  # fmt: skip
     """VAE with a learned autoregressive prior on vectors of a known density: by how much its bound misses the entropy.
 
     As vae_density2d, with a masked autoregressive flow as the latents' prior.
@@ -66,27 +47,14 @@ def flow_prior_vae_density2d(
 
 
 @fit(
-    system="VAE with flow prior",
-    data="digits",
-    headline=PAPER,
-    claim=Claim("bits_per_dim", at_most=1.90),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"},
-    steps=2500,
-    batch=100,
-    lr=1e-3,
-    warmup=100,
-    ema=0.995,
-    grad_clip=1.0,
-)
+    system="VAE with flow prior", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.90),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"}, steps=2500,
+    batch=100, lr=1e-3, warmup=100, ema=0.995, grad_clip=1.0,
+)  # fmt: skip
 def flow_prior_vae_digits(
-    *,
-    latents: int = 16,
-    width: int = 128,
-    depth: int = 2,
-    hidden: int = 128,
-    free_bits: float = 0.0,
-    kl_annealing: int = 500,
-) -> Fit:
+    *, latents: int = 16, width: int = 128, depth: int = 2, hidden: int = 128, free_bits: float = 0.0,
+    kl_annealing: int = 500
+) -> Fit:  # fmt: skip
     """VAE with a learned autoregressive prior on handwritten digits: a minute on one core, no download.
 
     As vae_digits, with a masked autoregressive flow as the latents' prior.
@@ -106,30 +74,14 @@ def flow_prior_vae_digits(
 
 
 @fit(
-    system="VAE with flow prior",
-    data="MNIST",
-    headline=PAPER,
-    space={"lr": "loguniform(3e-4,3e-3)", "latents": "choice(16,32,64)"},
-    steps=300_000,
-    batch=100,
-    lr=1e-3,
-    warmup=1000,
-    ema=0.999,
-    num_workers=4,
-    grad_clip=10.0,
-    save_every=10_000,
-    log_every=100,
-)
+    system="VAE with flow prior", data="MNIST", headline=PAPER,
+    space={"lr": "loguniform(3e-4,3e-3)", "latents": "choice(16,32,64)"}, steps=300_000, batch=100, lr=1e-3,
+    warmup=1000, ema=0.999, num_workers=4, grad_clip=10.0, save_every=10_000, log_every=100,
+)  # fmt: skip
 def vlae_mnist(
-    *,
-    latents: int = 64,
-    width: int = 500,
-    depth: int = 4,
-    hidden: int = 640,
-    free_bits: float = 0.6,
-    kl_annealing: int = 10_000,
-    data_dir: Location = "",
-) -> Fit:
+    *, latents: int = 64, width: int = 500, depth: int = 4, hidden: int = 640, free_bits: float = 0.6,
+    kl_annealing: int = 10_000, data_dir: Location = ""
+) -> Fit:  # fmt: skip
     """VAE with a learned autoregressive prior on MNIST in black and white, at the paper's scale.
 
     Two hidden layers on either side and a chain of masked autoregressive flows as prior; digits from the Hugging Face hub.

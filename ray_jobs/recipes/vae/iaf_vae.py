@@ -18,35 +18,18 @@ PAPER = Headline("Kingma et al. 2016", arxiv="1606.04934")
 
 
 @fit(
-    system="VAE with IAF posterior",
-    data="density2d, ring",
-    headline=PAPER,
-    claim=Claim("excess_nats", at_most=0.35),
+    system="VAE with IAF posterior", data="density2d, ring", headline=PAPER, claim=Claim("excess_nats", at_most=0.35),
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"},
     variants={
         "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.2), {"density": "moons"}),
         "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.2), {"density": "wave", "narrow": False}),
     },
-    steps=3000,
-    batch=256,
-    lr=2e-3,
-    warmup=100,
-    ema=0.998,
-    grad_clip=1.0,
-)
+    steps=3000, batch=256, lr=2e-3, warmup=100, ema=0.998, grad_clip=1.0,
+)  # fmt: skip
 def iaf_vae_density2d(
-    *,
-    density: str = "ring",
-    size: int = 2,
-    latents: int = 2,
-    width: int = 96,
-    depth: int = 2,
-    hidden: int = 64,
-    context: int = 16,
-    kl_annealing: int = 1000,
-    free_bits: float = 0.5,
-    narrow: bool = True,
-) -> Fit:
+    *, density: str = "ring", size: int = 2, latents: int = 2, width: int = 96, depth: int = 2, hidden: int = 64,
+    context: int = 16, kl_annealing: int = 1000, free_bits: float = 0.5, narrow: bool = True
+) -> Fit:  # fmt: skip
     """VAE with an autoregressive posterior on vectors of a known density: by how much its bound misses the entropy.
 
     As vae_density2d, with steps of inverse autoregressive flow behind the encoder.
@@ -72,28 +55,14 @@ def iaf_vae_density2d(
 
 
 @fit(
-    system="VAE with IAF posterior",
-    data="digits",
-    headline=PAPER,
-    claim=Claim("bits_per_dim", at_most=1.95),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"},
-    steps=2500,
-    batch=100,
-    lr=1e-3,
-    warmup=100,
-    ema=0.995,
-    grad_clip=1.0,
-)
+    system="VAE with IAF posterior", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.95),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "depth": "choice(1,2,4)"}, steps=2500,
+    batch=100, lr=1e-3, warmup=100, ema=0.995, grad_clip=1.0,
+)  # fmt: skip
 def iaf_vae_digits(
-    *,
-    latents: int = 16,
-    width: int = 128,
-    depth: int = 2,
-    hidden: int = 128,
-    context: int = 32,
-    free_bits: float = 0.0,
-    kl_annealing: int = 500,
-) -> Fit:
+    *, latents: int = 16, width: int = 128, depth: int = 2, hidden: int = 128, context: int = 32,
+    free_bits: float = 0.0, kl_annealing: int = 500
+) -> Fit:  # fmt: skip
     """VAE with an autoregressive posterior on handwritten digits: a minute on one core, no download.
 
     As vae_digits, with steps of inverse autoregressive flow behind the encoder. On so few digits it is no better than
@@ -117,18 +86,10 @@ def iaf_vae_digits(
 
 
 @fit(
-    system="VAE with IAF posterior",
-    data="gauss_image",
-    headline=PAPER,
-    claim=Claim("gap_share", at_most=0.05),
-    space={"lr": "loguniform(1e-3,3e-2)", "depth": "choice(1,2)"},
-    steps=3000,
-    batch=256,
-    lr=1e-2,
-    warmup=100,
-    ema=0.998,
-    grad_clip=10.0,
-)
+    system="VAE with IAF posterior", data="gauss_image", headline=PAPER, claim=Claim("gap_share", at_most=0.05),
+    space={"lr": "loguniform(1e-3,3e-2)", "depth": "choice(1,2)"}, steps=3000, batch=256, lr=1e-2, warmup=100,
+    ema=0.998, grad_clip=10.0,
+)  # fmt: skip
 def iaf_vae_ppca(*, latents: int = 8, depth: int = 1, hidden: int = 64, context: int = 4, size: int = 8) -> Fit:
     """An autoregressive posterior of correlated latents: the part of the exact gap of independent ones that it leaves.
 
@@ -174,29 +135,15 @@ def gap_to_evidence(model: VAE, data: GaussImage) -> dict[str, float]:
 
 
 @fit(
-    system="VAE with IAF posterior",
-    data="CIFAR-10",
+    system="VAE with IAF posterior", data="CIFAR-10",
     headline=Headline("Kingma et al. 2016", arxiv="1606.04934", metric="bits_per_dim", value=3.11),
-    space={"lr": "loguniform(3e-4,3e-3)", "free_bits": "loguniform(0.05,1)"},
-    steps=600_000,
-    batch=128,
-    lr=2e-3,
-    warmup=5000,
-    ema=0.999,
-    num_workers=4,
-    grad_clip=10.0,
-    save_every=5000,
-    log_every=100,
-)
+    space={"lr": "loguniform(3e-4,3e-3)", "free_bits": "loguniform(0.05,1)"}, steps=600_000, batch=128, lr=2e-3,
+    warmup=5000, ema=0.999, num_workers=4, grad_clip=10.0, save_every=5000, log_every=100,
+)  # fmt: skip
 def iaf_vae_cifar10(
-    *,
-    scales: int = 2,
-    blocks: int = 10,
-    width: int = 160,
-    size: int = 32,
-    free_bits: float = 0.25,
-    data_dir: Location = "",
-) -> Fit:
+    *, scales: int = 2, blocks: int = 10, width: int = 160, size: int = 32, free_bits: float = 0.25,
+    data_dir: Location = ""
+) -> Fit:  # fmt: skip
     """ResNet VAE with autoregressive posteriors on CIFAR-10 at the paper's scale; needs GPUs.
 
     Twenty layers of latents at two scales, on images from the Hugging Face hub.

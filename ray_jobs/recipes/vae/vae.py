@@ -16,34 +16,19 @@ PAPER = Headline("Kingma & Welling 2014", arxiv="1312.6114")
 
 
 @fit(
-    system="VAE",
-    data="density2d, ring",
-    headline=PAPER,
-    claim=Claim("excess_nats", at_most=0.45),
+    system="VAE", data="density2d, ring", headline=PAPER, claim=Claim("excess_nats", at_most=0.45),
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128)"},
     variants={
         "moons": Variant("density2d, moons", Claim("excess_nats", at_most=0.13), {"density": "moons"}),
         "wave": Variant("density2d, wave", Claim("excess_nats", at_most=0.45), {"density": "wave"}),
     },
-    steps=3000,
-    batch=256,
-    lr=2e-3,
-    warmup=100,
-    ema=0.998,
-    grad_clip=1.0,
-)
+    steps=3000, batch=256, lr=2e-3, warmup=100, ema=0.998, grad_clip=1.0,
+)  # fmt: skip
 def vae_density2d(
-    *,
-    density: str = "ring",
-    size: int = 2,
-    latents: int = 2,
-    width: int = 96,
-    kl_annealing: int = 1000,
-    free_bits: float = 0.5,
-) -> Fit:
+    *, density: str = "ring", size: int = 2, latents: int = 2, width: int = 96, kl_annealing: int = 1000,
+    free_bits: float = 0.5
+) -> Fit:  # fmt: skip
     """VAE on vectors of a known density: by how much its bound misses the entropy.
-
-    VAE of two multilayer perceptrons, with a Gaussian for each element.
 
     Args:
         density: as in maf_density2d.
@@ -60,22 +45,12 @@ def vae_density2d(
 
 
 @fit(
-    system="VAE",
-    data="digits",
-    headline=PAPER,
-    claim=Claim("bits_per_dim", at_most=1.92),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "latents": "choice(8,16,32)"},
-    steps=2500,
-    batch=100,
-    lr=1e-3,
-    warmup=100,
-    ema=0.995,
-    grad_clip=1.0,
-)
+    system="VAE", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.92),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "latents": "choice(8,16,32)"}, steps=2500,
+    batch=100, lr=1e-3, warmup=100, ema=0.995, grad_clip=1.0,
+)  # fmt: skip
 def vae_digits(*, latents: int = 16, width: int = 128, free_bits: float = 0.0, kl_annealing: int = 500) -> Fit:
     """VAE on handwritten digits, with a logistic for each pixel: half a minute on one core, no download.
-
-    VAE of two multilayer perceptrons on the 8x8 digits of scikit-learn.
 
     Args:
         latents: of an image.
@@ -89,19 +64,9 @@ def vae_digits(*, latents: int = 16, width: int = 128, free_bits: float = 0.0, k
 
 
 @fit(
-    system="VAE",
-    data="MNIST",
-    headline=PAPER,
-    space={"lr": "loguniform(3e-4,3e-3)", "latents": "choice(10,20,50)"},
-    steps=300_000,
-    batch=100,
-    lr=1e-3,
-    warmup=1000,
-    ema=0.999,
-    num_workers=4,
-    save_every=10_000,
-    log_every=100,
-)
+    system="VAE", data="MNIST", headline=PAPER, space={"lr": "loguniform(3e-4,3e-3)", "latents": "choice(10,20,50)"},
+    steps=300_000, batch=100, lr=1e-3, warmup=1000, ema=0.999, num_workers=4, save_every=10_000, log_every=100,
+)  # fmt: skip
 def vae_mnist(
     *, latents: int = 20, width: int = 500, depth: int = 1, kl_annealing: int = 0, data_dir: Location = ""
 ) -> Fit:
@@ -122,17 +87,9 @@ def vae_mnist(
 
 
 @fit(
-    system="VAE",
-    data="gauss_image",
-    headline=PAPER,
-    claim=Claim("gap_nats", at_most=0.025),
-    space={"lr": "loguniform(1e-3,3e-2)"},
-    steps=3000,
-    batch=512,
-    lr=1e-2,
-    warmup=100,
-    ema=0.998,
-)
+    system="VAE", data="gauss_image", headline=PAPER, claim=Claim("gap_nats", at_most=0.025),
+    space={"lr": "loguniform(1e-3,3e-2)"}, steps=3000, batch=512, lr=1e-2, warmup=100, ema=0.998,
+)  # fmt: skip
 def vae_ppca(*, latents: int = 8, size: int = 8) -> Fit:
     """Linear VAE on a known Gaussian: its bound against the exact evidence of probabilistic PCA.
 

@@ -23,7 +23,7 @@ import torch
 from ray_jobs.rl.algorithms.off_policy import off_pac
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.a3c import A3C
-from ray_jobs.rl.algorithms.policy_gradient.actor_critic import QAC, Agent
+from ray_jobs.rl.algorithms.policy_gradient.qac import QAC, Agent
 from ray_jobs.rl.algorithms.policy_gradient.reinforce import REINFORCE
 from ray_jobs.rl.contract import Alone, Gradient, Steps
 from ray_jobs.rl.networks.agents import ActorCritic

@@ -1,0 +1,195 @@
+"""Recipes of DDPM."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.base import Data
+    from datamodules.labs.density2d import Density2D
+    from datamodules.labs.gauss_image import GaussImage
+    from lightning_modules.diffusion.denoising import Denoising
+
+PAPER = Headline("Ho et al. 2020", arxiv="2006.11239")
+
+
+def linear(levels: int) -> Tensor:
+    """The paper's linear schedule, stretched to a number of noise levels."""
+    from lightning_modules.diffusion import schedules
+
+    return schedules.linear(levels, 0.1 / levels, 20 / levels)
+
+
+def of_pixels(net: Any, data: Data, levels: int) -> Denoising:
+    """DDPM of images of grey levels: clipped denoiser, discretised decoder, the larger variance (section 3.2)."""
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.objectives import discretised_gaussian_log_prob
+
+    decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
+    return ddpm(net, data.shape, levels=linear(levels), variance=schedules.forward, decoder=decoder, clip=True)
+
+
+def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
+    """DDPM with a residual multilayer perceptron, for data whose denoiser is known."""
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.nets.mlp import ResidualMLP
+
+    net = ResidualMLP(data.shape, width=width, depth=depth)
+    return ddpm(net, data.shape, levels=linear(levels), variance=schedules.forward)
+
+
+@fit(
+    system="DDPM", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=2.75),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}, steps=1200, batch=64, lr=2e-3, warmup=100,
+    ema=0.995, grad_clip=1.0,
+)  # fmt: skip
+def ddpm_digits(*, width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False) -> Fit:
+    """DDPM on handwritten digits: a minute on two cores, no download.
+
+    Args:
+        width: channels of the U-Net at full resolution; twice as many at half.
+        levels: noise levels in training and sampling.
+        dropout: in the residual blocks.
+        bf16: whether the U-Net computes in bfloat16.
+    """
+    from datamodules.readers.digits import Digits
+    from lightning_modules.nets.unet import UNet
+
+    net = UNet(1, width=width, multiples=(1, 2), blocks=1, attention=(1,), head=24, dropout=dropout, bf16=bf16)
+    data = Digits()
+    return Fit(of_pixels(net, data, levels), data, bound_and_frechet)
+
+
+def bound_and_frechet(model: Denoising, data: Data) -> dict[str, float]:
+    """The bound on held-out digits, and the Frechet distance of pixels to the training digits over that of real ones."""
+    import torch
+
+    from lightning_modules.metrics.gaussian import frechet_of, moments
+
+    rng = torch.Generator().manual_seed(0)
+    real = data.test()["x"].to(model.device)
+    train = moments(data.train["x"])
+    drawn = model.sample(3 * len(real), rng=rng, steps=min(50, len(model.bound.levels))).cpu().chunk(3)
+    ratio = sum(frechet_of(x, train) for x in drawn) / 3 / frechet_of(real.cpu(), train)
+    bits = model.bits_per_dim(real, terms=30, rng=rng).mean().item()
+    return {"bits_per_dim": bits, "frechet_pixels": ratio}
+
+
+@fit(
+    system="DDPM", data="gauss_image", headline=PAPER, claim=Claim("noise_excess", at_most=0.03),
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=3000, batch=512, lr=2e-3, warmup=100,
+    ema=0.998,
+)  # fmt: skip
+def ddpm_gauss_image(*, width: int = 128, depth: int = 2, levels: int = 200, size: int = 8) -> Fit:
+    """DDPM on a known Gaussian: how far the learned noise, bound and samples are from the exact optimum.
+
+    Args:
+        width: of the hidden layers.
+        depth: residual blocks.
+        levels: noise levels in training and sampling.
+        size: height and width of the images.
+    """
+    from datamodules.labs.gauss_image import GaussImage
+
+    data = GaussImage(size=size)
+    return Fit(of_vectors(data, width, depth, levels), data, against_optimum)  # type: ignore[arg-type]
+
+
+def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
+    """Excess of the noise's error over the least possible; nats lost in the bound; samples over the sampling floor."""
+    import torch
+
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+    from lightning_modules.metrics.likelihood import noise_excess
+
+    rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
+    x = data.test(8192)["x"].to(model.device)
+    excess, floor = noise_excess(model.denoiser(), data.denoise, x, model.bound.levels, rng=rng)
+    bound = model.log_prob(x[:2048], terms=50, rng=rng).double().mean().item()
+    drawn = frechet_of(model.sample(4096, rng=rng).cpu(), truth)
+    return {
+        "noise_excess": excess / floor,
+        "bound_lost": (data.best_bound(model.bound.levels, model.bound.variance) - bound) / x[0].numel(),
+        "frechet_ratio": drawn / frechet_floor(lambda n, g: data.draw(n, g)["x"], truth, 4096),
+    }
+
+
+@fit(
+    system="DDPM", data="density2d", headline=PAPER, claim=Claim("noise_excess", at_most=0.03),
+    space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=3000, batch=1024, lr=3e-3, warmup=100,
+    ema=0.998,
+)  # fmt: skip
+def ddpm_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, levels: int = 200) -> Fit:
+    """DDPM on a mixture of Gaussians in the plane: the learned score against the exact one.
+
+    Args:
+        density: 'ring', 'grid' or 'pinwheel'.
+        width: of the hidden layers.
+        depth: residual blocks.
+        levels: noise levels in training and sampling.
+    """
+    from datamodules.labs.density2d import Density2D
+
+    data = Density2D(name=density, mixture=True)
+    return Fit(of_vectors(data, width, depth, levels), data, against_mixture)  # type: ignore[arg-type]
+
+
+def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
+    """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
+    import torch
+
+    from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
+    from lightning_modules.metrics.likelihood import noise_excess
+
+    rng, truth = torch.Generator().manual_seed(0), data.density.moments()
+    x = data.test(16384)["x"].to(model.device)
+    excess, floor = noise_excess(model.denoiser(), data.density.denoise, x, model.bound.levels, rng=rng)
+    drawn = model.sample(4096, rng=rng, batch=4096).cpu()
+    return {
+        "noise_excess": excess / floor,
+        "frechet_ratio": frechet_of(drawn, truth) / frechet_floor(data.density.draw, truth, 4096, repeats=100),
+        "component_share_error": data.density.coverage(drawn),
+    }
+
+
+@fit(
+    system="DDPM", data="CIFAR-10",
+    headline=Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1"),
+    space={"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"}, steps=800_000, batch=128, lr=2e-4, warmup=5000,
+    ema=0.9999, num_workers=4, grad_clip=1.0, save_every=5000, log_every=100,
+)  # fmt: skip
+def ddpm_cifar10(
+    *, width: int = 128, levels: int = 1000, dropout: float = 0.1, data_dir: Location = "", bf16: bool = False
+) -> Fit:
+    """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
+
+    Args:
+        width: channels of the U-Net at full resolution; twice as many below.
+        levels: noise levels in training and sampling.
+        dropout: in the residual blocks.
+        data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
+        bf16: whether the U-Net computes in bfloat16.
+    """
+    from datamodules.readers.images import Images
+    from lightning_modules.nets.unet import UNet
+
+    images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
+    net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, dropout=dropout, bf16=bf16)
+    return Fit(of_pixels(net, images, levels), images, bound)
+
+
+def bound(model: Denoising, data: Data) -> dict[str, float]:
+    """The bound on 1,024 held-out images, 100 of its terms each."""
+    import torch
+
+    x = data.test(1024)["x"].to(model.device)
+    rng = torch.Generator().manual_seed(0)
+    bits = torch.cat([model.bits_per_dim(part, terms=100, rng=rng) for part in x.split(128)])
+    return {"bits_per_dim": bits.mean().item()}
