@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,6 +177,8 @@ def fit(
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
+    else:
+        load_weights(made.model, state["state_dict"], run)
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
@@ -245,10 +247,25 @@ def trained(run: Run) -> Trained:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    made.model.load_state_dict(start.averaged(state))
+    load_weights(made.model, start.averaged(state), run)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
     return Trained(made, made.model.eval().to(device), state["global_step"])
+
+
+def load_weights(model: Generative, weights: Mapping[str, torch.Tensor], run: Run) -> None:
+    """Load a checkpoint's weights into the model.
+
+    Raises:
+        UsageError: they have other names or shapes than the model's, because another version of Reprise wrote them.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise UsageError(
+            f"The checkpoint of {run} does not fit today's {type(model).__name__}: another version of Reprise wrote it. "
+            "Train the recipe again, or use that version (run.json has its commit)."
+        ) from None
 
 
 def evaluate(of: Trained, seed: int) -> dict[str, float]:
