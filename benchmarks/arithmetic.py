@@ -202,7 +202,7 @@ def driver(parts: Mapping[str, Sequence[Row]]) -> str:
 def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
     parts = dict(sorted(parts.items(), key=lambda part: part[1][0]["raylets"]))
     heads = ["", *parts]
-    told = {
+    rows = {
         "raylets that ran": lambda r: f"{r['raylets']:.0f}, {r['raylet_mib']:.0f} MiB each; GCS {r['gcs_mib']:.0f} MiB",
         "start of the cluster": lambda r: span(r["start_s"]),
         "seeds, of which finished": lambda r: f"{r['units']:,}, {r['finished']:,}",
@@ -217,7 +217,7 @@ def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
         "GPUs with two seeds at a time": lambda r: f"{r['gpus_shared']:.0f}",
         "seeds that held a GPU without need": lambda r: f"{r['gpus_held_without_need']:.0f}",
     }  # fmt: skip
-    return table(heads, [[what, *(say(r) for r, *_ in parts.values())] for what, say in told.items()])
+    return table(heads, [[what, *(say(r) for r, *_ in parts.values())] for what, say in rows.items()])
 
 
 def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]:
@@ -233,7 +233,7 @@ def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]
 
 
 def with_tables(text: str) -> str:
-    """A Markdown page with its tables made anew."""
+    """A Markdown page with its tables made again."""
     made = tables(*(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sizes", "scale")))
 
     def block(found: re.Match) -> str:

@@ -44,7 +44,7 @@ def page(results: Path = ROOT / "benchmarks" / "results") -> str:
 
 def section(title: str, keys: str, recorded: Mapping[str, Any]) -> str:
     """A table of every part and contender."""
-    lines = [f"## {title}", "", told(recorded), ""]
+    lines = [f"## {title}", "", machine_line(recorded), ""]
     lines += ["| | | rounds | figure | first / this |", "|---|---|---|---|---|"]
     for part, rows in recorded["parts"].items():
         lines += cells(part, rows, keys.split())
@@ -65,7 +65,7 @@ def cells(part: str, rows: Mapping[str, list[Row]], keys: list[str]) -> Iterator
 def densities(recorded: Mapping[str, Any]) -> str:
     """The gaps to the entropy, a column for each library."""
     libraries = list(dict.fromkeys(name for rows in recorded["parts"].values() for name in rows))
-    lines = ["## Density models at equal budget", "", told(recorded), ""]
+    lines = ["## Density models at equal budget", "", machine_line(recorded), ""]
     lines += [
         "Nats above the entropy, mean over seeds and its standard error; depth, width, batch and steps are the same.",
         "",
@@ -77,7 +77,7 @@ def densities(recorded: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def told(recorded: Mapping[str, Any]) -> str:
+def machine_line(recorded: Mapping[str, Any]) -> str:
     """Where and when, and whether the machine had other things to do."""
     where = recorded["machine"]
     busy = "" if recorded["quiet"] else " **The machine was busy: not to be quoted.**"

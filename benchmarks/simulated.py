@@ -24,7 +24,7 @@ LIGHT = {
     "RAY_scheduler_spread_threshold": "0.0",  # a few seeds go to many nodes, as when all places are taken
     "RAY_worker_maximum_startup_concurrency": "1",  # of each node: all nodes share this machine's cores
     "RAY_raylet_report_resources_period_milliseconds": "1000",  # a tenth of what they tell each other by themselves
-    "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are begun again and again
+    "RAY_worker_register_timeout_seconds": "600",  # or those that start slowly are started again and again
     "RAY_health_check_period_ms": "30000",
     "RAY_health_check_timeout_ms": "120000",
     "RAY_gcs_server_request_timeout_seconds": "600",
@@ -59,7 +59,7 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
     from ray.cluster_utils import Cluster
 
     with sleeping_agents():
-        begun = time.monotonic()
+        started = time.monotonic()
         made = Cluster(shutdown_at_exit=True)
         try:
             head = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
@@ -67,7 +67,7 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
             for i in range(nodes):
                 join(made, i + 2, num_cpus=cpus, num_gpus=gpus, env_vars={NODE: str(i)}, **common(temp))
             ray.init(address=made.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-            yield {"start_s": time.monotonic() - begun} | memory()
+            yield {"start_s": time.monotonic() - started} | memory()
         finally:
             ray.shutdown()
             made.shutdown()

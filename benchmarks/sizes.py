@@ -70,9 +70,9 @@ def fitted(name: str) -> Row:
     }  # fmt: skip
 
 
-def found_optimizers(told: Any) -> Iterator[torch.optim.Optimizer]:
+def found_optimizers(given: Any) -> Iterator[torch.optim.Optimizer]:
     """Those among what a model's `configure_optimizers` gives."""
-    for one in told if isinstance(told, list | tuple) else [told]:
+    for one in given if isinstance(given, list | tuple) else [given]:
         yield one["optimizer"] if isinstance(one, dict) else one
 
 
@@ -152,8 +152,8 @@ def played(name: str) -> Row:
 
 def timed(do: Callable[[], Any], seconds: float = 1.0) -> tuple[Any, float]:
     """What it gives, and the mean seconds of a processor that it takes, over a second at least: others here change them little."""
-    begun, done = time.process_time(), 0
-    while (took := time.process_time() - begun) < seconds or not done:
+    started, done = time.process_time(), 0
+    while (took := time.process_time() - started) < seconds or not done:
         answer, done = do(), done + 1
     return answer, took / done
 

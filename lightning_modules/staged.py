@@ -54,7 +54,7 @@ class Staged(Generative):
     """Parts that are trained one after another: part k on the steps K_k to K_{k+1} - 1, while all others are frozen.
 
     At a boundary the finished part takes its averaged weights for its own (where the run keeps an average), hands weights on,
-    and the average begins again from the weights. All of this depends only on the step and on what a checkpoint holds, so
+    and the average starts again from the weights. All of this depends only on the step and on what a checkpoint holds, so
     that a resumed run is exact. There is one optimiser; each part has its own parameter group and learning-rate schedule,
     which starts with its stage. A later part may hold an earlier one, but its optimiser must not: a prior moves only its own
     weights. The last part is the one that is sampled.

@@ -38,7 +38,7 @@ def demo(*, out: str | None = None, seed: int = 0) -> Path:
 
 
 def _part(spec: Spec) -> Run:
-    """A run of the demo, begun, gone on with, or found finished."""
+    """One run of the demo: new, continued, or already finished."""
     with display(spec.recipe) as say:
         if not (Path(str(spec.out)) / "run.json").exists():
             return launch(spec, report=say, command=["reprise", "train", spec.recipe, *as_flags(spec.where)])

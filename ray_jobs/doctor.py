@@ -1,4 +1,4 @@
-"""`reprise doctor`: what of this machine is in order, what is not, and how to mend it. Every check stands alone."""
+"""`reprise doctor`: checks of this machine, and how to repair what is not in order. The checks do not depend on each other."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GIB = 2**30
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 PACKAGES = ("torch", "lightning", "ray", "gymnasium", "datasets", "jsonargparse", "rich")
-"""Packages that some verb cannot do without."""
+"""Packages that some verb needs."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One finding; `mend` says what to do where it is not ok."""
+    """One finding; `mend` is the advice where it is not ok."""
 
     name: str
     verdict: Verdict
@@ -39,7 +39,7 @@ def doctor(*, deep: bool = False, json: bool = False) -> int:
     Each finding that is not in order says how to repair it.
 
     Args:
-        deep: also compute on every GPU and start a Ray of one's own, which takes some 10 s.
+        deep: also compute on every GPU and start a local Ray, which takes about 10 s.
         json: print a list of objects with name, verdict, found and mend.
 
     Returns:
@@ -51,7 +51,7 @@ def doctor(*, deep: bool = False, json: bool = False) -> int:
 
 
 def examine(deep: bool = False) -> Iterator[Row]:
-    """Every finding, as it is made; a check that itself breaks is a finding too."""
+    """Every finding, as it is made; a check that raises is a finding too."""
     for check in CHECKS + (DEEP if deep else ()):
         try:
             yield from check()
@@ -167,7 +167,7 @@ def git() -> Iterator[Row]:
 
 
 def cluster() -> Iterator[Row]:
-    """The Ray cluster that RAY_ADDRESS names, and whether anybody may use it."""
+    """The Ray cluster that RAY_ADDRESS names, and whether it needs a token."""
     from cluster.ray_clusters.jobs_api import Ray
 
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
@@ -201,13 +201,13 @@ def job_list() -> Iterator[Row]:
 
 
 def profiles() -> Iterator[Row]:
-    """The names that `reprise submit --on` knows here, beside the places themselves."""
+    """The names that `reprise submit --on` knows here, in addition to the backends."""
     from cluster import profiles as known
 
     try:
         found = known.load()
     except ValueError as error:
-        yield Row("profiles", "fail", str(error), "Mend that file, or move it away.")
+        yield Row("profiles", "fail", str(error), "Repair that file, or move it away.")
     else:
         yield Row("profiles", "ok", ", ".join(found) or "none")
 
@@ -224,7 +224,7 @@ def gpu_work() -> Iterator[Row]:
 
 
 def ray_starts() -> Iterator[Row]:
-    """A Ray of one's own starts, runs a task and ends; in a process apart, which can be given up."""
+    """Whether a local Ray starts, runs a task and ends; in another process, with a time limit."""
     program = (
         "import ray; ray.init(address='local', num_cpus=1, include_dashboard=False, log_to_driver=False, "
         "logging_level='ERROR', object_store_memory=100_000_000, _temp_dir={!r}); "
@@ -236,11 +236,11 @@ def ray_starts() -> Iterator[Row]:
         try:
             line = [sys.executable, "-c", program.format(scratch)]
             done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
-            told = "" if done.returncode == 0 else _last_line(done.stderr)
+            problem = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:
-            told = "nothing happened for 90 s"
-    if told:
-        yield Row("ray starts", "fail", told, "Check memory, /dev/shm and a firewall between local ports.")
+            problem = "nothing happened for 90 s"
+    if problem:
+        yield Row("ray starts", "fail", problem, "Check memory, /dev/shm and a firewall between local ports.")
     else:
         yield Row("ray starts", "ok", "started, ran a task and ended")
 
@@ -279,7 +279,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _last_line(text: str) -> str:
-    return ([line for line in text.splitlines() if line.strip()] or ["it ended without a word"])[-1]
+    return ([line for line in text.splitlines() if line.strip()] or ["it printed nothing"])[-1]
 
 
 def _print_json(rows: list[Row]) -> None:

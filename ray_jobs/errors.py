@@ -1,4 +1,4 @@
-"""What the user is told when a command cannot be carried out."""
+"""Errors with a message for the user."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import difflib
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be: one sentence says what was wrong and what is allowed (exit code 2)."""
+    """A wrong command: one sentence names the mistake and what is allowed (exit code 2)."""
 
 
 def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
-    """One sentence: there is no such `what` (of some owner); did you mean the nearest; these are allowed."""
+    """The sentence about an unknown name: what it is (and whose), the nearest name, and all that are allowed."""
     near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     head = f"{of} has no {what} '{given}'." if of else f"There is no {what} '{given}'."
@@ -18,4 +18,4 @@ def unknown(what: str, given: str, allowed: list[str], *, of: str = "") -> str:
 
 
 class Failed(Exception):
-    """Training cannot go on; one sentence says why."""
+    """A training that cannot continue: one sentence says why (exit code 1)."""

@@ -4,7 +4,7 @@
     def test_x(fault, tmp_path):
         ...
         fault.saw(printed, "a worker died")                 # the very line that the user was shown
-        fault.lost(step - went_on_from, save_every)         # what was done again, and the most that it may be
+        fault.lost(step - continued_from, save_every)       # what was done again, and the most that it may be
         fault.equal(same(run, undisturbed))                 # or fault.unequal("why nobody can expect it")
 
     pytest -m fault -n 0 --faults    measures again and writes the page; rows of tests that did not run are kept
@@ -89,9 +89,9 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path) -> Fault:
     node = request.node
     kind, name = node.get_closest_marker("fault").args
     case = node.callspec.params if hasattr(node, "callspec") else {}
-    told = Fault(kind, name.format(**case), f"{node.path.relative_to(ROOT)}::{node.originalname}", tmp_path)
-    node.user_properties.append(("fault", told.row))
-    return told
+    found = Fault(kind, name.format(**case), f"{node.path.relative_to(ROOT)}::{node.originalname}", tmp_path)
+    node.user_properties.append(("fault", found.row))
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -103,8 +103,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     done = yield
-    if isinstance(told := pyfuncitem.funcargs.get("fault"), Fault):
-        told.complete()
+    if isinstance(found := pyfuncitem.funcargs.get("fault"), Fault):
+        found.complete()
     return done
 
 
@@ -136,7 +136,7 @@ def recorded() -> list[Row]:
 
 
 def merged(old: Iterable[Row], new: Iterable[Row], tests: Mapping[str, Any]) -> list[Row]:
-    """The rows with what was measured anew, in the order of kinds and tests; without those of tests that are gone."""
+    """The rows with what was measured again, in the order of kinds and tests; without those of tests that are gone."""
     new = sorted(new, key=lambda row: row["lost"][0])
     again = {row["test"] for row in new}
     rows = {row["fault"]: row for row in [*(r for r in old if r["test"] not in again), *new] if row["test"] in tests}
@@ -164,7 +164,7 @@ def cells(row: Row) -> list[str]:
 
 
 def write(new: Iterable[Row]) -> None:
-    """The rows and their page, with what was measured anew."""
+    """The rows and their page, with what was measured again."""
     tests = declared()
     rows = merged(recorded(), new, tests)
     PAGE.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -114,14 +114,14 @@ def fit(model: nn.Module, log_prob: Callable[[torch.Tensor], torch.Tensor], args
         return min(1, (step + 1) / WARMUP) * (1 + math.cos(math.pi * step / args.steps)) / 2
 
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, share)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(args.steps):
         adam.zero_grad(set_to_none=True)
         (-log_prob(truth.draw(BATCH, rng).float()).mean()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         adam.step()
         schedule.step()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     model.eval()
     x = truth.draw(POINTS, torch.Generator().manual_seed(2**40))
     with torch.no_grad():

@@ -53,9 +53,9 @@ def emit(work: str, model: nn.Module, once: Callable[[], object], seconds: float
         once()
     times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 3:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         once()
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - started)
     median = statistics.median(times)
     weights = sum(p.numel() for p in model.parameters())
     row = {"calls_per_s": 1 / median, "ms": 1000 * median, "calls": len(times), "parameters": weights, "work": work}

@@ -50,7 +50,7 @@ def parquet() -> Path:
 
 
 def measure(loader, seconds: float) -> None:
-    """Print batches and examples per second after the first ten batches; a loader that ends is begun again."""
+    """Print batches and examples per second after the first ten batches; a loader that ends is started again."""
 
     def without_end():
         while True:

@@ -33,8 +33,8 @@ class Pace:
             self.first = self.first or self.last
 
     def rate(self) -> float:
-        (begun, before), (ended, after) = self.first or (0.0, 0), self.last
-        return (after - before) / (ended - begun)
+        (started, before), (ended, after) = self.first or (0.0, 0), self.last
+        return (after - before) / (ended - started)
 
 
 def emit(pace: Pace, score: float | None, **more: float) -> None:

@@ -20,7 +20,7 @@ RUNNING = ("PENDING", "RUNNING")
 EXPOSED = """\
 {name} can be reached over the network at {host}, and Ray's parts listen on every address of this machine: GCS, raylets,
 object managers and metrics. The token protects jobs and calls. Metrics are open, and messages can be read on the network,
-for nothing is encrypted unless RAY_USE_TLS is set. Keep the network private. docs/security.md says more."""
+because nothing is encrypted unless RAY_USE_TLS is set. Keep the network private. docs/security.md says more."""
 
 
 def up(

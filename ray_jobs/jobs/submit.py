@@ -155,7 +155,7 @@ def _python(backend: backends.Backend, launcher: Launcher) -> str:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, for a job that cannot be recorded is not sent; leaves nothing behind.
+    """Refuse a folder that cannot be written, because a job that cannot be recorded must not be sent; leaves nothing behind.
 
     Raises:
         LauncherError: the folder cannot be written.
@@ -184,7 +184,7 @@ def _show(submission: Submission) -> int:
     for kind, lines in (("cannot run", submission.reasons), ("warning", submission.warnings)):
         for line in lines:
             print(f"{kind}: {line}")
-    print("Nothing was sent." if submission.reasons else "Nothing was sent; nothing speaks against it.")
+    print("Nothing was sent." if submission.reasons else "Nothing was sent; no reason against it was found.")
     return int(bool(submission.reasons))
 
 

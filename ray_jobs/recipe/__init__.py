@@ -1,4 +1,4 @@
-"""The words that a recipe is written with: `from ray_jobs.recipe import Claim, Headline, Play, Recipe`."""
+"""What a module that declares recipes imports: `from ray_jobs.recipe import Claim, Headline, Play, Recipe`."""
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim, Headline, Recipe, Variant, fit

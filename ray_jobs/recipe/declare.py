@@ -11,7 +11,7 @@ from ray_jobs.recipe.plan import Fit
 
 @dataclass(frozen=True)
 class Headline:
-    """The paper's own number, for the recipe at the paper's scale."""
+    """The paper's own result, for the recipe at the paper's scale."""
 
     paper: str
     arxiv: str = ""
@@ -78,7 +78,7 @@ class Recipe:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of settings where they differ from the plan's own."""
     text: str = ""
-    """More about it than the title says."""
+    """A longer description than the title."""
     tune_metric: str = ""
     """Logged metric by which trials are compared before their end; by default the kind's own."""
     tune_mode: str = ""

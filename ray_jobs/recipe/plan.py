@@ -1,8 +1,8 @@
 """Plans: what a recipe trains, a model (`Fit`), an agent (`Play`) or a process (`Study`), and with which options.
 
-The kinds of plan, `Fit`, `Play` and `Study`, share one protocol, `Plan`; nobody outside asks which kind a recipe is. What a
-kind does is in its engine, a module that is imported when it is needed: settings are known, and a wrong one is refused, before
-torch is loaded.
+The kinds of plan, `Fit`, `Play` and `Study`, share one protocol, `Plan`; no code outside asks which kind a recipe is. A
+kind's work is in its engine, a module that is imported when it is needed: settings are known, and wrong ones are refused, before
+torch is imported.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Layout(NamedTuple):
     group: int
     """Processes that train together and each take `--threads` cores: data-parallel workers, or learners."""
     helpers: int
-    """Ray actors beside them that take one core each: environment runners, or the workers of a study."""
+    """Further Ray actors that take one core each: environment runners, or the workers of a study."""
     gpu: bool
-    """Whether each process of the group takes a GPU where there is one and nothing is said."""
+    """Whether each process of the group takes a GPU with --accelerator auto, where there is one."""
     local: bool
     """Whether the whole run needs no Ray where one machine has room for its group."""
 
@@ -49,7 +49,7 @@ class Plan(Protocol):
         evaluate(run) -> (metrics, step)                   of the newest checkpoint
         sample(run, *, n, seed, name) -> Path              samples of the newest checkpoint
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
-        fixed(plan) -> mapping                             what may not change while a run goes on
+        fixed(plan) -> mapping                             options that may not change while a run continues
         check_together(plan)                               raises UsageError where `--together` cannot train it
     """
 
@@ -71,7 +71,7 @@ class Plan(Protocol):
 
     @classmethod
     def check(cls, name: str, settings: Mapping[str, Any], where: Where) -> None:
-        """Refuse a combination of settings and processes that cannot be.
+        """Refuse a wrong combination of settings and processes.
 
         Args:
             name: the recipe, for the sentence.

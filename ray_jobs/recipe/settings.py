@@ -1,4 +1,4 @@
-"""A recipe's settings: which there are, of which type, and whether a given value is one of them.
+"""A recipe's settings: their names, types and defaults, and checks of given values.
 
 A setting is declared once: as a keyword argument of the function that builds a model, as a field of an algorithm's dataclass, or
 as an option of the plan's kind (`Fit`, `Play`, `Study`). An algorithm's fields are read from its source, so nothing here
@@ -235,10 +235,10 @@ def _wrong(parser: Any, what: str, settings: Mapping[str, Setting], given: Mappi
 
 
 def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> dict[str, Any]:
-    """The given settings, typed, after a search for everything that can be known to be wrong before anything starts.
+    """The given settings, typed, after every check that is possible before anything starts.
 
     Raises:
-        UsageError: an unknown recipe or setting, a wrong type, or a combination that cannot be.
+        UsageError: an unknown recipe or setting, a wrong type, or a wrong combination.
     """
     settings = known(name)
     values = typed(name, settings, given)

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Where:
-    """Where and how wide a run executes. It changes what is computed by nothing but the order of sums."""
+    """Where a run executes, and on how many processes. It changes only the order of sums in the result."""
 
     workers: int = 1
     """Data-parallel processes that train a generative model."""
@@ -32,7 +32,7 @@ class Where:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that defines a run: only this crosses the wire; whoever trains rebuilds the rest from it."""
+    """Everything that defines a run. Workers receive only this, and build the rest from it."""
 
     recipe: str
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -25,9 +25,9 @@ class Card:
     picture: Path | None = None
     """A PNG of samples."""
     more: Mapping[str, Path] = field(default_factory=dict)
-    """PNGs of what else there is to see, by what they show."""
+    """PNGs of other pictures, by what they show."""
     note: str = ""
-    """What a reader must know to read the numbers right."""
+    """A remark on how the result was measured."""
     single: bool = False
     """Whether this is one run, not a reproduction."""
 

@@ -1,4 +1,4 @@
-"""`reprise list` and `reprise show`: which recipes there are, what each must reach, and what was measured."""
+"""`reprise list` and `reprise show`: the recipes, their claims, and what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/results/: what was measured, in Markdown, a page for each family. A page changes only when a measurement does."""
+"""docs/results/: the measured results in Markdown, a page for each family. A page changes only when a measurement does."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def page(family: str, cards: Sequence[Card], folder: Path) -> str:
 
 
 def cells(card: Card) -> list[str]:
+    """The cells of a card's row in the table."""
     r, head = card.result, card.headline
     paper = (
         f"[{plain(published(head))}](https://arxiv.org/abs/{head.arxiv})"
@@ -57,7 +58,7 @@ def cells(card: Card) -> list[str]:
 
 
 def section(card: Card, folder: Path) -> str:
-    """How one recipe was run, and what its seeds gave."""
+    """The section of one recipe: command, machine, and the value of each seed."""
     r = card.result
     lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
     facts = {

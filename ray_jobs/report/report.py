@@ -1,4 +1,4 @@
-"""`reprise report`: what was measured, against what was claimed and published, on one page."""
+"""`reprise report`: one page of measured results against their claims and the papers' own values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def report(
     return Path(out)
 
 
-# ---- what there is to show
+# ---- cards
 
 
 def measured(given: str | None, *, default: bool) -> list[Card]:
@@ -113,7 +113,7 @@ def of_run(location: str) -> Card:
 
 
 def unfinished(run: Run) -> str:
-    """Where a run without a result stands, and for a failed one the end of its log."""
+    """The state and step of a run without a result; for a failed run, also the end of its log."""
     status = run.read("status.json") or {}
     state = status.get("state", "not started")
     at = (
@@ -125,7 +125,7 @@ def unfinished(run: Run) -> str:
 
 
 def about(result: Result) -> tuple[Card, Claim | None]:
-    """The card with what the recipe's module says of itself, and its claim as it stands now."""
+    """The card with the recipe's title, system, data and headline, and the recipe's claim as it is now."""
     try:
         found = recipe(result.recipe)
     except UsageError:  # a recipe that is gone keeps its measured numbers
@@ -133,6 +133,3 @@ def about(result: Result) -> tuple[Card, Claim | None]:
     title = found.title.rstrip(".")
     about_it = {"system": found.system, "data": found.data, "headline": found.headline, "family": found.family}
     return Card(result, title, **about_it), found.claim
-
-
-# ---- words that the page and the table share

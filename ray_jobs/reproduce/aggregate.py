@@ -1,4 +1,4 @@
-"""What the folders of finished seeds add up to: a `Result`, and where it is kept."""
+"""The `Result` of a recipe, computed from the folders of its finished seeds, and where it is kept."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ OUT = "runs/reproduce"
 
 
 def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
-    """The command that reproduces these seeds, in the folder where they are, or anywhere: a record names no place of one machine."""
+    """The command that reproduces these seeds, with --out where `here`; a record is for every machine and names no folder of one."""
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
-    place = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
+    out_option = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
     together = ("--together", str(first.together)) if first.together > 1 else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
-    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *place, *as_flags(first.where)]
+    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *out_option, *as_flags(first.where)]
     return shlex.join([*words, *together, *settings])
 
 
 def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], jobs: int) -> Result:
-    """One recipe's result from the folders of its seeds; `why` says of failed seeds what went wrong.
+    """One recipe's result from the folders of its seeds; `why` has the reasons of failed seeds.
 
     Of a recipe without a claim the values are those of its main metric: a return, else the first that its evaluation gives.
     """
@@ -68,19 +68,19 @@ def main_metric(reports: Sequence[Mapping[str, float]]) -> str:
 
 
 def unusable(finished: Mapping[int, Run], metric: str) -> dict[str, str]:
-    """Finished seeds whose result gives no number for the claim, and why."""
-    said = {}
+    """Finished seeds whose result has no finite value of the metric, and why."""
+    reasons = {}
     for number, run in finished.items():
         found = (run.result or {})["metrics"]
         if metric not in found:
-            said[str(number)] = f"its result holds no {metric}, only {', '.join(found) or 'nothing'}"
+            reasons[str(number)] = f"its result holds no {metric}, only {', '.join(found) or 'nothing'}"
         elif not math.isfinite(found[metric]):
-            said[str(number)] = f"{metric} is {found[metric]}"
-    return said
+            reasons[str(number)] = f"{metric} is {found[metric]}"
+    return reasons
 
 
 def side_by_side(reports: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    """Every metric over the seeds, None where one lacks it or it is not finite."""
+    """Every metric over the seeds; None where a seed has none or it is not finite."""
     names = dict.fromkeys(name for report in reports for name in report)
     return {k: [r[k] if math.isfinite(r.get(k, math.nan)) else None for r in reports] for k in names}
 
@@ -102,7 +102,7 @@ def machine(device: str, cores: int, host: str) -> str:
 
 
 def processor() -> str:
-    """The CPU's name, as this machine tells it."""
+    """The name of this machine's CPU."""
     with contextlib.suppress(OSError, StopIteration):
         line = next(x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name"))
         return line.split(":", 1)[1].strip()
@@ -110,15 +110,15 @@ def processor() -> str:
 
 
 def curves(runs: Sequence[Run], metric: str) -> dict[str, dict[str, list[Any]]]:
-    """The learning curves of the metric that shows the way to the claim, thinned for a plot."""
+    """The learning curves of the logged metric that is nearest to the claim's, thinned for a plot."""
     logged = [list(run.metrics()) for run in runs]
     key = store.main_metric(dict.fromkeys(k for run in logged for m in run for k in m), metric)
     return {key: store.thin(logged, key)} if key else {}
 
 
-def place(result: Result, given: str | None, out: str) -> Path:
-    """Where a result belongs: a folder that was named, or the project's record for the recipe's own settings and at
-    least the claim's seeds, or, for a look with fewer seeds or other settings, beside the runs."""
+def results_folder(result: Result, given: str | None, out: str) -> Path:
+    """The folder for a result: the one that was given; else the project's record, for the recipe's own settings and at least the
+    claim's seeds; else a folder next to the runs."""
     if given:
         return Path(given)
     enough = result.claim is not None and len(result.values) + len(result.failures) >= result.claim.seeds
@@ -127,7 +127,7 @@ def place(result: Result, given: str | None, out: str) -> Path:
 
 
 def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
-    """Write the result, and beside it the pictures of its first seed: <recipe>.png is of samples, others are <recipe>-<what>.png."""
+    """Write the result, and next to it the pictures of its first seed: samples as <recipe>.png, others as <recipe>-<what>.png."""
     path = store.save(result, where)
     pictures = next(filter(None, (seed.run.pictures() for seed in plan if seed.number in result.seeds)), [])
     for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):

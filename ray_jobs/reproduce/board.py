@@ -1,4 +1,4 @@
-"""The live table of `reprise reproduce`: a row for each seed, or for as many at work as can be seen, read from the run folders."""
+"""The live table of `reprise reproduce`: a row for each seed, or for the running ones that fit on the screen, read from the run folders."""
 
 from __future__ import annotations
 
@@ -16,36 +16,34 @@ from ray_jobs.run.folder import Run
 LOOK = 0.5
 """Seconds between two looks into a seed's folder."""
 MARGIN = 4
-"""Lines of the terminal that the table leaves to others."""
+"""Lines of the terminal that the table leaves free."""
 Tell = Callable[[Seed, str], None]
 
 
 def glance(run: Run, wanted: str) -> dict[str, Any]:
-    """Where a run is: `step`, `steps` and `note`, its result, or newest metric, in words; what is not known yet is left out."""
+    """The progress of a run: `step`, `steps`, and as `note` its result or newest metric; what is not known yet is left out."""
     found: dict[str, Any] = {}
     with contextlib.suppress(ValueError):
         status = run.read("status.json") or {}
         found = {k: status[k] for k in ("step", "steps") if status.get(k)}
-    said: dict[str, Any] = {}
+    newest: dict[str, Any] = {}
     for line in last_lines(run.path / "metrics.jsonl", 1):
         with contextlib.suppress(ValueError):  # a line that is being written
-            said = json.loads(line)
-            found["step"] = max(found.get("step", 0), said["step"])
+            newest = json.loads(line)
+            found["step"] = max(found.get("step", 0), newest["step"])
     if result := run.result:
-        said = result["metrics"]
-    if said:
-        key = main_metric(said, wanted)
-        found["note"] = f"{key} {short(said[key])}" if key else ""
+        newest = result["metrics"]
+    if newest:
+        key = main_metric(newest, wanted)
+        found["note"] = f"{key} {short(newest[key])}" if key else ""
     return found
 
 
 @contextlib.contextmanager
 def board(seeds: Sequence[Seed], wanted: dict[str, str]) -> Iterator[Tell]:
-    """A table with a row for each seed, or for those at work where the terminal is too low for all.
+    """Show a table with a row for each seed, or for the running ones where the terminal is too low for all.
 
-    It gives what to call with a seed and its state.
-
-    Where the output is no terminal, one plain line for each change of state.
+    It yields the function to call with a seed and its state. Where the output is no terminal, each change of state is one line.
 
     Args:
         wanted: the claim's metric of each recipe.
@@ -82,7 +80,7 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
 
     class Calm(Progress):
         def refresh(self) -> None:
-            """Nothing: by itself it would draw all rows anew whenever one comes; they are drawn four times a second."""
+            """Do nothing: `Progress` would draw all rows whenever one is added; they are drawn four times a second instead."""
 
     with Calm(*columns, console=console, refresh_per_second=4) as bar:
         room = max(1, console.height - MARGIN)
@@ -106,7 +104,7 @@ def _rows(bar: Any, seeds: Sequence[Seed], wanted: dict[str, str]) -> Tell:
 
 
 def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
-    """A row for all seeds together, and one for each of those at work as far as the terminal has room; no folder is read unseen."""
+    """A row for all seeds together, and one for each running seed that fits; only folders of rows on the screen are read."""
     whole = bar.add_task(f"{count} seeds", total=count, state="", note="")
     rows: dict[Seed, Any] = {}
     looked: dict[Seed, float] = {}
@@ -115,8 +113,8 @@ def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
     def tell(seed: Seed, state: str) -> None:
         if state != "running":
             ended[state] += 1
-            told = "  ".join(f"{n} {_coloured(which)}" for which, n in ended.items())
-            bar.update(whole, completed=ended.total(), state=told)
+            counts = "  ".join(f"{n} {_coloured(which)}" for which, n in ended.items())
+            bar.update(whole, completed=ended.total(), state=counts)
             if seed in rows:
                 bar.remove_task(rows.pop(seed))
         elif seed not in rows and len(rows) < room:
@@ -128,7 +126,7 @@ def _window(bar: Any, count: int, wanted: dict[str, str], room: int) -> Tell:
 
 
 def due(looked: dict[Seed, float], seed: Seed) -> bool:
-    """Whether to look into a seed's folder again, and then notes that it was done."""
+    """Whether it is time to read a seed's folder again; if so, remember the time."""
     now = time.monotonic()
     if now - looked.get(seed, -LOOK) < LOOK:
         return False
@@ -149,11 +147,11 @@ def _coloured(state: str) -> str:
 
 @contextlib.contextmanager
 def _plain(wanted: dict[str, str], console: Any) -> Iterator[Tell]:
-    told: dict[Seed, str] = {}
+    shown: dict[Seed, str] = {}
 
     def tell(seed: Seed, state: str) -> None:
-        if told.get(seed) != state:
-            told[seed] = state
+        if shown.get(seed) != state:
+            shown[seed] = state
             note = glance(seed.run, wanted[seed.recipe]).get("note", "")
             console.print(f"{seed}: {state}  {note}".rstrip(), markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""`reprise reproduce`: run a recipe's seeds, compute the statistics, check the claim, write down what was measured."""
+"""`reprise reproduce`: run a recipe's seeds, compute the statistics, check the claim and record the result."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def reproduce(
         results: folder that the measured results are written to; by default the project's results/.
         jobs: processes, of one seed or of those that train together, at the same time; by default as many as the cores (and GPUs)
             can hold.
-        together: seeds of an agent that train in one process, their networks' sums done at once, each leaving the run that it leaves
-            alone. It is for small networks: with 256 units and more the sums themselves take the time, and --jobs shares them better.
+        together: seeds of an agent that train in one process, which computes their networks together; each has the run folder that it
+            would have alone. It is for small networks: with 256 units and more, --jobs is faster.
         address: a Ray cluster to run the seeds on, one task for each; by default RAY_ADDRESS; 'local' is this machine.
         workers: data-parallel processes of each run of a generative model.
         runners: Ray actors that play the environments of each run of an agent; 0 plays them in the learner's process.
@@ -80,14 +80,16 @@ def reproduce(
     widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
-    starter, places = on_machine(*widest) if local else on_cluster(address, *widest, of=each, lives=where.max_failures)
-    limit = places if jobs is None else jobs if local else min(jobs, places)
+    starter, slots = (
+        on_machine(*widest) if local else on_cluster(address, *widest, of=each, restarts=where.max_failures)
+    )
+    limit = slots if jobs is None else jobs if local else min(jobs, slots)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = job_context.share()
     if part is not None:
         return work(own([seed for plan in plans.values() for seed in plan], part), starter, limit)
-    measured = measure(plans, starter, limit, target=lambda r: aggregate.place(r, results, out))
+    measured = measure(plans, starter, limit, target=lambda r: aggregate.results_folder(r, results, out))
     return 130 if measured is None else int(not all(r.holds or (r.claim is None and r.values) for r in measured))
 
 
@@ -97,7 +99,7 @@ def reproduce(
 def plan(
     recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where, together: int = 1
 ) -> list[Seed]:
-    """The seeds of one recipe, refused where they cannot be run.
+    """The seeds of one recipe.
 
     Raises:
         UsageError: see `reproduce`.
@@ -123,7 +125,11 @@ def plan(
 
 
 def refuse_others(seed: Seed) -> None:
-    """Refuse a folder that holds a run of something else."""
+    """Refuse a folder that holds another run.
+
+    Raises:
+        UsageError: its recipe, seed or settings differ.
+    """
     from ray_jobs.recipe.settings import known
 
     run = seeds.fetch(seed)
@@ -139,19 +145,19 @@ def refuse_others(seed: Seed) -> None:
 
 
 def needs(recipe: str, where: Where) -> Needs:
-    """CPU threads that one run keeps busy, and its GPUs: an agent's networks are small, and take some only where told to."""
+    """CPU threads and GPUs of one run; an agent's networks are small, so it takes GPUs only with --accelerator gpu."""
     layout = kind(loading.recipe(recipe)).layout(where)
     wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and layout.gpu)
     return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
 
 
-# ---- running, and writing down
+# ---- running and recording
 
 
 def measure(
     plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
 ) -> list[Result] | None:
-    """Run what has not finished, then record every recipe's result where `target` says; None if stopped by Ctrl-C."""
+    """Run the unfinished seeds, then record each recipe's result in the folder that `target` gives; None if stopped by Ctrl-C."""
     why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
     if why is None:
         for plan in plans.values():
@@ -169,35 +175,35 @@ def measure(
 
 
 def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed, str] | None:
-    """Run the seeds that have not finished; why some failed, or None if stopped."""
+    """Run the seeds that have not finished; returns the reasons of those that failed, or None if stopped."""
     from ray_jobs.reproduce.board import board
 
     waiting = [seed for seed in planned if seed.run.result is None]
     if len(waiting) < len(planned):
         earlier = f"{len(planned) - len(waiting)} of {len(planned)} seeds finished earlier and are not run again"
-        say(f"{earlier}; another --out measures afresh.")
+        say(f"{earlier}; another --out measures them all.")
     try:
         lost = head_watched(lambda why: give_up(why, planned))
         with lost, calling(interrupt), board(waiting, {s.recipe: _wanted(s.recipe) for s in planned}) as tell:
             return seeds.execute(seeds.grouped(waiting), start, jobs, tell)
     except KeyboardInterrupt:
         done = sum(seed.run.result is not None for seed in planned)
-        say(f"Stopped with {done} of {len(planned)} seeds finished. Go on with the same command:")
+        say(f"Stopped with {done} of {len(planned)} seeds finished. Continue with the same command:")
         return None
 
 
 def give_up(why: str, planned: Sequence[Seed]) -> None:
-    """End this process, whatever it waits for: the cluster is gone. Seeds that were at work have saved, or go on from a checkpoint."""
+    """End this process at once, because the cluster is gone. Running seeds have saved, or continue from a checkpoint."""
     from rich.console import Console
 
     Console().show_cursor()  # the table has hidden it
     done = sum(seed.run.result is not None for seed in planned)
-    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command goes on.")
+    say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command continues.")
     os._exit(1)
 
 
 def work(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> int:
-    """One task's share of the seeds; whoever gathers them records the result."""
+    """Run one task's share of the seeds; the job that gathers all tasks records the result."""
     why = run_all(planned, start, jobs)
     for seed, reason in (why or {}).items():
         say(f"{seed} failed: {reason}")
@@ -211,11 +217,12 @@ def _wanted(recipe: str) -> str:
 
 
 def say(line: str) -> None:
+    """Print a line at once."""
     print(line, flush=True)
 
 
 def show(measured: Sequence[Result]) -> None:
-    """The table, and below it why seeds failed."""
+    """Print the table of results, and below it why seeds failed."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
@@ -231,9 +238,9 @@ def show(measured: Sequence[Result]) -> None:
         metric, _, bound = str(r.claim).partition(" ") if r.claim else (r.metric, "", "none")
         iqm = [results.short(r.iqm) if r.iqm is not None else ""] if wide else []
         seeds_done = results.count(r).partition(" seed")[0]
-        told = f"[{'green' if r.holds else 'red' if r.claim else 'default'}]{r.verdict}[/]"
+        verdict = f"[{'green' if r.holds else 'red' if r.claim else 'default'}]{r.verdict}[/]"
         mean, bracket, interval = results.describe(r).partition(" [")
-        found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), told]
+        found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), verdict]
         table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
     console.print(table)
     for r in measured:

@@ -1,4 +1,4 @@
-"""Several seeds at a time, each a process of its own that runs the very command a person would type."""
+"""Several seeds at a time, each a process that runs the command a user would type."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAIL = 12
 
 @dataclass(frozen=True)
 class Seed:
-    """One seed of one recipe, and the folder that its run lives in (a path or a URI)."""
+    """One seed of one recipe, and the folder of its run (a path or a URI)."""
 
     recipe: str
     number: int
@@ -37,11 +37,12 @@ class Seed:
 
     @property
     def run(self) -> Run:
+        """The run folder."""
         return Run.at(self.folder)
 
     @property
     def log(self) -> Path:
-        """What the process said, beside the run folder, which belongs to the run."""
+        """The process's output, next to the run folder."""
         path = self.run.path
         return path.with_name(f"{path.name}.log")
 
@@ -50,27 +51,28 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """Seeds of one recipe that train in one process."""
 
     seeds: tuple[Seed, ...]
 
     @property
     def log(self) -> Path:
-        """What the process said: the first seed's."""
+        """The process's output: the first seed's file."""
         return self.seeds[0].log
 
 
-Unit = Seed | Group
-"""What one process trains."""
+Unit = Seed | SeedGroup
+"""The seeds of one process."""
 
 
 def members(unit: Unit) -> tuple[Seed, ...]:
-    return unit.seeds if isinstance(unit, Group) else (unit,)
+    """The seeds of a unit."""
+    return unit.seeds if isinstance(unit, SeedGroup) else (unit,)
 
 
 def grouped(seeds: Iterable[Seed]) -> list[Unit]:
-    """Seeds that train together, as groups of those at the same step: `together` at most, and none that another process holds."""
+    """Put seeds that train together into groups of at most `together` at the same step; a seed that another process holds stays alone."""
     units: list[Unit] = []
     alike: dict[tuple[str, str], list[Seed]] = {}
     for seed in seeds:
@@ -82,12 +84,12 @@ def grouped(seeds: Iterable[Seed]) -> list[Unit]:
     for same in alike.values():
         n = same[0].together
         parts = [tuple(same[i : i + n]) for i in range(0, len(same), n)]
-        units += [Group(part) if len(part) > 1 else part[0] for part in parts]
+        units += [SeedGroup(part) if len(part) > 1 else part[0] for part in parts]
     return units
 
 
 def fetch(seed: Seed, *, checkpoints: bool = False) -> Run:
-    """The seed's run; what a remote address holds of it is fetched first, checkpoints only where they are asked for."""
+    """The seed's run; a remote run is fetched first, its checkpoints only if asked for."""
     run = seed.run
     if run.uri:
         run.pull(checkpoints=checkpoints)
@@ -95,19 +97,19 @@ def fetch(seed: Seed, *, checkpoints: bool = False) -> Run:
 
 
 Build = Callable[[Unit], list[str]]
-"""From a seed to the command that trains it, or goes on with it."""
+"""Makes the command that trains or continues a unit."""
 
 
 def command(seed: Unit) -> list[str]:
-    """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; for a group what does both."""
-    if isinstance(seed, Group):
+    """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; a group has one command for both."""
+    if isinstance(seed, SeedGroup):
         specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
         return [sys.executable, "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
     reprise = [sys.executable, "-m", "ray_jobs.cli"]
     if (seed.run.path / "run.json").exists():
         return [*reprise, "resume", seed.folder]
-    place = ["--seed", str(seed.number), "--out", seed.folder]
-    return [*reprise, "train", seed.recipe, *place, *as_flags(seed.where), *options(seed.settings)]
+    options_of_run = ["--seed", str(seed.number), "--out", seed.folder]
+    return [*reprise, "train", seed.recipe, *options_of_run, *as_flags(seed.where), *options(seed.settings)]
 
 
 def options(settings: Mapping[str, Any]) -> list[str]:
@@ -116,7 +118,7 @@ def options(settings: Mapping[str, Any]) -> list[str]:
 
 
 class Process(Protocol):
-    """A seed at work somewhere."""
+    """A running seed, on this machine or on a cluster."""
 
     def poll(self) -> int | None:
         """Its exit code, or None while it works."""
@@ -132,11 +134,11 @@ class Process(Protocol):
 
 
 Start = Callable[[Unit, int], Process]
-"""From a seed and its place (0, 1 ... below the number that run at a time) to its process."""
+"""Starts a unit in a slot (0, 1 ... below the number that run at a time)."""
 
 
 class LocalProcess:
-    """A child of this process, in a session of its own: a Ctrl-C at the terminal reaches it once, through us."""
+    """A child of this process, in a session of its own: so that Ctrl-C at the terminal reaches it only through this process."""
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
@@ -153,6 +155,7 @@ class LocalProcess:
         self.poll, self.terminate, self.kill = self._child.poll, self._child.terminate, self._child.kill
 
     def tail(self) -> list[str]:
+        """The last lines that it wrote."""
         return last_lines(self.log)
 
 
@@ -166,30 +169,32 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def bound(argv: Sequence[str]) -> list[str]:
-    """The same command, told to save and stop when this process ends, however it does; on Linux, and unchanged elsewhere."""
+    """The same command, which on Linux gets SIGTERM when this process ends, and so saves and stops; unchanged elsewhere."""
     return [sys.executable, "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
 
 
 class Elsewhere:
-    """A seed that another process holds, left by a `reproduce` that was killed: wait for it, do not disturb it."""
+    """A seed that another process trains, left by a `reproduce` that was killed; it is only waited for."""
 
     def __init__(self, seed: Seed) -> None:
         self._seed = seed
 
     def poll(self) -> int | None:
+        """None while the other process holds the folder; then 0 where there is a result, else 1."""
         return None if held(self._seed) else int(self._seed.run.result is None)
 
     def tail(self) -> list[str]:
+        """The last lines that it wrote."""
         return last_lines(self._seed.log)
 
     def terminate(self) -> None:
-        """Nothing: whoever started it will end it."""
+        """Do nothing: it is not this process's child."""
 
     kill = terminate
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """What a child inherits: one thread unless told otherwise, and no trace of a Ray job that we are in."""
+    """The variables of a child: one thread unless set otherwise, and none of the Ray job that this process belongs to."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") or k.startswith("RAY_AUTH")}
     return {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | kept | dict(extra)
 
@@ -206,7 +211,7 @@ def last_lines(path: Path, count: int = TAIL) -> list[str]:
 
 
 def held(seed: Seed) -> bool:
-    """Whether a process is at work in the seed's folder."""
+    """Whether a process holds the lock of the seed's folder."""
     try:
         with open(seed.run.path / ".lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -225,14 +230,14 @@ def on_machine(width: int, each: int = 0, build: Build = command) -> tuple[Start
         each: GPUs that one seed uses, if there are any.
     """
     devices = gpus() if each else []
-    places = max(1, len(os.sched_getaffinity(0)) // width)
+    slots = max(1, len(os.sched_getaffinity(0)) // width)
     if devices:
-        places = min(places, max(1, len(devices) // each))
+        slots = min(slots, max(1, len(devices) // each))
 
-    def start(seed: Unit, place: int) -> Process:
-        return LocalProcess(build(seed), seed.log, visible(devices, each, place))
+    def start(seed: Unit, slot: int) -> Process:
+        return LocalProcess(build(seed), seed.log, visible(devices, each, slot))
 
-    return start, places
+    return start, slots
 
 
 def gpus() -> list[str]:
@@ -245,11 +250,11 @@ def gpus() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def visible(devices: Sequence[str], each: int, place: int) -> dict[str, str]:
-    """The environment that gives each place GPUs of its own, where there are several."""
+def visible(devices: Sequence[str], each: int, slot: int) -> dict[str, str]:
+    """The variables that give a slot its own GPUs, where there are several."""
     if len(devices) < 2:
         return {}
-    first = place * each % len(devices)
+    first = slot * each % len(devices)
     return {"CUDA_VISIBLE_DEVICES": ",".join(devices[first : first + each])}
 
 
@@ -263,8 +268,8 @@ def execute(
     """Run every seed, at most `jobs` at a time; a failed one does not stop the others.
 
     Args:
-        tell: called with 'running' at each look at a seed, then once with 'finished', 'failed' or 'stopped'.
-        pause: seconds between two looks.
+        tell: called with 'running' at each check of a seed, then once with 'finished', 'failed' or 'stopped'.
+        pause: seconds between two checks.
 
     Returns:
         Why each failed seed failed.
@@ -277,15 +282,15 @@ def execute(
     why: dict[Seed, str] = {}
     try:
         while waiting or working:
-            for place in [p for p in range(jobs) if p not in working][: len(waiting)]:
+            for slot in [p for p in range(jobs) if p not in working][: len(waiting)]:
                 unit = waiting.pop(0)
                 elsewhere = isinstance(unit, Seed) and held(unit)
-                working[place] = (unit, Elsewhere(members(unit)[0]) if elsewhere else start(unit, place))
+                working[slot] = (unit, Elsewhere(members(unit)[0]) if elsewhere else start(unit, slot))
             time.sleep(pause)
-            for place, (unit, process) in list(working.items()):
+            for slot, (unit, process) in list(working.items()):
                 code = process.poll()
                 if code is not None:
-                    del working[place]
+                    del working[slot]
                 for seed in members(unit):
                     reason = "" if code is None else failure(seed, code, process.tail())
                     why |= {seed: reason} if reason else {}
@@ -308,7 +313,7 @@ def failure(seed: Seed, code: int, tail: Sequence[str]) -> str:
 
 
 def stop(processes: Sequence[Process], grace: float = GRACE) -> None:
-    """Ask all to stop and wait; kill those that have not after `grace` seconds, or at a second Ctrl-C."""
+    """Ask all to stop, and wait; kill those that still run after `grace` seconds, or at a second Ctrl-C."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + grace

@@ -1,4 +1,4 @@
-"""Seeds as tasks of a Ray cluster: how many find room, and what becomes of those whose worker or node dies."""
+"""Seeds as tasks of a Ray cluster: how many fit, and how a seed whose worker or node died is started again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ray_jobs.reproduce.seeds import held, members
 
 
 class Needs(NamedTuple):
-    """What one run holds of a node."""
+    """The CPUs and GPUs that one run holds."""
 
     cpus: int
     gpus: int = 0
@@ -31,9 +31,9 @@ def on_cluster(
     each: int = 0,
     build: seeds.Build = seeds.command,
     of: Mapping[str, Needs] | None = None,
-    lives: int = 0,
+    restarts: int = 0,
 ) -> tuple[seeds.Start, int]:
-    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`: how to start one, and how many find room at a time.
+    """Seeds as tasks of a Ray cluster, whose nodes must all see the same `out`: how to start one, and how many fit at a time.
 
     Args:
         address: of the cluster.
@@ -41,7 +41,7 @@ def on_cluster(
         each: its GPUs, if there are any.
         build: the command of a seed.
         of: what a recipe's seeds need.
-        lives: how often a seed whose worker or node dies is begun again.
+        restarts: how often a seed whose worker or node dies is started again.
 
     Raises:
         UsageError: the cluster cannot be reached, or no node can hold one seed.
@@ -57,20 +57,20 @@ def on_cluster(
     task = ray.remote(max_retries=0, max_calls=1)(run_there)
     where = mailbox.NodeTracker(ray)
 
-    def start(unit: seeds.Unit, place: int) -> seeds.Process:
+    def start(unit: seeds.Unit, slot: int) -> seeds.Process:
         need = sizes[members(unit)[0].recipe if of else ""]
         sized = task.options(num_cpus=need.cpus, num_gpus=need.gpus)
 
         def begin(name: str) -> Any:
             return sized.remote(build(unit), sys.executable, str(unit.log), where.mail, name)
 
-        return RayProcess(begin, unit, lives, where.lost)
+        return RayProcess(begin, unit, restarts, where.lost)
 
     return start, sum(room(node, kinds) for node in nodes)
 
 
 def room(node: Mapping[str, float], kinds: Collection[Needs]) -> int:
-    """How many runs of these kinds fill a node: first as many as it holds of those that need most GPUs, the others in what is left."""
+    """How many runs of these kinds fill a node: as many as fit of those that need most GPUs, then the others in the rest."""
     cpus, gpus, runs = node.get("CPU", 0), node.get("GPU", 0), 0
     for need in sorted(kinds, key=lambda n: (n.gpus, n.cpus), reverse=True):
         many = int(min(cpus // need.cpus, gpus // need.gpus if need.gpus else math.inf))
@@ -79,7 +79,11 @@ def room(node: Mapping[str, float], kinds: Collection[Needs]) -> int:
 
 
 def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Refuse what no node could hold."""
+    """Refuse a run that no node could hold.
+
+    Raises:
+        UsageError: no node has enough CPUs or GPUs.
+    """
     if not any(room(node, [need]) for node in nodes):
         most = max((int(n.get("CPU", 0)) for n in nodes), default=0)
         raise UsageError(
@@ -88,10 +92,10 @@ def refuse_narrow(address: str, need: Needs, nodes: Sequence[Mapping[str, float]
 
 
 def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> tuple[int, list[str]]:
-    """In a Ray task: run the command, by this node's Python for the driver's; stop it when the task is cancelled."""
+    """Run the command in a Ray task, with this node's Python; stop it when the task is cancelled. Returns its exit code and last lines."""
     mailbox.report_node(mail, name)
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background began the cluster
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # by which ray.cancel reaches us
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as where a script in the background started the cluster
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ray.cancel sends it
     ours = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # the packages that Ray shipped, for the child too
     command = seeds.bound([sys.executable if word == python else word for word in argv])
     child = seeds.LocalProcess(command, Path(log), ours)
@@ -104,71 +108,77 @@ def run_there(argv: list[str], python: str, log: str, mail: Any, name: str) -> t
 
 
 class RayProcess:
-    """A seed as a Ray task. Where its worker or node dies it is begun again, and goes on from its newest checkpoint.
+    """A seed as a Ray task. Where its worker or node dies it is started again, and continues from its newest checkpoint.
 
     Args:
-        begin: starts the task, under a name of its own.
-        unit: what it trains.
-        lives: how often it is begun again.
-        lost: whether the node on which the task of a name runs is gone.
+        begin: starts the task, under a new name.
+        unit: the seeds that it trains.
+        restarts: how often it is started again.
+        lost: whether the node that runs the task of a name is gone.
     """
 
     def __init__(
         self,
         begin: Callable[[str], Any],
         unit: seeds.Unit,
-        lives: int = 0,
+        restarts: int = 0,
         lost: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        self._begin, self._unit, self._lives, self._lost, self._said = begin, unit, lives, lost, []
-        self._begin_task()
+        self._start, self._unit, self._restarts, self._lost, self._lines = begin, unit, restarts, lost, []
+        self._start_task()
 
-    def _begin_task(self) -> None:
+    def _start_task(self) -> None:
         self._name = uuid.uuid4().hex
-        self._reference = self._begin(self._name)
-        self._answer = self._reference.future()  # completed by Ray itself: to look at it costs no call
+        self._reference = self._start(self._name)
+        self._answer = self._reference.future()  # completed by Ray itself, so checking it costs no call
         self._died = False
 
     def poll(self) -> int | None:
+        """Its exit code, or None while it works or is started again."""
         import ray
 
-        if self._died and not any(map(held, members(self._unit))):  # whoever has the folder yet may be saving
+        if self._died and not any(
+            map(held, members(self._unit))
+        ):  # a process that still holds the folder may be saving
             for seed in members(self._unit):
                 seeds.fetch(seed)
-            self._begin_task()
+            self._start_task()
         if self._died:
             return None
         if not self._answer.done():
             return self._after("its node is gone") if self._lost(self._name) else None
         try:
-            code, self._said = self._answer.result()
+            code, self._lines = self._answer.result()
         except ray.exceptions.RayError as error:
-            mendable = not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError)
-            return self._after(connection.cause(error), mendable=mendable)
+            restartable = not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.TaskCancelledError)
+            return self._after(connection.cause(error), restartable=restartable)
         return code
 
-    def _after(self, why: str, *, mendable: bool = True) -> int | None:
-        """What becomes of a seed whose task is dead: None where it is to be begun again, else its exit code."""
-        if head.head_is_gone():  # no death of its own: `head_watched` ends this process, or the head comes back
+    def _after(self, why: str, *, restartable: bool = True) -> int | None:
+        """Handle the death of a task: None where it is started again, else its exit code."""
+        if head.head_is_gone():  # not the task's fault: `head_watched` ends this process, or the head comes back
             return None
-        if not (self._lives and mendable):
-            self._said = [f"its Ray task died: {why}"]
+        if not (self._restarts and restartable):
+            self._lines = [f"its Ray task died: {why}"]
             return 1
-        self._lives, self._died = self._lives - 1, True
-        print(f"{members(self._unit)[0]}: {why}; it is begun again.", flush=True)
+        self._restarts, self._died = self._restarts - 1, True
+        print(f"{members(self._unit)[0]}: {why}; it is started again.", flush=True)
         return None
 
     def tail(self) -> list[str]:
-        return self._said or seeds.last_lines(self._unit.log)
+        """The last lines that it wrote, or why it died."""
+        return self._lines or seeds.last_lines(self._unit.log)
 
     def terminate(self) -> None:
+        """Ask it to save and stop."""
         self._cancel(force=False)
 
     def kill(self) -> None:
+        """End it now."""
         self._cancel(force=True)
 
     def _cancel(self, *, force: bool) -> None:
         import ray
 
-        self._lives, self._died = 0, False
+        self._restarts, self._died = 0, False
         ray.cancel(self._reference, force=force)

@@ -1,8 +1,8 @@
-"""Several seeds of an agent's recipe in this process, each in a run folder of its own: what `reprise reproduce --together` starts.
+"""Several seeds of an agent's recipe in this process, each in its own run folder; `reprise reproduce --together` starts it.
 
     python -m ray_jobs.reproduce.seeds_together '[{"recipe": ..., "settings": {...}, "seed": 0, "where": {...}, "out": FOLDER}, ...]'
 
-Their specs differ in seed and folder. A folder that holds an unfinished run is gone on with, from its own checkpoint.
+The specs differ in seed and folder. An unfinished run is continued from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ray_jobs.train.launch import mark_unfinished
 
 
 def refuse(recipe: str, settings: dict, where: Where) -> None:
-    """Find out, before any folder is made, whether a recipe can be trained so.
+    """Refuse a recipe whose seeds cannot be trained together, before any folder is made.
 
     Raises:
-        UsageError: it cannot, and why.
+        UsageError: it cannot be; the message says why.
     """
     if where.runners or where.learners > 1 or where.accelerator == "gpu":
         raise UsageError("--together trains seeds in one process on its CPU: leave --runners, --learners and gpu out.")
@@ -39,7 +39,7 @@ def refuse(recipe: str, settings: dict, where: Where) -> None:
 
 
 def opened(spec: Spec) -> Run:
-    """The spec's folder, new or gone on with, and held.
+    """The spec's run folder, new or to be continued, locked.
 
     Raises:
         UsageError: another process is at work in it, or it cannot be written.
@@ -79,7 +79,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     try:
         made = build(first.recipe, first.settings)
         with stopping() as stop, noise_to(runs[0].path / "log.txt"):
-            states = [begun(run, made.steps) for run in runs]
+            states = [restored(run, made.steps) for run in runs]
             seeds = [spec.seed for spec in specs]
             stopped = play_together(made, seeds, runs, states=states, done=done, failed=failed, should_stop=stop.is_set)
         state = "stopped" if stopped else "failed"
@@ -91,8 +91,8 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
             run.release()
 
 
-def begun(run: Run, steps: int) -> dict | None:
-    """The checkpoint to go on from, with the run's metrics back to where it was."""
+def restored(run: Run, steps: int) -> dict | None:
+    """The newest checkpoint, or None; the run's metrics are cut back to its step."""
     found = run.latest()
     step = found["step"] if found else 0
     run.rewind(step)
@@ -101,7 +101,7 @@ def begun(run: Run, steps: int) -> dict | None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """0; 1 where a seed failed; 2 where it cannot be; 128 + n when signal n stopped it."""
+    """Train the seeds of the command line. The exit code: 0; 1 where a seed failed; 2 for wrong input; 128 + n when signal n stopped it."""
     try:
         why, signal = train([Spec.of(record) for record in json.loads(argv[0])])
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Pictures of what a run made: grids of images, clouds of points, learning curves. One style, safe for colour-blind eyes.
+"""Pictures of a run: grids of images, clouds of points, learning curves. One style, safe for colour-blind eyes.
 
 Matplotlib is imported when a picture is drawn, with the Agg canvas: no display is needed. Files are written aside and renamed.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ray_jobs.results.store import Result
     from ray_jobs.run.folder import Run
 
-# Okabe and Ito's palette, told apart by every kind of colour vision
+# Okabe and Ito's palette, which every kind of colour vision can distinguish
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8f98"
 INK, LINE = "#1f2430", "#d5d9e0"
 STYLE = {
@@ -121,7 +121,7 @@ def scatter(samples: Any, truth: Any, path: Path, *, most: int = 5_000) -> Path:
 
 
 def densities(ours: Any, truth: Any, reach: float, path: Path) -> Path:
-    """A model's density beside the true one, as heat maps in one scale of colours, as a PNG.
+    """A model's density and the true one side by side, as heat maps with one colour scale, as a PNG.
 
     Args:
         ours, truth: log densities [n, n] in nats; rows go along x, columns along y; minus infinity where there is none.
@@ -176,7 +176,7 @@ def wav(waves: Any, rate: int, path: Path) -> Path:
 
 
 def spectrograms(waves: Any, rate: int, path: Path, *, most: int = 6, window: int = 128) -> Path:
-    """The power in decibels of waves [n, T], over time in seconds and frequency in Hz, one beside the other, as a PNG.
+    """The power in decibels of waves [n, T], over time in seconds and frequency in Hz, side by side, as a PNG.
 
     Args:
         most: waves shown.
@@ -216,7 +216,7 @@ def _waves(waves: Any) -> np.ndarray:
 
 
 def learning_curve(run: Run) -> Path | None:
-    """<run>/curve.png: the logged metric that shows the way to the recipe's claim; None where nothing was logged."""
+    """<run>/curve.png: the logged metric that is nearest to the claim's; None where nothing was logged."""
     from ray_jobs.recipe import loading
     from ray_jobs.results import store
 
@@ -252,9 +252,9 @@ def curve(
 
 def curves(result: Result, path: Path) -> Path:
     """The learning curves of a reproduction's seeds, as a PNG."""
-    key, told = next(iter(result.curves.items()))
+    key, points = next(iter(result.curves.items()))
     with figure(6.4, 2.9) as (fig, axes):
-        draw(axes, np.asarray(told["steps"], float), _with_gaps(told["values"]), key, result.claim)
+        draw(axes, np.asarray(points["steps"], float), _with_gaps(points["values"]), key, result.claim)
         return _save(fig, path)
 
 

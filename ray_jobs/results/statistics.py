@@ -1,4 +1,4 @@
-"""What a handful of seeds says about a claim: mean, interquartile mean, interval, verdict. Pure functions."""
+"""Statistics of a few seeds against a claim: mean, interquartile mean, interval, verdict. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Summary:
     mean: float
     iqm: float
     interval: tuple[float, float] | None
-    """95% bootstrap interval of the mean; None for a single value, which says nothing about spread."""
+    """95% bootstrap interval of the mean; None for a single value."""
 
 
 def summarize(values: Sequence[float]) -> Summary:

@@ -1,7 +1,7 @@
-"""What was measured: one JSON file for each reproduced recipe, written by `reprise reproduce`, read by list and report.
+"""Measured results: one JSON file for each reproduced recipe, written by `reprise reproduce`, read by list and report.
 
-The project keeps its own in `results/` beside the packages; whoever installed a wheel names a folder with --results.
-This module reads JSON and nothing else, for `reprise list` must answer at once.
+The project keeps its own in `results/` of the checkout; an installed wheel has none, so a folder is named with --results.
+This module imports little, because `reprise list` must answer at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POINTS = 100
 
 @dataclass(frozen=True)
 class Result:
-    """One reproduction of a recipe: the claim's metric over its seeds, and how it was come by."""
+    """One reproduction of a recipe: the claim's metric over its seeds, and how it was measured."""
 
     recipe: str
     claim: Claim | None
@@ -89,7 +89,7 @@ def _lines(record: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> Result:
-    """One result; fields of a newer version are passed over.
+    """One result; fields of a newer version are ignored.
 
     Raises:
         ValueError: the file is not a result.
@@ -104,7 +104,7 @@ def read(path: Path) -> Result:
 
 
 def load(where: Path | None) -> dict[str, Result]:
-    """Every result in a folder, by recipe; a damaged file is passed over with one warning."""
+    """Every result in a folder, by recipe; a damaged file is skipped with a warning."""
     found = {}
     for path in sorted(where.glob("*.json")) if where else []:
         try:
@@ -116,9 +116,9 @@ def load(where: Path | None) -> dict[str, Result]:
 
 
 def measured(recipe: str, where: str | Path | None = None) -> str:
-    """What `reprise list` shows of a recipe: '499.8 [499.1, 500], 5 seeds', with ✗ before it where the claim fails."""
-    place = folder(where)
-    path = place / f"{recipe}.json" if place else None
+    """The result of a recipe as `reprise list` shows it: '499.8 [499.1, 500], 5 seeds', with ✗ before it where the claim fails."""
+    results = folder(where)
+    path = results / f"{recipe}.json" if results else None
     if path is None or not path.is_file():
         return ""
     try:
@@ -143,7 +143,7 @@ def count(result: Result) -> str:
 
 
 def caption(result: Result) -> str:
-    """What is to be said below a result's learning curves; empty where they are of what the claim measures."""
+    """The text below a result's learning curves; empty where they show the claim's own metric."""
     if "train_return" not in result.metrics:
         return ""
     return (
@@ -162,14 +162,14 @@ def short(x: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration as people say it: '8.2 s', '42 s', '3 min', '2.4 h'."""
+    """A duration in words: '8.2 s', '42 s', '3 min', '2.4 h'."""
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def main_metric(names: Iterable[str], wanted: str) -> str | None:
-    """Of the metrics logged in training, the one that shows the way to `wanted`: itself, a return, or a loss."""
+    """The logged metric that is nearest to `wanted`: itself, a return, or a loss."""
     there = [n for n in names if n not in ("step", "time")]
     order = [wanted, *(n for n in there if n.endswith(f"/{wanted}")), "episode_return", "loss"]
     order += [n for n in there if "loss" in n] + there

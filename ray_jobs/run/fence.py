@@ -19,7 +19,7 @@ class Fenced(Run):
     """
 
     ask: Callable[[], None]
-    """Asks the driver; raises where it does not answer."""
+    """Ask the driver; raise where it does not answer."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """As `Run.log`, fenced."""

@@ -14,10 +14,10 @@ def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
 
     Args:
         path: of the file.
-        data: what it will hold, or what writes that into an open file.
+        data: its content, or a function that writes the content into an open file.
 
     Raises:
-        OSError: the disk is full or not writable; nothing is left beside the old file.
+        OSError: the disk is full or not writable; the old file stays, and no part of a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -33,4 +33,5 @@ def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, see `write`; what JSON does not know becomes a text."""
     write(path, json.dumps(value, indent=1, default=str).encode())

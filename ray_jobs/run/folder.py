@@ -1,8 +1,8 @@
-"""The run folder: everything that one execution of a recipe leaves behind, and all that is needed to go on with it.
+"""The run folder: everything that a run of a recipe writes, and all that is needed to continue it.
 
     run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
     status.json     state, step, pid: rewritten as the run goes
-    metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events beside it
+    metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events are next to it
     checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept
     result.json     final metrics: its presence means that the run is finished
 
@@ -41,14 +41,14 @@ from ray_jobs.run.provenance import git_commit, now, versions
 KEPT = 2
 
 
-def place(spec: Spec) -> str:
-    """Where the run of `spec` lies: `spec.out`, or runs/<recipe>-seed<seed>-<time>, in a job with its id for the time."""
+def folder_of(spec: Spec) -> str:
+    """The folder of the run of `spec`: `spec.out`, or runs/<recipe>-seed<seed>-<time>; in a job, the job's id instead of the time."""
     stamp = job_context.job() or datetime.now().strftime("%Y%m%d-%H%M%S")
     return spec.out or f"runs/{spec.recipe.split('.')[-1]}-seed{spec.seed}-{stamp}"
 
 
 class Run:
-    """One run folder. Open it with `Run.create` or `Run.open`; both refuse what cannot be.
+    """One run folder. Open it with `Run.create` or `Run.open`, which refuse wrong folders.
 
     Args:
         path: the folder on this machine.
@@ -60,7 +60,7 @@ class Run:
         self.notes: list[str] = []
         self.report: Report = silent
         self._lock: io.TextIOWrapper | None = None
-        self._journal = MetricsLog(path)
+        self._metrics_log = MetricsLog(path)
         self.mirror: Mirror | NoMirror = NoMirror()
         if uri:
             self.mirror = Mirror(path, uri, lambda note: self.report({"note": note}))
@@ -72,7 +72,7 @@ class Run:
     def create(
         cls, spec: Spec, *, kind: str, command: list[str] | None = None, started_from: Mapping[str, Any] | None = None
     ) -> Run:
-        """A new folder for `spec`, at `place(spec)`.
+        """A new folder for `spec`, at `folder_of(spec)`.
 
         Args:
             kind: name of the plan's kind.
@@ -82,7 +82,7 @@ class Run:
         Raises:
             UsageError: the folder already holds a run, or cannot be written.
         """
-        run = cls.at(place(spec))
+        run = cls.at(folder_of(spec))
         if run.exists():
             raise UsageError(
                 f"{run} already holds a run: continue it with 'reprise resume {run}', or choose another --out."
@@ -103,7 +103,7 @@ class Run:
 
     @classmethod
     def at(cls, location: str | Path) -> Run:
-        """The folder at a path or URI, without asking what it holds."""
+        """The folder at a path or URI, whatever it holds."""
         text = str(location)
         if "://" not in text:
             return cls(Path(text))
@@ -130,10 +130,10 @@ class Run:
         return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
 
     def lock(self) -> Run:
-        """Hold the folder until this process ends, however it ends; a remote one, until another process takes it.
+        """Lock the folder until this process ends, however it ends; a remote folder, until another process takes it.
 
         Raises:
-            UsageError: another process is at work in it, or its address cannot be used now.
+            UsageError: another process uses it, or its address cannot be used now.
         """
         self._lock = open(self.path / ".lock", "w")
         try:
@@ -144,8 +144,8 @@ class Run:
         return self
 
     def release(self) -> None:
-        """Let go of the folder and of open files."""
-        self._journal.close()
+        """Unlock the folder and close its files."""
+        self._metrics_log.close()
         if self._lock is not None:
             self._lock.close()
         self._lock = None
@@ -153,7 +153,7 @@ class Run:
     def __str__(self) -> str:
         return self.uri or str(self.path)
 
-    # ---- what it says
+    # ---- reading
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the folder, or None."""
@@ -164,21 +164,23 @@ class Run:
 
     @property
     def spec(self) -> Spec:
+        """The recipe, settings, seed and placement that run.json records."""
         return Spec.of(self.read("run.json") or {})
 
     @property
     def result(self) -> dict[str, Any] | None:
+        """The content of result.json; None while the run is not finished."""
         return self.read("result.json")
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The logged lines, oldest first; a line cut off by a kill is passed over."""
+        """The logged lines, oldest first; a line cut off by a kill is skipped."""
         with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as lines:
             for line in lines:
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
 
     def pictures(self) -> list[Path]:
-        """The PNGs of what it made: samples and what else a model shows, or all that a study has drawn; the learning curve is none."""
+        """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
         samples = self.path / "samples.png"
         if samples.is_file():
             return [samples, *sorted(self.path.glob("samples-*.png"))]
@@ -187,15 +189,15 @@ class Run:
     # ---- writing as it goes
 
     def elapsed(self) -> float:
-        """Seconds of work on this run, earlier sittings included."""
+        """Seconds of work on this run, earlier attempts included."""
         return self._before + time.monotonic() - self._start
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line of metrics, for people, TensorBoard and `tail -f` alike."""
-        self._journal.log(step, self.elapsed(), {k: float(v) for k, v in metrics.items()})
+        """Append one line to metrics.jsonl and one event to TensorBoard's file."""
+        self._metrics_log.log(step, self.elapsed(), {k: float(v) for k, v in metrics.items()})
 
     def status(self, state: str, step: int, steps: int, **more: Any) -> None:
-        """Say how far the run is, if it can be said; `state` is running, stopped, finished or failed."""
+        """Write status.json, if the disk allows it; `state` is running, stopped, finished or failed."""
         head = {"state": state, "step": step, "steps": steps, "pid": os.getpid(), "host": socket.gethostname()}
         with contextlib.suppress(OSError):
             write_json(self.path / "status.json", head | {"updated": now()} | more)
@@ -207,7 +209,7 @@ class Run:
             OSError: the disk is full.
             UsageError: the run's address could not be used for ten minutes; the local copy is whole.
         """
-        self._journal.flush()
+        self._metrics_log.flush()
         record = {
             "metrics": {k: float(v) for k, v in metrics.items()},
             "step": step,
@@ -221,7 +223,7 @@ class Run:
     # ---- checkpoints
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints that there are, newest first."""
+        """The checkpoints, newest first."""
         return sorted((self.path / "checkpoints").glob("step-*.ckpt"), reverse=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
@@ -229,17 +231,19 @@ class Run:
 
         Raises:
             OSError: the disk is full; earlier checkpoints are untouched.
-            UsageError: another process has gone on with the run at its address.
+            UsageError: another process has continued the run at its address.
         """
         import torch
 
-        self._journal.flush()  # no checkpoint is ahead of its metrics
+        self._metrics_log.flush()  # no checkpoint is ahead of its metrics
         path = self.path / "checkpoints" / f"step-{step:010d}.ckpt"
         whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
         try:
-            write(path, lambda file: torch.save(whole, file))  # never twice in memory, of which a replay may take half
+            write(
+                path, lambda file: torch.save(whole, file)
+            )  # without a copy in memory: a replay buffer may take half of it
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # of which torch says another thing
+            if isinstance(error.__context__, OSError):  # torch reports a full disk as a RuntimeError
                 raise error.__context__ from None
             raise
         for old in self.checkpoints()[KEPT:]:
@@ -248,7 +252,7 @@ class Run:
         return path
 
     def load(self, path: Path) -> dict[str, Any]:
-        """The state that a checkpoint holds, on the CPU.
+        """Load a checkpoint's state onto the CPU.
 
         Raises:
             UsageError: it is cut off or corrupt, or belongs to another recipe.
@@ -269,10 +273,10 @@ class Run:
         return state
 
     def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None where there is none; a damaged one is passed over, and noted.
+        """The newest checkpoint that can be read, or None where there is none; a damaged one is skipped, and noted.
 
         Raises:
-            UsageError: there are checkpoints, and none can be read.
+            UsageError: no checkpoint can be read.
         """
         problem: UsageError | None = None
         for path in self.checkpoints():
@@ -287,7 +291,7 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
-        self._journal.close()
+        self._metrics_log.close()
         kept = [m for m in self.metrics() if m["step"] <= step]
         self._before = max((m["time"] for m in kept), default=0.0)
         self._start = time.monotonic()

@@ -113,12 +113,12 @@ class Mirror:
         """Refuse to write where another process owns the address.
 
         Raises:
-            Superseded: it has.
+            Superseded: another process does.
         """
         held = self.writer(fs, root)
         if held and held.get("mark") != self.known():
             who = f"process {held.get('pid')} on {held.get('host')}, since {held.get('since')}"
-            raise Superseded(f"Another process has gone on with {self.uri} ({who}): this one writes there no more.")
+            raise Superseded(f"Another process has continued {self.uri} ({who}): this one stops writing there.")
 
     # ---- sending
 
@@ -161,11 +161,11 @@ class Mirror:
             self.push()
         except Unreachable as error:
             if not self.late:
-                self.notify(f"{error}: what is new is kept in {self.folder} and sent when it can be; training goes on.")
+                self.notify(f"{error}: new files are kept in {self.folder} and sent later; training continues.")
             self.late = True
             return
         if self.late:
-            self.notify(f"{self.uri} can be used again: everything is there.")
+            self.notify(f"{self.uri} can be used again: everything was sent.")
         self.late = False
 
     def _metrics(self) -> str:

@@ -51,7 +51,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             failures=spec.where.max_failures,
         )
     except UsageError:
-        check_spaces(plan)  # its sentence says more
+        check_spaces(plan)  # its message says more
         raise
     if "episode_return" not in metrics:  # only a training that was stopped ends without an evaluation
         return False
@@ -148,7 +148,7 @@ def weights(plan: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, An
 
 
 def fixed(plan: Play) -> dict[str, Any]:
-    """Options that a checkpoint depends on, so that they cannot change while a run goes on."""
+    """Options that a checkpoint depends on, so that they cannot change while a run continues."""
     kept = {name: getattr(plan, name) for name in FIXED}
     return kept | {"experience": plan.algorithm.experience, "steps": plan.steps}
 

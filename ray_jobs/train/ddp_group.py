@@ -37,10 +37,10 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     """Run `spec.where.workers` workers until they are done, restarting the group at most `max_failures` times.
 
     Returns:
-        whether training reached its end (False: it was told to stop).
+        whether training reached its end; False where it was stopped.
 
     Raises:
-        Failed, UsageError: it cannot go on.
+        Failed, UsageError: it cannot continue.
     """
     for attempt in range(spec.where.max_failures + 1):
         outcome = _attempt(run, spec, report, should_stop)
@@ -55,7 +55,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
 
 
 def _attempt(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool | None:
-    """One life of the group; None when a worker was killed and the group may be started again."""
+    """Run the group once; None where a worker was killed and the group may be started again."""
     said: dict[str, str] = {}
     with _started(run, spec) as workers:
         reader = threading.Thread(target=_read, args=(workers[0], report, said), daemon=True)
@@ -116,7 +116,7 @@ def _read(first: subprocess.Popen, report: Report, said: dict[str, str]) -> None
 
 
 def _watch(workers: list[subprocess.Popen], should_stop: Callable[[], bool]) -> None:
-    """Wait for all; pass a wish to stop on, once; give the others a while when one has failed."""
+    """Wait for all workers; pass a request to stop on, once; after a failure the others have GRACE seconds to end."""
     asked, deadline = False, float("inf")
     while any(w.poll() is None for w in workers) and time.monotonic() < deadline:
         if should_stop() and not asked:

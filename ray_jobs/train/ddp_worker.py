@@ -20,7 +20,7 @@ def _end_with_driver() -> None:
 
 
 def main() -> None:
-    """Train this rank's share; rank 0 tells the driver how it goes, one JSON object a line."""
+    """Train this rank's share; rank 0 sends its events to the driver, one JSON object a line."""
     events, sys.stdout = sys.stdout, sys.stderr
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +26,9 @@ from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import start
 
 AGREE_EVERY = 10
-"""Steps between two questions to all workers whether one of them was told to stop."""
+"""Steps between two checks by all workers whether one of them must stop."""
 LONG, REST = 5.0, 20
-"""Seconds that make the writing of a checkpoint long, and how many times as long no other is written after it: the more runs crowd the
-storage, the less often each asks it."""
+"""If writing a checkpoint takes over LONG seconds, write none for REST times as long: the slower the storage, the fewer checkpoints."""
 
 
 class RunCheckpoints(TorchCheckpointIO):
@@ -39,6 +38,7 @@ class RunCheckpoints(TorchCheckpointIO):
         self.run, self.report, self.failed = run, report, ""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint into the run folder; if that fails, report it and train on with the earlier ones."""
         step = checkpoint["global_step"]
         try:
             self.run.save(step, checkpoint)
@@ -47,29 +47,33 @@ class RunCheckpoints(TorchCheckpointIO):
             self.failed = (
                 f"The checkpoint of step {step} could not be written to {self.run}: {error.strerror or error}."
             )
-            self.report({"note": f"{self.failed} Earlier ones are kept; training goes on."})
+            self.report({"note": f"{self.failed} Earlier ones are kept; training continues."})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a checkpoint, see `Run.load`."""
         return self.run.load(Path(path))
 
 
-class Recorder(L.Callback):
-    """Metrics, status, checkpoints and the wish to stop, at the steps where they are due."""
+class RunRecorder(L.Callback):
+    """Lightning callback that writes metrics, status and checkpoints where they are due, and stops the training on request."""
 
     def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
         self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
-        self.step, self.told, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
+        self.step, self.reported, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Keep the handler of SIGTERM that was set before Lightning's own."""
         self.on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        """Restore the handler of SIGTERM, and start counting steps."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
         self.step = self.saved = trainer.global_step
         self.began, self.began_at = time.monotonic(), self.step
 
     def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
+        """Report, save and stop where it is due, after each optimiser step."""
         step = trainer.global_step
         if step == self.step:  # a micro-batch inside one global batch
             return
@@ -77,12 +81,12 @@ class Recorder(L.Callback):
         last = step >= self.made.steps
         if trainer.is_global_zero:
             self._tell(trainer, step, first, last)
-        self.stopped = not last and self._told_to_stop(trainer, step)
+        self.stopped = not last and self._stop_requested(trainer, step)
         if last or self.stopped or (step % self.made.save_every == 0 and not self._rests(trainer)):
             self.save(trainer)
         trainer.should_stop = trainer.should_stop or self.stopped
 
-    def _told_to_stop(self, trainer: L.Trainer, step: int) -> bool:
+    def _stop_requested(self, trainer: L.Trainer, step: int) -> bool:
         if trainer.world_size == 1:
             return self.should_stop()
         if step % AGREE_EVERY:
@@ -90,7 +94,7 @@ class Recorder(L.Callback):
         return bool(trainer.strategy.reduce_boolean_decision(self.should_stop(), all=False))
 
     def _rests(self, trainer: L.Trainer) -> bool:
-        """Whether a checkpoint took so long that this one is left out; the same on all workers."""
+        """Whether an earlier checkpoint took so long that this one is skipped; the same on all workers."""
         rests = time.monotonic() < self.rested
         return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
 
@@ -104,19 +108,19 @@ class Recorder(L.Callback):
             self.run.log(step, metrics)
         if first:
             self.run.status("running", step, self.made.steps, first_step_at=time.time())
-        if metrics or time.monotonic() - self.told > 0.25:
-            self.told = time.monotonic()
-            rate = (step - self.began_at) / (self.told - self.began)
+        if metrics or time.monotonic() - self.reported > 0.25:
+            self.reported = time.monotonic()
+            rate = (step - self.began_at) / (self.reported - self.began)
             self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
 
     def save(self, trainer: L.Trainer) -> None:
         """Checkpoint this step, once."""
         if self.saved != self.step:
             self.saved = self.step
-            begun = time.monotonic()
+            started = time.monotonic()
             trainer.save_checkpoint("unused")
             ended = time.monotonic()
-            self.rested = ended + REST * (ended - begun) if ended - begun > LONG else 0.0
+            self.rested = ended + REST * (ended - started) if ended - started > LONG else 0.0
             if trainer.is_global_zero and not self.stopped:
                 self.run.status("running", self.step, self.made.steps)
 
@@ -151,10 +155,10 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     placement: dict[str, Any] | None = None,
 ) -> bool:
-    """Train to the end or until told to stop; go on from the newest checkpoint where there is one.
+    """Train to the end, or until `should_stop` is True; continue from the newest checkpoint where there is one.
 
     Args:
-        placement: what of `lightning.Trainer` says where it runs: devices, strategy, plugins.
+        placement: arguments of `lightning.Trainer` about where it runs: devices, strategy, plugins.
 
     Returns:
         whether training reached its end; the first worker has then recorded the result.
@@ -169,10 +173,12 @@ def fit(
     state = run.latest()
     step = state["global_step"] if state else 0
     made.data.start = step * made.data.accumulate
-    recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
+    recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
+    else:
+        load_weights(made.model, state["state_dict"], run)
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
@@ -189,12 +195,14 @@ def fit(
         return False
     if trainer.is_global_zero:
         if files.failed:
-            raise OSError(f"{files.failed} Make room, and go on with: reprise resume {run}")
+            raise OSError(f"{files.failed} Make room, and continue with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
 
 
-def _trainer(made: Fit, spec: Spec, recorder: Recorder, files: RunCheckpoints, placement: dict[str, Any]) -> L.Trainer:
+def _trainer(
+    made: Fit, spec: Spec, recorder: RunRecorder, files: RunCheckpoints, placement: dict[str, Any]
+) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
     averages = [EMA(made.ema)] if made.ema else []
@@ -229,7 +237,7 @@ class Trained(NamedTuple):
 
 
 def trained(run: Run) -> Trained:
-    """The run's model as it is measured and sampled: with its averaged weights where EMA is on.
+    """Load the run's model as it is measured and sampled: with its averaged weights where EMA is on.
 
     Raises:
         UsageError: there is no checkpoint that can be read.
@@ -239,14 +247,29 @@ def trained(run: Run) -> Trained:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    made.model.load_state_dict(start.averaged(state))
+    load_weights(made.model, start.averaged(state), run)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
     return Trained(made, made.model.eval().to(device), state["global_step"])
 
 
+def load_weights(model: Generative, weights: Mapping[str, torch.Tensor], run: Run) -> None:
+    """Load a checkpoint's weights into the model.
+
+    Raises:
+        UsageError: they have other names or shapes than the model's, because another version of Reprise wrote them.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise UsageError(
+            f"The checkpoint of {run} does not fit today's {type(model).__name__}: another version of Reprise wrote it. "
+            "Train the recipe again, or use that version (run.json has its commit)."
+        ) from None
+
+
 def evaluate(of: Trained, seed: int) -> dict[str, float]:
-    """The recipe's metrics of a trained model; the same seed gives the same numbers."""
+    """The recipe's metrics of a trained model; the same seed gives the same metrics."""
     if of.made.evaluate is None:
         return {}
     of.made.data.setup("test")
@@ -257,10 +280,9 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
-    """Draw `n` samples into `folder`: <name>.png to look at and <name>.npy to work with; of waves, <name>.wav to listen to.
+    """Draw `n` samples into `folder`: <name>.png, <name>.npy and, for waves, <name>.wav.
 
-    A model that `Shows` more adds <name>-<what>.png; of the plane, where model and data are densities, <name>-density.png
-    shows both.
+    A model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
     """
     import numpy as np
 
@@ -281,7 +303,7 @@ def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "sam
 
 @torch.no_grad()
 def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
-    """The densities of a model and of its data on the square of the plane where the data lie, side by side."""
+    """Draw the densities of a model and of its data side by side, on the square of the plane that holds the data."""
     from ray_jobs.results import plots
 
     reach = 1.1 * data.test(4096)["x"].abs().quantile(0.999).item()
@@ -293,7 +315,7 @@ def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
 
 
 def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
-    """What the model shows beside samples."""
+    """The pictures that the model shows besides samples, by name."""
     if not isinstance(of.model, Shows):
         return {}
     of.made.data.setup("test")

@@ -1,4 +1,4 @@
-"""What is done with a trained run: sample from it, measure it again."""
+"""The verbs `reprise sample` and `reprise evaluate`: draw from a trained run, and measure it again."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ray_jobs.run.progress import brief, noise_to
 def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
     """Draw samples from a trained generative model.
 
-    They come from the run's newest checkpoint, as a picture and as an array.
+    The newest checkpoint is used; the samples are a picture and an array.
 
     Args:
         run: the run folder.
         n: how many.
         seed: of the sampler's noise.
-        name: <name>.png and <name>.npy in the run folder; of waves, <name>.wav as well; where the model shows more, <name>-<what>.png.
+        name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
+            <name>-<what>.png.
 
     Raises:
-        UsageError: the run is no generative model's, or has no checkpoint.
+        UsageError: the run has no generative model, or no checkpoint.
     """
     opened = Run.open(run)
     if n < 1:
@@ -40,7 +41,7 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
 
     Args:
         run: the run folder.
-        json: print it for programs.
+        json: print JSON, for programs.
     """
     opened = Run.open(run)
     with noise_to(opened.path / "log.txt"):

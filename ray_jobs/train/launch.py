@@ -1,4 +1,4 @@
-"""Train a recipe: make the run folder, choose where it runs, see it through to its result or to a checkpoint to go on from."""
+"""Train a recipe: make the run folder, choose where it runs, and train to the result, or to a checkpoint to continue from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray_jobs.recipe.loading import engine, kind, recipe
 from ray_jobs.recipe.settings import check
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
-from ray_jobs.run.folder import Run, place
+from ray_jobs.run.folder import Run, folder_of
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
@@ -24,23 +24,23 @@ from ray_jobs.train import start
 
 
 class Stopped(Exception):
-    """The run was told to stop, and has saved what it needs to go on."""
+    """A signal or a scheduler stopped the run, which has saved what it needs to continue."""
 
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.signal = run, number
-        super().__init__(f"Stopped. Everything is saved; go on with: reprise resume {run}")
+        super().__init__(f"Stopped. Everything is saved; continue with: reprise resume {run}")
 
 
 def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
-    """Train `spec` in a new run folder, to the end; a later attempt of the same job goes on with the run of the first.
+    """Train `spec` in a new run folder, to the end; a later attempt of the same job continues the run of the first.
 
     Returns:
         the finished run; `run.result` has its metrics.
 
     Raises:
-        UsageError: the spec cannot be, before anything starts.
-        Stopped: a signal ended it; it can be resumed.
-        Failed: it cannot go on; the status and the log say why.
+        UsageError: the spec is wrong; nothing was started.
+        Stopped: a signal stopped it; it can be resumed.
+        Failed: it cannot continue; status.json and the log have the reason.
     """
     settings = check(spec.recipe, spec.settings, spec.where)
     spec = start.resolved(replace(spec, settings=settings))
@@ -62,8 +62,8 @@ def create(spec: Spec, command: list[str] | None) -> Run:
 
 
 def earlier_attempt(spec: Spec) -> Run | None:
-    """The run that an earlier attempt of the job that we are in has begun; None where there is none."""
-    run = Run.at(place(spec))
+    """The run that an earlier attempt of this job started; None without one."""
+    run = Run.at(folder_of(spec))
     if not job_context.job() or not run.exists():
         return None
     run = Run.open(str(run))
@@ -71,10 +71,10 @@ def earlier_attempt(spec: Spec) -> Run | None:
 
 
 def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
-    """Go on with the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
+    """Continue the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
 
     Args:
-        address: another Ray cluster than the one where it began; 'local' is this machine alone.
+        address: another Ray cluster than the one where it started; 'local' is this machine alone.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -89,11 +89,11 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
     return run_to_end(run.lock(), replace(spec, where=where), report)
 
 
-def run_to_end(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], bool] = lambda: False) -> Run:
-    """Train in an open, locked run folder until it is finished; leave its status true however this ends.
+def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[], bool] = lambda: False) -> Run:
+    """Train in an open, locked run folder until it is finished; its status is right however this ends.
 
     Args:
-        told_to_stop: asked as training goes, beside the signals; once True, the run is saved and stopped.
+        stop_requested: asked regularly; like a signal, True saves and stops the run.
     """
     steps = spec.settings.get("steps", 0)
     at = max((m["step"] for m in run.metrics()), default=0)
@@ -107,7 +107,7 @@ def run_to_end(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], 
             head_watched(lambda why: end(run, why, stderr)),
         ):
             train = engine(recipe(spec.recipe)).train
-            done = train(run, spec, run.report, lambda: stop.is_set() or told_to_stop())
+            done = train(run, spec, run.report, lambda: stop.is_set() or stop_requested())
         for note in run.notes:
             report({"note": note})
         if not done:
@@ -132,37 +132,42 @@ def run_to_end(run: Run, spec: Spec, report: Report, told_to_stop: Callable[[], 
 
 
 def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
-    """Let a run that did not get to its end say so; `steps` it was to do where it has not said itself."""
+    """Record that a run did not reach its end.
+
+    Args:
+        state: stopped or failed.
+        steps: of the whole training, where status.json does not have them yet.
+    """
     step = max((m["step"] for m in run.metrics()), default=0)
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
-    with contextlib.suppress(UsageError):  # another process has gone on with it
+    with contextlib.suppress(UsageError):  # another process has continued it
         run.mirror.send()
 
 
 def end(run: Run, why: str, stderr: int) -> None:
-    """End this process, whatever it waits for."""
+    """End this process at once, because the cluster's head is gone, and print how to continue."""
     mark_unfinished(run, "failed")
     os.write(
         stderr,
-        f"reprise: {why} On a cluster that is up, go on with: reprise resume {run} --address HOST:PORT\n".encode(),
+        f"reprise: {why} On a cluster that is up, continue with: reprise resume {run} --address HOST:PORT\n".encode(),
     )
     os._exit(1)
 
 
 def as_sentence(error: Exception, run: Run) -> str:
-    """An error as one sentence; of a disk that is full, with its file, and what to do."""
+    """An error as one sentence; for a full disk, with the file and what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    return f"{error.strerror} ({error.filename or run.path}): mend it, and go on with: reprise resume {run}"
+    return f"{error.strerror} ({error.filename or run.path}): repair it, and continue with: reprise resume {run}"
 
 
 def noting(report: Report, log: Path) -> Report:
-    """The same report, whose notes are also lines of the log."""
+    """A report that passes events on, and also writes their notes to the log."""
 
-    def told(event: Event) -> None:
+    def noted(event: Event) -> None:
         if "note" in event:
             with contextlib.suppress(OSError), open(log, "a") as file:
                 file.write(f"{now()} {event['note']}\n")
         report(event)
 
-    return told
+    return noted

@@ -58,7 +58,7 @@ def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any
 
 
 def fixed(plan: Fit) -> dict[str, Any]:
-    """Options that a checkpoint depends on, so that they cannot change while a run goes on."""
+    """Options that a checkpoint depends on, so that they cannot change while a run continues."""
     return {"averaging": plan.ema > 0, "steps": plan.steps}
 
 

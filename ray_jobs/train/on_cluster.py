@@ -21,7 +21,7 @@ from ray_jobs.run.progress import Report
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
-    """Through Ray Train: a group that begins anew from the run's last checkpoint when a worker or its node dies."""
+    """Train as a group of Ray Train, which restarts from the run's last checkpoint when a worker or its node dies."""
     ray = connect(cluster_address(spec.where.address))
     where, address = spec.where, str(run) if run.uri else str(run.path.resolve())
     need_gpu = where.accelerator == "gpu" or (where.accelerator == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
@@ -34,7 +34,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
         report(event)
 
-    def life() -> Exception | None:
+    def attempt() -> Exception | None:
         while True:
             n = allowed[0]
             if len(allowed) > 1:
@@ -44,36 +44,36 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             ended = group.run_once(n, config, patient=len(allowed) == 1)
             if said.keys() & {"usage", "error"}:
                 return None
-            if not failed_to_start(ended):  # what was free was taken, or is on a node that is about to be missed
+            if not failed_to_start(ended):  # the free cores were taken meanwhile, or their node has just died
                 return ended
 
     def died(causes: Mapping[int, str], deaths: int) -> None:
         said["died"] = f"{deaths} times; at last {who_died(causes, 'worker')}"
         if deaths <= where.max_failures:
             count = f"death {deaths} of {where.max_failures} allowed"
-            report({"note": f"{who_died(causes, 'worker')}; the group goes on from its last checkpoint ({count})"})
+            report({"note": f"{who_died(causes, 'worker')}; the group continues from its last checkpoint ({count})"})
 
     config = {"run": address, "spec": asdict(spec)}
     group = Group(_cluster_worker, f"{address}/ray_train", need_gpu, hear, report, should_stop)
     run.push()
     try:
-        ended = restart_on_failure(life, died, where.max_failures)
+        ended = restart_on_failure(attempt, died, where.max_failures)
     finally:
-        if "usage" not in said:  # or what is sent from here would be older than what the workers left there
+        if "usage" not in said:  # else files from here would replace newer ones of the workers
             run.pull()
     if "usage" in said:
         raise UsageError(said["usage"])
     if "error" in said:
         raise Failed(said["error"])
     if dead_workers(ended):
-        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' goes on from the last checkpoint.")
+        raise Failed(f"Workers died {said['died']}: 'reprise resume {run}' continues from the last checkpoint.")
     if ended:
         raise Failed(f"Ray Train gave up: {str(ended).strip().splitlines()[-1]}")
     return said.get("outcome") == "finished"
 
 
 def _parts(spec: Spec) -> int | None:
-    """Rows of a micro-batch, which workers share evenly; None where only the recipe, once it is built, could tell."""
+    """Rows of a micro-batch, which workers share evenly; None where it is known only once the recipe is built."""
     full = {k: s.default for k, s in known(spec.recipe).items()} | dict(spec.settings)
     return full["batch"] // (full["accumulate"] or 1) if isinstance(full.get("batch"), int) else None
 
@@ -86,7 +86,7 @@ def _check_resources(ray: Any, spec: Spec, unit: str, least: int) -> None:
 
 
 def _cluster_worker(config: dict[str, Any]) -> None:
-    """One worker under Ray Train. A sentence for the user is told and ends the group; anything else restarts it."""
+    """Run one worker under Ray Train. A usage error is sent to the driver and ends the group; any other error restarts it."""
     import ray
     from ray.train import get_context
     from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
@@ -100,18 +100,18 @@ def _cluster_worker(config: dict[str, Any]) -> None:
         if first:
             ray.get(mail.put.remote(event))
 
-    def told_to_stop() -> bool:
+    def stop_requested() -> bool:
         return ray.get(mail.should_stop.remote())
 
     run = Fenced.open(config["run"])
-    run.ask = told_to_stop
+    run.ask = stop_requested
     placement = {
         "devices": "auto",
         "strategy": RayDDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
         "plugins": [RayLightningEnvironment()],
     }
     try:
-        done = fit(run, spec, report=tell, placement=placement, should_stop=told_to_stop)
+        done = fit(run, spec, report=tell, placement=placement, should_stop=stop_requested)
         tell({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         tell({"usage": str(error)})

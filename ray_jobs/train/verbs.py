@@ -32,7 +32,7 @@ def resume(run: str, *, quiet: bool = False, address: str | None = None, trust: 
         run: the run folder.
         quiet: Print nothing while it runs.
         address: Another Ray cluster than the one where it started; 'local' is this machine alone.
-        trust: Load whatever its environments hold: give it for authors whom you trust.
+        trust: Load everything that its environments stored; only for runs of authors whom you trust.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -45,7 +45,7 @@ def resume(run: str, *, quiet: bool = False, address: str | None = None, trust: 
 
 
 def conclude(run: Run) -> None:
-    """Print what a finished run reached, and where it is."""
+    """Print a finished run's folder, time and metrics, and whether they reach the claim."""
     result = run.result or {"metrics": {}, "seconds": 0}
     shown = "  ".join(f"{k} {brief(v)}" for k, v in result["metrics"].items() if not k.startswith("loss"))
     print(f"{run}: {brief(result['seconds'])} s  {shown}")

@@ -1,4 +1,4 @@
-"""What `reprise tune` shows while it works: the trials, best first, how many are done, and how long the rest will take."""
+"""The live table of `reprise tune`: the trials, best first, how many are done, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 12
 
 
 class Leaderboard:
-    """The trials as last heard of. It draws itself wherever rich can draw."""
+    """The newest state of all trials; rich can draw it."""
 
     def __init__(self, search: Search, out: Path) -> None:
         self.search, self.out = search, out
@@ -28,7 +28,7 @@ class Leaderboard:
         return sum(t.done for t in self.trials.values())
 
     def hear(self, trial: Trial) -> None:
-        """Take in the newest state of a trial."""
+        """Store the newest state of a trial."""
         self.trials[trial.number] = trial
 
     def ranked(self) -> list[Trial]:
@@ -36,6 +36,7 @@ class Leaderboard:
         return ranked(self.trials.values(), self.search.mode, self.search.progress_mode)
 
     def best(self) -> Trial | None:
+        """The best trial so far, see `trials.best`."""
         return best(list(self.trials.values()), self.search.mode, self.search.progress_mode)
 
     def summary(self) -> str:
@@ -56,10 +57,10 @@ class Leaderboard:
 
 
 def ends(trials: Iterable[Trial]) -> str:
-    """How many trials ended otherwise than at their end, in words; empty where none did."""
+    """How many trials were stopped early or failed, in words; empty where none was."""
     states = [t.state for t in trials]
     words = {"stopped": "stopped early", "failed": "failed"}
-    return ", ".join(f"{states.count(state)} {said}" for state, said in words.items() if state in states)
+    return ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
 
 
 def _in_brackets(text: str) -> str:
@@ -67,13 +68,13 @@ def _in_brackets(text: str) -> str:
 
 
 def rows(ranked: Sequence[Trial]) -> list[Trial]:
-    """What the live table shows: who trains, however bad, and then the best of the others."""
+    """The rows of the live table: some running trials first, then the best of the others."""
     running = [t for t in ranked if t.state == "running"][: SHOWN // 2]
     return [*running, *(t for t in ranked if t.state != "running")][:SHOWN]
 
 
 def reached(trial: Trial, search: Search) -> str:
-    """What a trial reached, in words."""
+    """The score or progress of a trial, in words."""
     if trial.score is not None:
         return f"{search.metric} {brief(trial.score)}"
     return f"{search.progress} {brief(trial.progress)} after {trial.percent:.0f} %" if trial.reports else "nothing yet"
@@ -88,7 +89,10 @@ def say(trial: Trial, search: Search) -> str:
 
 @contextlib.contextmanager
 def shown(board: Leaderboard, quiet: bool) -> Iterator[Any]:
-    """Show the board live where stdout is a terminal, else a line for each trial that ends; it gives what to call then."""
+    """Show the board live where stdout is a terminal, else a line for each trial that ends.
+
+    It yields the function to call with a trial's newest state.
+    """
     with open(os.dup(1), "w", buffering=1) as out:
         if quiet:
             yield board.hear
@@ -104,12 +108,12 @@ def shown(board: Leaderboard, quiet: bool) -> Iterator[Any]:
 
 
 def _plainly(board: Leaderboard, out: Any) -> Any:
-    said = {t.number for t in board.trials.values() if t.done}
+    printed = {t.number for t in board.trials.values() if t.done}
 
     def hear(trial: Trial) -> None:
         board.hear(trial)
-        if trial.done and trial.number not in said:
-            said.add(trial.number)
+        if trial.done and trial.number not in printed:
+            printed.add(trial.number)
             print(f"{say(trial, board.search)}  [{board.summary()}]", file=out)
 
     return hear

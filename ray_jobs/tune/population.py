@@ -1,7 +1,7 @@
-"""Population-based training: what it may change during a run, and how one trial takes over another's weights.
+"""Population-based training: which settings may change during a run, and how one trial takes over another's weights.
 
 Source: Jaderberg et al. 2017 (arXiv:1711.09846), algorithm 1: exploit (copy the better one's weights), then explore
-(perturb its settings). Which trial copies which is Ray Tune's to say; nothing here knows Ray.
+(perturb its settings). Ray Tune decides which trial copies which; nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ADVICE = "leave it out of the space, or take --scheduler asha"
 
 
 def refuse(search: Search) -> None:
-    """Build the recipe at the ends of each dimension: weights must have the same shapes, or they cannot be taken over.
+    """Build the recipe at the ends of each dimension: only weights of the same shapes can be taken over.
 
     Raises:
         UsageError: a setting cannot change during a run; or the recipe cannot be built with one of its values.
@@ -43,7 +43,7 @@ def refuse(search: Search) -> None:
         for value in dimension.ends()[1:]:
             differs = _difference(first, anatomy(search, base | {name: value}))
             if differs:
-                raise UsageError(f"--scheduler pbt cannot change '{name}' during a run, for {differs}: {ADVICE}.")
+                raise UsageError(f"--scheduler pbt cannot change '{name}' during a run, because {differs}: {ADVICE}.")
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def anatomy(search: Search, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint depends on: the shape of each weight, and the options that cannot change during a run."""
+    """The shape of each weight, and the options that cannot change during a run: a checkpoint depends on both."""
     made, weights, _ = assemble(Spec(search.recipe, {**search.settings, **settings}, search.seed, search.where))
     shapes = {f"shape of {k}": tuple(v.shape) for k, v in weights.items() if hasattr(v, "shape")}
     return shapes | engine(recipe(search.recipe)).fixed(made)
@@ -81,7 +81,7 @@ def assemble(spec: Spec) -> tuple[Any, Mapping[str, Any], list[dict[str, Any]]]:
 
 
 def pack(trial: Trial, checkpoint: Path, into: Path) -> None:
-    """Put a trial's checkpoint, and what it came from, into a folder for others to take over."""
+    """Copy a trial's checkpoint, with its trial, step and settings, into a folder for other trials to take over."""
     shutil.copyfile(checkpoint, into / STATE)
     step = int(checkpoint.stem.removeprefix("step-"))
     origin = {"trial": trial.number, "step": step, "percent": trial.percent, "settings": trial.settings}

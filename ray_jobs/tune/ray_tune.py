@@ -1,7 +1,7 @@
-"""Where a search meets Ray Tune, which places trials, stops the hopeless ones (ASHA), exchanges weights (PBT) and proposes settings.
+"""A search on Ray Tune, which places trials, stops bad ones early (ASHA), exchanges weights (PBT) and proposes settings.
 
-Ray Tune is given only what is left to do. What trials that have ended had come to is told to ASHA and Optuna as it was, and
-no process is asked to say it again; so going on with a search of hundreds costs what its rest costs.
+Ray Tune runs only the trials that are left. The recorded reports of ended trials are given to ASHA and Optuna directly, without a
+process for each, so that continuing a long search costs no more than its remaining trials.
 
 Source: ASHA, Li et al. 2020 (arXiv:1810.05934), algorithm 2. Differs: rungs are percents of a trial's own training (12
 and 36, a third survives each), so that recipes of any length and trials of different lengths can be compared.
@@ -39,13 +39,13 @@ from ray_jobs.tune.trials import Trial, folder
 PERTURB = 5.0
 """Least percent of the training between two exchanges of a population; in effect each checkpoint."""
 DONORS_KEPT = 4
-"""Checkpoints of each trial of a population that others may still want: who takes one over may have to wait for its turn."""
+"""Checkpoints of each trial of a population that others may still take over: a trial may have to wait for its turn."""
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the score comes only at the end
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also hears SIGTERM
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "90",  # a stopped trial saves first (trial.PATIENCE); then its process serves the next
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # nobody restores from its snapshots, which grow with the trials
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots grow with the trials, and are never restored
     "MALLOC_ARENA_MAX": "1",  # each trial is a thread of its own: by thread, the C library kept 3 MB more of each
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -53,10 +53,10 @@ TUNE_ENVIRONMENT = {
 
 
 def run(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], None]) -> bool:
-    """Run what is left of a search.
+    """Run the trials of a search that are left.
 
     Args:
-        hear: told the newest state of each trial.
+        hear: called with the newest state of each trial.
 
     Returns:
         whether it was interrupted.
@@ -74,7 +74,7 @@ def run(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], N
             where, bundles = trial_placement(task.search.where, searches.layout(task.search), nodes)
             task = replace(task, search=replace(task.search, where=where))
             at_once = min(concurrent or max(1, int(cpus // need)), task.search.trials)
-            shutil.rmtree(out / ".tune", ignore_errors=True)  # the run folders are what counts
+            shutil.rmtree(out / ".tune", ignore_errors=True)  # the run folders hold the state
             with contextlib.suppress(KeyboardInterrupt):
                 _tuner(task, out, at_once, bundles, Listener(out, hear, interrupted)).fit()
             shutil.rmtree(out / ".tune", ignore_errors=True)
@@ -82,7 +82,7 @@ def run(task: Task, out: Path, concurrent: int | None, hear: Callable[[Trial], N
 
 
 def _end_tune() -> None:
-    """Tune ends in order at SIGUSR1, where it has come to listen for that."""
+    """Ask Tune to end by SIGUSR1; before Tune handles that signal, raise KeyboardInterrupt."""
     if signal.getsignal(signal.SIGUSR1) in (signal.SIG_DFL, signal.SIG_IGN, None):
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGUSR1)
@@ -152,24 +152,24 @@ def _name_of(ray_trial: Any) -> str:
 
 
 def starts(search: Search, known: Sequence[Trial]) -> list[dict[str, Any]]:
-    """What each trial of a random search begins with: its recorded settings, or those that its number stands for."""
+    """Number and settings of each trial of a random search: the recorded settings, or those drawn for its number."""
     dimensions = search.dimensions
     recorded = {t.number: dict(t.settings) for t in known}
     numbers = range(search.trials)
     return [{"number": n, "settings": recorded.get(n) or sample(dimensions, search.seed, n)} for n in numbers]
 
 
-BEGUN = itertools.count()
-"""The trials that this process has begun."""
+STARTED = itertools.count()
+"""The trials that this process has started."""
 
 
 def _tidy() -> None:
-    """Free what earlier trials left in this process: models and trainers refer to each other, and in a process that has
-    imported so much Python looks for such rings so seldom that hundreds of trials filled the memory (13 MB each).
+    """Free the memory of earlier trials in this process. Models and trainers refer to each other, and in a process with so many objects
+    Python collects such cycles so seldom that hundreds of trials filled the memory (13 MB each).
 
-    What the first trial imported is set aside, or each search would take as long as a short trial.
+    The objects that the first trial imported are frozen; otherwise each collection would take as long as a short trial.
     """
-    before = next(BEGUN)
+    before = next(STARTED)
     if before:
         gc.collect()
     if before == 1:
@@ -201,7 +201,7 @@ def _trainable(config: dict[str, Any], task: Task) -> None:
     trial.run(task, current, tell)
 
 
-# ---- who goes on
+# ---- schedulers
 
 
 def _scheduler(search: Search, known: Sequence[Trial], at_once: int) -> Any:
@@ -225,7 +225,7 @@ def _scheduler(search: Search, known: Sequence[Trial], at_once: int) -> Any:
 
 
 def _teach(asha: Any, over: Sequence[Trial]) -> None:
-    """Put what trials of earlier sittings had reported on ASHA's rungs."""
+    """Put the reports of ended trials on ASHA's rungs."""
     for t in over:
         before = SimpleNamespace(trial_id=f"before-{t.name}")
         asha.on_trial_add(None, before)
@@ -237,10 +237,9 @@ def _population(search: Search, size: int, at_once: int) -> Any:
     from ray.tune.schedulers import PopulationBasedTraining
 
     class Population(PopulationBasedTraining):
-        """All of a population live at the same time, and `at_once` of them train, each from one checkpoint to the next.
+        """A whole population exists at the same time; `at_once` of its members train, each from one checkpoint to the next.
 
-        Differs: Ray Tune's own has as many train as find room, and, told how many trials may be live at a time, makes a
-        population of these few alone.
+        Differs: Ray Tune's own trains as many as find room; with a limit on concurrent trials, its population is no larger than the limit.
         """
 
         def __init__(self) -> None:
@@ -256,6 +255,7 @@ def _population(search: Search, size: int, at_once: int) -> Any:
             self.members: list[Any] = []
 
         def full(self) -> bool:
+            """Whether `at_once` members train already."""
             return sum(t.status in ("PENDING", "RUNNING") for t in self.members) >= at_once
 
         def on_trial_add(self, controller: Any, member: Any) -> None:
@@ -278,7 +278,7 @@ def _turns(scheduler: Any) -> Any:
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     class Turns(BasicVariantGenerator):
-        """A population's trials in order, each when there is a place for it."""
+        """A population's trials in order, each when there is a free slot."""
 
         def next_trial(self) -> Any:
             return None if scheduler.full() else super().next_trial()
@@ -293,11 +293,11 @@ def _explored(config: dict[str, Any], search: Search, rng: random.Random) -> dic
     return {"trial": {**config["trial"], "settings": settings}}
 
 
-# ---- what to try
+# ---- proposals
 
 
 def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
-    """Optuna's proposals, numbered; of a search that goes on it knows how trials ended, and proposes the unfinished first."""
+    """Optuna's proposals, numbered; in a continued search it knows how trials ended, and proposes the unfinished ones first."""
     from ray.tune.search import Searcher
     from ray.tune.search.optuna import OptunaSearch
 
@@ -315,25 +315,25 @@ def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
         )
 
     class Numbered(Searcher):
-        """Optuna by numbered trials: the settings are on disk before anything trains with them."""
+        """Optuna with numbered trials; the settings are written before the training starts."""
 
         numbers = itertools.chain([t.number for t in unfinished], itertools.count(len(known)))
 
         def suggest(self, trial_id: str) -> dict[str, Any]:
-            begun = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
-            return {"trial": {"number": begun.number, "settings": dict(begun.settings)}}
+            started = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
+            return {"trial": {"number": started.number, "settings": dict(started.settings)}}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            """Only ends count: progress may be another metric."""
+            """Do nothing: Optuna learns from final scores; progress may be another metric."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             inner.on_trial_complete(trial_id, result, error or "failed" in (result or {}))
 
         def save(self, checkpoint_path: str) -> None:
-            """Nothing: the run folders are what counts."""
+            """Do nothing: the run folders hold the state."""
 
         def restore(self, checkpoint_path: str) -> None:
-            """Nothing: the run folders are what counts."""
+            """Do nothing: the run folders hold the state."""
 
     return Numbered(metric="score", mode=search.mode)
 
@@ -357,12 +357,12 @@ def _ray_name(dimension: Dimension) -> str:
     return "qrandint" if whole else dimension.form
 
 
-# ---- what is heard
+# ---- events
 
 
 @dataclass
 class Listener:
-    """Hears from Ray Tune what happens to the trials, and passes it on."""
+    """Passes Ray Tune's events about trials on to the leaderboard."""
 
     out: Path
     hear: Callable[[Trial], None]
@@ -373,11 +373,11 @@ class Listener:
         return trials.load(folder(self.out, number)) or Trial(number, ray_trial.config["trial"]["settings"])
 
     def on_trial_result(self, trial: Any, **_: Any) -> None:
-        """A report."""
+        """Pass on a report."""
         self.hear(self._trial(trial))
 
     def on_trial_complete(self, trial: Any, **_: Any) -> None:
-        """A trial that ends without having said how was stopped by the scheduler."""
+        """Pass on the end of a trial; one without a recorded end was stopped by the scheduler."""
         ended = self._trial(trial)
         if not ended.done and not self.interrupted.is_set():
             ended = replace(ended, state="stopped")
@@ -385,5 +385,5 @@ class Listener:
         self.hear(ended)
 
     def on_trial_error(self, trial: Any, **_: Any) -> None:
-        """A trial whose processes died again and again; it is tried once more when the search is resumed."""
+        """Pass on that a trial's processes died too often; it is tried again when the search is resumed."""
         self.hear(replace(self._trial(trial), reason="its process died; log.txt of the search says more"))

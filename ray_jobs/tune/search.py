@@ -1,6 +1,6 @@
-"""What a search is: recipe, space, how many trials, which metric; checked in full before anything starts.
+"""The definition of a search: recipe, space, number of trials and metric; checked in full before anything starts.
 
-Two metrics steer it. The *metric* is what is tuned: the claim's, measured by the final evaluation, and it alone ranks
+Two metrics steer a search. The *metric* is what is tuned: the claim's, measured by the final evaluation, and it alone ranks
 the finished trials. The *progress* metric is logged during training and lets a scheduler compare trials before their
 end: the recipe's `tune_metric` where it declares one, else the training loss of a generative model (less is better)
 and the training return of an agent (more is better); a study has none by itself. Nothing here knows Ray.
@@ -30,7 +30,7 @@ SEARCHES = ("random", "optuna")
 FILE = "tune.json"
 FIRST_RUNG, SURVIVORS = 12, 3
 RUNGS = (FIRST_RUNG, FIRST_RUNG * SURVIVORS)
-"""Percents of a trial's training at which ASHA compares it, and one of how many goes on."""
+"""Percents of a trial's training at which ASHA compares it; one in SURVIVORS continues."""
 LOGGED: dict[str, Mode] = {"loss": "min", "episode_return": "max"}
 """The directions of the metrics that every training of a kind logs."""
 
@@ -76,10 +76,10 @@ def make(
     where: Where,
     start: Mapping[str, str],
 ) -> Search:
-    """The search that was asked for, defaults filled in from the recipe.
+    """The search that was asked for, with defaults from the recipe.
 
     Raises:
-        UsageError: any part of it cannot be; nothing was started.
+        UsageError: any part of it is wrong; nothing was started.
     """
     found = loading.recipe(recipe)
     scheduler = _scheduler(found, scheduler)
@@ -100,7 +100,7 @@ def make(
 
 
 def _scheduler(recipe: Recipe, given: str | None) -> str:
-    """The scheduler that was asked for; by default asha, and none where nothing is logged by which trials can be compared."""
+    """The scheduler that was asked for; by default asha, and none where no logged metric can compare trials."""
     comparable = bool(recipe.tune_metric or loading.kind(recipe).progress)
     if given is None:
         return "asha" if comparable else "none"
@@ -157,7 +157,7 @@ def _progress(recipe: Recipe, metric: str, mode: Mode) -> tuple[str, Mode]:
 
 
 def default_out(search: Search) -> Path:
-    """Where a search lives when nobody says: the same for the same search, so that the same command goes on with it."""
+    """The default folder of a search: the same for the same search, so that the same command continues it."""
     plan = {k: v for k, v in asdict(search).items() if k not in ("where", "trials")}
     tag = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return Path("runs") / f"tune-{search.recipe.split('.')[-1]}-{tag}"
@@ -179,7 +179,7 @@ def load(out: Path) -> Search | None:
 
 
 def refuse_others(out: Path, search: Search) -> Search | None:
-    """The search that a folder holds of this one already, or None where it is free.
+    """The earlier state of this search that a folder holds; None where the folder is free.
 
     Raises:
         UsageError: it holds something else.
@@ -194,13 +194,13 @@ def refuse_others(out: Path, search: Search) -> Search | None:
             if ours[field] != theirs[field]:
                 raise UsageError(
                     f"{out} holds another search: its {field} is {theirs[field]!r}, not {ours[field]!r}; "
-                    f"choose another --out, or go on with it by 'reprise tune --resume {out}'."
+                    f"choose another --out, or continue it by 'reprise tune --resume {out}'."
                 )
     return before
 
 
 def enter(out: Path, search: Search) -> Search:
-    """Claims a folder for this search, new or to be gone on with; the number of trials may have grown since.
+    """Write a search into its folder, a new one or the one to continue; the number of trials may have grown since.
 
     Raises:
         UsageError: it holds something else.
@@ -215,7 +215,7 @@ def enter(out: Path, search: Search) -> Search:
 
 
 def saving(search: Search) -> dict[str, Any]:
-    """Settings that make trials checkpoint ten times, as population-based training needs; what the user set stays."""
+    """Settings that make trials checkpoint ten times, as population-based training needs; a `save_every` of the user stays."""
     settings = known(search.recipe)
     steps = search.settings.get("steps", settings["steps"].default if "steps" in settings else None)
     if search.scheduler != "pbt" or "save_every" in search.settings or not steps or "save_every" not in settings:

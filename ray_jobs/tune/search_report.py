@@ -1,4 +1,4 @@
-"""What a search leaves: the table, best.yaml, trials.json and .csv, the plot, and what to do next."""
+"""The results of a search: the table, best.yaml, trials.json and .csv, the plot, and what to do next."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ SHOWN = 20
 
 
 def shown_path(out: Path) -> str:
+    """A path as it is printed: relative to the working directory where it is inside it."""
     with contextlib.suppress(ValueError):
         return str(out.relative_to(Path.cwd()))
     return str(out)
 
 
 def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> int:
+    """Write the files of a search and print its table. The exit code: 0, 1 where no trial finished, 130 where it was interrupted."""
     search, ranked, top = board.search, board.ranked(), board.best()
     trials.save_all(out, ranked)
     if top:
@@ -42,22 +44,22 @@ def _print(
 ) -> None:
     from rich.console import Console
 
-    search, place = board.search, shlex.quote(shown_path(out))
+    search, path = board.search, shlex.quote(shown_path(out))
     console = Console(highlight=False, soft_wrap=True, markup=False)
     rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked[:SHOWN]]
     console.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
     if len(ranked) > SHOWN:
-        console.print(f"and {len(ranked) - SHOWN} more: {place}/trials.csv has all")
+        console.print(f"and {len(ranked) - SHOWN} more: {path}/trials.csv has all")
     console.print(f"\n{_counted(ranked, search.trials)}")
     if top:
-        console.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {place}/trials/{top.name}")
-        console.print(f"Train with its settings: reprise train {search.recipe} --config {place}/best.yaml")
+        console.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {path}/trials/{top.name}")
+        console.print(f"Train with its settings: reprise train {search.recipe} --config {path}/best.yaml")
     else:
         console.print("No trial finished; the table says why, and each trial's log.txt says more.")
     if picture:
-        console.print(f"Plot: {place}/{picture.name}")
+        console.print(f"Plot: {path}/{picture.name}")
     if interrupted:
-        console.print(f"Stopped. Go on with the same command, or: reprise tune {search.recipe} --resume {place}")
+        console.print(f"Stopped. Continue with the same command, or: reprise tune {search.recipe} --resume {path}")
 
 
 def _counted(found: list[Trial], total: int) -> str:

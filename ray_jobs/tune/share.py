@@ -15,7 +15,7 @@ from ray_jobs.tune.trial import Task
 
 
 def refuse(search: Search) -> None:
-    """Refuse a search that no task can run a share of.
+    """Refuse a search that cannot be divided among tasks.
 
     Raises:
         UsageError: its trials depend on each other.
@@ -28,13 +28,13 @@ def refuse(search: Search) -> None:
 
 
 def run(task: Task, part: tuple[int, int], starts: Sequence[Mapping[str, Any]]) -> int:
-    """Run this task's trials; whoever gathers them says what came of the search.
+    """Run this task's trials; the job that gathers them reports the search's result.
 
     Args:
         starts: number and settings of each trial of the search.
 
     Returns:
-        0; 130 where it was stopped: the trial at work has saved what it needs to go on.
+        0; 130 where it was stopped: the running trial has saved what it needs to continue.
     """
     with stopping() as stop:
 
@@ -43,13 +43,14 @@ def run(task: Task, part: tuple[int, int], starts: Sequence[Mapping[str, Any]]) 
                 raise SystemExit
 
         for start in job_context.own(starts, part):
-            begun = trial.begin(Path(task.out), start["number"], start["settings"])
-            print(f"Trial {begun.name}: {dict(begun.settings)}", flush=True)
+            started = trial.begin(Path(task.out), start["number"], start["settings"])
+            print(f"Trial {started.name}: {dict(started.settings)}", flush=True)
             try:
-                done = trial.run(task, begun, tell)
+                done = trial.run(task, started, tell)
             except SystemExit:
                 return 130
             print(
-                f"Trial {begun.name}: {done.state} {done.score if done.score is not None else done.reason}", flush=True
+                f"Trial {started.name}: {done.state} {done.score if done.score is not None else done.reason}",
+                flush=True,
             )
     return 0

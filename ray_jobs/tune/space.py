@@ -1,4 +1,4 @@
-"""What a search may vary, written as the user types it: 'loguniform(1e-4, 1e-2)', 'choice(adam, sgd)', 'grid(1, 2, 3)'.
+"""Expressions of a search space, as the user types them: 'loguniform(1e-4, 1e-2)', 'choice(adam, sgd)', 'grid(1, 2, 3)'.
 
 A text is parsed through Python's syntax tree and never evaluated. Every dimension is a quantile function: a value is a
 pure function of one number in [0, 1), so trial 7 of seed 0 has the same settings whenever, wherever and in whatever
@@ -68,7 +68,7 @@ class Dimension:
         return int(value) if all(isinstance(x, int) for x in self.args) else value
 
     def ends(self) -> list[Any]:
-        """Values whose validity stands for all: every listed one, or the lowest, one inside and the highest."""
+        """Values that are checked for all others: every listed one, or the lowest, one inside and the highest."""
         return list(self.args) if self.form in LISTED else [self.at(0.0), self.at(0.37), self.at(1.0 - 1e-12)]
 
     def perturbed(self, value: Any, rng: random.Random, resample: float = 0.25) -> Any:
@@ -185,7 +185,7 @@ def _number(x: object, whole: bool) -> bool:
 
 
 def parse_all(texts: Mapping[str, object], settings: Mapping[str, Any], check: Check) -> dict[str, Dimension]:
-    """Parses a whole space and tries the ends of every dimension, together with the fixed `settings`, on `check`.
+    """Parse a whole space and try the ends of every dimension, together with the fixed `settings`, on `check`.
 
     Raises:
         UsageError: an expression is wrong, a setting is both fixed and varied, or the recipe refuses an end.

@@ -1,7 +1,7 @@
-"""One trial of a search, as its actor runs it: training in a run folder, reported as it goes, cut short on demand.
+"""One trial of a search, as its actor runs it: training in a run folder, with reports to a scheduler that may stop it.
 
-It is told how to speak to the scheduler (`Tell`) and does not know Ray. A trial begun before says again what it had
-reported, and then goes on from its last checkpoint; one that has ended is not trained again.
+A function (`Tell`) reports to the scheduler; nothing here knows Ray. A trial that was started before repeats its earlier reports
+and continues from its last checkpoint. A trial that has ended is not trained again.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, folder, load, save
 
 Tell = Callable[[dict[str, Any], Path | None], None]
-"""Metrics, and a checkpoint to go with them. It may raise SystemExit: the trial is then told to stop."""
+"""Reports metrics, and a checkpoint to go with them. It raises SystemExit where the trial must stop."""
 Train = Callable[[Spec, Report, Callable[[], bool]], object]
-"""Trains `spec` in its folder, from its newest checkpoint where there is one; obeys the wish to stop."""
+"""Trains `spec` in its folder, from its newest checkpoint where there is one; stops where the last argument returns True."""
 
 WINDOW = 10.0
 """Percent of the training over which the progress metric is averaged: one mini-batch's loss says little."""
 LAST = 99.9
-"""What a trial reports at most before its final evaluation."""
+"""The highest percentage that a trial reports before its final evaluation."""
 SELDOM = 1.0
-"""Seconds between two reports that nothing is decided by: each waits for the driver, and a short trial has no time for a hundred."""
+"""Seconds between two reports that decide nothing: each waits for the driver, so a hundred would slow a short trial down."""
 PATIENCE = 60.0
-"""Seconds to wait for a trial that was told to stop, and for a folder whose last owner is just ending."""
+"""Seconds to wait for a trial that was asked to stop, and for a folder whose last owner is just ending."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Task:
     train: Train
 
     def spec(self, trial: Trial) -> Spec:
+        """The run of one trial: the search's settings and the trial's own, in the trial's folder."""
         search = self.search
         settings = {**searches.saving(search), **search.settings, **trial.settings}
         return Spec(
@@ -59,9 +60,9 @@ class Task:
 
 
 def run(task: Task, trial: Trial, tell: Tell) -> Trial:
-    """Bring one trial to its end, from wherever it is, and report it to the last."""
+    """Train one trial to its end, from its newest checkpoint, and report its score."""
     at = folder(Path(task.out), trial.number)
-    if task.search.scheduler != "pbt":  # a population goes on from where it is; its past decisions stand
+    if task.search.scheduler != "pbt":  # a population keeps its earlier decisions
         for percent, value in trial.reports:
             tell({"percent": percent, "progress": value}, None)
     if not trial.done:
@@ -126,10 +127,10 @@ def _wait_for(at: Path) -> None:
 
 
 class Reporter:
-    """Turns what a run logs into at most one report for each percent, and keeps the trial's record.
+    """Turns logged metrics into at most one report for each percent of the training, and keeps the trial's record.
 
-    What a scheduler decides by is reported in any case, the first of each rung and the last before the evaluation; the rest is there
-    for people, and is reported seldom.
+    Reports that a scheduler needs are always sent: the first of each rung and the last before the evaluation. The others are for people
+    and are sent once in `SELDOM` seconds.
     """
 
     def __init__(self, task: Task, trial: Trial, at: Path, tell: Tell) -> None:
@@ -137,17 +138,17 @@ class Reporter:
         self.values: deque[tuple[float, float]] = deque()
         self.read = 0
         self.before, self.began = trial.seconds, time.monotonic()
-        self.told = self.began
+        self.reported = self.began
         self.checkpoint = self._newest()
 
     def __call__(self, event: Event) -> None:
-        """Hear one event of the training; may raise what `tell` raises."""
+        """Handle one event of the training; raises what `tell` raises."""
         if event.get("steps"):
             for line in self._new_lines():
                 self._take(min(LAST, 100.0 * line["step"] / event["steps"]), line)
 
     def _new_lines(self) -> Iterator[dict[str, Any]]:
-        """What was logged since the last look; a line still being written waits for the next."""
+        """The lines logged since the last call; a line that is still being written waits for the next call."""
         with contextlib.suppress(FileNotFoundError), open(self.at / "metrics.jsonl", "rb") as file:
             file.seek(self.read)
             for line in file:
@@ -167,20 +168,20 @@ class Reporter:
 
     def _due(self, percent: float) -> bool:
         last = self.trial.reports[-1][0] if self.trial.reports else -1.0
-        if self.task.search.scheduler == "pbt":  # what a population exchanges are checkpoints
+        if self.task.search.scheduler == "pbt":  # a population exchanges checkpoints
             return last < percent < LAST and self._newest() != self.checkpoint
         if math.floor(percent) <= math.floor(last):
             return False
         decides = percent >= LAST or any(last < rung <= percent for rung in searches.RUNGS)
-        return decides or time.monotonic() - self.told >= SELDOM
+        return decides or time.monotonic() - self.reported >= SELDOM
 
     def _newest(self) -> Path | None:
         return next(iter(Run(self.at).checkpoints()), None)
 
     def _report(self, percent: float) -> None:
         value = sum(v for _, v in self.values) / len(self.values)
-        self.told = time.monotonic()
-        seconds = round(self.before + self.told - self.began, 2)
+        self.reported = time.monotonic()
+        seconds = round(self.before + self.reported - self.began, 2)
         self.trial = replace(self.trial, reports=(*self.trial.reports, (percent, value)), seconds=seconds)
         save(self.at, self.trial)
         self.checkpoint = self._newest()
@@ -188,10 +189,10 @@ class Reporter:
 
 
 def attended(train: Train, spec: Spec, hear: Report) -> None:
-    """Train in a thread of its own while this one hears its events; the training waits until it was heard.
+    """Train in another thread while this one handles its events; the training waits for each event to be handled.
 
-    Where `hear` raises (a scheduler that ends the trial raises SystemExit), the training is told to stop and waited
-    for, and the exception goes on. An error of the training is raised here.
+    Where `hear` raises (a scheduler that ends the trial raises SystemExit), the training is stopped, and the exception is raised again
+    when it has ended. An error of the training is raised here.
     """
     inbox: queue.Queue[tuple[Event, threading.Event] | None] = queue.Queue()
     stop, errors = threading.Event(), []
@@ -229,7 +230,7 @@ def attended(train: Train, spec: Spec, hear: Report) -> None:
 
 
 def begin(out: Path, number: int, settings: Mapping[str, Any]) -> Trial:
-    """The trial as its folder has it, or a new one, whose settings are on disk before anything trains with them."""
+    """The trial that its folder records, or a new one, whose settings are written before the training starts."""
     at = folder(out, number)
     trial = load(at)
     if trial is None:
@@ -238,11 +239,11 @@ def begin(out: Path, number: int, settings: Mapping[str, Any]) -> Trial:
     return trial
 
 
-def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
-    """Train `spec` in its folder, or go on there from the newest checkpoint.
+def train(spec: Spec, report: Report, stop_requested: Callable[[], bool]) -> None:
+    """Train `spec` in its folder, or continue there from the newest checkpoint.
 
     Raises:
-        UsageError, Failed: it cannot go on.
+        UsageError, Failed: it cannot continue.
     """
     from ray_jobs.train.launch import Stopped, create, run_to_end
 
@@ -252,10 +253,10 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     else:
         run = create(spec, as_command(spec))
     with contextlib.suppress(Stopped):
-        run_to_end(run, replace(run.spec, where=spec.where), report, told_to_stop)
+        run_to_end(run, replace(run.spec, where=spec.where), report, stop_requested)
 
 
 def as_command(spec: Spec) -> list[str]:
-    """The command that trains the same by itself."""
+    """The command that trains the same outside the search."""
     settings = [word for k, v in spec.settings.items() for word in (f"--{k}", str(v))]
     return ["reprise", "train", spec.recipe, *settings, "--seed", str(spec.seed)]

@@ -1,8 +1,7 @@
-"""The trials of a search, as their run folders tell it: which there are, which is best, as a table, files and a plot.
+"""The trials of a search, read from their run folders: ranked, and shown as a table, files and a plot.
 
-The folders are the truth. Each trial is an ordinary run folder, <out>/trials/0007, with one file more: trial.json, its
-settings, what it reported and how it ended. A search goes on from these alone, whatever became of its driver. Nothing
-here knows Ray.
+Each trial is an ordinary run folder, <out>/trials/0007, with one more file, trial.json: its settings, its reports and how it ended.
+A search continues from these files alone, so its driver may be killed. Nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -43,14 +42,17 @@ class Trial:
 
     @property
     def name(self) -> str:
+        """The number in four digits, as the folder is called."""
         return f"{self.number:04d}"
 
     @property
     def percent(self) -> float:
+        """How much of the training was reported, in percent."""
         return 100.0 if self.state == "finished" else (self.reports[-1][0] if self.reports else 0.0)
 
     @property
     def progress(self) -> float | None:
+        """The newest progress metric; None before the first report."""
         return self.reports[-1][1] if self.reports else None
 
     @property
@@ -60,12 +62,12 @@ class Trial:
 
 
 def folder(out: Path, number: int) -> Path:
-    """Where a trial lives."""
+    """The run folder of a trial."""
     return out / "trials" / f"{number:04d}"
 
 
 def load(at: Path) -> Trial | None:
-    """The trial of a run folder, or None where none was begun."""
+    """The trial that a run folder records; None without one."""
     try:
         record = json.loads((at / RECORD).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -75,12 +77,12 @@ def load(at: Path) -> Trial | None:
 
 
 def save(at: Path, trial: Trial) -> None:
-    """Writes the trial's record into its run folder."""
+    """Write the trial's record into its run folder."""
     write_json(at / RECORD, asdict(trial))
 
 
 def load_all(out: Path) -> list[Trial]:
-    """Every trial begun so far, by number."""
+    """Every trial that was started, by number."""
     return [t for at in sorted((out / "trials").glob("[0-9]*")) if (t := load(at)) is not None]
 
 

@@ -1,7 +1,7 @@
 """`reprise tune`: a search over a recipe's settings on Ray Tune, each trial an ordinary run folder.
 
-What has happened is kept by the run folders, not by Ray (`on_tune`): a search whose driver was killed is begun anew with what
-is left of it. Trials that have ended are not trained again, and the unfinished ones go on from their checkpoints.
+The state of a search is in its run folders, not in Ray: the same command continues a search whose driver was killed. Trials that have
+ended are not trained again, and the unfinished ones continue from their checkpoints.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ray_jobs.tune.trial import Task, Train
 from ray_jobs.tune.trials import load_all
 
 NO_RECIPE = Spec("")
-"""Stands for a recipe where --resume names a folder that records it."""
+"""The spec without a recipe, for --resume FOLDER, whose search records the recipe."""
 
 
 def tune(
@@ -56,8 +56,8 @@ def tune(
         search: random, or optuna, which learns from finished trials.
         metric: What to tune: a metric of the final result; the claim's by default.
         mode: min or max; the claim says it by default.
-        concurrent: Trials at a time; as many as there are cores for by default.
-        resume: Folder of a search to go on with, as it was defined there; --trials may add to it.
+        concurrent: Trials at a time; by default as many as the cores allow.
+        resume: Folder of a search to continue, as it was defined there; --trials may add to it.
         quiet: Print nothing while it runs.
         train: what trains one trial.
 
@@ -65,7 +65,7 @@ def tune(
         0; 1 where no trial finished; 130 where it was interrupted.
 
     Raises:
-        UsageError: the search cannot be; nothing was started.
+        UsageError: an option is wrong; nothing was started.
     """
     if resume:
         fixed = {"scheduler": scheduler, "search": search != "random", "metric": metric, "mode": mode}
@@ -94,7 +94,7 @@ def tune(
 
 
 def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ...]) -> Search:
-    """The search that a folder holds; only its number of trials may grow, and its place change."""
+    """The search that a folder holds; only the number of trials may grow, and where they run may change."""
     found = searches.load(Path(location))
     if found is None:
         raise UsageError(
@@ -103,7 +103,7 @@ def _resumed(location: str, spec: Spec, trials: int | None, asked: tuple[str, ..
     if spec.recipe and spec.recipe != found.recipe:
         raise UsageError(f"{location} holds a search of {found.recipe}, not of {spec.recipe}.")
     if asked:
-        raise UsageError(f"--resume goes on with the search as it was defined: leave out '{asked[0]}', or --resume.")
+        raise UsageError(f"--resume continues the search as it was defined: leave out '{asked[0]}', or --resume.")
     return replace(found, trials=max(found.trials, trials or 0), where=spec.where)
 
 
@@ -116,7 +116,11 @@ def made(
     metric: str | None,
     mode: str | None,
 ) -> Search:
-    """The search that these options mean, refused where it cannot be."""
+    """The search that these options describe.
+
+    Raises:
+        UsageError: an option is wrong.
+    """
     if "://" in str(spec.out):
         raise UsageError(
             f"--out {spec.out} is no path: a search needs a folder that all machines share, such as /shared/x."
@@ -137,14 +141,14 @@ def made(
 
 
 def _run(task: Task, out: Path, concurrent: int | None, quiet: bool) -> int:
-    """Run what is left of the search, then say and write what came of it."""
+    """Run the rest of the search, then print and write its result."""
     board = Leaderboard(task.search, out)
     left = task.search.trials - sum(t.done for t in board.trials.values())
     interrupted = False
     if left:
         if not quiet and board.trials:
             print(
-                f"Going on in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
+                f"Continuing in {shown_path(out)}: {task.search.trials - left} of {task.search.trials} trials are done."
             )
         with leaderboard.shown(board, quiet) as hear, noise_to(out / "log.txt"):
             interrupted = ray_tune.run(task, out, concurrent, hear)

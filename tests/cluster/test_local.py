@@ -34,7 +34,7 @@ def record(local: Local, id: str) -> dict:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_job_survives_its_submitter_and_the_terminal(local, tmp_path, number):
     go = tmp_path / "go"
-    program = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\nprint('went on')"
+    program = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\nprint('continued')"
     script = (
         "import signal, sys, time; from pathlib import Path; from cluster.local import Local; from cluster.job import Job\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a parent of the tests may ignore it, as nohup does\n"
@@ -49,7 +49,7 @@ def test_a_job_survives_its_submitter_and_the_terminal(local, tmp_path, number):
     submitter.communicate()
     assert local.state(id) is State.running
     go.touch()
-    assert "went on" in "".join(local.logs(id, True))
+    assert "continued" in "".join(local.logs(id, True))
     assert local.state(id) is State.succeeded
 
 
@@ -95,7 +95,7 @@ def test_a_vanished_job_is_lost(local):
     until(lambda: "child" in record(local, id))
     os.kill(record(local, id)["supervisor"]["pid"], signal.SIGKILL)
     until(lambda: not supervisor.alive(record(local, id)["supervisor"]))
-    assert local.state(id) is State.running  # the command itself goes on
+    assert local.state(id) is State.running  # the command itself continues
     os.kill(record(local, id)["child"]["pid"], signal.SIGKILL)
     until(lambda: local.state(id).ended)
     assert local.state(id) is State.lost

@@ -142,8 +142,8 @@ def test_the_log_determinant_is_that_of_the_jacobian(name):
     flow, x, cond = made(name)
     _, logdet = flow(x, cond)
     for i in range(2):
-        told = cond[i : i + 1]
-        jacobian = torch.autograd.functional.jacobian(lambda one, c=told: flow(one[None], c).value, x[i])
+        condition = cond[i : i + 1]
+        jacobian = torch.autograd.functional.jacobian(lambda one, c=condition: flow(one[None], c).value, x[i])
         side = x[i].numel()
         exact = torch.linalg.slogdet(jacobian.reshape(side, side))[1]
         torch.testing.assert_close(logdet[i], exact, atol=1e-9, rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Grey images tossed to black and white: by their shares, alike on all workers, and anew at each step."""
+"""Grey images are drawn black and white with their grey as the probability: the same on all workers, and new at each step."""
 
 import math
 
@@ -18,7 +18,7 @@ def test_pixels_are_white_as_often_as_they_are_bright():
     assert ((share - p).abs() <= 4.5 * (p * (1 - p) / 12000).sqrt()).all()
 
 
-def test_two_workers_toss_what_one_does_and_each_step_anew():
+def test_two_workers_toss_what_one_does_and_each_step_again():
     data = Binary(Digits(batch=20), by_chance=True)
     data.setup("fit")
     whole, other = (Share(data.source, 1, 20, 1, 0, 1)[step]["x"] for step in (4, 4 + 1500 // 20))

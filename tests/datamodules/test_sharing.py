@@ -1,4 +1,4 @@
-"""Every example comes once an epoch over all workers, and a resumed run goes on with the very ones: by index and streamed."""
+"""Every example comes once an epoch over all workers, and a resumed run continues with the right ones: by index and streamed."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def test_every_example_comes_once_an_epoch_over_all_workers(style, world, folder
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(("start", "num_workers"), [(5, 0), (13, 2)])
-def test_a_resumed_run_goes_on_with_the_very_examples(style, start, num_workers, folder):
+def test_a_resumed_run_continues_the_very_examples(style, start, num_workers, folder):
     through = labels(images(folder, style, 1, 2, accumulate=3), start + 6)
     later = labels(images(folder, style, 1, 2, accumulate=3, start=start, num_workers=num_workers), 6)
     assert later == through[start:]
@@ -147,7 +147,7 @@ def test_audio_and_tables_are_shared_out_alike(name, world, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["audio", "streamed audio"])
-def test_resumed_audio_goes_on_with_the_very_windows(name, tmp_path):
+def test_resumed_audio_continues_the_very_windows(name, tmp_path):
     through = iter(others(name, tmp_path).train_dataloader())
     ten = [next(through)["code"] for _ in range(10)]
     data = others(name, tmp_path)

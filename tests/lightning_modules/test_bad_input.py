@@ -32,7 +32,7 @@ def trained(model, batches):
 
 
 @pytest.mark.parametrize(
-    ("x", "told"),
+    ("x", "message"),
     [
         (torch.zeros(2, 3, 16, 16), r"Glow takes examples of shape \(3, 8, 8\), not \(3, 16, 16\)"),
         (torch.zeros(2, 1, 8, 8), r"Glow takes examples of shape \(3, 8, 8\), not \(1, 8, 8\)"),
@@ -41,9 +41,9 @@ def trained(model, batches):
         (torch.full((2, 3, 8, 8), float("-inf")), "NaN or infinite"),
     ],
 )
-def test_images_that_a_flow_cannot_use(x, told, seeded):
+def test_images_that_a_flow_cannot_use(x, message, seeded):
     for use in (lambda: glow().log_prob(x), lambda: trained(glow(), [x])):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             use()
 
 

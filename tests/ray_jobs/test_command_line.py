@@ -71,20 +71,20 @@ def test_help_on_a_recipe_shows_its_settings(verb, capsys):
 @pytest.mark.parametrize("verb", READ)
 def test_an_unknown_option_is_one_sentence(verb, capsys):
     what = RECIPE if takes_spec(function_of(verb)) else f"reprise {verb}"
-    told = refused(*verb.split(), *words_for(verb), "--nonsens", "1", capsys=capsys)
+    message = refused(*verb.split(), *words_for(verb), "--nonsens", "1", capsys=capsys)
     allowed = ", ".join(options_for(verb))
     if allowed:
-        assert told.startswith(f"{what} has no setting 'nonsens'.") and f"Allowed: {allowed}" in told
+        assert message.startswith(f"{what} has no setting 'nonsens'.") and f"Allowed: {allowed}" in message
     else:
-        assert told == f"{what} takes no options: leave out --nonsens."
+        assert message == f"{what} takes no options: leave out --nonsens."
 
 
 @pytest.mark.parametrize("verb", [v for v in READ if any(s.type is not bool for s in options_for(v).values())])
 def test_a_missing_value_is_one_sentence(verb, capsys):
     name = next(name for name, s in options_for(verb).items() if s.type is not bool)
     assert refused(*verb.split(), *words_for(verb), f"--{name}", capsys=capsys) == f"--{name} needs a value."
-    told = refused(*verb.split(), *words_for(verb), f"--{name}", "--other", "1", capsys=capsys)
-    assert told == f"--{name} needs a value."
+    message = refused(*verb.split(), *words_for(verb), f"--{name}", "--other", "1", capsys=capsys)
+    assert message == f"--{name} needs a value."
 
 
 NUMBERS = {verb: [s for s in options_for(verb).values() if s.type in (int, float, bool, int | None)] for verb in READ}
@@ -94,8 +94,8 @@ NUMBERS = {verb: [s for s in options_for(verb).values() if s.type in (int, float
 def test_a_wrong_type_is_one_sentence(verb, capsys):
     what = RECIPE if takes_spec(function_of(verb)) else f"reprise {verb}"
     for s in NUMBERS[verb]:
-        told = refused(*verb.split(), *words_for(verb), f"--{s.name}=much", capsys=capsys)
-        assert told == f"--{s.name} of {what} takes {s.typename}, not 'much'."
+        message = refused(*verb.split(), *words_for(verb), f"--{s.name}=much", capsys=capsys)
+        assert message == f"--{s.name} of {what} takes {s.typename}, not 'much'."
 
 
 @pytest.mark.parametrize("verb", [v for v in READ if words_for(v)])
@@ -106,8 +106,8 @@ def test_a_missing_word_is_one_sentence(verb, capsys):
 @pytest.mark.parametrize("verb", [v for v in READ if not any(w.several for w in options.words_of(function_of(v)))])
 def test_a_word_too_many_is_one_sentence(verb, capsys):
     words = [*words_for(verb), *(["x"] * (len(options.words_of(function_of(verb))) - len(words_for(verb))))]
-    told = refused(*verb.split(), *words, "extra", capsys=capsys)
-    assert told.startswith(f"'extra' is one word too many. It is used as: reprise {verb}")
+    message = refused(*verb.split(), *words, "extra", capsys=capsys)
+    assert message.startswith(f"'extra' is one word too many. It is used as: reprise {verb}")
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_what_is_wrong_is_one_sentence(line, sentence, capsys):
 
 @pytest.mark.parametrize("verb", ["train", "tune", "show", "reproduce"])
 def test_an_unknown_recipe_names_the_nearest_three_and_where_to_look(verb, capsys):
-    told = refused(verb, "ppo_cartpol", capsys=capsys)
-    assert told.startswith("There is no recipe 'ppo_cartpol'. Did you mean 'ppo_cartpole', ")
-    assert told.count("'") == 2 + 3 * 2 + 2 * 2 and "'reprise list FAMILY'" in told
-    assert len(told) < 250
+    message = refused(verb, "ppo_cartpol", capsys=capsys)
+    assert message.startswith("There is no recipe 'ppo_cartpol'. Did you mean 'ppo_cartpole', ")
+    assert message.count("'") == 2 + 3 * 2 + 2 * 2 and "'reprise list FAMILY'" in message
+    assert len(message) < 250
 
 
 @pytest.mark.parametrize("verb", ["train", "tune"])
 def test_without_a_recipe_the_list_is_named_and_not_printed(verb, capsys):
-    told = refused(verb, capsys=capsys)
-    assert told == f"It is used as: reprise {verb} RECIPE [options]. 'reprise list' shows the recipes."
+    message = refused(verb, capsys=capsys)
+    assert message == f"It is used as: reprise {verb} RECIPE [options]. 'reprise list' shows the recipes."
 
 
 # ---- read

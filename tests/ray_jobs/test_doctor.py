@@ -46,7 +46,7 @@ def test_a_failure_is_the_exit_code_and_a_warning_is_not(monkeypatch, capsys):
     assert it.doctor() == 1
 
 
-def test_a_check_that_breaks_is_a_finding_and_the_rest_goes_on(monkeypatch):
+def test_a_check_that_breaks_is_a_finding_and_the_rest_continues(monkeypatch):
     def _broken_one():
         raise RuntimeError("boom")
 

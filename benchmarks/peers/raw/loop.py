@@ -32,7 +32,7 @@ def main() -> None:
     warm = args.steps // 4
     for step in range(args.steps):
         if step == warm:
-            begun = time.perf_counter()
+            started = time.perf_counter()
         batch = data.source.rows(0, step, data.batch, 0, data.batch)
         loss = sum(model.losses(batch).values())
         adam.zero_grad(set_to_none=True)
@@ -44,7 +44,7 @@ def main() -> None:
         if made.ema:
             with torch.no_grad():
                 torch._foreach_lerp_(average, weights, 1 - made.ema)
-    rate = (args.steps - warm) / (time.perf_counter() - begun)
+    rate = (args.steps - warm) / (time.perf_counter() - started)
     print("\n" + json.dumps({"steps_per_s": rate, "loss": loss.item()}))
 
 

@@ -28,15 +28,15 @@ def main() -> None:
         x = torch.zeros(args.images, 1, args.side, args.side)
         with torch.inference_mode():
             net.logits(x)
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for _ in range(args.passes):
                 net.logits(x)
-        seconds = (time.perf_counter() - begun) / args.passes * args.side**2
+        seconds = (time.perf_counter() - started) / args.passes * args.side**2
     else:
         net.sample(2)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         net.sample(args.images)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
     print("\n" + json.dumps({"images_per_s": args.images / seconds, "seconds": seconds}))
 
 

@@ -35,11 +35,11 @@ class Clocked(Learner):
     cpu_s, updates = 0.0, 0
 
     def learn_from(self, *seen):
-        begun, before = time.process_time(), self.steps()
+        started, before = time.process_time(), self.steps()
         try:
             return super().learn_from(*seen)
         finally:
-            Clocked.cpu_s += time.process_time() - begun
+            Clocked.cpu_s += time.process_time() - started
             Clocked.updates += self.steps() - before
 
     def steps(self) -> int:
@@ -68,7 +68,7 @@ def main() -> None:
     plan = PLANS[args.algorithm](args.width)
     plan = Play(plan.algorithm, plan.env, plan.steps, plan.envs, eval_episodes=1, log_every=10**9, save_every=10**9)
     runs, seconds = [Last() for _ in range(args.seeds)], []
-    begun = time.process_time()
+    started = time.process_time()
     if args.apart:
         seconds = [play(plan, seed=s, run=run)["train_seconds"] for s, run in enumerate(runs)]
     else:
@@ -91,7 +91,7 @@ def main() -> None:
                 "seed_updates_per_s": updates / updating,
                 "seed_updates_per_cpu_s": updates / Clocked.cpu_s,
                 "seed_steps_per_s": args.seeds * plan.steps / sum(seconds),
-                "cpu_s_per_seed": (time.process_time() - begun) / args.seeds,
+                "cpu_s_per_seed": (time.process_time() - started) / args.seeds,
             }
         )
     )

@@ -14,9 +14,9 @@ def main() -> None:
     torch.manual_seed(args.seed)
     net = WaveNet(args.samples, layers=args.layers, stacks=args.stacks, residual=args.residual, skip=args.skip)
     net.sample(args.waves, length=20)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     net.sample(args.waves)
-    wavenet_emit(args, time.perf_counter() - begun)
+    wavenet_emit(args, time.perf_counter() - started)
 
 
 main()

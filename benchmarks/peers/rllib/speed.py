@@ -42,10 +42,10 @@ def main() -> None:
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _temp_dir=folder,
                  object_store_memory=100_000_000)  # fmt: skip
         algorithm, steps = config(w, args.seed).build_algo(), 0
-        begun = time.perf_counter()
+        started = time.perf_counter()
         while steps < STEPS:
             steps = int(algorithm.train()["env_runners"]["num_env_steps_sampled_lifetime"])
-        emit(args.algorithm, steps, time.perf_counter() - begun, None)
+        emit(args.algorithm, steps, time.perf_counter() - started, None)
         ray.shutdown()
 
 

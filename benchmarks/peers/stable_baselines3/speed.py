@@ -32,9 +32,9 @@ def main() -> None:
     w = WORK[args.algorithm]
     torch.set_num_threads(1)
     made = model(args.algorithm, w, args.seed)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     made.learn(w["steps"])
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     discrete = isinstance(made.action_space, gymnasium.spaces.Discrete)
     score = greedy_return(lambda obs: made.predict(obs, deterministic=True)[0]) if discrete else None
     emit(args.algorithm, made.num_timesteps, seconds, score)

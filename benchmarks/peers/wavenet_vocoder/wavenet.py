@@ -27,9 +27,9 @@ def main() -> None:
     net.make_generation_fast_()
     with torch.no_grad():
         net.incremental_forward(T=20)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         net.incremental_forward(T=args.samples)
-    wavenet_emit(args, time.perf_counter() - begun)
+    wavenet_emit(args, time.perf_counter() - started)
 
 
 main()

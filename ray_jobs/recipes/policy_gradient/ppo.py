@@ -38,8 +38,8 @@ ppo_halfcheetah = Recipe(
     headline=Headline("Schulman et al. 2017", arxiv="1707.06347", metric="episode_return", where="figure 3"),
     space={"lr": "loguniform(1e-4,1e-3)", "clip": "choice(0.1,0.2,0.3)", "epochs": "choice(5,10,20)"},
     text=(
-        "The settings of Tianshou's benchmark, whose ten seeds reached 5784 on HalfCheetah-v3 in as many steps. It "
-        "computes advantages anew for each epoch, and deviations start from exp(-0.5); here neither is so."
+        "The settings of Tianshou's benchmark, whose ten seeds reached 5784 on HalfCheetah-v3 in as many steps. Tianshou "
+        "recomputes advantages for each epoch and starts deviations at exp(-0.5); neither is done here."
     ),
 )  # fmt: skip
 

@@ -211,7 +211,7 @@ class GroupDriver:
         self.deaths, self.last_death = deaths, who_died(causes, "learner")
         if deaths <= self.allowed:
             count = f"death {deaths} of {self.allowed} allowed"
-            self.report({"note": f"{self.last_death}; all learners go on from step {self.saved} ({count})"})
+            self.report({"note": f"{self.last_death}; all learners continue from step {self.saved} ({count})"})
 
     def last_error(self, ended: Exception) -> Exception:
         """The error to raise for the one that ended Ray Train."""
@@ -219,5 +219,5 @@ class GroupDriver:
             return ended
         often = f"{self.deaths} times, more often than --max_failures allows"
         return Lost(
-            f"Learners died {often}; at last {self.last_death}: 'reprise resume' goes on from step {self.saved}."
+            f"Learners died {often}; at last {self.last_death}: 'reprise resume' continues from step {self.saved}."
         )

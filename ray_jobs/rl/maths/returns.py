@@ -1,6 +1,6 @@
 """Returns and advantages: pure functions of tensors [T, *B], any number of trailing dimensions.
 
-Two masks, never one: `discount` is gamma where the task went on and 0 where it terminated; `carry` is 1 inside an episode and 0 at
+Two masks, never one: `discount` is gamma where the task continued and 0 where it terminated; `carry` is 1 inside an episode and 0 at
 its last step, for whatever reason. `next_value` is the value of the true next observation, at a truncation too.
 """
 

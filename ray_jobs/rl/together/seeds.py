@@ -89,7 +89,7 @@ class Together:
 
     def _round(self) -> dict[str, Tensor]:
         self.module.show()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         data, fragments = self.collect(steps_each(self.plan, self.recipe.envs))
         collected = time.perf_counter()
         for t, fragment in zip(self.trainings, fragments, strict=True):
@@ -99,7 +99,7 @@ class Together:
         with self.learner.arithmetic():
             stats = self.learner.learn_from(data, fragments[:1], steps)
         for t, fragment in zip(self.trainings, fragments, strict=True):
-            t.times.add_collection([fragment], collected - begun, together=False)
+            t.times.add_collection([fragment], collected - started, together=False)
             t.times.update += time.perf_counter() - collected
         return {k: unwrap(x.detach()).expand(len(self.trainings)) for k, x in stats.items()}
 
@@ -199,7 +199,7 @@ class Together:
         return ended
 
     def leave(self, ended: Sequence[Training]) -> None:
-        """Go on without these."""
+        """Continue without these."""
         if not ended:
             return
         kept = [i for i, t in enumerate(self.trainings) if t not in ended]

@@ -69,13 +69,13 @@ def behead(cluster: Cluster, words: list, run: Path) -> tuple[str, str]:
     return out, err
 
 
-def went_on(said: str) -> int:
+def continued_from(said: str) -> int:
     return int(re.search(r"from step (\d+)", said)[1])
 
 
 @pytest.mark.slow
 @pytest.mark.fault("node", "one of two workers of a generative model loses its node")
-def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
+def test_a_group_that_loses_a_node_continues_elsewhere(lab, tmp_path, fault):
     run, whole = tmp_path / "run", tmp_path / "whole"
     with start(
         *COMMANDS["generative model"],
@@ -90,7 +90,7 @@ def test_a_group_that_loses_a_node_goes_on_elsewhere(lab, tmp_path, fault):
         at = lines(run)[-1]["step"]
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, (out, err)
-    fault.lost(max(0, at - went_on(fault.saw(out, "continuing from step"))), EVERY["generative model"])
+    fault.lost(max(0, at - continued_from(fault.saw(out, "continuing from step"))), EVERY["generative model"])
     reprise(*COMMANDS["generative model"], "--out", whole, "-q")
     fault.equal(alike(run, whole))
 
@@ -105,14 +105,14 @@ def test_a_training_whose_head_dies_ends_with_one_sentence(kind, lab, tmp_path, 
     _, err = behead(lab, [*COMMANDS[kind], "--out", run], run)
     fault.saw(err, r"^reprise: .*The (cluster's head is gone|head of the Ray cluster)")
     at = lines(run)[-1]["step"]
-    fault.lost(at - went_on(reprise("resume", run, "--address", "local")), EVERY[kind])
+    fault.lost(at - continued_from(reprise("resume", run, "--address", "local")), EVERY[kind])
     reprise(*COMMANDS[kind], "--out", whole, "-q")
     fault.equal(alike(run, whole))
 
 
 @pytest.mark.slow
-@pytest.mark.fault("node", "the head of the cluster dies under a reproduction, which goes on on this machine")
-def test_a_reproduction_whose_head_dies_says_so_and_goes_on_elsewhere(lab, tmp_path, fault):
+@pytest.mark.fault("node", "the head of the cluster dies under a reproduction, which continues on this machine")
+def test_a_reproduction_whose_head_dies_says_so_and_continues_elsewhere(lab, tmp_path, fault):
     settings = json.dumps({"steps": 131072, "save_every": 8192, "log_every": 2048, "stop_return": 1000})
     words = ["reproduce", "ppo_cartpole", "--seeds", 1, "--settings", settings, "--results", tmp_path / "kept"]
     run, whole = (tmp_path / name / "ppo_cartpole/seed-0" for name in ("out", "whole"))
@@ -121,6 +121,6 @@ def test_a_reproduction_whose_head_dies_says_so_and_goes_on_elsewhere(lab, tmp_p
     wait_for(lambda: not seeds.held(Seed("ppo_cartpole", 0, str(run))), seconds=120)
     at = lines(run)[-1]["step"]
     reprise(*words, "--address", "local", "--out", tmp_path / "out")
-    fault.lost(at - went_on((run / "log.txt").read_text()), EVERY["agent"])
+    fault.lost(at - continued_from((run / "log.txt").read_text()), EVERY["agent"])
     reprise(*words, "--address", "local", "--out", tmp_path / "whole")
     fault.equal(alike(run, whole))

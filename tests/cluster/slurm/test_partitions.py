@@ -1,4 +1,4 @@
-"""A node of a Ray cluster is cut off, goes on by itself for a while, and comes back: training goes on, and nothing is there twice."""
+"""A node of a Ray cluster is cut off, continues by itself for a while, and comes back: training continues, and nothing is there twice."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def begun_from(said: str) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.fault("node", "the node that trains a generative model is cut off, and comes back while others train it")
 def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables, tmp_path, fault):
-    """Both workers are on that node: they could go on without us, and the folder is within their reach."""
+    """Both workers are on that node: they could continue without us, and the folder is within their reach."""
     whole, run, out = tmp_path / "whole", tmp_path / "run", tmp_path / "out.txt"
     reprise(*POINTS, "--address", "local", "--out", whole, "-q")
     driver = lab[0].reprise(*POINTS, "--address", address(lab), "--out", run, out=out)
@@ -95,7 +95,7 @@ def test_a_group_that_was_cut_off_writes_no_more_when_it_comes_back(lab, cables,
     assert driver.wait(500) == 0, out.read_text()
     wait_for(lambda: not host.pids("RayTrainWorker"), seconds=60)
     said = out.read_text()
-    fault.saw(said, r"worker \d died \(its node is gone\); the group goes on from its last checkpoint \(death 1 of 3")
+    fault.saw(said, r"worker \d died \(its node is gone\); the group continues from its last checkpoint \(death 1 of 3")
     [again] = begun_from(said)
     fault.lost(max(0, reached - again), SAVE)
     assert [line["step"] for line in lines(run)] == list(range(20, 1001, 20))
@@ -121,7 +121,7 @@ def test_runners_that_are_cut_off_are_replaced_and_heard_no_more(lab, cables, tm
 
 @pytest.mark.slow
 @pytest.mark.fault("node", "the node of a reproduction's seed is cut off")
-def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp_path, fault):
+def test_a_seed_that_is_cut_off_continues_alone_and_is_waited_for(lab, cables, tmp_path, fault):
     """Its process holds the folder's lock: the driver, which takes it for dead, neither starts a second one nor begins afresh."""
     settings = json.dumps(
         {"steps": 409600, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 4}
@@ -133,15 +133,15 @@ def test_a_seed_that_is_cut_off_goes_on_alone_and_is_waited_for(lab, cables, tmp
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", cluster, out=out)
     wait_for(lambda: len(lines(run)) >= 3, driver)
     cables.cut("run_there")
-    wait_for(lambda: "begun again" in out.read_text(), driver, seconds=60)
+    wait_for(lambda: "started again" in out.read_text(), driver, seconds=60)
     assert driver.wait(500) == 0, out.read_text()
-    fault.saw(out.read_text(), r"seed 0: its node is gone; it is begun again")
+    fault.saw(out.read_text(), r"seed 0: its node is gone; it is started again")
     fault.lost(0, 8192)
     fault.equal(lines(run) == lines(whole / "ppo_cartpole/seed-0"))
 
 
 @pytest.mark.slow
-@pytest.mark.fault("node", "a node's Ray hangs while the workers on it go on, in touch with all others")
+@pytest.mark.fault("node", "a node's Ray hangs while the workers on it continue, in touch with all others")
 def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_path, fault):
     """Nobody ends these workers: Ray's own process on their node, which would, is stopped."""
     out = tmp_path / "out.txt"
@@ -168,7 +168,7 @@ def test_a_group_that_was_given_up_may_write_no_more_though_it_lives(lab, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.fault("node", "a node of a group that may be smaller is cut off, and is back when a worker dies")
-def test_a_group_goes_on_with_fewer_and_grows_when_it_begins_again(lab, cables, tmp_path, fault):
+def test_a_group_continues_fewer_and_grows_when_it_starts_again(lab, cables, tmp_path, fault):
     run, out = tmp_path / "run", tmp_path / "out.txt"
     words = [*POINTS, "--workers", 4, "--min_workers", 2, "--steps", 1000]
     driver = lab[0].reprise(*words, "--address", address(lab), "--out", run, out=out)

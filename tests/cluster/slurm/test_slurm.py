@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm: stopped ones save, go back into the queue and go on; several nodes share a Ray; arrays gather."""
+"""Jobs on a real Slurm: stopped ones save, go back into the queue and continue; several nodes share a Ray; arrays gather."""
 
 import getpass
 import json
@@ -29,7 +29,7 @@ print('attempt', os.environ['REPRISE_ATTEMPT'], 'from', begun, flush=True)
 while begun < 1: time.sleep(0.05)
 print('finished', flush=True)
 """
-"""A command that goes on until it is stopped once, saves, and finishes when it is started again."""
+"""A command that continues until it is stopped once, saves, and finishes when it is started again."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +104,7 @@ def test_a_job_waits_for_another(shared):
 
 @pytest.mark.fault("job", "Slurm preempts a job (partition {partition})")
 @pytest.mark.parametrize("partition", ["low", "gentle"])
-def test_a_job_that_is_told_to_make_room_goes_on_later(shared, partition, fault):
+def test_a_job_that_is_told_to_make_room_continues_later(shared, partition, fault):
     low, high, node = place(shared, partition=partition), place(shared, partition="high"), Resources(cpus=2)
     first = low.submit(python(shared, SAVES, str(shared.parent / "saved"), resources=node))
     until(lambda: "attempt 1 from 0" in printed(low, first))
@@ -114,10 +114,10 @@ def test_a_job_that_is_told_to_make_room_goes_on_later(shared, partition, fault)
     for id in everything:
         high.cancel(id)
     hurry(number(shared, first))
-    went_on(low, first, fault)
+    continued_from(low, first, fault)
 
 
-def went_on(place: Slurm, id: str, fault) -> None:
+def continued_from(place: Slurm, id: str, fault) -> None:
     """The second attempt began where the first had saved, and finished."""
     text = "".join(place.logs(id, True))
     fault.saw(text, "saved 1")
@@ -127,12 +127,12 @@ def went_on(place: Slurm, id: str, fault) -> None:
 
 
 @pytest.mark.fault("job", "a Slurm job comes to its time limit")
-def test_a_job_saves_before_its_time_limit_and_goes_on(shared, fault):
+def test_a_job_saves_before_its_time_limit_and_continues(shared, fault):
     short = place(shared, time="1", grace=58)
     id = short.submit(python(shared, SAVES, str(shared.parent / "saved")))
     until(lambda: "saved 1" in printed(short, id))
     hurry(number(shared, id))
-    went_on(short, id, fault)
+    continued_from(short, id, fault)
     assert short.history(id).attempts == 2
 
 

@@ -48,8 +48,8 @@ def begun(place: Slurm, folder: Path) -> tuple[str, Path]:
     return id, run
 
 
-def went_on(place: Slurm, id: str, run: Path, whole: Path, fault) -> int:
-    """From which step the next attempt went on; it ended like the training that nobody disturbed."""
+def continued_from(place: Slurm, id: str, run: Path, whole: Path, fault) -> int:
+    """From which step the next attempt continued; it ended like the training that nobody disturbed."""
     said = fault.saw("".join(place.logs(id, True)), "continuing from step")
     assert place.state(id) is State.succeeded
     same = lines(run) == lines(whole) and equal(newest(run)["state_dict"], newest(whole)["state_dict"])
@@ -65,7 +65,7 @@ def test_a_training_that_made_room_ends_with_the_same_bits(tmp_path, whole, faul
     hurry(number(tmp_path, id))
     assert json.loads((run / "status.json").read_text())["state"] == "stopped"
     at = lines(run)[-1]["step"]
-    fault.lost(max(0, at - went_on(place, id, run, whole, fault)), 0)
+    fault.lost(max(0, at - continued_from(place, id, run, whole, fault)), 0)
 
 
 @pytest.mark.fault("node", "Slurm loses the node of a training")
@@ -77,7 +77,7 @@ def test_a_training_whose_node_is_lost_ends_with_the_same_bits(tmp_path, whole, 
     try:
         at = lines(run)[-1]["step"]
         hurry(number(tmp_path, id))
-        fault.lost(at - went_on(place, id, run, whole, fault), POINTS["save_every"])
+        fault.lost(at - continued_from(place, id, run, whole, fault), POINTS["save_every"])
     finally:
         slurms.repair(node)
 

@@ -173,8 +173,8 @@ def test_masked_networks_see_only_what_came_before(order, cond, seeded):
             sees = (jacobian[:, i, j] != 0).any().item()
             assert sees == (place[j] < place[i]).item(), f"number {i} and input {j}"
     if cond:
-        told = torch.autograd.functional.jacobian(lambda one: net(x[None], one[None])[0], c[0])
-        assert (told != 0).any(1).all(), "the condition reaches every number, the first too"
+        jacobian = torch.autograd.functional.jacobian(lambda one: net(x[None], one[None])[0], c[0])
+        assert (jacobian != 0).any(1).all(), "the condition reaches every number, the first too"
 
 
 @pytest.mark.parametrize("cond", [0, 2])

@@ -120,16 +120,16 @@ def test_every_death_is_a_note_and_metrics_that_come_again_are_there_once(here):
     again = ({"begins": (8,)}, {"log": (16, {"x": 3})})
     ended, notes, record = lived((first, Died(r0=UNHEARD, r1=PROCESS)), (again, None))
     assert ended is None
-    assert notes == ["learner 1 died (its process ended); all learners go on from step 8 (death 1 of 1 allowed)"]
+    assert notes == ["learner 1 died (its process ended); all learners continue from step 8 (death 1 of 1 allowed)"]
     assert record.run.lines == [(8, {"x": 1}), (16, {"x": 3})]
-    assert (record.saved, record.state) == (8, {"y": 1}), "from which whoever begins again goes on"
+    assert (record.saved, record.state) == (8, {"y": 1}), "the group starts again from here"
 
 
 def test_deaths_beyond_what_is_allowed_end_it_with_one_sentence(here):
     ended, notes, record = lived((({"save": (8, {})},), Died(r0=NODE)), ((), Died(r0=NODE)))
     assert len(notes) == 1
     said = "Learners died 2 times, more often than --max_failures allows; at last learner 0 died (its node is gone): "
-    assert str(record.last_error(ended)) == said + "'reprise resume' goes on from step 8."
+    assert str(record.last_error(ended)) == said + "'reprise resume' continues from step 8."
 
 
 def test_a_node_that_is_taken_back_is_no_death(here):
@@ -155,7 +155,7 @@ def test_a_full_disk_ends_no_group(here):
     record = GroupDriver(Full(), notes.append, 3, None)
     record.on_event({"save": (8, {})})
     assert "checkpoint of step 8 could not be written (No space left" in notes[0]["note"]
-    assert record.saved == 8, "the group itself goes on from it all the same"
+    assert record.saved == 8, "the group itself continues from it all the same"
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,16 @@ def test_a_head_that_is_gone_is_told_of_once_and_one_that_comes_back_is_not(monk
     context = type("Context", (), {"gcs_address": f"127.0.0.1:{port}"})
     fake = type("Ray", (), {"is_initialized": lambda: True, "get_runtime_context": lambda: context})
     monkeypatch.setitem(sys.modules, "ray", fake)
-    told, over = [], threading.Event()
-    with head.head_watched(lambda why: (told.append(why), over.set())):
+    reasons, over = [], threading.Event()
+    with head.head_watched(lambda why: (reasons.append(why), over.set())):
         server.close()
         server = socket.create_server(("127.0.0.1", port))
         server.settimeout(60)
         server.accept()[0].close()  # it was looked for, and is there
-        assert told == []
+        assert reasons == []
         server.close()
         assert over.wait(60)
-    assert told == [
+    assert reasons == [
         f"The head of the Ray cluster at 127.0.0.1:{port} has not answered for 3 s: it died, or is cut off from here."
     ]
 

@@ -1,4 +1,4 @@
-"""A great many seeds: what a look costs, what is looked at, what each holds of a node, and who is begun again."""
+"""A great many seeds: what a look costs, what is looked at, what each holds of a node, and who is started again."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_thousands_of_seeds_cost_each_as_much_as_one(tmp_path, monkeypatch):
     asked: Counter[str] = Counter()
     monkeypatch.setattr(seeds, "held", lambda seed: asked.update(["held"]))
     monkeypatch.setattr(seeds, "fetch", lambda seed: asked.update(["fetch"]) or SimpleNamespace(result={}))
-    Works.polls, told = 0, Counter()
+    Works.polls, states = 0, Counter()
     why = seeds.execute(
-        plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: told.update([state]), 0
+        plan(2000, tmp_path), lambda unit, place: Works(), 512, lambda s, state: states.update([state]), 0
     )
     assert (Works.polls, why) == (3 * 2000, {})
-    assert told == {"running": 2 * 2000, "finished": 2000}
+    assert states == {"running": 2 * 2000, "finished": 2000}
     assert asked == {"held": 2000, "fetch": 2000}
 
 
@@ -193,29 +193,29 @@ def kill_worker(folder: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent's death is told by Linux alone")
-@pytest.mark.parametrize("lives", [1, 0])
-def test_a_seed_whose_worker_dies_saves_and_is_begun_again(ray_cluster, lab, lives, capsys):
+@pytest.mark.parametrize("restarts", [1, 0])
+def test_a_seed_whose_worker_dies_saves_and_is_started_again(ray_cluster, lab, restarts, capsys):
     recipe = write_recipe(lab.folder, "aim")
     seed = Seed(recipe, 0, str(lab.folder / "out" / recipe / "seed-0"))
-    start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, lives=lives)
+    start, _ = seeds_on_ray.on_cluster("auto", 1, build=lab.build, restarts=restarts)
     process = start(seed, 0)
     kill_worker(seed.folder)
     until(lambda: (Path(seed.folder) / "saved").exists())  # nobody is left behind on the node
     lab.go()
     code = until(lambda: [c for c in [process.poll()] if c is not None], 60)[0]
-    if lives:
+    if restarts:
         assert (code, lab.started()) == (0, [0, 0])
-        assert f"{seed}: its process ended; it is begun again.\n" in capsys.readouterr().out
+        assert f"{seed}: its process ended; it is started again.\n" in capsys.readouterr().out
     else:
         assert (code, lab.started()) == (1, [0])
         assert process.tail()[0].startswith("its Ray task died: ")
 
 
-def test_a_task_that_is_stopped_is_not_begun_again():
+def test_a_task_that_is_stopped_is_not_started_again():
     ray = pytest.importorskip("ray")
-    begun, answer = [], Future()
+    started, answer = [], Future()
     reference = SimpleNamespace(future=lambda: answer)
-    process = RayProcess(lambda name: begun.append(1) or reference, Seed("aim", 0, "nowhere"), lives=3)
+    process = RayProcess(lambda name: started.append(1) or reference, Seed("aim", 0, "nowhere"), restarts=3)
     cancelled = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "cancel", lambda ref, force: cancelled.append(force))
@@ -223,7 +223,7 @@ def test_a_task_that_is_stopped_is_not_begun_again():
         process.kill()
     answer.set_exception(ray.exceptions.WorkerCrashedError())
     assert process.poll() == 1
-    assert (begun, cancelled) == ([1], [False, True])
+    assert (started, cancelled) == ([1], [False, True])
 
 
 # ---- storage
@@ -259,7 +259,7 @@ def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, m
     trainer = SimpleNamespace(
         global_step=0, world_size=1, is_global_zero=True, callback_metrics={}, should_stop=False, save_checkpoint=save
     )
-    recorder = fit.Recorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
+    recorder = fit.RunRecorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
     recorder.began, recorder.began_at = clock[0], 0
     for trainer.global_step in range(1, 10):
         clock[0] += 10.0

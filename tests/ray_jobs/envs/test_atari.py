@@ -60,7 +60,7 @@ class Slow:
 
 @pytest.mark.parametrize(("game", "limit", "steps"), [("breakout", 800, 420), ("pong", 160, 100)])
 def test_every_step_is_that_of_single_games(game, limit, steps):
-    """Three games side by side; a row that is over is restarted, while the others go on."""
+    """Three games side by side; a row that is over is restarted, while the others continue."""
     seeds, rng = [11, 12, 13], np.random.default_rng(0)
     fast = Atari(3, game=game, noop_max=1, max_num_frames_per_episode=limit, clip_reward=False)
     slow = [Slow(game, s, limit) for s in seeds]
@@ -152,7 +152,7 @@ def test_evaluation_reports_the_games_returns_too():
     assert clipped.max() >= 5
 
 
-def test_a_lost_life_terminates_and_the_game_goes_on():
+def test_a_lost_life_terminates_and_the_game_continues():
     """Same seeds and actions: the same games, frame by frame, and the same reports; more terminations for the learner."""
     lives, games = (EnvRunner(spec("Breakout", episodic_life=e)) for e in (True, False))
     a, b = (r.sample(r.actor.pack(), 0, 450) for r in (lives, games))
@@ -164,7 +164,7 @@ def test_a_lost_life_terminates_and_the_game_goes_on():
     assert 5 * b.steps[3].sum() <= a.steps[3].sum() <= 5 * (b.steps[3].sum() + 2)
 
 
-def test_a_game_that_was_saved_midway_begins_anew():
+def test_a_game_that_was_saved_midway_starts_again():
     first, second = (EnvRunner(spec("Pong")) for _ in range(2))
     first.sample(first.actor.pack(), 0, 3)
     assert second.load(first.state()) is False

@@ -93,10 +93,10 @@ def test_a_run_folder_says_what_the_environment_did_and_keeps_its_checkpoints(tm
 
 
 def test_a_step_that_hangs_is_interrupted():
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(EnvironmentFailed, match=r"Hangs did not answer within 0\.05 s, at step 3 of runner 3"):
         sample(runner("Hangs"), 8)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - started < 30
 
 
 def test_steps_that_are_slow_together_do_not_hang():
@@ -132,7 +132,7 @@ def test_the_alarm_and_its_handler_are_given_back():
     assert not heard
 
 
-def test_beside_the_main_thread_there_is_no_alarm_and_all_goes_on():
+def test_beside_the_main_thread_there_is_no_alarm_and_all_continues():
     found = []
     thread = threading.Thread(target=lambda: found.append(sample(runner("Count"), 9).returns))
     thread.start()
@@ -160,9 +160,9 @@ def test_on_ray_an_environment_that_always_fails_is_given_up_with_its_sentence(w
 def test_beside_the_main_thread_a_hang_is_told(monkeypatch):
     """As in a learner of a group, whose process then ends."""
     heard, r = [], runner("Hangs")
-    told = threading.Event()
-    monkeypatch.setattr(failures, "on_hang", lambda error: (heard.append(str(error)), told.set()))
-    monkeypatch.setattr("tests.ray_jobs.rl.scripted.time.sleep", lambda seconds: told.wait(60))
+    reported = threading.Event()
+    monkeypatch.setattr(failures, "on_hang", lambda error: (heard.append(str(error)), reported.set()))
+    monkeypatch.setattr("tests.ray_jobs.rl.scripted.time.sleep", lambda seconds: reported.wait(60))
     thread = threading.Thread(target=sample, args=(r, 4))
     thread.start()
     thread.join()

@@ -154,7 +154,7 @@ def test_a_runner_plays_real_worlds(env):
     np.testing.assert_allclose(fragment.returns[:3], first, rtol=1e-5)
 
 
-def test_a_world_goes_on_from_its_state_or_begins_anew():
+def test_a_world_continues_from_its_state_or_starts_again():
     """A scripted one can be saved; those of mpe2 pickle no more than their arguments, which is not enough."""
     pytest.importorskip("mpe2")
     first, second = (vector(SCRIPTED + "Team", 2, {}) for _ in range(2))

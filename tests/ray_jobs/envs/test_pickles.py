@@ -32,7 +32,7 @@ def nothing(*_):
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "MountainCar-v0", "Pendulum-v1", "Acrobot-v1"])
-def test_ours_comes_back_and_goes_on_alike(env):
+def test_ours_comes_back_and_continues_alike(env):
     one, other = vector(env, 3, {}), vector(env, 3, {})
     one.reset([1, 2, 3])
     rows = np.array([True, False, True])

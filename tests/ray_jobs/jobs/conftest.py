@@ -21,7 +21,7 @@ def state(tmp_path, monkeypatch):
     (tmp_path / "project/.git").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setitem(BACKENDS, "shelf", Backend("tests.ray_jobs.jobs.shelf:Shelf"))
-    for kept in (shelf.KEPT, shelf.TOLD, shelf.ASKED):
+    for kept in (shelf.KEPT, shelf.HISTORIES, shelf.ASKED):
         kept.clear()
     yield tmp_path / "state"
     for entry in store.entries(tmp_path / "state/jobs")[0]:  # a test that failed leaves nothing running

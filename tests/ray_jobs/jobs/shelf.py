@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.job import History, Job, LauncherError, State, hide_env, new_id
 
 KEPT: dict[str, tuple[Job, State]] = {}
-TOLD: dict[str, History] = {}
+HISTORIES: dict[str, History] = {}
 ASKED: list[str] = []
 
 
@@ -58,7 +58,7 @@ class Shelf:
         return KEPT[id][1]
 
     def history(self, id: str) -> History:
-        return TOLD.get(id, History())
+        return HISTORIES.get(id, History())
 
     def logs(self, id: str, follow: bool) -> Iterator[str]:
         yield "rustle\n"
@@ -71,4 +71,4 @@ def move(id: str, state: State, history: History | None = None) -> None:
     """Let a job stand so."""
     KEPT[id] = (KEPT[id][0], state)
     if history:
-        TOLD[id] = history
+        HISTORIES[id] = history

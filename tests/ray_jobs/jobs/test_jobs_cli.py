@@ -133,7 +133,7 @@ def test_the_list_is_filtered_by_state_and_backend(capsys):
         verbs.jobs(on="lap")
 
 
-def test_the_list_goes_on_past_damage_and_silent_clusters(capsys):
+def test_the_list_continues_past_damage_and_silent_clusters(capsys):
     for id in ("a-1", "a-2"):
         store.write(store.Entry(id, "ray", "a", ("x",), "/", "http://127.0.0.1:1"))
     store.write(store.Entry("a-3", "ray", "a", ("x",), "/", "http://127.0.0.1:1", state="succeeded"))

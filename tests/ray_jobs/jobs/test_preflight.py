@@ -142,10 +142,10 @@ def test_results_of_a_copy_must_outlive_it(out, sentence):
     assert storage_warnings(["list"], COPY, Path.cwd()) == []
 
 
-# ---- going on
+# ---- continuing
 
 
-def test_a_training_goes_on_where_its_folder_is():
+def test_a_training_continues_where_its_folder_is():
     train = ["train", RECIPE, "--lr", "1e-3"]
     assert continuation([*train, "--out", "x"], 0) == [*train, "--out", "x"]  # it never began
     run_at("x")
@@ -179,5 +179,5 @@ def test_a_damaged_run_is_passed_over(text):
 
 
 @pytest.mark.parametrize("line", ["reproduce ppo_cartpole", "tune ppo_cartpole", "resume x", "demo --out d", "list"])
-def test_all_other_verbs_go_on_by_themselves(line):
+def test_all_other_verbs_continue_by_themselves(line):
     assert continuation(line.split(), 0) == line.split()

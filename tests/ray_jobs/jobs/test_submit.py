@@ -210,7 +210,7 @@ def test_dry_run_shows_all_and_sends_nothing(echo, capsys, state):
     assert submit([*words, "train", RECIPE, "--lr", "1e-3"]) == 0
     shown = capsys.readouterr().out
     assert shlex.split(shown.splitlines()[2])[-4:] == ["train", RECIPE, "--lr", "1e-3"]
-    assert "x y" in shown and "s3cret" not in shown and "nothing speaks against it" in shown
+    assert "x y" in shown and "s3cret" not in shown and "no reason against it was found" in shown
     assert submit(["--dry-run", "--cpus", "1e5", "--gpus", "99", "list"]) == 1
     assert capsys.readouterr().out.count("cannot run:") == 2
     assert not state.exists()
@@ -346,7 +346,7 @@ def test_again_is_refused_where_it_makes_no_sense(tmp_path):
         resubmit(["gone-1"])
 
 
-def test_a_cancelled_training_goes_on_in_its_run_folder(ended, capsys):
+def test_a_cancelled_training_continues_in_its_run_folder(ended, capsys):
     run = Path("runs/x")
     size = ["--steps", "60000", "--save_every", "2000", "--eval_episodes", "2"]
     assert cli.main(["submit", "train", "ppo_cartpole", *size, "--out", str(run)]) == 0

@@ -9,7 +9,7 @@ from datamodules.labs.lattice import Lattice
 from ray_jobs.recipe.measures import bits_above_truth, bound_above_entropy
 
 
-class Told:
+class Known:
     """The truth, off by so many nats."""
 
     device = "cpu"
@@ -23,7 +23,7 @@ class Told:
 
 def test_bits_above_the_truth():
     spins = Lattice(height=4, width=4)
-    found = bits_above_truth(Told(spins, 0.5), spins, n=2000)
+    found = bits_above_truth(Known(spins, 0.5), spins, n=2000)
     assert found["excess_bits_per_dim"] == pytest.approx(1.5 / 16 / math.log(2), abs=1e-9)
     assert found["excess_bits_per_dim_error"] == pytest.approx(0, abs=1e-9)
     error = 5 * spins.log_prob(spins.test(2000)["x"]).std().item() / 2000**0.5 / 16 / math.log(2)
@@ -32,6 +32,6 @@ def test_bits_above_the_truth():
 
 def test_nats_above_the_entropy_by_a_bound_of_many_draws():
     points = Density2D(name="wave")
-    found = bound_above_entropy(Told(points, 0.25), points, n=3000, k=5)
+    found = bound_above_entropy(Known(points, 0.25), points, n=3000, k=5)
     assert found["excess_nats"] == pytest.approx(0.25, abs=1e-9)
     assert found["elbo_excess_nats"] == pytest.approx(1.25, abs=1e-9)

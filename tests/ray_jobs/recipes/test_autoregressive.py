@@ -35,7 +35,7 @@ def spec(recipe, out, where=None, **more):
 
 
 @pytest.mark.parametrize("recipe", SMALL)
-def test_stopping_and_going_on_changes_no_bit(recipe, tmp_path):
+def test_stopping_and_continuing_changes_no_bit(recipe, tmp_path):
     whole, cut = (spec(recipe, tmp_path / name) for name in ("whole", "cut"))
     first, second = (Run.create(s, kind="Fit") for s in (whole, cut))
     assert fit.fit(first, whole)

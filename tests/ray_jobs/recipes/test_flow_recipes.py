@@ -55,7 +55,7 @@ def test_every_recipe_trains_and_measures_its_claim(name, tmp_path):
     assert (run.path / "samples-density.png").exists() == plane
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+def test_a_run_that_was_stopped_continues_to_the_same_bits(tmp_path):
     whole = trained("nsf_density2d", tmp_path / "whole")
     spec = Spec("nsf_density2d", SMALL["nsf_density2d"], 1, Where(address="local"), str(tmp_path / "cut"))
     run = Run.create(spec, kind="Fit")

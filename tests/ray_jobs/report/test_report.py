@@ -40,11 +40,11 @@ def aim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def result(recipe: str, values: list[float], **more: object) -> Result:
     s = summarize(values)
-    told = verdict(CLAIM, s, complete=not more.get("failures"))
+    words = verdict(CLAIM, s, complete=not more.get("failures"))
     curves = {"score": {"steps": [1, 2, 3], "values": [[1.0, 200.0 + i, v] for i, v in enumerate(values)]}}
     fields = {
         "command": "reprise reproduce aim --seeds 3", "seeds": list(range(len(values))), "values": values, "mean": s.mean,
-        "iqm": s.iqm, "interval": s.interval, "verdict": told, "holds": told.endswith("holds"), "seconds": [40.0] * len(values),
+        "iqm": s.iqm, "interval": s.interval, "verdict": words, "holds": words.endswith("holds"), "seconds": [40.0] * len(values),
         "machine": "Abacus, 2 cores", "date": "2026-01-02T03:04:05+00:00", "git": ["abc"], "curves": curves, "jobs": 2,
     }  # fmt: skip
     return Result(recipe, CLAIM, **(fields | more))
@@ -129,7 +129,15 @@ def test_failures_are_shown_and_everything_is_escaped(aim: str, tmp_path: Path) 
     assert "<script>" not in (tmp_path / "pages" / "own.md").read_text().replace(f"\n    {evil}\n", "")
 
 
-def test_what_an_agents_curve_shows_is_told_for_it_is_not_what_is_claimed(aim: str, tmp_path: Path) -> None:
+def test_a_script_in_a_verdict_is_shown_as_text(aim: str, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    results.save(result(aim, [500.0, 490.0, 495.0], verdict=evil), tmp_path / "results")
+    page = report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results")).read_text()
+    assert evil in Tags(page).text
+    assert evil not in page
+
+
+def test_the_page_explains_that_an_agents_curve_is_not_what_the_claim_measures(aim: str, tmp_path: Path) -> None:
     def text(**more: object) -> str:
         results.save(result("aim", [500.0, 490, 495], **more), tmp_path / "results")
         return report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results")).read_text()
@@ -138,7 +146,7 @@ def test_what_an_agents_curve_shows_is_told_for_it_is_not_what_is_claimed(aim: s
     assert "<figcaption" not in text()
 
 
-def test_a_claim_that_has_changed_since_is_told(aim: str, tmp_path: Path) -> None:
+def test_the_page_shows_that_a_claim_has_changed_since(aim: str, tmp_path: Path) -> None:
     old = result(aim, [500.0, 490.0, 495.0])
     results.save(Result(**old.__dict__ | {"claim": Claim("score", at_least=300)}), tmp_path / "results")
     gone = Result(**old.__dict__ | {"recipe": "fakelab.gone"})
@@ -168,7 +176,7 @@ def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:
     assert "Reconstructions" in page.text
 
 
-def test_nothing_to_show_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_nothing_to_show_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="nothing to report yet"):
         report(out=str(tmp_path / "r.html"), results=str(tmp_path / "empty"))

@@ -142,7 +142,7 @@ def status(lab: Lab, recipe: str, seed: int) -> str:
 
 @pytest.mark.fault("process", "a reproduction gets {number.name}, and is started again")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_lets_the_seeds_save_and_the_same_command_goes_on(
+def test_stopping_lets_the_seeds_save_and_the_same_command_continues(
     aim: str, tmp_path: Path, number: int, fault: Fault
 ) -> None:
     lab = Lab(tmp_path, {0: "495", 1: "hold"})
@@ -260,11 +260,13 @@ def test_a_machine_is_named_by_its_gpu_or_by_its_own_cpu(monkeypatch: pytest.Mon
 def test_only_the_recipes_own_settings_and_all_seeds_make_its_record(tmp_path: Path) -> None:
     full = Result("aim", Claim("score", at_least=1, seeds=2), "c", seeds=[0], values=[1.0], failures={"1": "why"})
     out = str(tmp_path)
-    assert aggregate.place(full, None, out) == ROOT / "results"
-    assert aggregate.place(full, "elsewhere", out) == Path("elsewhere")
+    assert aggregate.results_folder(full, None, out) == ROOT / "results"
+    assert aggregate.results_folder(full, "elsewhere", out) == Path("elsewhere")
     few = Result("aim", full.claim, "c", seeds=[0], values=[1.0])
     other = Result("aim", full.claim, "c", seeds=[0, 1], values=[1.0, 1.0], settings={"lr": 1})
-    assert aggregate.place(few, None, out) == aggregate.place(other, None, out) == tmp_path / "results"
+    assert (
+        aggregate.results_folder(few, None, out) == aggregate.results_folder(other, None, out) == tmp_path / "results"
+    )
 
 
 # ---- several at a time
@@ -298,10 +300,10 @@ def test_no_more_than_jobs_run_at_once_and_each_has_a_place_of_its_own(tmp_path:
         held.append(place)
         return Scripted(1 + seed.number % 3)
 
-    told: list[tuple[Seed, str]] = []
-    why = seeds.execute(plan, start, 3, lambda s, state: told.append((s, state)), pause=0)
+    states: list[tuple[Seed, str]] = []
+    why = seeds.execute(plan, start, 3, lambda s, state: states.append((s, state)), pause=0)
     assert (Scripted.most, set(held)) == (3, {0, 1, 2})
-    assert list(why) == [s for s, state in told if state == "failed"]
+    assert list(why) == [s for s, state in states if state == "failed"]
     assert sorted(s.number for s in why) == list(range(7))
 
 

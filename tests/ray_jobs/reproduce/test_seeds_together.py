@@ -1,4 +1,4 @@
-"""`reprise reproduce --together`, whole: killed, gone on with, and beside the same seeds alone."""
+"""`reprise reproduce --together`, whole: killed, continued, and beside the same seeds alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import aggregate, reproduce, seeds
-from ray_jobs.reproduce.seeds import Group, Seed
+from ray_jobs.reproduce.seeds import Seed, SeedGroup
 from ray_jobs.run.folder import Run
 from ray_jobs.train.launch import launch
 
@@ -36,7 +36,7 @@ def close_to(a, b) -> bool:
     return a == b or (a != a and b != b)
 
 
-def test_seeds_together_are_killed_and_go_on_to_what_they_reach_alone(tmp_path: Path) -> None:
+def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_path: Path) -> None:
     words = ["reproduce", "dqn_cartpole", "--seeds", 3, "--together", 3, "--out", tmp_path, *WORDS]
     folders = [tmp_path / "dqn_cartpole" / f"seed-{i}" for i in range(3)]
     with start(*words) as process:
@@ -46,7 +46,7 @@ def test_seeds_together_are_killed_and_go_on_to_what_they_reach_alone(tmp_path: 
         assert not pids  # one process held them all
         process.communicate(timeout=100)
     assert not any((f / "result.json").exists() for f in folders)
-    reprise("resume", folders[0])  # one goes on alone, by the single seed's command
+    reprise("resume", folders[0])  # one continues alone, by the single seed's command
     out = reprise(*words, code=1)
     assert "1 of 3 seeds finished earlier" in out
     for i, folder in enumerate(folders):
@@ -88,7 +88,7 @@ def test_seeds_at_the_same_step_are_grouped(tmp_path: Path) -> None:
     units = seeds.grouped([seed(tmp_path, i, step) for i, step in enumerate(at)])
     numbers = [[s.number for s in seeds.members(unit)] for unit in units]
     assert sorted(numbers) == [[0, 2], [1, 3], [4], [5], [6]]
-    assert [isinstance(unit, Group) for unit in units] == [len(n) == 2 for n in numbers]
+    assert [isinstance(unit, SeedGroup) for unit in units] == [len(n) == 2 for n in numbers]
 
 
 def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_what_another_process_holds_is_waited_for(tmp_path: Path) -> None:
     held = Run.at(other.folder).lock()
     assert seeds.grouped([mine, other]) == [other, mine]
     held.release()
-    assert seeds.grouped([mine, other]) == [Group((mine, other))]
+    assert seeds.grouped([mine, other]) == [SeedGroup((mine, other))]
 
 
 def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
@@ -106,11 +106,11 @@ def test_without_together_nothing_is_grouped(tmp_path: Path) -> None:
 
 
 def test_a_group_is_one_command(tmp_path: Path) -> None:
-    group = Group((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
-    *_, name, told = seeds.command(group)
+    group = SeedGroup((seed(tmp_path, 3, None), seed(tmp_path, 5, None)))
+    *_, name, records = seeds.command(group)
     assert name == "ray_jobs.reproduce.seeds_together"
-    assert [Spec.of(x).seed for x in json.loads(told)] == [3, 5]
-    assert [Spec.of(x).out for x in json.loads(told)] == [s.folder for s in group.seeds]
+    assert [Spec.of(x).seed for x in json.loads(records)] == [3, 5]
+    assert [Spec.of(x).out for x in json.loads(records)] == [s.folder for s in group.seeds]
 
 
 @pytest.mark.parametrize(

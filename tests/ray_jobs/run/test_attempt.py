@@ -1,4 +1,4 @@
-"""What a launcher tells its jobs: a later attempt goes on with the first one's run, and tasks share the seeds."""
+"""What a launcher tells its jobs: a later attempt continues the first one's run, and tasks share the seeds."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import reproduce, seeds
 from ray_jobs.run import job_context
-from ray_jobs.run.folder import Run, place
+from ray_jobs.run.folder import Run, folder_of
 from ray_jobs.train.launch import Stopped, launch
 from ray_jobs.tune.tune import tune
 from tests.ray_jobs.command import equal, lines, newest
@@ -34,7 +34,7 @@ def stopping(step: int):
     return report
 
 
-def test_a_later_attempt_goes_on_with_the_run_of_the_first_to_the_same_bits(tmp_path, monkeypatch):
+def test_a_later_attempt_continues_the_run_of_the_first_to_the_same_bits(tmp_path, monkeypatch):
     whole = launch(points(tmp_path / "whole"))
     monkeypatch.setenv("REPRISE_JOB", "job-1")
     with pytest.raises(Stopped):
@@ -58,7 +58,7 @@ def test_another_job_does_not(tmp_path, monkeypatch, other):
 
 def test_without_a_folder_every_attempt_of_a_job_has_the_same(monkeypatch):
     monkeypatch.setenv("REPRISE_JOB", "job-1")
-    assert place(Spec("ppo_cartpole", {}, 3)) == "runs/ppo_cartpole-seed3-job-1"
+    assert folder_of(Spec("ppo_cartpole", {}, 3)) == "runs/ppo_cartpole-seed3-job-1"
 
 
 @pytest.mark.parametrize(("task", "tasks"), [("3", "3"), ("-1", "3"), ("0", ""), ("", "3"), ("x", "3")])
@@ -129,14 +129,14 @@ def test_tasks_share_a_search_without_ray_and_the_last_job_concludes_it(tmp_path
     assert (tmp_path / "search/best.yaml").exists()
 
 
-def test_a_task_that_is_stopped_goes_on_with_its_trial(tmp_path, monkeypatch):
-    def once(spec: Spec, report, told_to_stop) -> None:
+def test_a_task_that_is_stopped_continues_its_trial(tmp_path, monkeypatch):
+    def once(spec: Spec, report, stop_requested) -> None:
         def stopping(event: dict) -> None:
             report(event)
             if event["step"] == 20:
                 os.kill(os.getpid(), 15)
 
-        formula(spec, stopping, told_to_stop, pause=0.06)  # it is heard at the next report, within a second
+        formula(spec, stopping, stop_requested, pause=0.06)  # it is heard at the next report, within a second
 
     monkeypatch.setenv("REPRISE_TASK", "0")
     monkeypatch.setenv("REPRISE_TASKS", "2")

@@ -1,4 +1,4 @@
-"""Disks that are really full: a small one of its own for each test, filled to the last byte while a training goes on."""
+"""Disks that are really full: a small one of its own for each test, filled to the last byte while a training continues."""
 
 import contextlib
 import json
@@ -81,12 +81,12 @@ def test_a_disk_that_is_full_for_a_while_ends_no_training(kind, disk, tmp_path, 
 
 @pytest.mark.fault("storage", "the disk is full until the end, and the run is resumed when there is room ({kind})")
 @pytest.mark.parametrize("kind", SPECS)
-def test_a_disk_that_stays_full_is_told_and_the_run_can_go_on(kind, disk, tmp_path, monkeypatch, fault):
+def test_a_disk_that_stays_full_is_told_and_the_run_can_continue(kind, disk, tmp_path, monkeypatch, fault):
     steps = SPECS[kind][1]["steps"]
     filled = Filled(disk, monkeypatch, steps // 2)
-    with pytest.raises(Failed) as told:
+    with pytest.raises(Failed) as refusal:
         launch(spec(kind, disk / "run"), report=filled.report)
-    fault.saw(str(told.value), "could not be written")
+    fault.saw(str(refusal.value), "could not be written")
     monkeypatch.undo()
     filled.other.unlink()
     saved = newest(disk / "run")["reprise"]["step"]

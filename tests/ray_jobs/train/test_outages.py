@@ -92,8 +92,8 @@ def test_storage_that_fails_for_a_while_ends_nothing(kind, store, tmp_path, monk
     steps = SPECS[kind][1]["steps"]
     seen = Weather(monkeypatch, steps // 5, 3 * steps // 5)
     run = launch(spec(kind, store), report=seen.report)
-    fault.saw(seen.notes, "cannot be used now.*503 Slow Down.*training goes on")
-    fault.saw(seen.notes, "can be used again: everything is there")
+    fault.saw(seen.notes, "cannot be used now.*503 Slow Down.*training continues")
+    fault.saw(seen.notes, "can be used again: everything was sent")
     assert sum("503" in note for note in seen.notes) == 1, "it is said once"
     monkeypatch.undo()
     whole = launch(spec(kind, tmp_path / "whole"))
@@ -107,9 +107,9 @@ def test_storage_that_fails_for_a_while_ends_nothing(kind, store, tmp_path, monk
 def test_a_finished_run_that_its_address_cannot_take_is_sent_later(store, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(mirror, "PATIENCE", 1.0)
     seen = Weather(monkeypatch, 25)
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as refusal:
         launch(spec("a generative model", store), report=seen.report)
-    fault.saw(str(told.value), "could not be used for 1 s: the run is finished and lies in .*'reprise resume ")
+    fault.saw(str(refusal.value), "could not be used for 1 s: the run is finished and lies in .*'reprise resume ")
     there = tmp_path / "store/run"
     assert not (there / "result.json").exists()
     monkeypatch.setattr(Flaky, "down", False)
@@ -120,14 +120,16 @@ def test_a_finished_run_that_its_address_cannot_take_is_sent_later(store, tmp_pa
     fault.equal(alike(there, whole.path) and (there / "result.json").exists())
 
 
-@pytest.mark.fault("storage", "the storage of a run's address does not answer when a training begins, or is to go on")
+@pytest.mark.fault(
+    "storage", "the storage of a run's address does not answer when a training begins, or is to continue"
+)
 def test_storage_that_does_not_answer_at_the_beginning_is_one_sentence(store, tmp_path, monkeypatch, fault):
     run = launch(spec("a generative model", store))
     monkeypatch.setattr(Flaky, "down", True)
     for begin in (lambda: launch(spec("a generative model", store)), lambda: resume(store)):
-        with pytest.raises(Unreachable) as told:
+        with pytest.raises(Unreachable) as refusal:
             begin()
-    fault.saw(str(told.value), r"cannot be used now \(RuntimeError: 503 Slow Down\)$")
+    fault.saw(str(refusal.value), r"cannot be used now \(RuntimeError: 503 Slow Down\)$")
     fault.lost(40 - lines(tmp_path / "store/run")[-1]["step"], 0)
     fault.equal(equal(newest(tmp_path / "store/run"), newest(run.path)))
 
@@ -138,7 +140,7 @@ def saved(run: Run, *steps: int) -> None:
         run.save(step, {"w": torch.full((2,), float(step))})
 
 
-def test_what_could_not_be_sent_is_gone_on_from(store, tmp_path, monkeypatch):
+def test_what_could_not_be_sent_is_continued_from(store, tmp_path, monkeypatch):
     """A process that was killed while the storage failed; the next one is on the same machine."""
     first = Run.create(spec("a generative model", store), kind="Fit")
     saved(first, 10)
@@ -154,14 +156,14 @@ def test_what_could_not_be_sent_is_gone_on_from(store, tmp_path, monkeypatch):
 
 
 def test_who_was_taken_for_dead_writes_no_more(store, tmp_path, monkeypatch):
-    """Another machine has gone on, from the step that it found; the first one's later steps are not mixed into its run."""
+    """Another machine has continued, from the step that it found; the first one's later steps are not mixed into its run."""
     first = Run.create(spec("a generative model", store), kind="Fit")
     saved(first, 10)
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "there"))
     second = Run.open(store).lock()
     second.rewind(10)
     with pytest.raises(
-        Superseded, match=r"Another process has gone on with .* \(process \d+ on .*\): this one writes there no more\."
+        Superseded, match=r"Another process has continued .* \(process \d+ on .*\): this one stops writing there\."
     ):
         saved(first, 20)
     saved(second, 15)
@@ -174,7 +176,7 @@ def test_who_was_taken_for_dead_writes_no_more(store, tmp_path, monkeypatch):
 
 
 def test_a_reader_sends_what_it_made_and_nothing_older(store, tmp_path, monkeypatch):
-    """As `reprise sample` does, while the training that it looks at goes on."""
+    """As `reprise sample` does, while the training that it looks at continues."""
     training = Run.create(spec("a generative model", store), kind="Fit")
     saved(training, 10)
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "there"))

@@ -126,3 +126,13 @@ def test_a_run_that_changed_since_is_refused(lab):
     teacher.checkpoints()[0].unlink()
     with pytest.raises(UsageError, match="has changed since late was made"):
         resume("late")
+
+
+def test_a_checkpoint_of_another_version_is_refused_in_one_sentence(lab):
+    from ray_jobs.train import models
+
+    run = train("first", "first")
+    state = run.load(run.checkpoints()[0])
+    torch.save(state | {"state_dict": {f"old.{k}": v for k, v in state["state_dict"].items()}}, run.checkpoints()[0])
+    with pytest.raises(UsageError, match=r"^The checkpoint of first does not fit today's Autoencoder: another version"):
+        models.evaluate(Run.open("first"))

@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_to_the_same_bits(digits, workers, tmp_path, fault)
     wait_for(lambda: not children(killed))
     at = last(killed)
     assert at < 60
-    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "continuing from step")), 10)
+    fault.lost(at - continued_from(fault.saw(reprise("resume", killed), "continuing from step")), 10)
     fault.equal(same(killed, digits(workers)))
 
 
@@ -85,7 +85,7 @@ def last(run: Path) -> int:
     return lines(run)[-1]["step"]
 
 
-def went_on(said: str) -> int:
+def continued_from(said: str) -> int:
     """From which step, as the user was told."""
     return int(re.search(r"from step (\d+)", said)[1])
 
@@ -98,18 +98,18 @@ def children(run: Path) -> list[str]:
 
 @pytest.mark.fault("process", "a training with --workers {workers} gets {number.name}, and is resumed")
 @pytest.mark.parametrize(("workers", "number"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGINT)])
-def test_a_signal_saves_and_says_how_to_go_on(digits, workers, number, tmp_path, fault):
+def test_a_signal_saves_and_says_how_to_continue(digits, workers, number, tmp_path, fault):
     stopped = tmp_path / "stopped"
     with start(*DIGITS, "--workers", workers, "--out", stopped) as process:
         wait_for(lambda: len(lines(stopped)) >= 3, process)
         process.send_signal(number)
         out, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    fault.saw(out, rf"Everything is saved; go on with: reprise resume {stopped}")
+    fault.saw(out, rf"Everything is saved; continue with: reprise resume {stopped}")
     status = json.loads((stopped / "status.json").read_text())
     assert status["state"] == "stopped" and newest(stopped)["global_step"] < 60
     at = last(stopped)
-    fault.lost(max(0, at - went_on(reprise("resume", stopped))), 0)
+    fault.lost(max(0, at - continued_from(reprise("resume", stopped))), 0)
     fault.equal(same(stopped, digits(workers)))
 
 
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_nothing_changes(digits, tmp_path, fault
         out, err = process.communicate(timeout=300)
     assert process.returncode == 0, (out, err)
     fault.saw(out, "a worker died; the group restarts")
-    fault.lost(at - went_on(fault.saw(out, "continuing from step")), 10)
+    fault.lost(at - continued_from(fault.saw(out, "continuing from step")), 10)
     fault.equal(same(run, digits(2)))
 
 
@@ -201,7 +201,7 @@ def test_a_full_disk_in_between_ends_no_training(tmp_path, monkeypatch, plain):
     assert same(run.path, plain.path)
 
 
-def test_a_full_disk_at_the_end_is_told_and_the_run_can_go_on(tmp_path, monkeypatch, plain):
+def test_a_full_disk_at_the_end_is_told_and_the_run_can_continue(tmp_path, monkeypatch, plain):
     full_disk(monkeypatch, 40)
     with pytest.raises(Failed, match="No space left on device"):
         points(tmp_path / "run")
@@ -277,7 +277,7 @@ def test_a_killed_agent_resumes_to_the_same_bits(runners, tmp_path, fault):
         wait_for(lambda: len(lines(killed)) >= 7, process)
     at = last(killed)
     assert at < last(whole)
-    fault.lost(at - went_on(fault.saw(reprise("resume", killed), "continuing from step")), 8192)
+    fault.lost(at - continued_from(fault.saw(reprise("resume", killed), "continuing from step")), 8192)
     fault.equal(lines(killed) == lines(whole) and equal(agent(killed), agent(whole)))
 
 
@@ -308,7 +308,7 @@ def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp
 
 
 @pytest.mark.fault("process", "an agent's training whose runners wait for nobody is killed, and resumed")
-def test_a_killed_agent_whose_runners_wait_for_nobody_goes_on(ray_cluster, tmp_path, fault):
+def test_a_killed_agent_whose_runners_wait_for_nobody_continues(ray_cluster, tmp_path, fault):
     """To its last step, with every line of its metrics once; the log says from where."""
     run = tmp_path / "run"
     killed_agent("impala_cartpole", run, 2)
@@ -318,11 +318,11 @@ def test_a_killed_agent_whose_runners_wait_for_nobody_goes_on(ray_cluster, tmp_p
     steps = [line["step"] for line in lines(run)]
     assert steps == sorted(set(steps)) and max(b - a for a, b in itertools.pairwise([0, *steps])) < 1200
     said = fault.saw((run / "log.txt").read_text(), r"^\S+ continuing from step \d+$")
-    fault.lost(max(0, at - went_on(said)), 3200)
+    fault.lost(max(0, at - continued_from(said)), 3200)
     fault.unequal("another: which fragment comes first is chance")
 
 
-def test_an_agent_that_is_stopped_goes_on(tmp_path):
+def test_an_agent_that_is_stopped_continues(tmp_path):
     run = tmp_path / "run"
     with start(*CARTPOLE, "--out", run) as process:
         wait_for(lambda: len(lines(run)) >= 3, process)

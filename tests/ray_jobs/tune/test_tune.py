@@ -1,4 +1,4 @@
-"""Searches: stopped early, killed and gone on with, exchanged weights, written down; with a training that is a formula."""
+"""Searches: stopped early, killed and continued, exchanged weights, written down; with a training that is a formula."""
 
 import json
 import math
@@ -29,8 +29,8 @@ def score(lr):
     return -((math.log10(lr) + 3) ** 2)
 
 
-def formula(given, report, told_to_stop, pause=0.0):
-    """A training: `loss` falls to -score; a failing one where lr < 1e-5; it goes on where it was."""
+def formula(given, report, stop_requested, pause=0.0):
+    """A training: `loss` falls to -score; a failing one where lr < 1e-5; it continues where it was."""
     at = Path(given.out)
     run = Run.open(at).lock() if (at / "run.json").exists() else Run.create(given, kind="Fit", command=["formula"])
     try:
@@ -41,7 +41,7 @@ def formula(given, report, told_to_stop, pause=0.0):
             time.sleep(pause)
             run.log(step, {"loss": -score(lr) + 1 / step})
             report({"step": step, "steps": STEPS})
-            if told_to_stop():
+            if stop_requested():
                 return
         run.finish({"score": score(lr)}, step=STEPS, device="cpu")
     finally:
@@ -72,16 +72,16 @@ def often(monkeypatch):
 
 
 def test_a_trial_reports_each_percent_once_and_then_its_score(often, tmp_path):
-    told = []
+    reports = []
     task = Task(made(), str(tmp_path), formula)
-    done = trial.run(task, trial.begin(tmp_path, 3, {"lr": 1e-3}), lambda metrics, _: told.append(metrics))
-    percents = [m["percent"] for m in told[:-1]]
+    done = trial.run(task, trial.begin(tmp_path, 3, {"lr": 1e-3}), lambda metrics, _: reports.append(metrics))
+    percents = [m["percent"] for m in reports[:-1]]
     assert percents == sorted(set(percents))
     assert percents[-1] < 100
-    assert told[-1] == {"score": 0.0} == {"score": done.score}
+    assert reports[-1] == {"score": 0.0} == {"score": done.score}
     assert trials.load(tmp_path / "trials/0003") == done
     window = [1 / s for s in range(STEPS + 1) if 2 * s >= 99.9 - 10 and s]
-    assert told[-2]["progress"] == pytest.approx(sum(window) / len(window))
+    assert reports[-2]["progress"] == pytest.approx(sum(window) / len(window))
 
 
 def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
@@ -95,12 +95,14 @@ def test_a_finished_trial_says_the_same_again_and_is_not_trained(tmp_path):
 
 
 def test_a_short_trial_reports_what_is_decided_by_and_little_else(tmp_path):
-    told = []
-    trial.run(Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: told.append(m))
-    assert [m.get("percent") for m in told] == [12, 36, 99.9, None]
+    reports = []
+    trial.run(
+        Task(made(), str(tmp_path), formula), trial.begin(tmp_path, 0, {"lr": 1e-2}), lambda m, _: reports.append(m)
+    )
+    assert [m.get("percent") for m in reports] == [12, 36, 99.9, None]
 
 
-def test_a_trial_that_is_ended_stops_training_and_can_go_on(often, tmp_path):
+def test_a_trial_that_is_ended_stops_training_and_can_continue(often, tmp_path):
     def tell(metrics, _):
         if metrics["percent"] >= 20:
             raise SystemExit
@@ -264,7 +266,7 @@ def test_optuna_proposes_what_was_unfinished_first_and_then_something_new(tmp_pa
     again.on_trial_complete("1", {"percent": 12.0})
 
 
-def test_optuna_goes_on_with_what_the_trials_had_taught_it(tmp_path):
+def test_optuna_continues_what_the_trials_had_taught_it(tmp_path):
     """Decades off the best lr: of uniform proposals 1 on average, and the mean of eight below 0.5 about once in 150."""
     lrs = [10.0 ** -(1 + 4 * i / 19) for i in range(20)]
     ended = [Trial(i, {"lr": lr}, "finished", score=score(lr)) for i, lr in enumerate(lrs)]
@@ -277,7 +279,7 @@ def test_optuna_goes_on_with_what_the_trials_had_taught_it(tmp_path):
     assert sum(off) / len(off) < 0.5
 
 
-def test_asha_goes_on_with_what_the_trials_had_reached():
+def test_asha_continues_what_the_trials_had_reached():
     class Arrived:
         trial_id = "new"
 

@@ -115,7 +115,7 @@ def test_what_no_node_has_room_for_is_refused():
         trial_placement(Where(learners=2, runners=4), False, [TWO, TWO])
 
 
-def in_its_place(given, report, told_to_stop):
+def in_its_place(given, report, stop_requested):
     """A training that notes, while it trains, what the cluster has left and what is held for it."""
     import ray
     from ray.util import get_current_placement_group
@@ -126,7 +126,7 @@ def in_its_place(given, report, told_to_stop):
         seen["free"] = min(seen["free"], ray.available_resources().get("CPU", 0.0))
         report(event)
 
-    trial.train(given, heard, told_to_stop)
+    trial.train(given, heard, stop_requested)
     write_json(Path(given.out) / "seen.json", seen)
 
 
@@ -156,9 +156,9 @@ def test_a_trial_of_several_processes_fits_a_cluster_that_is_just_large_enough(
 # ---- many trials, few processes
 
 
-def noted(given, report, told_to_stop):
+def noted(given, report, stop_requested):
     """A training after which its process notes what it holds."""
-    trial.train(given, report, told_to_stop)
+    trial.train(given, report, stop_requested)
     held = {
         "pid": os.getpid(),
         "bytes": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
@@ -198,11 +198,11 @@ def test_trials_share_few_processes_that_do_not_grow(n, ray_cluster, tmp_path):
 # ---- a population that is larger than the cluster
 
 
-def in_turns(given, report, told_to_stop):
+def in_turns(given, report, stop_requested):
     """A training that notes when it was at work."""
     began = time.time()
     try:
-        trial.train(given, report, told_to_stop)
+        trial.train(given, report, stop_requested)
     finally:
         with open(Path(given.out) / "sittings", "a") as file:
             file.write(f"{began} {time.time()}\n")
@@ -225,12 +225,12 @@ def test_a_population_larger_than_the_cluster_lives_at_the_same_time_in_turns(ra
 # ---- a driver that is killed
 
 
-def slowly(given, report, told_to_stop):
+def slowly(given, report, stop_requested):
     def heard(event):
         time.sleep(0.03)
         report(event)
 
-    trial.train(given, heard, told_to_stop)
+    trial.train(given, heard, stop_requested)
 
 
 def of_a_search(mark):
@@ -255,7 +255,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("how", ["asha", *(pytest.param(how, marks=pytest.mark.slow) for how in ("optuna", "pbt"))])
-def test_a_search_killed_with_its_driver_goes_on_and_repeats_nothing(how, ray_cluster, tmp_path):
+def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_cluster, tmp_path):
     mark = f"search-of-{os.getpid()}-{how}"
     env = os.environ | {"REPRISE_TEST_MARK": mark, "RAY_ADDRESS": ""}
     child = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 Source: Silver et al. 2014, Deterministic policy gradient algorithms, proceedings.mlr.press/v32/silver14, section 4.3.
 Differs: the actor may be a network, in whose weights the critic's advantage is linear; V is a network, and targets are of its slow copy
-(Lillicrap et al. 2016, arXiv:1509.02971); steps are replayed in batches, and taken by Adam, the actor's from when the critic has begun.
+(Lillicrap et al. 2016, arXiv:1509.02971); steps are replayed in batches, and taken by Adam, the actor's from when the critic has started.
 """
 
 from __future__ import annotations

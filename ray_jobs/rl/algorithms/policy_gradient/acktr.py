@@ -102,7 +102,7 @@ class ACKTR:
         return gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
 
     def drawn(self, agent: ActorCritic, out: Tensor, world: World) -> Tensor:
-        """log pi of actions drawn anew: the Fisher matrix is of the model, not of what was done with which luck."""
+        """log pi of actions drawn again: the Fisher matrix is of the model, not of what was done with which luck."""
         with torch.no_grad():
             action = agent.policy.sample(out, world.rng)
         return agent.policy.log_prob(out, action)

@@ -82,14 +82,16 @@ def test_the_clone_term_is_the_kl_from_the_policy_before(kind, seeded):
     for p in agent.actor.parameters():
         p.data.add_(0.2 * torch.randn_like(p))
 
-    def told(out, policy):
+    def distribution(out, policy):
         if kind == "discrete":
             return torch.distributions.Categorical(logits=out)
         return torch.distributions.Independent(torch.distributions.Normal(out, policy.log_std.exp()), 1)
 
     with torch.no_grad():
         out, value = agent.actor(batch.obs)
-        exact = torch.distributions.kl_divergence(told(batch.out, old), told(out, agent.actor.policy)).mean()
+        exact = torch.distributions.kl_divergence(
+            distribution(batch.out, old), distribution(out, agent.actor.policy)
+        ).mean()
         error, kl = algorithm.joint(agent, batch, old)
     torch.testing.assert_close(kl, exact)
     torch.testing.assert_close(error, 0.5 * (value - batch.target).square().mean())

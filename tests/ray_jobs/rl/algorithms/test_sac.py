@@ -182,8 +182,8 @@ def test_a_fixed_temperature_stays(seeded):
     agent, optimizers, world = made(algorithm, OBS, BOX)
     g = torch.Generator().manual_seed(1)
     data = batch(64, torch.rand(64, 2, generator=g), g)
-    told = [algorithm.update(agent, optimizers, data, world)["alpha"] for _ in range(2)]
-    assert told[0] == told[1] == torch.tensor(math.log(0.2)).exp()
+    alphas = [algorithm.update(agent, optimizers, data, world)["alpha"] for _ in range(2)]
+    assert alphas[0] == alphas[1] == torch.tensor(math.log(0.2)).exp()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Learners and nodes that die during each kind of experience: training goes on, and one line says what happened."""
+"""Learners and nodes that die during each kind of experience: training continues, and one line says what happened."""
 
 import re
 import threading
@@ -35,7 +35,7 @@ KINDS = {
 }
 DIED = re.compile(
     r"(learner [01] died \(its (process ended|node is gone)\)|a learner died \(learner [01] lost its connection\)); "
-    r"all learners go on from step \d+ \(death 1 of 3 allowed\)"
+    r"all learners continue from step \d+ \(death 1 of 3 allowed\)"
 )
 LOST = re.compile(r"Runner [01] died \(its (node is gone|connection is broken)\); a new one plays in its place\.")
 WAITED = re.compile(r"Runner [01] has waited \d+ s for a free CPU on the cluster\.")
@@ -78,7 +78,7 @@ def unharmed(plan: Play, memory: Memory) -> bool:
 
 @pytest.mark.fault("process", "one of two learners is killed (experience: {kind})")
 @pytest.mark.parametrize("kind", ["fresh", *(pytest.param(k, marks=pytest.mark.slow) for k in ("stream", "gradients"))])
-def test_learners_go_on_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch, fault):
+def test_learners_continue_when_one_of_them_is_killed(kind, ray_cluster, tmp_path, monkeypatch, fault):
     """Steps and metrics are each there once. Replay: below. Two kinds are left to `-m slow`: a group starts twice in each."""
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     plan = recipe(kind, "Deadly", env_options={"mark": str(tmp_path / "died"), "how": "kill"})
@@ -159,7 +159,7 @@ def doomed(nodes: Nodes, folder: Path, until: int) -> dict:
 @pytest.mark.fault("node", "a runner's node is lost (experience: {kind})")
 @pytest.mark.parametrize("kind", [*KINDS, "hasty replay"])
 def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, monkeypatch, fault):
-    """Who waits for nobody goes on without it: the other runner plays 40 steps before there is room for a second one again."""
+    """Who waits for nobody continues without it: the other runner plays 40 steps before there is room for a second one again."""
     monkeypatch.setattr(actor_pool, "PATIENCE", 0.3)
     memory, events = Memory(), []
     alone = 40 if kind in ("stream", "gradients", "hasty replay") else 16
@@ -184,7 +184,7 @@ def test_a_runner_whose_node_is_lost_plays_on_elsewhere(kind, nodes, tmp_path, m
 
 
 @pytest.mark.fault("node", "the node of one of two learners is lost")
-def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch, fault):
+def test_learners_continue_when_one_of_them_loses_its_node(nodes, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
     monkeypatch.setattr(ray_group, "PATIENCE", 0.5)
     memory = Memory()
@@ -195,7 +195,7 @@ def test_learners_go_on_when_one_of_them_loses_its_node(nodes, tmp_path, monkeyp
     result = play.play(plan, seed=0, run=memory, learners=2, report=events.add)
     storm.join()
     [died] = [n for n in notes(events) if DIED.fullmatch(n)]
-    assert "go on from step 16" in died
+    assert "continue from step 16" in died
     assert result["env_steps"] == 64
     assert [step for step, _ in memory.lines] == list(range(8, 65, 8))
     events.died(fault)

@@ -162,7 +162,7 @@ def run_learners(plan: Play, n: int) -> list[Training]:
     made = [training(plan, Memory(), world=threads.world(i), rank=i) for i in range(n)]
     jobs = [threading.Thread(target=t.loop) for t in made]
     [j.start() for j in jobs]
-    [j.join(60) for j in jobs]
+    [j.join(300) for j in jobs]
     return made
 
 

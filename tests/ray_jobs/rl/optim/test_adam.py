@@ -41,7 +41,7 @@ def test_it_takes_torchs_steps(kinds, eps):
 
 @both
 def test_its_state_is_torchs_and_comes_back(kinds):
-    """Torch goes on from ours, and ours from torch's."""
+    """Torch continues from ours, and ours from torch's."""
     ours, theirs, mine, reference = pair(kinds, 1e-8)
     for k in range(3):
         move((ours, mine), (theirs, reference), seed=k)

@@ -24,12 +24,12 @@ def test_what_is_written_to_a_row_is_there_and_nothing_beside_it_changes(kinds):
 
 
 def test_a_row_is_as_long_as_what_it_holds_rounded_up_to_words():
-    told = {
+    example = {
         "obs": (torch.float32, (4,)),
         "done": (torch.bool, ()),
         "action": (torch.int64, ()),
         "cut": (torch.bool, ()),
     }
-    fields = layout(told)
+    fields = layout(example)
     assert words(fields) == 4  # 16 + 8 + 1 + 1 bytes
     assert [fields[k].first for k in ("action", "obs", "done", "cut")] == [0, 8, 24, 25]

@@ -30,7 +30,7 @@ def test_merged_moments_are_those_of_everything(seed, sizes):
 
 
 def test_reward_scale_is_the_deviation_of_running_returns():
-    """Two fragments are as one: what a return has come to is carried over, and begins anew at a boundary."""
+    """Two fragments are as one: what a return has come to is carried over, and restarts at a boundary."""
     g = torch.Generator().manual_seed(0)
     reward, boundary = torch.randn(12, 2, generator=g), torch.rand(12, 2, generator=g) < 0.2
     whole, halves = RewardScale(0.9), RewardScale(0.9)
@@ -55,7 +55,7 @@ def test_the_evaluation_uses_what_training_learned():
     assert (actor["norm.scale"] != 1).all()
 
 
-def test_returns_of_a_column_that_begins_anew_begin_at_nothing():
+def test_returns_of_a_column_that_starts_again_begin_at_nothing():
     scale, reward, never = RewardScale(0.5), torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool)
     scale.restart("a", torch.tensor([True, True]))
     assert scale.returns("a", reward, never).tolist() == [[1, 1]]

@@ -1,4 +1,4 @@
-"""Where runners run must not change what they compute; one that dies is replaced, and training goes on."""
+"""Where runners run must not change what they compute; one that dies is replaced, and training continues."""
 
 import dataclasses
 import os
@@ -114,7 +114,7 @@ def test_two_learners_agree(ray_cluster):
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_a_learner_that_cannot_go_on_says_why(ray_cluster):
+def test_a_learner_that_cannot_continue_says_why(ray_cluster):
     """No restarts for what would fail again, and the reason reaches the driver as it would without Ray."""
     plan = recipe(SMALL["ppo"], SCRIPTED + "Broken", envs=2)
     with pytest.raises(FloatingPointError, match=r"Broken gave a reward that is not finite, at step \d+ of runner 0"):
@@ -142,7 +142,7 @@ def pool_of(n: int, report) -> pools.Remote:
 
 
 def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
-    """Its place in the checkpoint is empty; what goes on from it plays other numbers there."""
+    """Its place in the checkpoint is empty; what continues from it plays other numbers there."""
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
     pool, weights = pool_of(2, notes.append), setup.untrained(plan, 0).pack()
     process = ray_cluster.get(pool.actors.slots[1].handle.__ray_call__.remote(lambda runner: os.getpid()))

@@ -211,7 +211,7 @@ def test_box_actions_are_clipped_for_the_environment_and_kept_for_the_learner():
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Acrobot-v1", SCRIPTED + "Count"])
-def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
+def test_a_runner_continues_from_its_state_bit_for_bit(env):
     first, second = (EnvRunner(RunnerSpec(PPO(width=8), env, 5, seed=5)) for _ in range(2))
     sample(first, 30)
     assert second.load(first.state())
@@ -221,7 +221,7 @@ def test_a_runner_goes_on_from_its_state_bit_for_bit(env):
 
 
 @pytest.mark.parametrize("name", ["Unpicklable", "Forgetful"])
-def test_an_environment_that_cannot_be_saved_begins_anew(name):
+def test_an_environment_that_cannot_be_saved_starts_again(name):
     env = SCRIPTED + name
     first, second = runner(env), runner(env)
     sample(first, 4)
@@ -230,16 +230,16 @@ def test_an_environment_that_cannot_be_saved_begins_anew(name):
 
 
 def test_runners_are_a_function_of_seed_and_place():
-    def told(**place):
+    def draws(**place):
         return sample(EnvRunner(RunnerSpec(PPO(width=8), "CartPole-v1", 2, **({"seed": 1} | place))), 5).steps[0]
 
     torch.manual_seed(1)
-    here = told()
+    here = draws()
     torch.manual_seed(2)
     np.random.seed(7)
-    assert np.array_equal(here, told())
+    assert np.array_equal(here, draws())
     for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"attempt": 1}):
-        assert not np.array_equal(here, told(**other))
+        assert not np.array_equal(here, draws(**other))
 
 
 def test_evaluation_counts_as_many_episodes_of_each_environment():

@@ -171,7 +171,7 @@ def test_a_seed_whose_numbers_overflow_spoils_no_other() -> None:
     assert sorted(done) == [0, 2] and done[2]["episode_return"] == pytest.approx(alone["episode_return"])
 
 
-def test_seeds_leave_at_their_goal_and_the_rest_go_on() -> None:
+def test_seeds_leave_at_their_goal_and_the_rest_continue() -> None:
     recipe = Play(A2C(lr=3e-3, width=16), "CartPole-v1", steps=8000, envs=8, stop_return=24.0, eval_episodes=2)
     done: dict[int, dict] = {}
     runs = [Nowhere() for _ in range(3)]
@@ -188,7 +188,7 @@ def test_seeds_leave_at_their_goal_and_the_rest_go_on() -> None:
 
 
 @pytest.mark.parametrize("case", ["DQN", "TD3", "PPO"])
-def test_checkpoints_are_those_of_a_seed_alone_and_go_on_either_way(case: str) -> None:
+def test_checkpoints_are_those_of_a_seed_alone_and_continue_either_way(case: str) -> None:
     algorithm, env = CASES[case]
     recipe = Play(algorithm, env, steps=512, envs=4, eval_episodes=2, save_every=10**9, log_every=128)
     whole = [training(recipe, s) for s in (5, 6)]
@@ -389,8 +389,8 @@ def test_each_seed_takes_the_rows_it_has_chosen(shape: tuple[int, ...], dim: int
     x, at = torch.randn(3, *shape), torch.randint(6, (3, 5))
     weight = torch.randn(3, 5, *shape[1:])
     leaf = x.clone().requires_grad_()
-    told = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
-    found = vmap_seeds(3, lambda: unwrap(take_rows(wrap(told), wrap(at))))
+    stacked = leaf.movedim(0, dim).contiguous().movedim(dim, 0)  # what torch has stacked along another dimension
+    found = vmap_seeds(3, lambda: unwrap(take_rows(wrap(stacked), wrap(at))))
     (grad,) = torch.autograd.grad((found * weight).sum(), leaf)
     for s in range(3):
         mine = x[s].clone().requires_grad_()
