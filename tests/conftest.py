@@ -15,6 +15,8 @@ import torch  # noqa: E402
 
 from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_terminal_summary  # noqa: E402, F401
 
+LATER = ("slow", "fault")  # marked tests that run only where -m asks for them
+
 torch.set_num_threads(1)
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -22,12 +24,20 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """What is marked slow runs where `-m` asks for it."""
+    """Deselect what is marked slow or fault unless `-m` is given; keep each file's tests in one process.
+
+    Tests of one file share its trainings and clusters (fixtures of the module's scope), so they are one group of
+    pytest-xdist, unless they name another group themselves.
+    """
     if not config.option.markexpr:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+        later = {item for item in items if any(item.get_closest_marker(name) for name in LATER)}
+        config.hook.pytest_deselected(items=list(later))
+        items[:] = [item for item in items if item not in later]
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
