@@ -1,4 +1,4 @@
-"""What breaks first at 1,000 GPUs: the tables of docs/scale.md, from what was measured and a few assumptions, which are named here.
+"""What breaks first at 1,000 GPUs: the tables of docs/scale.md, computed from measurements and a few assumptions, which are named here.
 
 python -m benchmarks.arithmetic docs/scale.md      writes them into the page; a test fails where it is out of date
 """
@@ -93,15 +93,18 @@ def span(seconds: float) -> str:
 
 
 def share(x: float) -> str:
+    """A share in percent."""
     return f"{100 * x:.2g}%" if x < 0.995 else f"{100 * x:.0f}%"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def largest_first(rows: Mapping[str, Row], key: str) -> list[tuple[str, Row]]:
+    """The rows with their names, the largest value of `key` first."""
     return sorted(rows.items(), key=lambda item: -item[1][key])
 
 
@@ -109,6 +112,7 @@ def largest_first(rows: Mapping[str, Row], key: str) -> list[tuple[str, Row]]:
 
 
 def checkpoints(fits: Mapping[str, Row]) -> str:
+    """Sizes of checkpoints, and the load that they put on storage."""
     heads = [
         "recipe",
         "weights",
@@ -128,6 +132,7 @@ def checkpoints(fits: Mapping[str, Row]) -> str:
 
 
 def failures(fits: Mapping[str, Row]) -> str:
+    """The best interval between checkpoints, and the time lost with it and with ours."""
     heads = [
         "recipe",
         "write, 1 GB/s",
@@ -147,6 +152,7 @@ def failures(fits: Mapping[str, Row]) -> str:
 
 
 def sums(fits: Mapping[str, Row]) -> str:
+    """Efficiency of data-parallel training, by gradient size and link."""
     heads = [
         "recipe",
         "gradient",
@@ -164,6 +170,7 @@ def sums(fits: Mapping[str, Row]) -> str:
 
 
 def replays(agents: Mapping[str, Row]) -> str:
+    """Sizes of replay buffers, and the time to write them."""
     heads = ["recipe", "full replay buffer", "of it on the disk", "write, 1 GB/s", f"{GPUS:,} seeds, 10 GB/s"]
     rows = []
     for name, r in largest_first({n: r for n, r in agents.items() if r["replay_bytes"]}, "replay_bytes"):
@@ -175,6 +182,7 @@ def replays(agents: Mapping[str, Row]) -> str:
 
 
 def runners(agents: Mapping[str, Row]) -> str:
+    """Fragments of runners, and how many runners a link and a learner can serve."""
     fills = [f"fill {k}" for k in LINKS]
     heads = ["recipe", "fragment", "weights", "a runner's steps/s", "moves", *fills, "learner's steps/s", "takes"]
     rows = []
@@ -191,6 +199,7 @@ def runners(agents: Mapping[str, Row]) -> str:
 
 
 def driver(parts: Mapping[str, Sequence[Row]]) -> str:
+    """Load of the driver by the number of running seeds."""
     heads = ["seeds at work, output", "looks/s at each", "driver's share of a core", "files opened/s"]
     rows = [
         [name, f"{r['polls_per_s']:.2g}", share(r["driver_core_share"]), f"{r['opens_per_s']:,.0f}"]
@@ -200,16 +209,17 @@ def driver(parts: Mapping[str, Sequence[Row]]) -> str:
 
 
 def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
+    """Scheduling on simulated clusters."""
     parts = dict(sorted(parts.items(), key=lambda part: part[1][0]["raylets"]))
     heads = ["", *parts]
     rows = {
         "raylets that ran": lambda r: f"{r['raylets']:.0f}, {r['raylet_mib']:.0f} MiB each; GCS {r['gcs_mib']:.0f} MiB",
         "start of the cluster": lambda r: span(r["start_s"]),
-        "seeds, of which finished": lambda r: f"{r['units']:,}, {r['finished']:,}",
-        "places (made-up cores and GPUs)": lambda r: f"{r['places']:,}",
+        "seeds, finished seeds": lambda r: f"{r['units']:,}, {r['finished']:,}",
+        "slots (made-up cores and GPUs)": lambda r: f"{r['places']:,}",
         "plans of all, before anything starts": lambda r: f"{span(r['plan_s'])}, {span(r['plan_again_s'])} once they are finished",
         "all of it": lambda r: f"{span(r['wall_s'])}, {span(r['wall_s_per_seed'])} a seed",
-        "last seed begun after": lambda r: span(r["all_begun_s"]),
+        "last seed started after": lambda r: span(r["all_begun_s"]),
         "driver's time on a core": lambda r: f"{span(r['driver_cpu_s'])}, {span(r['driver_cpu_ms_per_seed'] / 1000)} a seed",
         "files opened by the driver": lambda r: f"{r['opens_per_s']:,.0f}/s",
         "most at a time": lambda r: f"{r.get('peak_cpus', 0):.0f} CPUs, {r.get('peak_gpus', 0):.0f} GPUs given out",
@@ -233,7 +243,7 @@ def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]
 
 
 def with_tables(text: str) -> str:
-    """A Markdown page with its tables made again."""
+    """A Markdown page with its tables computed again."""
     made = tables(*(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sizes", "scale")))
 
     def block(found: re.Match) -> str:

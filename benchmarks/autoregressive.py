@@ -1,7 +1,7 @@
-"""Samples of autoregressive models: WaveNet beside r9y9's, and PixelCNN beside the naive sampler; one thread each.
+"""Samples of autoregressive models: WaveNet against r9y9's, and PixelCNN against the naive sampler; one thread each.
 
 WaveNet has 24 layers in 4 stacks, 64 residual features (gates of 128), 256 skip features, kernels of 2 and 256 levels. The peer
-generates one wave at a time; we are also measured with 64 at once, beside the peer's one. PixelCNN draws 16 grey images of 32x32
+generates one wave at a time; ours is also measured with 64 at once, against the peer's one. PixelCNN draws 16 grey images of 32x32
 in 256 levels, with 7 blocks of 64 features (h = 32).
 
     python -m benchmarks.autoregressive --rounds 3
@@ -23,6 +23,7 @@ IMAGES = {
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=3)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one measurement (default %(default)s)")
     args = parser.parse_args()

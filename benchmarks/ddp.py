@@ -24,6 +24,7 @@ def contenders(load: tuple[str, ...]) -> dict[str, Contender]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments(__doc__ or "", rounds=5).parse_args()
     report = Report("ddp", args.out)
     for title, load in LOADS.items():

@@ -1,7 +1,7 @@
-"""The gap to the entropy of MAF, RealNVP and spline flows on three exact densities, beside zuko, nflows and normflows; one thread each.
+"""The gap to the entropy of MAF, RealNVP and spline flows on three exact densities, against zuko, nflows and normflows; one thread each.
 
 Depth, width, batch, steps, optimiser and examples are the same (`peers/density_work.py`); the gap is the mean over 20,000 fresh points,
-its standard error beside it; a round is a seed.
+with its standard error; a round is a seed.
 
     python -m benchmarks.densities --rounds 3
 """
@@ -19,7 +19,7 @@ CONTENDERS = {
     "nflows": Contender("nflows", "nflows", "densities.py"),
     "normflows": Contender("normflows", "normflows", "densities.py"),
 }
-BESIDE = {
+COMPARED = {
     "maf": ["Reprise", "zuko", "nflows"],
     "realnvp": ["Reprise", "zuko", "nflows", "normflows"],
     "nsf": ["Reprise", "nflows", "normflows"],
@@ -37,12 +37,13 @@ def over_seeds(rows: list[Row]) -> str:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=3)
     parser.add_argument("--work", nargs="*", choices=WORK, default=list(WORK))
     parser.add_argument("--density", nargs="*", choices=DENSITIES, default=list(DENSITIES))
     parser.add_argument("--steps", type=int, default=STEPS, help="of training (default %(default)s)")
     args = parser.parse_args()
-    for name in {name for work in args.work for name in BESIDE[work]}:
+    for name in {name for work in args.work for name in COMPARED[work]}:
         interpreter(CONTENDERS[name].peer, args.venvs)
     report = Report("densities", args.out)
     parts = [(work, density) for density in args.density for work in args.work]
@@ -55,7 +56,7 @@ def main() -> None:
             command = [*who.command(interpreter(who.peer, args.venvs)), *words]
             return measure(command, ours=who.peer == "reprise", limit=600)
 
-        report.part(f"{work}, {density}", BESIDE[work], args.rounds, once)
+        report.part(f"{work}, {density}", COMPARED[work], args.rounds, once)
     for work, density in parts:
         title = f"{work}, {density}"
         report.show(title, ["excess_nats", "standard_error", "train_s", "parameters"], "excess_nats")

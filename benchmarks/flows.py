@@ -1,6 +1,7 @@
-"""Sampling of MAF at 43 dimensions, training of MAF, RealNVP and Glow, beside zuko, nflows and normflows; one thread each.
+"""Sampling of MAF at 43 dimensions, training of MAF, RealNVP and Glow, against zuko, nflows and normflows; one thread each.
 
-Depth, width, data and optimiser are the same (`peers/flow_work.py`); the parameters are beside the rate, for the layers differ in detail.
+Depth, width, data and optimiser are the same (`peers/flow_work.py`). The number of parameters is recorded with the rate,
+because the layers differ in detail.
 
     python -m benchmarks.flows --rounds 3
 """
@@ -16,7 +17,7 @@ CONTENDERS = {
     "nflows": Contender("nflows", "nflows", "flows.py"),
     "normflows": Contender("normflows", "normflows", "flows.py"),
 }
-BESIDE = {
+COMPARED = {
     "glow_train": ["Reprise", "normflows"],
     "maf_sample": ["Reprise", "zuko", "nflows"],
     "maf_train": ["Reprise", "zuko", "nflows"],
@@ -25,10 +26,12 @@ BESIDE = {
 
 
 def contenders(work: str) -> list[str]:
-    return BESIDE.get(work, list(CONTENDERS))
+    """The contenders of a piece of work."""
+    return COMPARED.get(work, list(CONTENDERS))
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=3)
     parser.add_argument("--work", nargs="*", choices=WORK, default=list(WORK))
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default %(default)s)")

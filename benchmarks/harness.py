@@ -50,6 +50,7 @@ class Contender:
     args: tuple[str, ...] = ()
 
     def command(self, python: str) -> list[str]:
+        """The command that runs the script."""
         return [python, str(PEERS / self.peer / self.script), *self.args]
 
 
@@ -246,11 +247,11 @@ class Report:
         names: Sequence[str],
         rounds: int,
         once: Callable[[str, int], Row],
-        beside: Mapping[str, list[Row]] | None = None,
+        earlier: Mapping[str, list[Row]] | None = None,
     ) -> None:
-        """Measure one part, alternating, beside rows of an earlier record; every row is on disk before the next is measured."""
+        """Measure one part, alternating, together with rows of an earlier record; every row is written before the next is measured."""
         console.print(f"[bold]{title}[/bold]")
-        rows = self.parts[title] = {**(beside or {}), **{name: [] for name in names}}
+        rows = self.parts[title] = {**(earlier or {}), **{name: [] for name in names}}
         for name, i in alternate(names, rounds):
             row = once(name, i)
             rows[name].append(row)

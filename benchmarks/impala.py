@@ -1,8 +1,8 @@
-"""IMPALA on CartPole-v1 beside RLlib's IMPALA and APPO and sample-factory's APPO, with 1 and with 2 processes that play.
+"""IMPALA on CartPole-v1 against RLlib's IMPALA and APPO and sample-factory's APPO, with 1 and with 2 processes that play.
 
 Each runner plays 16 environments, 16 steps in a fragment, and every fragment is learned from once. Ours is the recipe `impala_cartpole`
 at a step size for these fragments, which sample-factory gets too; RLlib has that of its own example. The rate is from the first report
-of progress to the last, after start-up; the mean return of the last training episodes is beside it, so that speed is not bought with
+of progress to the last, after start-up; the mean return of the last training episodes is recorded with it, so that speed is not bought with
 learning. Our shares of time are in the rows. Each process computes on one thread: a runner, the learner, and what else the peer has.
 
     python -m benchmarks.impala --rounds 2
@@ -21,6 +21,7 @@ PEERS = {
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=2)
     parser.add_argument("--runners", nargs="*", type=int, default=[1, 2], help="processes that play (default 1 2)")
     parser.add_argument("--steps", type=int, default=100_000, help="environment steps (default %(default)s)")

@@ -1,4 +1,4 @@
-"""How fast batches of 128 come: our data modules beside torch's DataLoader that collates item by item.
+"""How fast batches of 128 come: our data modules against torch's DataLoader that collates item by item.
 
 python -m benchmarks.loading --rounds 3
 """
@@ -31,6 +31,7 @@ PARTS = {
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=5)
     parser.add_argument("--seconds", default="4", help="that each is measured for (default %(default)s)")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Steps per second of `reprise train` beside the plainest torch loop with the same model, batches and optimiser, one thread each.
+"""Steps per second of `reprise train` against the plainest torch loop with the same model, batches and optimiser, one thread each.
 
-Small models, of which the loop around them is a large share.
+The models are small, so the loop takes a large share of the time.
 
 python -m benchmarks.loop --rounds 5
 """
@@ -16,6 +16,7 @@ PEERS = {"reprise train": "reprise", "raw loop": "raw"}
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=5)
     parser.add_argument("--recipes", nargs="*", choices=list(STEPS), default=list(STEPS))
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""docs/speed.md, made from what was recorded in benchmarks/results: ours beside the peers', with the ratio of each round.
+"""docs/speed.md, written from the records in benchmarks/results: Reprise and its peers, with the ratio of each round.
 
 python -m benchmarks.page
 """
@@ -14,11 +14,11 @@ from benchmarks.densities import over_seeds
 from benchmarks.harness import ROOT, Row, column, paired_ratio, spread
 
 PAGE = ROOT / "docs" / "speed.md"
-HEAD = """# How fast it is beside its peers, and how near to the truth
+HEAD = """# Speed and accuracy against other libraries
 
-Written by `python -m benchmarks.page` from `benchmarks/results`, never by hand; [benchmarks/README.md](../benchmarks/README.md) says what
-is equal, what is not, and how to measure it again. Each figure is the median of several rounds, with quartiles in brackets where there are
-several; the last column is the first contender's figure over this one's, within each round.
+Written by `python -m benchmarks.page` from `benchmarks/results`, never by hand. [benchmarks/README.md](../benchmarks/README.md) describes
+what is equal, what is not, and how to measure it again. Each figure is the median over rounds, with quartiles in brackets where there are
+several rounds. The last column is the ratio of the first contender's figure to this one's, computed within each round.
 """
 SHOWN = {
     "rl_speed": ("Reinforcement learning, one seed", "updates_per_s"),
@@ -78,9 +78,9 @@ def densities(recorded: Mapping[str, Any]) -> str:
 
 
 def machine_line(recorded: Mapping[str, Any]) -> str:
-    """Where and when, and whether the machine had other things to do."""
+    """The machine and the date of a record, and a warning if the machine was busy."""
     where = recorded["machine"]
-    busy = "" if recorded["quiet"] else " **The machine was busy: not to be quoted.**"
+    busy = "" if recorded["quiet"] else " **The machine was busy: do not quote.**"
     return f"{where['cpu']}, {where['cores']} cores, torch {where['torch']}, {where['measured'][:10]}.{busy}"
 
 

@@ -1,4 +1,4 @@
-"""PPO on CartPole-v1 beside stable-baselines3, CleanRL and RLlib, one thread each, alternating.
+"""PPO on CartPole-v1 against stable-baselines3, CleanRL and RLlib, one thread each, alternating.
 
 speed  Environment steps per second over 100,000 steps at the settings of rl-baselines3-zoo (8 environments), with the
        greedy return over 100 episodes afterwards, so that speed is not bought with learning.
@@ -31,10 +31,12 @@ def solved(row: Row) -> bool:
 
 
 def speed_contenders(peers: Sequence[str]) -> list[Contender]:
+    """The contenders at equal settings."""
     return [Contender("Reprise", "reprise"), *(Contender(name, PEERS[name]) for name in peers)]
 
 
 def race_contenders(peers: Sequence[str]) -> list[Contender]:
+    """The contenders of the race to a return."""
     narrow = [Contender(f"{name}, 8 envs", PEERS[name], args=UNTIL) for name in peers]
     wide = [Contender(f"{name}, 64 envs", PEERS[name], args=(*UNTIL, *WIDE)) for name in peers]
     whole = Contender("reprise train", "reprise", "train.py")
@@ -56,6 +58,7 @@ def part(report: Report, title: str, contenders: Sequence[Contender], rounds: in
 
 
 def options() -> argparse.Namespace:
+    """The command line's options."""
     parser = arguments(__doc__ or "", rounds=5)
     parser.add_argument(
         "--seeds", type=int, default=10, help="seeds of the race (default %(default)s; 0 leaves it out)"
@@ -77,6 +80,7 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = options()
     for name in args.peers:
         interpreter(PEERS[name], args.venvs)

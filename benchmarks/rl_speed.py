@@ -1,7 +1,8 @@
-"""Updates and environment steps per second of A2C, DQN, SAC and TD3 beside stable-baselines3, and of SAC beside RLlib; one thread each.
+"""Updates and environment steps per second of A2C, DQN, SAC and TD3 against stable-baselines3, and of SAC against RLlib; one thread each.
 
 The networks, batches, ratios of updates to steps and environments are the same (`peers/workloads.py`); on CartPole the
-greedy return over 100 episodes is beside the rate, so that speed is not bought with learning. RLlib's SAC is measured over fewer steps.
+greedy return over 100 episodes is recorded with the rate, so that speed is not bought with learning.
+RLlib's SAC is measured over fewer steps.
 'Reprise, bf16' is Reprise with the option `--matmul bfloat16`, where the CPU has units for it; all others multiply in float32. Its rate
 is not one at equal returns: TD3 on Pendulum learned worse so.
 
@@ -20,16 +21,18 @@ CONTENDERS = {
     "SB3": Contender("SB3", "stable_baselines3", "speed.py"),
     "RLlib": Contender("RLlib", "rllib", "speed.py"),
 }
-BESIDE = {"sac": ["Reprise", "Reprise, bf16", "SB3", "RLlib"], "td3": ["Reprise", "Reprise, bf16", "SB3"]}
+COMPARED = {"sac": ["Reprise", "Reprise, bf16", "SB3", "RLlib"], "td3": ["Reprise", "Reprise, bf16", "SB3"]}
 """Who is measured, where it is not us and SB3 alone."""
 
 
 def contenders(algorithm: str) -> list[str]:
-    names = BESIDE.get(algorithm, ["Reprise", "SB3"])
+    """The contenders of an algorithm; bfloat16 only where the CPU supports it."""
+    names = COMPARED.get(algorithm, ["Reprise", "SB3"])
     return [name for name in names if name != "Reprise, bf16" or has_bfloat16()]
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=2)
     parser.add_argument("--algorithms", nargs="*", choices=list(WORK), default=list(WORK))
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one measurement (default %(default)s)")

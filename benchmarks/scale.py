@@ -38,7 +38,7 @@ from ray_jobs.reproduce.seeds import Seed
 READY = """
 import json, os, sys, time
 folder, recipe, seed, metric, value, hold, node = sys.argv[1:]
-place = {"node": os.environ.get(node), "cards": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "begun": time.time()}
+place = {"node": os.environ.get(node), "cards": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "started": time.time()}
 os.makedirs(folder, exist_ok=True)
 def leave(name, what):
     with open(f"{folder}/{name}", "w") as f:
@@ -74,9 +74,9 @@ def count_opens() -> None:
 def cost() -> Iterator[dict[str, float]]:
     """Fills in the seconds that the block took, this process's share of a core meanwhile, and the files that it opened a second."""
     found: dict[str, float] = {}
-    before, begun, cpu = opened, time.monotonic(), time.process_time()
+    before, started, cpu = opened, time.monotonic(), time.process_time()
     yield found
-    took = time.monotonic() - begun
+    took = time.monotonic() - started
     used = time.process_time() - cpu
     found |= {
         "wall_s": took,
@@ -87,6 +87,7 @@ def cost() -> Iterator[dict[str, float]]:
 
 
 def bound(recipe: str) -> float:
+    """The bound of the recipe's claim."""
     claim = of_name(recipe).claim
     return claim.at_least if claim.at_least is not None else claim.at_most
 
@@ -109,10 +110,12 @@ class Busy:
         self.until = until
 
     def poll(self) -> int | None:
+        """Count the check; 1 once the time is over."""
         Busy.looks += 1
         return None if time.monotonic() < self.until else 1
 
     def tail(self) -> list[str]:
+        """No lines."""
         return []
 
 
@@ -157,6 +160,7 @@ class Watched:
         self._process = process
 
     def poll(self) -> int | None:
+        """Count the check, and pass it on; 1 once the time is over."""
         Watched.looks += 1
         code = self._process.poll()
         return 1 if code is None and time.monotonic() > self.until else code
@@ -172,6 +176,7 @@ class Sampler(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Sample twice a second until it is stopped."""
         while not self.over.wait(0.5):
             left = self.ray.available_resources()
             now = {f"peak_{k.lower()}s": self.whole[k] - left.get(k, 0.0) for k in ("CPU", "GPU") if k in self.whole}
@@ -245,11 +250,13 @@ def serving_again() -> Iterator[None]:
 
 
 def timed(do: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.monotonic()
-    return do(), time.monotonic() - begun
+    """The result of a function, and its seconds."""
+    started = time.monotonic()
+    return do(), time.monotonic() - started
 
 
 def per_seed(found: Mapping[str, float], n: int) -> dict[str, float]:
+    """Time for each seed."""
     return {"wall_s_per_seed": found["wall_s"] / n, "driver_cpu_ms_per_seed": 1000 * found["driver_cpu_s"] / n}
 
 
@@ -257,9 +264,9 @@ def placed(done: Sequence[Seed], sent: Mapping[Any, float], each: Mapping[str, s
     """How seeds were spread over nodes, how long each waited for its process, and how often a GPU had two at a time (never, one hopes)."""
     said = {seed: json.loads((Path(seed.folder) / "place.json").read_text()) for seed in done}
     shares = Counter(p["node"] for p in said.values())
-    waits = [p["begun"] - sent[seed] for seed, p in said.items()]
+    waits = [p["started"] - sent[seed] for seed, p in said.items()]
     held = [(seed, p) for seed, p in said.items() if each[seed.recipe].gpus]
-    last = max(p["begun"] for p in said.values())
+    last = max(p["started"] for p in said.values())
     return {
         "nodes_used": len(shares), "most_on_a_node": max(shares.values()), "fewest_on_a_node": min(shares.values()),
         "wait_s_median": statistics.median(waits), "wait_s_longest": max(waits), "all_begun_s": last - min(sent.values()),
@@ -272,7 +279,7 @@ def clashes(places: Sequence[Mapping[str, Any]]) -> int:
     """How many runs began on a GPU before the one before them there had ended."""
     at: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for p in places:
-        at.setdefault((p["node"], p["cards"]), []).append((p["begun"], p["ended"]))
+        at.setdefault((p["node"], p["cards"]), []).append((p["started"], p["ended"]))
     return sum(b[0] < a[1] for spans in map(sorted, at.values()) for a, b in itertools.pairwise(spans))
 
 
@@ -282,10 +289,12 @@ def kept(path: Path) -> dict[str, Any]:
 
 
 def claiming() -> list[str]:
+    """The recipes that make a claim."""
     return [name for name in names() if of_name(name).claim is not None]
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=1)
     parser.add_argument("--nodes", type=int, nargs="*", default=[64], help="sizes of simulated clusters (default 64)")
     parser.add_argument("--cpus", type=int, default=96, help="made-up cores of a node (default %(default)s)")

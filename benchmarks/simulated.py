@@ -1,7 +1,7 @@
 """A Ray cluster of many nodes on one machine: a real GCS and real raylets, whose cores and GPUs are made up.
 
-What each node of a real cluster runs beside its raylet, and what scheduling does not ask, is left out: its two agents sleep, no worker
-is started ahead of its task, no metrics are gathered, nothing scales. A raylet is told by a variable which node it is, and whatever it
+Programs that a real node runs besides its raylet, and that scheduling does not need, are left out: its two agents sleep, no worker
+is started ahead of its task, no metrics are gathered, nothing scales. A variable tells a raylet which node it is, and whatever it
 starts inherits that.
 """
 
@@ -50,7 +50,7 @@ def cluster(nodes: int, *, cpus: int, gpus: int, temp: Path | None = None) -> It
     """Connects this process to such a cluster, whose head has no cores; gives how long its start took and what it holds.
 
     Args:
-        nodes: beside the head.
+        nodes: besides the head.
         cpus, gpus: of each.
         temp: folder of its sockets and logs; short, for a socket's path may have 107 characters.
     """

@@ -159,6 +159,7 @@ def timed(do: Callable[[], Any], seconds: float = 1.0) -> tuple[Any, float]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments(__doc__ or "", rounds=1).parse_args()
     report = Report("sizes", args.out)
     report.part("generative models", paper_scale(Fit), args.rounds, lambda name, _: fitted(name))

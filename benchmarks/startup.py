@@ -1,4 +1,4 @@
-"""How soon things happen: `reprise --help` beside importing torch, and the first step of two workers beside bare Lightning.
+"""Start-up times: `reprise --help` against importing torch, and the first step of two workers against bare Lightning.
 
 python -m benchmarks.startup
 """
@@ -23,14 +23,17 @@ TRAININGS = {
 
 
 def answer(name: str, _: int) -> Row:
+    """Seconds of a command that only prints or imports."""
     return timed(WORDS[name], ours=True, limit=60)
 
 
 def first_step(name: str, _: int) -> Row:
+    """Seconds from launch to the first step of a training."""
     return measure(TRAININGS[name].command(sys.executable), ours=True, limit=120)
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments(__doc__ or "", rounds=7).parse_args()
     report = Report("startup", args.out)
     report.part("answer", list(WORDS), args.rounds, answer)

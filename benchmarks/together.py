@@ -1,4 +1,4 @@
-"""Seeds trained together in one process beside the same trained one after the other, one thread each, alternating.
+"""Seeds trained together in one process against the same seeds one after the other, one thread each, alternating.
 
 `seed_updates_per_s` is of the time in updates, `seed_updates_per_cpu_s` of the processor's time in them, which knows no other process,
 and `seed_steps_per_s` of the whole training: environments, which are stepped seed by seed,
@@ -29,6 +29,7 @@ APART = 2
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=3)
     parser.add_argument("--cases", nargs="*", default=CASES, help="algorithm-width (default %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[64], help="together (default %(default)s)")

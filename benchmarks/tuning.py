@@ -1,4 +1,4 @@
-"""Seconds that a trial costs beyond its training: hundreds of very short ones by `reprise tune`, beside a process for each.
+"""Seconds that a trial costs beyond its training: hundreds of very short ones by `reprise tune`, against a process for each.
 
 The naive way starts `reprise train` for each trial, as many at a time, with the same settings; as each of its processes is
 like the others, fewer of them say as much. Memory, processes and open files are those of all processes together, after 5, 50 and 95
@@ -25,6 +25,7 @@ def contenders(kind: str, args) -> dict[str, Contender]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = arguments(__doc__ or "", rounds=1)
     parser.add_argument("--trials", type=int, default=200, help="of the search (default %(default)s)")
     parser.add_argument("--naive", type=int, default=40, help="processes of the naive way (default %(default)s)")

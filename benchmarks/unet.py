@@ -1,4 +1,4 @@
-"""Our U-Net beside diffusers' UNet2DModel of as many weights, on 3x32x32 images, with one thread.
+"""Our U-Net against diffusers' UNet2DModel of as many weights, on 3x32x32 images, with one thread.
 
 Both are trained by the same DDPM loss and optimiser and sampled by the same sampler; only the network differs. The two
 take turns within one run, and ratios are medians over the rounds. diffusers is also timed under bfloat16 autocast, for
@@ -54,12 +54,14 @@ class Peer(nn.Module):
         self.register_buffer("logs", LEVELS.log().float())
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond) -> Tensor:
+        """diffusers' network at the log signal-to-noise ratios `level`."""
         index = (level[:, None] - self.logs).abs().argmin(1)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
             return self.body(x, index).sample.to(x)
 
 
 def ours() -> UNet:
+    """Our U-Net."""
     return UNet(3, width=32, multiples=(1, 2, 3), blocks=2, attention=(1,), head=64, bf16=True)
 
 
@@ -128,6 +130,7 @@ def ratios(times: dict[str, list[float]], count: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each comparison")
     parser.add_argument("--steps", type=int, default=400, help="training steps before the errors are compared")

@@ -22,7 +22,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 class Mixture:
-    """Gaussians of the plane in float64, beside `size` - 2 independent normal numbers and turned with them.
+    """Mixture of Gaussians in the plane, in float64, with `size` - 2 further independent normal dimensions, all rotated together.
 
     Args:
         mean: [K, 2].
@@ -38,12 +38,14 @@ class Mixture:
         self.turn = turn if size > 2 else torch.eye(2, dtype=torch.float64)
 
     def draw(self, n: int, rng: torch.Generator) -> torch.Tensor:
+        """Draw n samples [n, size]."""
         k = torch.multinomial(self.weight, n, replacement=True, generator=rng)
         z = torch.randn(n, self.size, generator=rng, dtype=torch.float64)
         plane = self.mean[k] + (self.root[k] @ z[:, :2, None])[:, :, 0]
         return torch.cat([plane, z[:, 2:]], 1) @ self.turn.T
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """Log density [n] in nats of x [n, size]."""
         straight = x.double() @ self.turn
         u = torch.linalg.solve_triangular(self.root, (straight[:, None, :2] - self.mean)[..., None], upper=False)[
             ..., 0
@@ -58,10 +60,12 @@ class Wave:
     size = 2
 
     def draw(self, n: int, rng: torch.Generator) -> torch.Tensor:
+        """Draw n samples [n, 2]."""
         z = torch.randn(n, 2, generator=rng, dtype=torch.float64)
         return torch.stack([0.8 * z[:, 0], 0.1 * z[:, 1] + 0.6 * (3.2 * z[:, 0]).sin()], 1)
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
+        """Log density [n] in nats of x [n, 2]."""
         a, b = x.double().T
         first, second = a / 0.8, (b - 0.6 * (4 * a).sin()) / 0.1
         return -0.5 * (first.square() + second.square()) - LOG_2PI - math.log(0.8 * 0.1)
@@ -75,11 +79,13 @@ def around(arms: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def ring() -> Mixture:
+    """Eight equal Gaussians on a circle."""
     out, _ = around(8)
     return Mixture(out, 0.1 * torch.eye(2, dtype=torch.float64).repeat(8, 1, 1), torch.full((8,), 1 / 8).double())
 
 
 def pinwheel8() -> Mixture:
+    """Five unequal Gaussians in the plane, rotated with six further dimensions."""
     out, frame = around(5)
     spread = torch.tensor([0.25, 0.06], dtype=torch.float64).square().diag()
     share = torch.arange(1, 6, dtype=torch.float64)

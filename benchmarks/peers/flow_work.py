@@ -1,6 +1,6 @@
 """What every flow script shares: the sizes of the models, the clock and the one line that it prints. Needs nothing but torch.
 
-Each contender's model has the same depth, width and data; its parameters are counted beside its rate.
+Each contender's model has the same depth, width and data; its number of parameters is recorded with its rate.
 """
 
 import argparse
@@ -20,6 +20,7 @@ WORK = ("maf_sample", "maf_train", "realnvp_train", "glow_train")
 
 
 def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("work", choices=WORK)
     parser.add_argument("--seed", type=int, default=0)

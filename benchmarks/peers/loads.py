@@ -14,6 +14,7 @@ TENSORS, FILES = 20_000, 5_000
 
 
 def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", choices=("numbers", "images", "files"), default="images")
     parser.add_argument("--way", default="")

@@ -15,6 +15,7 @@ import numpy as np
 
 
 def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100_000)
@@ -34,7 +35,7 @@ def arguments() -> argparse.Namespace:
 
 
 class Clock:
-    """Times since the process was launched, by whoever launched it."""
+    """Times since the harness launched the process."""
 
     def __init__(self) -> None:
         self.launched = float(os.environ.get("BENCH_LAUNCHED", time.time()))
@@ -49,9 +50,11 @@ class Clock:
         return steps / (time.time() - self.began)
 
     def since_launch(self) -> float:
+        """Seconds since the launch."""
         return time.time() - self.launched
 
     def startup(self) -> float:
+        """Seconds from the launch to the start of the training."""
         return self.began - self.launched
 
 
@@ -63,6 +66,7 @@ class Returns:
         self.last: collections.deque[float] = collections.deque(maxlen=100)
 
     def reached(self) -> bool:
+        """Whether the last 100 episodes average the target."""
         full = len(self.last) == self.last.maxlen
         return self.until is not None and full and sum(self.last) / len(self.last) >= self.until
 

@@ -6,6 +6,7 @@ import time
 
 
 def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=100_000)
@@ -33,6 +34,7 @@ class Pace:
             self.first = self.first or self.last
 
     def rate(self) -> float:
+        """Environment steps per second."""
         (started, before), (ended, after) = self.first or (0.0, 0), self.last
         return (after - before) / (ended - started)
 

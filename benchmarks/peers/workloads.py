@@ -19,6 +19,7 @@ WORK = {"a2c": A2C, "dqn": DQN, "sac": OFF_POLICY | {"lr": 3e-4}, "td3": OFF_POL
 
 
 def arguments() -> argparse.Namespace:
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("algorithm", choices=list(WORK))
     parser.add_argument("--seed", type=int, default=0)

@@ -38,6 +38,7 @@ def listen(clock: Clock, returns: Returns, seen: dict[str, float]) -> type:
 
 
 def command(args) -> list[str]:
+    """CleanRL's command line for these settings."""
     minibatches = args.envs * args.horizon // args.minibatch
     settings = {
         "total-timesteps": args.steps, "num-envs": args.envs, "num-steps": args.horizon,
@@ -58,10 +59,12 @@ def train(script: str):
 
 @torch.no_grad()
 def score(actor) -> float | None:
+    """The greedy return of the actor; None without one."""
     return actor and greedy_return(lambda obs: actor(torch.as_tensor(obs)).argmax(-1).numpy())
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args, clock, seen = arguments(), Clock(), {}
     torch.set_num_threads(1)
     tensorboard.SummaryWriter = listen(clock, Returns(args.until), seen)

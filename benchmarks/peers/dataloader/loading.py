@@ -31,6 +31,7 @@ class Files(Dataset):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = loads.arguments()
     torch.set_num_threads(1)
     items = Files() if args.data == "files" else TensorDataset(torch.from_numpy(loads.tensors(args.data)))

@@ -18,12 +18,15 @@ LAUNCHED = float(os.environ["BENCH_LAUNCHED"])
 
 
 class Bare(L.LightningModule):
+    """DDPM's loss and network, without anything of Reprise's training."""
+
     def __init__(self) -> None:
         super().__init__()
         self.net = UNet(1, width=32, multiples=(1, 2), blocks=2, attention=(1,), head=32)
         self.kept = torch.cumprod(1 - torch.linspace(5e-4, 0.1, 200), 0)
 
     def training_step(self, batch, _):
+        """The mean squared error of the predicted noise."""
         (x,) = batch
         kept = self.kept[torch.randint(200, (len(x),))].view(-1, 1, 1, 1)
         noise = torch.randn_like(x)
@@ -31,16 +34,21 @@ class Bare(L.LightningModule):
         return (guess - noise).square().mean()
 
     def configure_optimizers(self):
+        """Adam."""
         return torch.optim.Adam(self.parameters(), 2e-3)
 
 
 class FirstStep(L.Callback):
+    """Prints the time from launch to the first step."""
+
     def on_train_batch_end(self, trainer, model, *_) -> None:
+        """Print the time once."""
         if trainer.is_global_zero:
             print("\n" + json.dumps({"first_step_s": time.time() - LAUNCHED}), flush=True)
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     torch.set_num_threads(1)
     L.seed_everything(0, verbose=False)
     images = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1

@@ -12,10 +12,12 @@ class Net(MLP):
     """Its multilayer perceptron, that takes the context which its couplings pass."""
 
     def forward(self, inputs: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """The network without a context, as nflows calls it."""
         return super().forward(inputs)
 
 
 def net(a: int, b: int) -> Net:
+    """A residual-free network of two hidden layers from a to b features."""
     return Net([a], [b], [WIDTH, WIDTH])
 
 
@@ -42,6 +44,7 @@ def parts(work: str, size: int) -> list[t.Transform]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     model = Flow(t.CompositeTransform(parts(args.work, args.truth.size)), StandardNormal([args.truth.size]))
     fit(model, model.log_prob, args)

@@ -22,15 +22,18 @@ class Net(MLP):
     """Its multilayer perceptron, that takes the context which its couplings pass."""
 
     def forward(self, inputs: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        """The network without a context, as nflows calls it."""
         return super().forward(inputs)
 
 
 def coupled(i: int) -> AffineCouplingTransform:
+    """A coupling layer of every other dimension."""
     mask = torch.arange(SIZE) % 2 == i % 2
     return AffineCouplingTransform(mask, lambda a, b: Net([a], [b], [REALNVP["width"]] * 2))
 
 
 def model(work: str) -> Flow:
+    """The flow of a piece of work."""
     if work == "realnvp_train":
         parts = [coupled(i) for i in range(REALNVP["depth"])]
     else:
@@ -39,6 +42,7 @@ def model(work: str) -> Flow:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     made = model(args.work)
     if args.work == "maf_sample":

@@ -13,6 +13,7 @@ def coupled(size: int, i: int) -> list[nf.flows.Flow]:
 
 
 def splined(size: int, i: int) -> list[nf.flows.Flow]:
+    """A coupling layer of splines, a linear map and ActNorm."""
     bend = nf.flows.CoupledRationalQuadraticSpline(
         size, 1, WIDTH, num_bins=BINS, tail_bound=BOUND, reverse_mask=i % 2 == 1
     )
@@ -20,6 +21,7 @@ def splined(size: int, i: int) -> list[nf.flows.Flow]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     size = args.truth.size
     make, depth = (coupled, DEPTH) if args.work == "realnvp" else (splined, SPLINE_DEPTH)

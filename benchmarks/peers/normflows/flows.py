@@ -23,6 +23,7 @@ def glow() -> nf.MultiscaleFlow:
 
 
 def model(work: str):
+    """The flow of a piece of work."""
     if work == "glow_train":
         return glow()
     flows, known, moved = [], SIZE - SIZE // 2, SIZE // 2
@@ -34,6 +35,7 @@ def model(work: str):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     made, x = model(args.work), batch(args.work)
 

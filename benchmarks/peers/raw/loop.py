@@ -13,6 +13,7 @@ from ray_jobs.recipe.settings import build
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe")
     parser.add_argument("--steps", type=int, required=True)

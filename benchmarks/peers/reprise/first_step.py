@@ -7,6 +7,7 @@ import product
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     launched = time.time()
     process = product.start("train", "ddpm_digits", "--workers", "2")
     seen: dict = {}

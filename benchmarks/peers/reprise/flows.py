@@ -8,6 +8,7 @@ from ray_jobs.run.memory import keep_freed
 
 
 def model(work: str):
+    """The flow of a piece of work."""
     if work == "glow_train":
         shape, more = GLOW["shape"], {k: GLOW[k] for k in ("steps", "scales", "width")}
         return glow.Glow(shape, **more)
@@ -17,6 +18,7 @@ def model(work: str):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     keep_freed()  # as `reprise train` does
     made = model(args.work)

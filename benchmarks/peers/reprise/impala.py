@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from workers import Pace, arguments, emit
 
-from ray_jobs.recipes.policy_gradient import impala_cartpole
+from ray_jobs.recipe.settings import build
 from ray_jobs.rl.learning.play import play
 
 
@@ -16,28 +16,32 @@ class Watch:
         self.pace, self.shares = Pace(), []
 
     def log(self, step, metrics) -> None:
+        """Note the step or the time."""
         self.pace.saw(step)
         self.shares.append({k: v for k, v in metrics.items() if k.startswith("share_") or k == "policy_lag"})
 
-    def save(self, step, state) -> None: ...
+    def save(self, step, state) -> None:
+        """Do nothing: no checkpoint is needed."""
 
     def means(self) -> dict[str, float]:
+        """Means of the logged shares of time."""
         return {k: sum(s[k] for s in self.shares) / len(self.shares) for k in self.shares[0]}
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     torch.set_num_threads(1)
-    recipe = impala_cartpole.recipe(
-        envs=args.envs * args.runners,
-        horizon=args.horizon,
-        lr=args.lr,
-        gamma=args.gamma,
-        entropy_weight=args.entropy,
-        stop_return=1000.0,
-    )
+    settings = {
+        "envs": args.envs * args.runners,
+        "horizon": args.horizon,
+        "lr": args.lr,
+        "gamma": args.gamma,
+        "entropy_weight": args.entropy,
+        "stop_return": 1000.0,
+    }
     watch = Watch()
-    plan = replace(recipe, log_every=2048, save_every=10**12)
+    plan = replace(build("impala_cartpole", settings), log_every=2048, save_every=10**12)
     enough = lambda: watch.pace.last[1] >= args.steps  # noqa: E731
     result = play(plan, seed=args.seed, run=watch, runners=args.runners, should_stop=enough)
     emit(watch.pace, result["train_return"], **watch.means())

@@ -13,12 +13,15 @@ import loads
 
 
 class InMemory(Data):
+    """Examples in memory."""
+
     def __init__(self, kind: str, num_workers: int) -> None:
         super().__init__(batch=loads.BATCH, num_workers=num_workers)
         self.source = table(x=torch.from_numpy(loads.tensors(kind)))
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = loads.arguments()
     torch.set_num_threads(1)
     if args.data != "files":

@@ -1,6 +1,6 @@
 """Our PixelCNN: seconds of drawing some images, from what is kept of earlier pixels or by a whole pass for each pixel.
 
-The whole passes are all alike: `--passes` of them are timed, and the time of as many as there are pixels is told.
+All whole passes take the same time: `--passes` of them are timed, and the time is scaled to the number of pixels.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from lightning_modules.autoregressive.pixelcnn import PixelCNN
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--naive", action="store_true")
     parser.add_argument("--images", type=int, default=16)

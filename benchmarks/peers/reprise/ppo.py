@@ -5,7 +5,7 @@ import argparse
 import torch
 from protocol import Clock, emit
 
-from ray_jobs.recipes.policy_gradient import ppo_cartpole, ppo_cartpole_zoo
+from ray_jobs.recipe.settings import build
 from ray_jobs.rl.learning.play import play
 
 
@@ -16,13 +16,15 @@ class Watch:
         self.clock, self.ended = clock, 0.0
 
     def log(self, step, metrics) -> None:
+        """Note the step or the time."""
         self.ended = self.clock.since_launch()
 
     def save(self, step, state) -> None:
-        pass
+        """Do nothing: no checkpoint is needed."""
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--until", type=float)
@@ -30,8 +32,8 @@ def main() -> None:
     clock = Clock()
     torch.set_num_threads(1)
     watch = Watch(clock)
-    recipe = ppo_cartpole.recipe(stop_return=args.until) if args.until else ppo_cartpole_zoo.recipe()
-    result = play(recipe, seed=args.seed, run=watch)
+    plan = build("ppo_cartpole", {"stop_return": args.until}) if args.until else build("ppo_cartpole_zoo", {})
+    result = play(plan, seed=args.seed, run=watch)
     clock.began = clock.launched + watch.ended - result["train_seconds"]
     hit = watch.ended if "seconds_to_return" in result else None
     steps = int(result["env_steps"])

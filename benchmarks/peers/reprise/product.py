@@ -40,5 +40,6 @@ def metrics() -> list[dict]:
 
 
 def status() -> dict:
+    """The content of status.json; empty without one."""
     path = RUN / "status.json"
     return json.loads(path.read_text()) if path.exists() else {}

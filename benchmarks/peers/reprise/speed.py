@@ -14,18 +14,22 @@ from ray_jobs.rl.learning.play import play
 class Nothing:
     """A recorder that keeps nothing."""
 
-    def log(self, step, metrics) -> None: ...
-    def save(self, step, state) -> None: ...
+    def log(self, step, metrics) -> None:
+        """Do nothing."""
+
+    def save(self, step, state) -> None:
+        """Do nothing."""
 
 
 def algorithm(name: str, w: dict):
+    """The algorithm with the shared settings."""
     if name == "a2c":
         plain = {"anneal": False, "entropy_weight": 0.0, "eps": 1e-5}  # as the peer's defaults
         return A2C(horizon=w["horizon"], lr=w["lr"], gamma=w["gamma"], width=w["width"], **plain)
     names = {"batch": "batch_size", "capacity": "buffer_size", "warmup": "learning_starts"}
     names |= {"every": "train_every", "updates": "updates_per_train", "gamma": "gamma", "width": "width"}
     common = {name: w[k] for k, name in names.items()}
-    if name == "dqn":  # the peer copies the network every 10 steps, of which there are none within a round of updates
+    if name == "dqn":  # the peer copies the network every 10 steps, which never falls within a round of updates
         falling = {"explore_for": w["explore_for"], "epsilon": w["epsilon"]}
         return DQN(**common, **falling, lr=w["lr"], target_every=w["updates"])
     if name == "sac":
@@ -34,6 +38,7 @@ def algorithm(name: str, w: dict):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     w = WORK[args.algorithm]
     torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import product
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe")
     parser.add_argument("--workers", default="1")

@@ -35,6 +35,7 @@ class Clocked(Learner):
     cpu_s, updates = 0.0, 0
 
     def learn_from(self, *seen):
+        """Learn, and add the CPU time and the updates."""
         started, before = time.process_time(), self.steps()
         try:
             return super().learn_from(*seen)
@@ -51,12 +52,15 @@ class Last:
     """A recorder that keeps the last metrics."""
 
     def log(self, step, metrics) -> None:
+        """Keep the newest metrics."""
         self.metrics = dict(metrics)
 
-    def save(self, step, state) -> None: ...
+    def save(self, step, state) -> None:
+        """Do nothing."""
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("algorithm", choices=list(PLANS))
     parser.add_argument("--seeds", type=int, default=16)

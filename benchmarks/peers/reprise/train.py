@@ -13,6 +13,7 @@ from protocol import Clock, emit
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", default="0")
     seed = parser.parse_args().seed

@@ -61,6 +61,7 @@ def census(moment: str) -> dict[str, float]:
 
 
 def words(settings: dict) -> list[str]:
+    """Settings as words of the command line."""
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
@@ -86,6 +87,8 @@ def alone(kind: str, n: int, folder: Path) -> None:
 
 
 def training_itself(kind: str, at_once: int, n: int) -> float:
+    """Seconds of the training alone, for one trial, with `at_once` at a time."""
+
     def one(i: int) -> float:
         command = [sys.executable, __file__, "alone", kind, "--trials", str(n), "--folder", f"alone-{i}"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -95,6 +98,7 @@ def training_itself(kind: str, at_once: int, n: int) -> float:
 
 
 def by_search(kind: str, n: int, at_once: int, scheduler: str) -> None:
+    """Train the trials by `reprise tune`."""
     recipe, fixed, space = WORK[kind]
     ranges = [word for name, text in space.items() for word in (f"--space.{name}", text)]
     how = ["--trials", str(n), "--concurrent", str(at_once), "--scheduler", scheduler, "--out", "run", "--quiet"]
@@ -103,6 +107,8 @@ def by_search(kind: str, n: int, at_once: int, scheduler: str) -> None:
 
 
 def by_processes(kind: str, n: int, at_once: int) -> None:
+    """Train each trial by `reprise train`."""
+
     def one(i: int, settings: dict) -> None:
         out = ["--out", f"run/trials/{i:04d}", "--quiet"]
         command = [sys.executable, "-c", product.CONSOLE, "train", WORK[kind][0], *words(settings), *out]
@@ -131,6 +137,7 @@ def left() -> int:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     parser = argparse.ArgumentParser()
     parser.add_argument("way", choices=["search", "processes", "alone"])
     parser.add_argument("kind", choices=list(WORK))

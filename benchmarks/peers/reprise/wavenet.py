@@ -9,6 +9,7 @@ from lightning_modules.autoregressive.wavenet import WaveNet
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = wavenet_arguments()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)

@@ -41,6 +41,7 @@ def config(args):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     torch.set_num_threads(1)
     logging.getLogger("ray").setLevel(logging.ERROR)

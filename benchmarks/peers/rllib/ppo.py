@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 
 def falling(value: float, args) -> float | list:
+    """A value, or its linear schedule to 0."""
     return [[0, value], [args.steps, 0.0]] if args.anneal else value
 
 
@@ -46,6 +47,7 @@ def listener(returns: Returns):
 
 @torch.no_grad()
 def score(algorithm) -> float:
+    """The greedy return of the trained module."""
     module = algorithm.get_module()
     return greedy_return(
         lambda obs: module.forward_inference({"obs": torch.as_tensor(obs)})["action_dist_inputs"].argmax(-1).numpy()
@@ -53,6 +55,7 @@ def score(algorithm) -> float:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args, clock = arguments(), Clock()
     returns = Returns(args.until)
     torch.set_num_threads(1)

@@ -34,6 +34,7 @@ def config(w: dict, seed: int) -> SACConfig:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     w = WORK[args.algorithm]
     torch.set_num_threads(1)

@@ -18,6 +18,7 @@ class Watch(AlgoObserver):
         self.pace = Pace()
 
     def on_training_step(self, runner, training_iteration_since_resume) -> None:
+        """Note the environment steps."""
         self.pace.saw(sum(runner.env_steps.values()))
 
 
@@ -41,6 +42,7 @@ def settings(args, folder: str) -> list[str]:
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     torch.set_num_threads(1)
     register_env("CartPole-v1", make)

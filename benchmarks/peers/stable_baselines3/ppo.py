@@ -26,10 +26,12 @@ class Watch(BaseCallback):
 
 
 def falling(value: float, anneal: int):
+    """A value, or its linear schedule to 0."""
     return (lambda left: left * value) if anneal else value
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args, clock = arguments(), Clock()
     torch.set_num_threads(1)
     model = PPO(

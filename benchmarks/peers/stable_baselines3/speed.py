@@ -11,6 +11,7 @@ from workloads import WORK, arguments, emit
 
 
 def model(name: str, w: dict, seed: int):
+    """The algorithm with the shared settings."""
     env = make_vec_env(w["env"], n_envs=w["envs"], seed=seed)
     common = {"gamma": w["gamma"], "learning_rate": w["lr"], "seed": seed, "device": "cpu"}
     if name == "a2c":
@@ -28,6 +29,7 @@ def model(name: str, w: dict, seed: int):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     w = WORK[args.algorithm]
     torch.set_num_threads(1)

@@ -8,6 +8,7 @@ from workloads import wavenet_arguments, wavenet_emit
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = wavenet_arguments()
     if args.waves != 1:
         raise SystemExit("it generates one wave at a time")

@@ -5,6 +5,7 @@ from density_work import BINS, DEPTH, SPLINE_DEPTH, WIDTH, arguments, fit
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     size, hidden = args.truth.size, (WIDTH, WIDTH)
     if args.work == "nsf_autoregressive":

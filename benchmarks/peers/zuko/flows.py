@@ -6,6 +6,7 @@ from flow_work import MAF, REALNVP, ROWS, SIZE, arguments, batch, emit, trainer
 
 
 def model(work: str):
+    """The flow of a piece of work."""
     if work == "realnvp_train":
         kind, size = zuko.flows.RealNVP, REALNVP
     else:
@@ -14,6 +15,7 @@ def model(work: str):
 
 
 def main() -> None:
+    """Measure, and print or record the result."""
     args = arguments()
     made = model(args.work)
     if args.work == "maf_sample":
