@@ -23,7 +23,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
-from ray_jobs.train import start
+from ray_jobs.train import earlier, start
 
 AGREE_EVERY = 10
 """Steps between two questions to all workers whether one of them was told to stop."""
@@ -161,13 +161,15 @@ def fit(
 
     Raises:
         NotFinite: the loss became NaN or infinite; the last good checkpoint is kept.
-        UsageError: the data or a setting cannot be used.
+        UsageError: the data or a setting cannot be used, or the checkpoint is an earlier version's.
         OSError: the last checkpoint could not be written.
     """
     run.report = report
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
+    if state:
+        earlier.check_weights(run, step, state["state_dict"], made.model.state_dict(), spec.recipe)
     made.data.start = step * made.data.accumulate
     recorder, files = Recorder(run, made, report, should_stop), RunCheckpoints(run, report)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
@@ -239,7 +241,9 @@ def trained(run: Run) -> Trained:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    made.model.load_state_dict(start.averaged(state))
+    weights = start.averaged(state)
+    earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
+    made.model.load_state_dict(weights)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
     return Trained(made, made.model.eval().to(device), state["global_step"])

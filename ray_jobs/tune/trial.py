@@ -242,6 +242,7 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     Raises:
         UsageError, Failed: it cannot go on.
     """
+    from ray_jobs.train.earlier import current_spec
     from ray_jobs.train.launch import Stopped, create, run_to_end
 
     at = Path(str(spec.out))
@@ -250,7 +251,7 @@ def train(spec: Spec, report: Report, told_to_stop: Callable[[], bool]) -> None:
     else:
         run = create(spec, as_command(spec))
     with contextlib.suppress(Stopped):
-        run_to_end(run, replace(run.spec, where=spec.where), report, told_to_stop)
+        run_to_end(run, replace(current_spec(run), where=spec.where), report, told_to_stop)
 
 
 def as_command(spec: Spec) -> list[str]:
