@@ -153,7 +153,9 @@ def test_an_algorithm_trains_on_an_environment_and_resumes_to_the_same_bits(name
 
 
 def test_an_environment_that_an_algorithm_cannot_take_names_those_that_can(tmp_path, capsys):
-    shown = refusal("train", "dqn", "--env", "Pendulum-v1", "--steps", 100, "--out", tmp_path / "r", "-q", capsys=capsys)
+    shown = refusal(
+        "train", "dqn", "--env", "Pendulum-v1", "--steps", 100, "--out", tmp_path / "r", "-q", capsys=capsys
+    )
     able = shown.split("Algorithms that can learn on Pendulum-v1: ")[1].rstrip(".\n").split(", ")
     assert {"sac", "td3", "ddpg", "ppo"} <= set(able) and not {"dqn", "acer"} & set(able)
 

@@ -71,7 +71,9 @@ def test_a_models_weights_of_an_earlier_version_are_refused(verb, change, traine
         trained["model"], tmp_path / "old", state=lambda s: s | {"state_dict": change(s["state_dict"]), "callbacks": {}}
     )
     shown = sentence(capsys, verb, old)
-    assert shown.startswith(f"reprise: The checkpoint {old}/checkpoints/step-0000000004.ckpt was written by an earlier ")
+    assert shown.startswith(
+        f"reprise: The checkpoint {old}/checkpoints/step-0000000004.ckpt was written by an earlier "
+    )
     assert "weights of nice_density2d" in shown
     assert shown.endswith(f": train again or use that version (git commit {COMMIT}).\n")
 
