@@ -3,7 +3,7 @@
 import torch
 from density_work import BATCH, BINS, BOUND, DEPTH, SPLINE_DEPTH, WIDTH, arguments, fit
 
-from lightning_modules.flows import maf, realnvp, spline
+from lightning_modules.flows import maf, nsf, realnvp
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
         model = realnvp.RealNVP(shape, depth=DEPTH, width=WIDTH)
     else:
         by_turn = args.work == "nsf_autoregressive"
-        model = spline.NSF(shape, depth=SPLINE_DEPTH, width=WIDTH, bins=BINS, bound=BOUND, autoregressive=by_turn)
+        model = nsf.NSF(shape, depth=SPLINE_DEPTH, width=WIDTH, bins=BINS, bound=BOUND, autoregressive=by_turn)
     model.fit_norms({"x": args.truth.draw(BATCH, torch.Generator().manual_seed(args.seed)).float()})
     fit(model, lambda x: model.density(x, None), args)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from workers import Pace, arguments, emit
 
-from ray_jobs.recipes.policy_gradient import impala_cartpole
+from ray_jobs.recipe.settings import build
 from ray_jobs.rl.learning.play import play
 
 
@@ -28,13 +28,16 @@ class Watch:
 def main() -> None:
     args = arguments()
     torch.set_num_threads(1)
-    recipe = impala_cartpole.recipe(
-        envs=args.envs * args.runners,
-        horizon=args.horizon,
-        lr=args.lr,
-        gamma=args.gamma,
-        entropy_weight=args.entropy,
-        stop_return=1000.0,
+    recipe = build(
+        "impala_cartpole",
+        {
+            "envs": args.envs * args.runners,
+            "horizon": args.horizon,
+            "lr": args.lr,
+            "gamma": args.gamma,
+            "entropy_weight": args.entropy,
+            "stop_return": 1000.0,
+        },
     )
     watch = Watch()
     plan = replace(recipe, log_every=2048, save_every=10**12)

@@ -5,7 +5,7 @@ import argparse
 import torch
 from protocol import Clock, emit
 
-from ray_jobs.recipes.policy_gradient import ppo_cartpole, ppo_cartpole_zoo
+from ray_jobs.recipe.settings import build
 from ray_jobs.rl.learning.play import play
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     clock = Clock()
     torch.set_num_threads(1)
     watch = Watch(clock)
-    recipe = ppo_cartpole.recipe(stop_return=args.until) if args.until else ppo_cartpole_zoo.recipe()
+    recipe = build("ppo_cartpole", {"stop_return": args.until}) if args.until else build("ppo_cartpole_zoo", {})
     result = play(recipe, seed=args.seed, run=watch)
     clock.began = clock.launched + watch.ended - result["train_seconds"]
     hit = watch.ended if "seconds_to_return" in result else None
