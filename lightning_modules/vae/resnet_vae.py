@@ -240,8 +240,9 @@ class ResNetVAE(VAE):
 
     @torch.no_grad()
     def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]:
-        """Rows of eight held-out images over their reconstructions."""
+        """Rows of eight held-out images, repeated where they are fewer than 32, over their reconstructions."""
         x = data.test(32)["x"].to(self.device)
+        x = x[torch.arange(32) % len(x)]
         with evaluating(self):
             out = self.infer(self.encoder(x), normal_like(x.new_empty(len(x), self.latents), rng)).out
         pairs = torch.stack([x.unflatten(0, (-1, 8)), self.likelihood.mean(out).unflatten(0, (-1, 8))], 1)

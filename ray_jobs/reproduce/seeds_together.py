@@ -15,12 +15,13 @@ from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import engine, kind
+from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.settings import build, check
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.run.signals import stopping
-from ray_jobs.train.agents import conclude
+from ray_jobs.train.agents import check_checkpoint, conclude
 from ray_jobs.train.launch import mark_unfinished
 
 
@@ -79,7 +80,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     try:
         made = build(first.recipe, first.settings)
         with stopping() as stop, noise_to(runs[0].path / "log.txt"):
-            states = [restored(run, made.steps) for run in runs]
+            states = [restored(run, made) for run in runs]
             seeds = [spec.seed for spec in specs]
             stopped = play_together(made, seeds, runs, states=states, done=done, failed=failed, should_stop=stop.is_set)
         state = "stopped" if stopped else "failed"
@@ -91,12 +92,14 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
             run.release()
 
 
-def restored(run: Run, steps: int) -> dict | None:
+def restored(run: Run, plan: Play) -> dict | None:
     """The newest checkpoint, or None; the run's metrics are cut back to its step."""
     found = run.latest()
+    if found:
+        check_checkpoint(run, plan, found)
     step = found["step"] if found else 0
     run.rewind(step)
-    run.status("running", step, steps)
+    run.status("running", step, plan.steps)
     return found
 
 

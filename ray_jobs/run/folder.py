@@ -226,6 +226,10 @@ class Run:
         """The checkpoints, newest first."""
         return sorted((self.path / "checkpoints").glob("step-*.ckpt"), reverse=True)
 
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step is, or would be."""
+        return self.path / "checkpoints" / f"step-{step:010d}.ckpt"
+
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
 
@@ -236,7 +240,7 @@ class Run:
         import torch
 
         self._metrics_log.flush()  # no checkpoint is ahead of its metrics
-        path = self.path / "checkpoints" / f"step-{step:010d}.ckpt"
+        path = self.checkpoint(step)
         whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
         try:
             write(

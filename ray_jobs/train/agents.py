@@ -15,6 +15,7 @@ from ray_jobs.recipe.settings import build, known, resolved
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
+from ray_jobs.train import earlier
 
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
@@ -35,6 +36,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     state = run.latest()
     run.rewind(state["step"] if state else 0)
     if state:
+        check_checkpoint(run, plan, state)
         report({"note": f"continuing from step {state['step']}"})
     try:
         metrics = play(
@@ -121,7 +123,23 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    return evaluate(build(run.spec.recipe, run.spec.settings), state, seed=run.spec.seed), state["step"]
+    plan = build(run.spec.recipe, run.spec.settings)
+    check_checkpoint(run, plan, state)
+    return evaluate(plan, state, seed=run.spec.seed), state["step"]
+
+
+def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose weights or optimisers are not those of the plan's agent.
+
+    Raises:
+        UsageError: an earlier version wrote it.
+    """
+    from ray_jobs.rl.learning.setup import untrained
+
+    actor, learner, step, name = untrained(plan, 0), state["learners"][0]["learner"], state["step"], run.spec.recipe
+    earlier.check_weights(run, step, learner["actor"], actor.state_dict(), name)
+    optimisers = plan.algorithm.optimizers(actor.agent)
+    earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
 
 
 def sample(run: Run, *, n: int, seed: int, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
-from ray_jobs.train import start
+from ray_jobs.train import earlier, start
 
 AGREE_EVERY = 10
 """Steps between two checks by all workers whether one of them must stop."""
@@ -165,20 +165,20 @@ def fit(
 
     Raises:
         NotFinite: the loss became NaN or infinite; the last good checkpoint is kept.
-        UsageError: the data or a setting cannot be used.
+        UsageError: the data or a setting cannot be used, or the checkpoint is an earlier version's.
         OSError: the last checkpoint could not be written.
     """
     run.report = report
     made = prepare(spec)
     state = run.latest()
     step = state["global_step"] if state else 0
+    if state:
+        earlier.check_weights(run, step, state["state_dict"], made.model.state_dict(), spec.recipe)
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
-    else:
-        load_weights(made.model, state["state_dict"], run)
     if trainer.is_global_zero:
         run.rewind(step)
         if state:
@@ -247,25 +247,12 @@ def trained(run: Run) -> Trained:
     state = run.latest()
     if state is None:
         raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
-    load_weights(made.model, start.averaged(state), run)
+    weights = start.averaged(state)
+    earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
+    made.model.load_state_dict(weights)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
     return Trained(made, made.model.eval().to(device), state["global_step"])
-
-
-def load_weights(model: Generative, weights: Mapping[str, torch.Tensor], run: Run) -> None:
-    """Load a checkpoint's weights into the model.
-
-    Raises:
-        UsageError: they have other names or shapes than the model's, because another version of Reprise wrote them.
-    """
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise UsageError(
-            f"The checkpoint of {run} does not fit today's {type(model).__name__}: another version of Reprise wrote it. "
-            "Train the recipe again, or use that version (run.json has its commit)."
-        ) from None
 
 
 def evaluate(of: Trained, seed: int) -> dict[str, float]:

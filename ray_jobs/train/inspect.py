@@ -8,6 +8,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
+from ray_jobs.train.earlier import current_spec
 
 
 def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
@@ -29,7 +30,7 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
     with noise_to(opened.path / "log.txt"):
-        drawn = engine(recipe(opened.spec.recipe)).sample(opened, n=n, seed=seed, name=name)
+        drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name)
     opened.push()
     return drawn
 
@@ -45,7 +46,7 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     """
     opened = Run.open(run)
     with noise_to(opened.path / "log.txt"):
-        metrics, step = engine(recipe(opened.spec.recipe)).evaluate(opened)
+        metrics, step = engine(recipe(current_spec(opened).recipe)).evaluate(opened)
     if json:
         import json as to
 

@@ -21,6 +21,7 @@ from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
 from ray_jobs.train import start
+from ray_jobs.train.earlier import current_spec
 
 
 class Stopped(Exception):
@@ -77,14 +78,14 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
         address: another Ray cluster than the one where it started; 'local' is this machine alone.
 
     Raises:
-        UsageError: there is no run, it is finished, or another process is at work in it.
+        UsageError: there is no run, it is finished, an earlier version wrote it, or another process is at work in it.
         Stopped, Failed: as for `launch`.
     """
     run = Run.open(location)
     if run.result:
         run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
-    spec = run.spec
+    spec = current_spec(run)
     where = replace(spec.where, address=address) if address else spec.where
     return run_to_end(run.lock(), replace(spec, where=where), report)
 

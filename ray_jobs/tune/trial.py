@@ -245,6 +245,7 @@ def train(spec: Spec, report: Report, stop_requested: Callable[[], bool]) -> Non
     Raises:
         UsageError, Failed: it cannot continue.
     """
+    from ray_jobs.train.earlier import current_spec
     from ray_jobs.train.launch import Stopped, create, run_to_end
 
     at = Path(str(spec.out))
@@ -253,7 +254,7 @@ def train(spec: Spec, report: Report, stop_requested: Callable[[], bool]) -> Non
     else:
         run = create(spec, as_command(spec))
     with contextlib.suppress(Stopped):
-        run_to_end(run, replace(run.spec, where=spec.where), report, stop_requested)
+        run_to_end(run, replace(current_spec(run), where=spec.where), report, stop_requested)
 
 
 def as_command(spec: Spec) -> list[str]:

@@ -12,6 +12,7 @@ from ray_jobs.rl.algorithms.off_policy.sac import SAC
 from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning import setup
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.play import play
 from ray_jobs.rl.together.play import play_together
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="one after the other")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    play.Learner = Clocked
+    setup.Learner = Clocked  # type: ignore[misc]
     plan = PLANS[args.algorithm](args.width)
     plan = Play(plan.algorithm, plan.env, plan.steps, plan.envs, eval_episodes=1, log_every=10**9, save_every=10**9)
     runs, seconds = [Last() for _ in range(args.seeds)], []

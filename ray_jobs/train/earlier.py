@@ -1,0 +1,78 @@
+"""Runs of earlier versions: what no longer fits the code is refused in one sentence, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import RENAMED
+from ray_jobs.recipe.settings import known
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.folder import Run
+
+
+def current_spec(run: Run) -> Spec:
+    """The spec of a run that this version can train on, measure and sample.
+
+    Raises:
+        UsageError: its recipe or one of its settings has another name now, or is gone.
+    """
+    spec = run.spec
+    if spec.recipe in RENAMED:
+        raise refused(run, f"The run {run}", f"recipe {spec.recipe} is now {RENAMED[spec.recipe]}")
+    now = known(spec.recipe)
+    gone = [f"--{name}" for name in spec.settings if name not in now]
+    if gone:
+        raise refused(run, f"The run {run}", f"recipe {spec.recipe} had the settings {', '.join(gone)}")
+    return spec
+
+
+def check_weights(run: Run, step: int, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """Refuse weights that do not fit by name or shape.
+
+    Args:
+        step: of the checkpoint.
+        found, wanted: tensors by name, of the checkpoint and of the model as it is now.
+        what: they belong to, such as a recipe's name.
+
+    Raises:
+        UsageError: a name is missing or too many, or a shape differs.
+    """
+    check_names(run, step, found, wanted, f"weights of {what}")
+    for name, tensor in wanted.items():
+        if found[name].shape != tensor.shape:
+            shapes = f"{list(found[name].shape)}, now {list(tensor.shape)}"
+            raise refused(run, checkpoint(run, step), f"weights of {what} had other shapes ({name}: {shapes})")
+
+
+def check_names(run: Run, step: int, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """Refuse a part of a checkpoint whose names are not those of now.
+
+    Raises:
+        UsageError: a name is missing or too many.
+    """
+    old, new = ([name for name in one if name not in other] for one, other in ((found, wanted), (wanted, found)))
+    if old or new:
+        names = [f"{old[0]}, now gone" if old else "", f"{new[0]} is new" if new else ""]
+        shown = f"{old[0]}, now {new[0]}" if old and new else "".join(names)
+        raise refused(run, checkpoint(run, step), f"{what} had other names ({shown})")
+
+
+def checkpoint(run: Run, step: int) -> str:
+    """The checkpoint of a step, as the subject of a sentence."""
+    return f"The checkpoint {run.checkpoint(step)}"
+
+
+def refused(run: Run, subject: str, whose: str) -> UsageError:
+    """The sentence about a run or checkpoint of an earlier version.
+
+    Args:
+        subject: what does not fit.
+        whose: the rest of "... an earlier version of Reprise whose".
+    """
+    commit = (run.read("run.json") or {}).get("git")
+    version = f"that version (git commit {commit})" if commit else "that version"
+    return UsageError(
+        f"{subject} was written by an earlier version of Reprise whose {whose}: train again or use {version}."
+    )
