@@ -9,7 +9,7 @@ bound by its sums. Most of what a seed alone takes for the 13.4 MFLOP of product
 products reach about 150 GFLOP/s where one core reached 181 on products of 1024 x 1024, but biases, tanh and its slope each pass once more
 over numbers that the cache of a core no longer holds. If all else were free (the optimiser, the shuffling, the loss) that would be 4.4
 times one after the other. Eight seeds at a time, forth and at once back, take four fifths of it by themselves, but then their losses must
-be told by hand: differentiated for eight seeds at a time they take what was gained. The ratios fall whenever a seed alone becomes quicker,
+be coded by hand: differentiated for eight seeds at a time they take what was gained. The ratios fall whenever a seed alone becomes quicker,
 and when the processor itself does: other users of its host slow a seed alone more than seeds together. These figures are of an Intel Xeon
 with AMX; a Zen 5 trains a seed alone twice as quick, and seeds together too. What it costs to begin so many operations is shared by the
 seeds: the smaller an update is, the more of them it takes until they gain no more.

@@ -74,7 +74,7 @@ def make(
     mode: str | None,
     seed: int,
     where: Where,
-    start: Mapping[str, str],
+    start: Mapping[str, str] | None = None,
 ) -> Search:
     """The search that was asked for, with defaults from the recipe.
 
@@ -95,7 +95,7 @@ def make(
     progress, towards = _progress(found, metric, direction)
     total = count(dimensions, trials)
     return Search(
-        recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where, start
+        recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where, start or {}
     )
 
 

@@ -54,7 +54,7 @@ ppo_hopper = Recipe(
     space={"lr": "loguniform(1e-4,1e-3)", "clip": "choice(0.1,0.2,0.3)", "epochs": "choice(5,10,20)"},
     text=(
         "The paper's million steps in minutes: 32 environments, minibatches of 128, and else the settings of "
-        "Tianshou's benchmark, whose ten seeds reached 2609 on Hopper-v3. A random policy scores about 19. Whoever "
+        "Tianshou's benchmark, whose ten seeds reached 2609 on Hopper-v3. A random policy scores about 19. An agent that "
         "stands still for all 1000 steps gets 1000. Measured over seeds 0 to 2: 2841 to 3452."
     ),
 )  # fmt: skip

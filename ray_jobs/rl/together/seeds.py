@@ -27,7 +27,7 @@ from ray_jobs.rl.rollout.pools import Local
 from ray_jobs.rl.together.replay import StackedBuffer, seen_by_each
 
 Done = Callable[[Training, dict[str, float]], None]
-"""Told a seed's training and the metrics of its result."""
+"""Gets a seed's training and the metrics of its result."""
 Failed = Callable[[Training, Exception], None]
 
 
@@ -161,7 +161,7 @@ class Together:
     # ---- the loop
 
     def go(self, done: Done, failed: Failed, should_stop: Callable[[], bool]) -> bool:
-        """Train all to their ends, each of which is told as it comes. Whether they were told to stop before."""
+        """Train all seeds to their ends, and report each end at once. Whether they were stopped before."""
         start, before = time.monotonic(), self.trainings[0].counters.seconds
         self.leave(self.log_and_checkpoint([t for t in self.trainings if t.over()], done, failed, False))
         while self.trainings:

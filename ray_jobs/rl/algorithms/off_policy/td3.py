@@ -1,7 +1,7 @@
 """Twin delayed deterministic policy gradient (TD3).
 
 Source: Fujimoto et al. 2018, arXiv:1802.09477, algorithm 1.
-Differs: both hidden layers have `width` units; noise is told in halves of the action's range, so that it fits any Box.
+Differs: both hidden layers have `width` units; noise is given in halves of the action's range, so that it fits any Box.
 """
 
 from __future__ import annotations
