@@ -158,7 +158,7 @@ def test_what_a_process_refuses_is_said_in_one_sentence(recipe, settings, said, 
 def search(scheduler, recipe="dp_frozenlake", metric=None):
     return searches.make(
         recipe, space={}, settings={}, trials=3, scheduler=scheduler, search="random", metric=metric, mode=None, seed=0,
-        where=Where(),
+        where=Where(), start={},
     )  # fmt: skip
 
 

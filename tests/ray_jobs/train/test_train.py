@@ -248,7 +248,7 @@ def test_more_workers_than_the_cluster_has(ray_cluster, tmp_path):
 
 
 def test_a_cluster_that_does_not_answer(tmp_path):
-    said = here("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
+    said = reprise("train", "ddpm_mixture2d", "--address", "127.0.0.1:1", "--out", tmp_path / "run", code=2)
     assert "No Ray cluster answers at 127.0.0.1:1" in said and "Traceback" not in said
 
 

@@ -51,7 +51,7 @@ def formula(given, report, stop_requested, pause=0.0):
 def made(space=None, scheduler="asha", trials=8, how="random", recipe="ddpm_digits", metric="score", seed=0):
     return search.make(
         recipe, space=space or SPACE, settings={}, trials=trials, scheduler=scheduler, search=how,
-        metric=metric, mode="max", seed=seed, where=Where(),
+        metric=metric, mode="max", seed=seed, where=Where(), start={},
     )  # fmt: skip
 
 

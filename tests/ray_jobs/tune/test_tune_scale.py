@@ -60,7 +60,7 @@ def hundreds(n=300):
 def board_of(found, out):
     wanted = search.make(
         "maf_density2d", space=SPACE, settings={}, trials=len(found), scheduler="asha", search="random",
-        metric=None, mode=None, seed=0, where=Where(),
+        metric=None, mode=None, seed=0, where=Where(), start={},
     )  # fmt: skip
     board = Leaderboard(wanted, out)
     for t in found:
