@@ -255,6 +255,8 @@ def fused(x: Tensor, parameters: Sequence[Tensor], activation: Activation, layou
         activation: between the layers.
         layout: views of the parameters as layers; of S networks x is [S, *, in].
     """
+    if not (is_batched(parameters[0]) or is_batched(x)):
+        return pass_for(x, parameters)(activation, layout, x, *parameters)
     whole = [unwrap(p) for p in parameters]
     f = partial(pass_for(unwrap(x), whole), activation, layout)
     if is_batched(parameters[0]) and not is_batched(x):  # the same x for every seed
