@@ -1,7 +1,7 @@
 """Linear layers with one activation between them, of one network or of S networks of the same sizes, as one autograd node.
 
-The backward pass is written by hand, and parameters' gradients go straight into the vector that an optimiser steps
-(`write_gradients`). Autograd would record each operation, allocate each gradient, and add it to that vector.
+The backward pass is written by hand. In an update, autograd does not even see it: parameters' gradients go straight into the vector that
+an optimiser steps (`recorded_calls`). Autograd would record each operation, allocate each gradient, and add it to that vector.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def backward_layers(
     Args:
         inputs: of each layer, as `forward_layers` returns them.
         weights: of each layer.
-        into: where the gradients of weight, bias, weight, bias ... are written; None where they are not needed.
+        into: to what the gradients of weight, bias, weight, bias ... are added; None where they are not needed.
     """
     for i in range(len(weights) - 1, -1, -1):
         if into is not None:
-            torch.sum(grad, -2, out=into[2 * i + 1])
-            weight_gradient(grad, inputs[i], into[2 * i])
+            into[2 * i + 1].add_(grad.sum(-2))
+            add_weight_gradient(grad, inputs[i], into[2 * i])
         if i or to_input:
             grad = product(torch.mm if grad.dim() == 2 else torch.bmm, grad, weights[i])
         if i:
@@ -106,12 +106,13 @@ def backward_layers(
     return grad if to_input else None
 
 
-def weight_gradient(grad: Tensor, x: Tensor, into: Tensor) -> None:
-    """Write grad' x [out, in] into a tensor, in the order in which that lies in memory."""
+def add_weight_gradient(grad: Tensor, x: Tensor, into: Tensor) -> None:
+    """Add grad' x [out, in] to a tensor, in the order in which that lies in memory."""
+    add = torch.addmm if into.dim() == 2 else torch.baddbmm
     if into.is_contiguous():
-        product(torch.matmul, grad.mT, x, out=into)
+        product(add, into, grad.mT, x, out=into)
     else:
-        product(torch.matmul, x.mT, grad, out=into.mT)
+        product(add, into.mT, x.mT, grad, out=into.mT)
 
 
 # ---- without gradients
@@ -147,35 +148,63 @@ def as_rows(x: Tensor, weight: Tensor) -> Tensor:
 
 # ---- with gradients
 
-_written: set[int] | None = None
-"""Within `write_gradients`: the parameters whose gradients were written."""
+
+class Call(NamedTuple):
+    """One evaluation of a network, from whose output autograd's graph starts."""
+
+    out: Tensor
+    inputs: Sequence[Tensor]
+    """Of each layer."""
+    layers: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+    """The parameters' own, as `layers`."""
+    activation: Activation
 
 
-class write_gradients:
-    """Let a backward pass overwrite the `grad` of fused networks' parameters in place, where autograd would add a copy to it.
+_calls: list[Call] | None = None
+"""Within `recorded_calls`: the evaluations whose backward pass is still to come."""
 
-    The gradients must be 0 before, as an optimiser's are; the result is then that of `loss.backward()` alone.
 
-    Gain: an update of DQN (256 units, batch 64) spends a tenth less in its network, measured on a busy machine.
+class recorded_calls:
+    """Start autograd's graph at the outputs of networks, not at their parameters; `backward` continues from there by hand.
+
+    That needs parameters with a gradient, as an optimiser's have, and inputs without; other networks stay in the graph. Within it,
+    losses must be differentiated by `backward`, each output once.
+
+    Gain: an update of DQN (256 units, batch 64) takes a quarter less time, of PPO (64 units, batch 512) a tenth, on a busy machine.
     """
 
     def __enter__(self) -> None:
-        global _written
-        _written = set()
+        global _calls
+        _calls = []
 
     def __exit__(self, *error: object) -> None:
-        global _written
-        _written = None
+        global _calls
+        _calls = None
 
 
-def places(parameters: Sequence[Tensor]) -> list[Tensor] | None:
-    """The parameters' own gradients, if this backward pass may overwrite them: not twice, for a network that was called twice."""
-    if _written is None or id(parameters[0]) in _written:
-        return None
-    if not all(p.is_leaf and p.grad is not None for p in parameters):
-        return None
-    _written.update(map(id, parameters))
-    return [p.grad for p in parameters]
+def backward(loss: Tensor) -> None:
+    """Add the gradient of a scalar loss to its parameters', through recorded calls of networks too."""
+    loss.backward()
+    if _calls is None:
+        return
+    reached = [call for call in _calls if call.out.grad is not None]
+    _calls[:] = [call for call in _calls if call.out.grad is None]
+    with torch.no_grad():
+        for call in reached:
+            grad = as_rows(call.out.grad, call.layers[0])
+            backward_layers(grad, call.inputs, call.layers[::2], call.activation, call.gradients, False)
+
+
+def forward_recorded(activation: Activation, layout: Layout, x: Tensor, *parameters: Tensor) -> Tensor:
+    """The output of the networks as a new leaf, whose backward pass is the business of `backward`."""
+    layers = layout(parameters)
+    with torch.no_grad():
+        *inputs, out = forward_layers(as_rows(x, layers[0]), layers, activation)
+        out = out.view(*x.shape[:-1], -1)
+        gradients = layout([p.grad for p in parameters])
+    _calls.append(Call(out.requires_grad_(), inputs, layers, gradients, activation))
+    return out
 
 
 class _Fused(torch.autograd.Function):
@@ -197,15 +226,23 @@ class _Fused(torch.autograd.Function):
                 "These layers have first derivatives only: build the network by nets.plain_tanh or nets.mlp to differentiate twice."
             )
         parameters, (to_input, *needed) = ctx.saved_tensors, ctx.needs_input_grad[2:]
-        layers, owned, new = ctx.layout(parameters), None, None
+        layers, new = ctx.layout(parameters), None
         if any(needed):
-            owned = places(parameters)
-            new = [torch.empty_like(p) for p in parameters] if owned is None else None
-        into = ctx.layout(owned or new) if any(needed) else None
+            new = [torch.zeros_like(p) for p in parameters]
+        into = ctx.layout(new) if new else None
         rows = as_rows(grad, layers[0])
         by_input = backward_layers(rows, ctx.inputs, layers[::2], ctx.activation, into, to_input)
         by_input = by_input if by_input is None else by_input.view(ctx.shape)
         return None, None, by_input, *(new or [None] * len(parameters))
+
+
+def pass_for(x: Tensor, parameters: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """How a network is evaluated: without gradients, as a recorded call, or as a node of autograd's graph."""
+    if not torch.is_grad_enabled():
+        return forward_chunked
+    if _calls is None or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
+        return _Fused.apply
+    return forward_recorded
 
 
 def fused(x: Tensor, parameters: Sequence[Tensor], activation: Activation, layout: Layout = list) -> Tensor:
@@ -218,8 +255,10 @@ def fused(x: Tensor, parameters: Sequence[Tensor], activation: Activation, layou
         activation: between the layers.
         layout: views of the parameters as layers; of S networks x is [S, *, in].
     """
+    if not (is_batched(parameters[0]) or is_batched(x)):
+        return pass_for(x, parameters)(activation, layout, x, *parameters)
     whole = [unwrap(p) for p in parameters]
-    f = partial(_Fused.apply if torch.is_grad_enabled() else forward_chunked, activation, layout)
+    f = partial(pass_for(unwrap(x), whole), activation, layout)
     if is_batched(parameters[0]) and not is_batched(x):  # the same x for every seed
         return batched(lambda first: f(x.expand(len(first), *x.shape), *whole), parameters[0])
     return batched(lambda x: f(x, *whole), x)

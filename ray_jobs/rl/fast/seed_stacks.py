@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.fast.layers import write_gradients
+from ray_jobs.rl.fast.layers import backward
 from ray_jobs.rl.fast.vmapped import unwrap, without_vmap, wrap
 
 
@@ -73,8 +73,7 @@ class StackedOptimizer:
         whole = unwrap(loss)
         with without_vmap():
             self.flat.grad.zero_()
-            with write_gradients():
-                whole.sum().backward()
+            backward(whole.sum())
 
     def clip(self, max_norm: float) -> None:
         """Shrink each seed's gradient to the norm `max_norm`, if its own is larger."""

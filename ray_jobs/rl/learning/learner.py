@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.contract import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
+from ray_jobs.rl.fast.layers import recorded_calls
 from ray_jobs.rl.fast.matmul import Matmul, arithmetic, check_matmul
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
@@ -98,7 +99,8 @@ class Learner:
 
     def update(self, data: Any) -> dict[str, Tensor]:
         """One update of the algorithm."""
-        return self.algorithm.update(self.actor.agent, self.optimizers, data, self.world)
+        with recorded_calls():
+            return self.algorithm.update(self.actor.agent, self.optimizers, data, self.world)
 
     def apply(self, fragment: Fragment) -> dict[str, Tensor]:
         """Update by the gradient that a runner sent."""

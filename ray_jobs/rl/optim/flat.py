@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.fast.layers import write_gradients
+from ray_jobs.rl.fast.layers import backward
 
 
 class FlatOptimizer:
@@ -40,8 +40,7 @@ class FlatOptimizer:
     def differentiate(self, loss: Tensor) -> None:
         """Write the gradient of a scalar loss, over what was there."""
         self.gradient.zero_()
-        with write_gradients():
-            loss.backward()
+        backward(loss)
 
     def average(self, mean: Callable[[Tensor], Tensor]) -> None:
         """Replace the gradient by its mean over learners."""

@@ -106,9 +106,8 @@ class PPO:
         logp = agent.policy.log_prob(out, part.action)
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
         if old is None:
-            ratio = (logp - part.logp).exp()
-            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
-            policy_loss = -surrogate.mean()
+            ratio, clipped = (logp - part.logp).exp(), advantage + clip * advantage.abs()  # where the clipped side is the lesser
+            policy_loss = -torch.minimum(ratio * advantage, clipped).mean()
         else:
             kl = agent.policy.kl(part.out, out, old)
             policy_loss = policy_losses.kl_penalty(logp, part.logp, advantage, kl, agent.beta).mean()
