@@ -16,6 +16,8 @@ from rich.console import Console
 from ray_jobs.distributed import placement
 from ray_jobs.distributed.placement import trial_placement
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.plan import Layout
+from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
@@ -94,6 +96,11 @@ FOUR, TWO = {"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "memory": 1e9}
 GPUS = {"CPU": 8.0, "GPU": 2.0, "memory": 1e9}
 
 
+def layout(where: Where, fit: bool) -> Layout:
+    """The processes of a generative model's trial, or of an agent's."""
+    return build("ddpm_mixture2d" if fit else "ppo_cartpole", {}).layout(where)
+
+
 @pytest.mark.parametrize(("where", "fit", "nodes", "address", "bundles"), [
     (Where(), True, [TWO], "local", [{"CPU": 1.0}]),
     (Where(workers=2, threads=2), True, [TWO, FOUR], "local", [{"CPU": 4.0}]),
@@ -104,15 +111,15 @@ GPUS = {"CPU": 8.0, "GPU": 2.0, "memory": 1e9}
     (Where(learners=2, runners=2), False, [FOUR], None, [placement.DRIVER]),
 ])  # fmt: skip
 def test_a_trial_is_placed_by_what_it_is_made_of(where, fit, nodes, address, bundles):
-    there, held = trial_placement(where, fit, nodes)
+    there, held = trial_placement(where, layout(where, fit), nodes)
     assert (there.address, list(held)) == (address, bundles)
 
 
 def test_what_no_node_has_room_for_is_refused():
     with pytest.raises(UsageError, match="needs 3 CPUs on one node"):
-        trial_placement(Where(threads=3), True, [TWO, TWO])
+        trial_placement(Where(threads=3), layout(Where(threads=3), True), [TWO, TWO])
     with pytest.raises(UsageError, match="needs 6 CPUs, and all nodes of the cluster have 4"):
-        trial_placement(Where(learners=2, runners=4), False, [TWO, TWO])
+        trial_placement(Where(learners=2, runners=4), layout(Where(learners=2, runners=4), False), [TWO, TWO])
 
 
 def in_its_place(given, report, stop_requested):
