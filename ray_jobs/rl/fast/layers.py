@@ -161,7 +161,8 @@ class Call(NamedTuple):
     activation: Activation
 
 
-_calls: list[Call] | None = None
+_recording = False
+_calls: list[Call] = []
 """Within `recorded_calls`: the evaluations whose backward pass is still to come."""
 
 
@@ -175,19 +176,18 @@ class recorded_calls:
     """
 
     def __enter__(self) -> None:
-        global _calls
-        _calls = []
+        global _recording
+        _recording = True
 
     def __exit__(self, *error: object) -> None:
-        global _calls
-        _calls = None
+        global _recording
+        _recording = False
+        _calls.clear()
 
 
 def backward(loss: Tensor) -> None:
     """Add the gradient of a scalar loss to its parameters', through recorded calls of networks too."""
     loss.backward()
-    if _calls is None:
-        return
     reached = [call for call in _calls if call.out.grad is not None]
     _calls[:] = [call for call in _calls if call.out.grad is None]
     with torch.no_grad():
@@ -240,7 +240,7 @@ def pass_for(x: Tensor, parameters: Sequence[Tensor]) -> Callable[..., Tensor]:
     """How a network is evaluated: without gradients, as a recorded call, or as a node of autograd's graph."""
     if not torch.is_grad_enabled():
         return forward_chunked
-    if _calls is None or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
+    if not _recording or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
         return _Fused.apply
     return forward_recorded
 

@@ -114,7 +114,8 @@ class Learner:
         if isinstance(self.plan, Fresh) and self.plan.keep:
             self.kept.append(seen)
             if len(self.kept) == self.plan.keep:
-                stats |= self.algorithm.reflect(self.actor.agent, self.optimizers, self.kept, self.world)
+                with recorded_calls():
+                    stats |= self.algorithm.reflect(self.actor.agent, self.optimizers, self.kept, self.world)
                 self.kept = []
         return stats
 

@@ -67,4 +67,7 @@ class FlatOptimizer:
 def shrink(gradient: Tensor, max_norm: float) -> None:
     """Scale a gradient [P] in place to the norm `max_norm`, if its own is larger. One that is not finite stays so."""
     norm = torch.linalg.vector_norm(gradient)
+    on_cpu = gradient.device.type == "cpu"  # to read the norm of another device would wait for it
+    if on_cpu and norm.item() <= max_norm:
+        return
     gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))

@@ -106,8 +106,9 @@ class PPO:
         logp = agent.policy.log_prob(out, part.action)
         advantage = standardise(part.advantage, world) if self.normalize_advantage else part.advantage
         if old is None:
-            ratio, clipped = (logp - part.logp).exp(), advantage + clip * advantage.abs()  # where the clipped side is the lesser
-            policy_loss = -torch.minimum(ratio * advantage, clipped).mean()
+            ratio = (logp - part.logp).exp()
+            bound = advantage + clip * advantage.abs()  # equation 7: min(r A, clip(r) A) is min(r A, A + clip |A|)
+            policy_loss = -torch.minimum(ratio * advantage, bound).mean()
         else:
             kl = agent.policy.kl(part.out, out, old)
             policy_loss = policy_losses.kl_penalty(logp, part.logp, advantage, kl, agent.beta).mean()

@@ -1,0 +1,54 @@
+"""Recorded calls of networks: the gradients of an update are those of autograd's graph."""
+
+import pytest
+import torch
+
+from ray_jobs.rl.fast.layers import recorded_calls
+from ray_jobs.rl.networks.critics import Ensemble
+from ray_jobs.rl.networks.nets import ReLUMLP, TanhMLP
+from ray_jobs.rl.optim.step import adam
+
+
+def gradient(net, loss, *, recorded):
+    """The gradient that an optimiser of the network's parameters has after one call of `differentiate`."""
+    optimizer = adam(net, 1e-3)
+    if recorded:
+        with recorded_calls():
+            optimizer.differentiate(loss())
+    else:
+        optimizer.differentiate(loss())
+    return optimizer.gradient.clone()
+
+
+@pytest.mark.parametrize("build", [ReLUMLP, TanhMLP])
+def test_recorded_gradients_are_those_of_the_graph(build):
+    torch.manual_seed(0)
+    net, x, y = build([3, 8, 8, 2]), torch.randn(5, 3), torch.randn(4, 6, 3)
+
+    def loss():  # two calls of one network in one loss, of inputs of different shapes
+        return net(x).square().sum() + net(y).exp().mean()
+
+    torch.testing.assert_close(gradient(net, loss, recorded=True), gradient(net, loss, recorded=False))
+
+
+def test_recorded_and_other_calls_of_one_network_add_up():
+    torch.manual_seed(0)
+    net, x, start = Ensemble(2, [4, 8, 1]), torch.randn(5, 4), torch.randn(5, 4)
+
+    def loss():  # the second call's input has a gradient, so the call stays in the graph
+        return net(x).square().sum() + net(start.requires_grad_() * 2).exp().mean()
+
+    torch.testing.assert_close(gradient(net, loss, recorded=True), gradient(net, loss, recorded=False))
+
+
+def test_calls_are_kept_until_a_loss_depends_on_them():
+    torch.manual_seed(0)
+    first, second, x = ReLUMLP([3, 8, 1]), ReLUMLP([3, 8, 1]), torch.randn(5, 3)
+    optimizers = [adam(net, 1e-3) for net in (first, second)]
+    with recorded_calls():
+        outs = [first(x), second(x)]
+        for out, optimizer in zip(outs, optimizers, strict=True):
+            optimizer.differentiate(out.square().mean())
+    for net, optimizer in zip((first, second), optimizers, strict=True):
+        expected = gradient(net, lambda net=net: net(x).square().mean(), recorded=False)
+        torch.testing.assert_close(optimizer.gradient, expected)
