@@ -221,12 +221,12 @@ class VAE(Generative):
     def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]:
         """Rows of eight held-out examples over their reconstructions, and eight interpolations between two latents, each in eight steps.
 
-        Fewer than 32 held-out examples are repeated.
+        Fewer than 16 held-out examples are repeated.
         """
         x = data.test(32)["x"].to(self.device)
-        x = x[torch.arange(32) % len(x)]
+        x = x[torch.arange(max(16, len(x))) % len(x)]
         z = self.encode(x, rng=rng)
-        rows = [torch.cat([x[i : i + 8], self.decode(z[i : i + 8])]) for i in range(0, 32, 8)]
+        rows = [torch.cat([x[i : i + 8], self.decode(z[i : i + 8])]) for i in range(0, len(x) // 8 * 8, 8)]
         share = torch.linspace(0, 1, 8).to(z)[:, None, None]
         pairs = z[:16].unflatten(0, (8, 2))
         between = (pairs[:, 0] * (1 - share) + pairs[:, 1] * share).transpose(0, 1).flatten(0, 1)

@@ -43,6 +43,7 @@ def test_every_way_to_write_is_fenced():
         "read",
         "metrics",
         "elapsed",
+        "checkpoint",
         "checkpoints",
         "load",
         "latest",
