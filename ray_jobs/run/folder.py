@@ -293,6 +293,17 @@ class Run:
             raise problem
         return None
 
+    def trained(self) -> dict[str, Any]:
+        """The newest checkpoint that can be read, of a run that is to be measured or sampled.
+
+        Raises:
+            UsageError: there is none.
+        """
+        state = self.latest()
+        if state is None:
+            raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")
+        return state
+
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
         self._metrics_log.close()

@@ -34,9 +34,10 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     except ValueError as error:
         raise UsageError(str(error)) from error
     state = run.latest()
+    if state:
+        check_checkpoint(run, plan, state)  # before anything of the run is cut back
     run.rewind(state["step"] if state else 0)
     if state:
-        check_checkpoint(run, plan, state)
         report({"note": f"continuing from step {state['step']}"})
     try:
         metrics = play(
@@ -106,7 +107,7 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
     from ray_jobs.results.plots import learning_curve
 
     step = int(metrics["env_steps"])
-    if not any(p.stem.endswith(f"{step:010d}") for p in run.checkpoints()[:1]):
+    if run.checkpoints()[:1] != [run.checkpoint(step)]:
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
     run.finish(metrics, step=step, device=device)
@@ -120,9 +121,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     """
     from ray_jobs.rl.learning.play import evaluate
 
-    state = run.latest()
-    if state is None:
-        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    state = run.trained()
     plan = build(run.spec.recipe, run.spec.settings)
     check_checkpoint(run, plan, state)
     return evaluate(plan, state, seed=run.spec.seed), state["step"]

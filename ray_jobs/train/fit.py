@@ -244,9 +244,7 @@ def trained(run: Run) -> Trained:
     """
     spec = run.spec
     made = prepare(spec)
-    state = run.latest()
-    if state is None:
-        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    state = run.trained()
     weights = start.averaged(state)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
     made.model.load_state_dict(weights)

@@ -122,9 +122,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     Raises:
         UsageError: there is no checkpoint that can be read.
     """
-    found = run.latest()
-    if found is None:
-        raise UsageError(f"{run} has no checkpoint yet: train it first, or wait for the first one.")
+    found = run.trained()
     return built(run.spec).process.result(unpacked(found), run.spec.seed, Here()), found["step"]
 
 

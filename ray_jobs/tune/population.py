@@ -116,7 +116,7 @@ def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
     retune(state, assemble(old)[2], assemble(new)[2])
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    path = run.path / "checkpoints" / f"step-{step:010d}.ckpt"
+    path = run.checkpoint(step)
     write(path, buffer.getvalue())
     for other in run.checkpoints():
         if other != path:

@@ -65,7 +65,7 @@ class PackedWeights:
 
 
 def adjacent_blocks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors, with those that follow each other in memory as one vector, as an optimiser's do (`rl.optim.step.rebind`)."""
+    """The tensors, with those that follow each other in memory as one vector, as an optimiser's do (`rl.fast.flat_weights.flatten`)."""
     found: list[Tensor] = []
     for x in tensors:
         if found and follows(x, found[-1]):

@@ -47,6 +47,7 @@ def test_every_way_to_write_is_fenced():
         "checkpoints",
         "load",
         "latest",
+        "trained",
         "pictures",
         "pull",
     }

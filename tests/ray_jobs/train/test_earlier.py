@@ -91,7 +91,11 @@ def test_an_agents_checkpoint_of_an_earlier_version_is_refused(part, verb, chang
         return found
 
     old = as_it_was(trained["agent"], tmp_path / "old", state=state)
+    log = old / "metrics.jsonl"
+    lines = log.read_text() + '{"step": 1000000000, "time": 1.0}\n'
+    log.write_text(lines)
     shown = sentence(capsys, verb, old)
+    assert log.read_text() == lines, "lines after the checkpoint are lost, though the run was refused"
     assert f"{old}/checkpoints/step-" in shown and "was written by an earlier version of Reprise whose " in shown
     assert ("weights" if part == "actor" else "optimisers") + " of a2c_cartpole had other " in shown
     assert shown.endswith(f": train again or use that version (git commit {COMMIT}).\n")
