@@ -6,6 +6,7 @@ an optimiser steps (`recorded_calls`). Autograd would record each operation, all
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -161,9 +162,14 @@ class Call(NamedTuple):
     activation: Activation
 
 
-_recording = False
-_calls: list[Call] = []
-"""Within `recorded_calls`: the evaluations whose backward pass is still to come."""
+class Recording(threading.local):
+    """What one thread records; learners of one process may be threads."""
+
+    calls: list[Call] | None = None
+    """Within `recorded_calls`: the evaluations whose backward pass is still to come; else None."""
+
+
+_recording = Recording()
 
 
 class recorded_calls:
@@ -176,34 +182,35 @@ class recorded_calls:
     """
 
     def __enter__(self) -> None:
-        global _recording
-        _recording = True
+        _recording.calls = []
 
     def __exit__(self, *error: object) -> None:
-        global _recording
-        _recording = False
-        _calls.clear()
+        _recording.calls = None
 
 
 def backward(loss: Tensor) -> None:
     """Add the gradient of a scalar loss to its parameters', through recorded calls of networks too."""
     loss.backward()
-    reached = [call for call in _calls if call.out.grad is not None]
-    _calls[:] = [call for call in _calls if call.out.grad is None]
+    if not (calls := _recording.calls):
+        return
+    reached = [call for call in calls if call.out.grad is not None]
+    calls[:] = [call for call in calls if call.out.grad is None]
     with torch.no_grad():
         for call in reached:
             grad = as_rows(call.out.grad, call.layers[0])
             backward_layers(grad, call.inputs, call.layers[::2], call.activation, call.gradients, False)
 
 
-def forward_recorded(activation: Activation, layout: Layout, x: Tensor, *parameters: Tensor) -> Tensor:
-    """The output of the networks as a new leaf, whose backward pass is the business of `backward`."""
+def forward_recorded(
+    calls: list[Call], activation: Activation, layout: Layout, x: Tensor, *parameters: Tensor
+) -> Tensor:
+    """The output of the networks as a new leaf, whose backward pass is the business of `backward`: it is added to `calls`."""
     layers = layout(parameters)
     with torch.no_grad():
         *inputs, out = forward_layers(as_rows(x, layers[0]), layers, activation)
         out = out.view(*x.shape[:-1], -1)
         gradients = layout([p.grad for p in parameters])
-    _calls.append(Call(out.requires_grad_(), inputs, layers, gradients, activation))
+    calls.append(Call(out.requires_grad_(), inputs, layers, gradients, activation))
     return out
 
 
@@ -240,9 +247,10 @@ def pass_for(x: Tensor, parameters: Sequence[Tensor]) -> Callable[..., Tensor]:
     """How a network is evaluated: without gradients, as a recorded call, or as a node of autograd's graph."""
     if not torch.is_grad_enabled():
         return forward_chunked
-    if not _recording or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
+    calls = _recording.calls
+    if calls is None or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
         return _Fused.apply
-    return forward_recorded
+    return partial(forward_recorded, calls)
 
 
 def fused(x: Tensor, parameters: Sequence[Tensor], activation: Activation, layout: Layout = list) -> Tensor:

@@ -1,5 +1,7 @@
 """Recorded calls of networks: the gradients of an update are those of autograd's graph."""
 
+import threading
+
 import pytest
 import torch
 
@@ -52,3 +54,26 @@ def test_calls_are_kept_until_a_loss_depends_on_them():
     for net, optimizer in zip((first, second), optimizers, strict=True):
         expected = gradient(net, lambda net=net: net(x).square().mean(), recorded=False)
         torch.testing.assert_close(optimizer.gradient, expected)
+
+
+def test_a_thread_records_its_own_calls_alone():
+    """Learners of one process may be threads. One ends its update between another's call of a network and `differentiate`."""
+    torch.manual_seed(0)
+    net, x, recorded, ended = ReLUMLP([3, 8, 1]), torch.randn(5, 3), threading.Event(), threading.Event()
+
+    def another_update():
+        with recorded_calls():
+            recorded.wait(60)
+        ended.set()
+
+    def loss():
+        out = net(x)
+        recorded.set()
+        assert ended.wait(60)
+        return out.square().mean()
+
+    thread = threading.Thread(target=another_update)
+    thread.start()
+    found = gradient(net, loss, recorded=True)
+    thread.join(60)
+    torch.testing.assert_close(found, gradient(net, loss, recorded=False))
