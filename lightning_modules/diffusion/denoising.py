@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond
-from lightning_modules.diffusion import guidance, preconditioning, samplers, schedules, targets, weighting
+from lightning_modules.diffusion import guidance, preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
+from lightning_modules.diffusion.samplers import chain
 from lightning_modules.diffusion.steps import Variance, reverse
 from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
@@ -85,14 +86,14 @@ class Learn:
 class Draw:
     """How examples are drawn."""
 
-    sampler: samplers.Sampler
+    sampler: chain.Sampler
     """From noise to data with the denoiser."""
     grid: Callable[[int], Tensor]
     """Steps N -> levels [N + 1], descending, the last 0."""
     steps: int
     """N, unless the caller of `Denoising.sample` asks for another."""
     data_std: float
-    """Of the data, as the start of sampling takes it (`samplers.start`)."""
+    """Of the data, as the start of sampling takes it (`samplers.chain.start`)."""
     clip: tuple[float, float] | None = None
     """The range to which estimates of x0 are clipped."""
     guide: guidance.Guide = guidance.guided
@@ -226,7 +227,7 @@ class Denoising(Generative):
         if draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
-        y = samplers.start(like, grid, data_std=draw.data_std, rng=rng)
+        y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
             return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
 
