@@ -19,8 +19,9 @@ from lightning_modules.diffusion import coupling, guidance, preconditioning, sch
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
 from lightning_modules.diffusion.samplers import chain
+from lightning_modules.diffusion.samplers.ancestral import ancestral
 from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, named
-from lightning_modules.diffusion.steps import Variance, reverse
+from lightning_modules.diffusion.steps import Step, Variance, reverse
 from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
@@ -90,8 +91,8 @@ class Learn:
 class Draw:
     """How examples are drawn."""
 
-    sampler: chain.Sampler
-    """From noise to data with the denoiser."""
+    sampler: chain.Sampler | None
+    """From noise to data with the denoiser; None: draws of the model's own reverse steps (`samplers.ancestral`)."""
     grid: Callable[[int], Tensor]
     """Steps N -> levels [N + 1], descending, the last 0."""
     steps: int
@@ -170,6 +171,10 @@ class Denoising(Generative):
         """The denoiser D given conditions (or labels [B]), or none."""
         given = as_cond(cond)
         return preconditioning.denoiser(lambda y, sigma: self.net(y, self.level_input(sigma), given), self.precondition)
+
+    def step(self, denoise: Denoiser, cond: Cond) -> Step:
+        """The reverse step of the bound and of ancestral sampling, with this estimate of x0."""
+        return reverse(denoise, self.bound.variance)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The one loss [] of the batch, under the name `learn.name`."""
@@ -270,6 +275,8 @@ class Denoising(Generative):
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
+            if draw.sampler is None:
+                return self.space.decode(ancestral(self.step(denoise, cond), y, grid, rng=rng))
             return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
 
     def log_prob(
@@ -294,9 +301,10 @@ class Denoising(Generative):
             raise ValueError(
                 f"A diffusion in the space of {type(self.space).__name__} has no bound on the density of x."
             )
+        given = as_cond(cond).to(x.device)
         with evaluating(self):
             return log_prob_bound(
-                reverse(self.denoiser(as_cond(cond).to(x.device)), self.bound.variance),
+                self.step(self.denoiser(given), given),
                 x,
                 self.bound.levels.to(x.device),
                 decoder=self.bound.decoder,
