@@ -76,7 +76,7 @@ class GaussImage(Data):
         return r**2 * (s**2 - r**2) / s**2 + (1 - r**2 / s**2) ** 2 * error
 
     def gain_of_variance(self, levels: Tensor) -> float:
-        """The nats by which the steps of a table [T] with their best variances exceed those with the forward variance; for the exact denoiser.
+        """Nats that the steps of a table [T] gain by their best variances over the forward variance, with the exact denoiser.
 
         The first step, which the decoder ends, is left out.
         """
