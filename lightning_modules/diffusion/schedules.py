@@ -64,6 +64,27 @@ def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
     return low * (high / low) ** u
 
 
+def cosine_time(t: Tensor, reach: float = 20.0) -> Tensor:
+    """Time t in [0, 1] -> level tan(a t + b), whose log signal-to-noise ratio falls from `reach` to -reach.
+
+    Source: Salimans & Ho 2022, arXiv:2202.00512, section 2; Kingma et al. 2021, arXiv:2107.00630.
+    """
+    low, high = math.atan(math.exp(-reach / 2)), math.atan(math.exp(reach / 2))
+    return torch.tan(low + t * (high - low))
+
+
+def from_cosine_time(sigma: Tensor, reach: float = 20.0) -> Tensor:
+    """The inverse of `cosine_time`."""
+    low, high = math.atan(math.exp(-reach / 2)), math.atan(math.exp(reach / 2))
+    return (torch.atan(sigma) - low) / (high - low)
+
+
+def cosine_grid(n: int) -> Tensor:
+    """A grid [n + 1] of levels at the times 1, 1 - 1 / n ... 1 / n of `cosine_time`, float64; then 0."""
+    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
 def flow_time(sigma: Tensor) -> Tensor:
     """Level sigma -> time t in [0, 1) of flow matching, where x_t = (1 - t) x0 + t n is y scaled by 1 - t."""
     return sigma / (1 + sigma)
