@@ -20,7 +20,7 @@ from ray_jobs.command.options import (
 from ray_jobs.command.verbs import HELP, function_of, split
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading, settings
-from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known, typed
+from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known
 from ray_jobs.recipe.spec import Spec, Where
 
 WHERE = {s.name: s for s in fields(Where)}
@@ -160,7 +160,7 @@ def _spec(recipe: str, given: Mapping[str, Any]) -> Spec:
     if not recipe:
         return Spec("")
     own, file, seed = known(recipe), given.get("config"), given.get("seed", 0)
-    filed = typed(f"{recipe} in {file}", own, from_file(file)) if file else {}
+    filed = from_file(recipe, own, file) if file else {}
     if seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}.")
     where = Where(**{name: value for name, value in given.items() if name in WHERE})

@@ -16,7 +16,7 @@ from ray_jobs.command.options import Form
 from ray_jobs.command.verbs import summary
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.jobs.verbs import usage
-from ray_jobs.recipe.settings import Setting, documented, typed
+from ray_jobs.recipe.settings import Setting, documented, shown, typed
 
 GENERAL = {
     s.name: s
@@ -197,7 +197,7 @@ def _typed(key: str, value: profiles.Value, known: Mapping[str, Setting]) -> Any
         return typed("", known, {key: list(content) if isinstance(content, tuple) else content})[key]
     except UsageError:
         takes = "a text or a list of texts" if several else setting.typename
-        raise UsageError(f"{value.where}: {key} takes {takes}, not {content!r}.") from None
+        raise UsageError(f"{value.where}: {key} takes {takes}, not {shown(content)}.") from None
 
 
 def _env(value: profiles.Value) -> dict[str, str]:

@@ -55,14 +55,28 @@ def test_a_settings_file(tmp_path):
     good.write_text("lr: 1e-3\nsteps: 5\n")
     bad.write_text("lr: [1\n")
     odd.write_text("- 1\n")
-    assert settings.check("ddpm_digits", settings.from_file(str(good))) == {"lr": 1e-3, "steps": 5}
+    assert settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(good)) == {"lr": 1e-3, "steps": 5}
     for path, sentence in (
         (bad, "is not YAML"),
         (odd, "must hold 'name: value' lines"),
         (tmp_path / "none", "cannot be read"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            settings.from_file(str(path))
+            settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(path))
+
+
+def test_an_option_of_the_kind_may_have_a_default_of_the_functions_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ray_jobs.recipe import Fit, Headline, fit\n\n\n"
+        "@fit(system='Toy', data='toy', headline=Headline('me'), steps=5)\n"
+        "def mine(*, steps: int = 7, lr: float = 0.5) -> Fit:\n"
+        '    """Mine.\n\n    Args:\n        steps: optimiser steps.\n        lr: step size.\n    """\n'
+    )
+    known = settings.known(str(file))
+    assert (known["lr"].default, known["lr"].type, known["steps"].default) == (0.5, float, 5)
+    with pytest.raises(UsageError, match="takes float, not None"):
+        settings.check(str(file), {"lr": None})
 
 
 def test_a_claim_has_one_bound_and_nan_holds_none():
