@@ -27,7 +27,7 @@ FLOORS = (
     ("ray_jobs.rl.batches", "ray_jobs.rl.networks", "ray_jobs.rl.optim", "ray_jobs.results", "ray_jobs.distributed"),
     ("ray_jobs.rl.contract", "ray_jobs.rl.maths", "ray_jobs.rl.fast", "ray_jobs.run", "ray_jobs.envs"),
     ("ray_jobs.recipe",),
-    ("ray_jobs.compat", "ray_jobs.errors"),
+    ("ray_jobs.compat", "ray_jobs.errors", "ray_jobs.terminal"),
     ("lightning_modules.diffusion", "lightning_modules.gan", "lightning_modules.vae", "lightning_modules.autoregressive"),
     ("lightning_modules.flows",),
     ("lightning_modules.nets", "lightning_modules.metrics", "datamodules.readers", "cluster.kubernetes", "cluster.slurm"),

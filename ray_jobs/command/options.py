@@ -12,6 +12,7 @@ from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe import values
 from ray_jobs.recipe.settings import RecipeName, Setting, documented, parser, shown, typed
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.terminal import console
 
 SHORT = {"-f": "--follow", "-q": "--quiet", "-o": "--out", "-h": "--help"}
 CommandLine = typing.Annotated[list[str], "command line"]
@@ -229,12 +230,11 @@ def _holds_names(setting: Setting) -> bool:
 
 def usage(form: Form) -> None:
     """Print how a command is used: each option with its type, default and meaning."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"[bold]usage:[/] {escape(form.usage)}\n\n{escape(form.summary)}")
+    out = console()
+    out.print(f"[bold]usage:[/] {escape(form.usage)}\n\n{escape(form.summary)}")
     for title, options in form.groups.items():
         table = Table(
             title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False
@@ -245,5 +245,5 @@ def usage(form: Form) -> None:
             )
             table.add_row(f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", escape(s.help) + default)
         if options:
-            console.print()
-            console.print(table)
+            out.print()
+            out.print(table)

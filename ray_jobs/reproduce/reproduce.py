@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.distributed.head import head_watched
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, printable
 from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.settings import RecipeName
@@ -21,6 +21,7 @@ from ray_jobs.results.store import Result
 from ray_jobs.run import job_context
 from ray_jobs.run.job_context import own
 from ray_jobs.run.signals import calling, interrupt
+from ray_jobs.terminal import console
 
 UNCLAIMED_SEEDS = 5
 """Seeds of a recipe without a claim, where their number is not given."""
@@ -194,9 +195,7 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
 
 def give_up(why: str, planned: Sequence[Seed]) -> None:
     """End this process at once, because the cluster is gone. Running seeds have saved, or continue from a checkpoint."""
-    from rich.console import Console
-
-    Console().show_cursor()  # the table has hidden it
+    console().show_cursor()  # the table has hidden it
     done = sum(seed.run.result is not None for seed in planned)
     say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command continues.")
     os._exit(1)
@@ -224,12 +223,11 @@ def say(line: str) -> None:
 def show(measured: Sequence[Result]) -> None:
     """Print the table of results, and below it why seeds failed."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    wide = console.width >= WIDE
+    out = console()
+    wide = out.width >= WIDE
     heads = ["recipe", "claim", escape("mean [95%]"), *(["IQM"] if wide else []), "seeds", "time", "verdict"]
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns:
@@ -242,7 +240,7 @@ def show(measured: Sequence[Result]) -> None:
         mean, bracket, interval = results.describe(r).partition(" [")
         found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), verdict]
         table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
-    console.print(table)
+    out.print(table)
     for r in measured:
         for number, reason in r.failures.items():
-            console.print(f"{r.recipe} seed {number} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
+            out.print(printable(f"{r.recipe} seed {number} failed: {reason}"), markup=False, soft_wrap=True)
