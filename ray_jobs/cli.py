@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -19,6 +20,8 @@ gc.set_threshold(
     100_000, 10, 10
 )  # importing torch makes a million objects that all stay: scanning them again takes 0.1 s
 
+NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
+"""Errors of the system about a name that cannot be."""
 TOP = """Train, tune and reproduce generative models and reinforcement learning, from a laptop to a cluster.
 
 usage: reprise VERB ...          reprise VERB --help says more
@@ -103,6 +106,8 @@ def _run(argv: list[str]) -> int:
         return _fail(error, 1)
     except (KeyboardInterrupt, BrokenPipeError):
         raise
+    except OSError as error:
+        return _fail(_about(error), 2 if error.errno in NAMES else 1)
     except Exception as error:
         from ray_jobs.train.launch import Stopped
 
@@ -110,6 +115,15 @@ def _run(argv: list[str]) -> int:
             raise
         print(error)
         return 128 + error.signal
+
+
+def _about(error: OSError) -> Exception:
+    """An error of the system as a sentence; one without a reason and a file needs its trace and stays."""
+    if not error.strerror or error.filename is None:
+        raise error
+    from ray_jobs.errors import shortened
+
+    return Exception(f"{error.strerror}: {shortened(os.fsdecode(error.filename))}")
 
 
 def _exit_code(result: Any) -> int:

@@ -18,7 +18,7 @@ from ray_jobs.command.options import (
     words_of,
 )
 from ray_jobs.command.verbs import HELP, function_of, split
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, refuse_odd
 from ray_jobs.recipe import loading, settings
 from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known
 from ray_jobs.recipe.spec import Spec, Where
@@ -37,6 +37,8 @@ SPEC = {
     **WHERE,
 }
 """Options of every verb that takes a recipe and its settings, by name."""
+FOR_A_SHELL = {"submit", "resubmit", "cluster"}
+"""Verbs whose options may hold lines of a script."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def parse(argv: Sequence[str]) -> Request:
         UsageError: the verb, a word, an option, a recipe or a file is wrong.
         SystemExit: the user asked for help, and it was printed.
     """
+    refuse_odd(argv, lines=bool({*argv[:2]} & FOR_A_SHELL))
     verb, rest = split(argv)
     function = function_of(verb)
     if reads_itself(function):

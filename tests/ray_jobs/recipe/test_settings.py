@@ -118,3 +118,33 @@ def test_a_variant_changes_settings_that_there_are(name):
 def test_a_variant_that_is_not_there_is_refused(name):
     with pytest.raises(UsageError, match=r"There is no recipe '"):
         recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            None,
+            "lab.mine cannot be imported: Python's path has no such module; write its file, such as lab/mine.py, or set PYTHONPATH=.",
+        ),
+        ("1 +", r"lab/mine.py cannot be imported: SyntaxError: .*mine\.py, line 1\)"),
+        ("\nx = y", r"lab/mine.py cannot be imported: NameError: .*mine\.py, line 2\)"),
+        ("import nothing_of_the_kind", r"lab/mine.py cannot be imported: ModuleNotFoundError: .*mine\.py, line 1\)"),
+        ("x = 1", "does not name one recipe"),
+    ],
+)
+def test_a_users_module_that_cannot_be_imported_is_one_sentence(text, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    if text is not None:
+        (tmp_path / "lab/mine.py").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        recipe("lab.mine" if text is None else "lab/mine.py")
+
+
+def test_a_module_that_lies_here_is_named_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/mine.py").touch()
+    with pytest.raises(UsageError, match=r"its file is here: write lab/mine\.py"):
+        recipe("lab.mine")
