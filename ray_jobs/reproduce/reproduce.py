@@ -77,14 +77,9 @@ def reproduce(
     """
     where = Where(workers, runners, learners, accelerator, threads)
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
-    each = {name: needs(name, where) for name in recipes}
-    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = address == "local"
-    starter, slots = (
-        on_machine(*widest) if local else on_cluster(address, *widest, of=each, restarts=where.max_failures)
-    )
-    limit = slots if jobs is None else jobs if local else min(jobs, slots)
+    starter, slots = starting(recipes, where, address)
+    limit = slots if jobs is None else jobs if address == "local" else min(jobs, slots)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = job_context.share()
@@ -150,6 +145,21 @@ def needs(recipe: str, where: Where) -> Needs:
     layout = kind(loading.recipe(recipe)).layout(where)
     wanted = where.accelerator == "gpu" or (where.accelerator == "auto" and layout.gpu)
     return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
+
+
+def starting(recipes: Sequence[str], where: Where, address: str) -> tuple[seeds.Start, int]:
+    """What starts a run of these recipes, and how many runs there is room for.
+
+    Args:
+        recipes: their names.
+        where: how each run is laid out.
+        address: of a Ray cluster; 'local' is this machine.
+    """
+    each = {name: needs(name, where) for name in recipes}
+    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
+    if address == "local":
+        return on_machine(*widest)
+    return on_cluster(address, *widest, of=each, restarts=where.max_failures)
 
 
 # ---- running and recording
