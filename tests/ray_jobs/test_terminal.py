@@ -127,7 +127,7 @@ def test_one_interrupt_saves_and_two_stop_at_once_each_with_what_is_kept(tmp_pat
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=100)
-    assert process.returncode == 130 and "Traceback" not in out + err, (out, err)
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in out + err, (out, err)
     assert f"continue with: reprise resume {tmp_path / 'run'}" in out
     assert re.search(
         r"Stopped at once\. It continues from its checkpoint of step \d+;|Stopped\. Everything is saved;", out
