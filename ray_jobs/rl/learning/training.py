@@ -18,6 +18,7 @@ from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
 from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
+from ray_jobs.run.checkpoint import taken_over
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
@@ -216,17 +217,18 @@ class Training:
         Raises:
             UsageError: it has another number of learners or runners.
         """
-        states = state["learners"]
-        if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
-            raise UsageError(
-                f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
-            )
-        mine = states[self.world.rank]
-        self.learner.load(mine["learner"])
-        self.counters = Counters(**mine["ledger"])
-        self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
-        self.reported = (time.monotonic(), self.counters.steps)
-        runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
+        with taken_over(f"of step {state['step']}"):
+            states = state["learners"]
+            if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
+                raise UsageError(
+                    f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
+                )
+            mine = states[self.world.rank]
+            self.learner.load(mine["learner"])
+            self.counters = Counters(**mine["ledger"])
+            self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
+            self.reported = (time.monotonic(), self.counters.steps)
+            runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
         if not self.pool.load(runners):
             self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
 
