@@ -230,7 +230,9 @@ class Training:
             self.reported = (time.monotonic(), self.counters.steps)
             runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
         if not self.pool.load(runners):
-            self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
+            self.report(
+                {"note": new_episodes(self.recipe.env, all(s["env"] is not None for s in runners if s["runner"]))}
+            )
 
 
 def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
@@ -240,6 +242,17 @@ def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, fl
     spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
     returns = evaluate(spec, actor, recipe.eval_episodes)
     return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+
+
+def new_episodes(env: str, kept: bool) -> str:
+    """The sentence about environments that do not continue their episodes.
+
+    Args:
+        kept: whether the checkpoint has their state.
+    """
+    if kept:
+        return f"The state of {env} holds more than plain values: its environments begin new episodes, but --trust restores them."
+    return f"{env} cannot be saved midway: its environments begin new episodes."
 
 
 def bytes_to_tensors(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
