@@ -253,6 +253,11 @@ class Run:
         """Where the checkpoint of a step is, or would be."""
         return self.path / "checkpoints" / f"step-{step:010d}.ckpt"
 
+    @staticmethod
+    def step_of(path: Path) -> int:
+        """The step of a checkpoint's file."""
+        return int(path.stem.removeprefix("step-"))
+
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
 

@@ -51,6 +51,7 @@ def test_every_way_to_write_is_fenced():
         "pictures",
         "pull",
         "last",
+        "step_of",
         "note",
     }
     public = {name for name, thing in vars(Run).items() if callable(getattr(Run, name)) and not name.startswith("_")}
