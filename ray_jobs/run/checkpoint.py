@@ -21,6 +21,8 @@ from ray_jobs.run.files import write
 MARK = b"\nreprise sha256 "
 """What stands between PyTorch's file and the 32 bytes of its SHA-256."""
 END = len(MARK) + hashlib.sha256().digest_size
+ZIP_END = b"PK\5\6"
+"""What begins the last 22 bytes of PyTorch's file."""
 NAMES = re.compile(
     r"torch (\w+Storage|Size|device|u?int\d+|b?float\d+|complex\d+|bool)|torch\._utils _rebuild_(tensor_v2|parameter)"
     r"|torch\.serialization _get_layout|collections (OrderedDict|Counter)|(__builtin__|builtins) (set|complex)"
@@ -61,11 +63,9 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """
     import torch
 
-    whole = {**state, "reprise": {**state.get("reprise", {}), "checksum": "sha256"}}
-
     def into(file: BinaryIO) -> None:
         hashing = Hashing(file)
-        torch.save(whole, hashing)  # type: ignore[arg-type]
+        torch.save(dict(state), hashing)  # type: ignore[arg-type]
         file.write(MARK + hashing.sha256.digest())
 
     try:
@@ -86,7 +86,7 @@ def load(path: Path) -> dict[str, Any]:
 
     try:
         with open(path, "rb") as file:
-            checked = check_sum(file, path)
+            check_sum(file, path)
             check_size(file, path)
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -98,22 +98,22 @@ def load(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(state, dict) or not isinstance(state.get("reprise", {}), dict):
         raise Damaged(f"The checkpoint {path} cannot be read: it is not one of ours.")
-    if not checked and "checksum" in state.get("reprise", {}):
-        raise Damaged(f"The checkpoint {path} is damaged: its end, with the checksum, is cut off or changed.")
     return state
 
 
-def check_sum(file: BinaryIO, path: Path) -> bool:
-    """Whether a file has a checksum, which then fits.
+def check_sum(file: BinaryIO, path: Path) -> None:
+    """Refuse a file that does not fit its checksum; one that ends as PyTorch ends it has none.
 
     Raises:
-        Damaged: it does not fit.
+        Damaged: it does not fit, or is cut off.
     """
     size = os.fstat(file.fileno()).st_size
     file.seek(max(0, size - END))
     end = file.read(END)
     if not end.startswith(MARK):
-        return False
+        if end[-len(ZIP_END) - 18 :].startswith(ZIP_END):
+            return
+        raise Damaged(f"The checkpoint {path} cannot be read: its end is cut off or changed.")
     file.seek(0)
     found, left = hashlib.sha256(), size - END
     while left > 0 and (part := file.read(min(left, 2**20))):
@@ -121,7 +121,6 @@ def check_sum(file: BinaryIO, path: Path) -> bool:
         left -= len(part)
     if found.digest() != end[len(MARK) :]:
         raise Damaged(f"The checkpoint {path} is damaged: it does not fit its checksum.")
-    return True
 
 
 def intact(path: Path) -> bool:

@@ -271,9 +271,9 @@ def trained(run: Run) -> Trained:
     spec = run.spec
     made = prepare(spec)
     state = run.trained(FIELDS)
-    start.check_average(run, state, made)
     weights = start.averaged(state)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
+    start.check_average(run, state, made)
     made.model.load_state_dict(weights)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"

@@ -101,8 +101,9 @@ def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of a checkpoint as they are measured and sampled: averaged where the run keeps an average."""
     from lightning_modules.ema import EMA
 
-    average = state.get("callbacks", {}).get(EMA.state_key, {}).get("average", {})
-    return {**state["state_dict"], **average}
+    kept = state.get("callbacks", {}).get(EMA.state_key)
+    average = kept.get("average") if isinstance(kept, dict) else None
+    return {**state["state_dict"], **(average if isinstance(average, dict) else {})}
 
 
 def _digest(path: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
-from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown
+from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown, counters_of
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
 from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
@@ -225,7 +225,7 @@ class Training:
                 )
             mine = states[self.world.rank]
             self.learner.load(mine["learner"])
-            self.counters = Counters(**mine["ledger"])
+            self.counters = counters_of(mine["ledger"])
             self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
             self.reported = (time.monotonic(), self.counters.steps)
             runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]

@@ -59,7 +59,7 @@ def test_no_flipped_bit_is_loaded(run, kind):
     assert run.latest()["mine"] == "newer"
 
 
-@pytest.mark.parametrize("cut", [1, 10, checkpoint.END, checkpoint.END + 1, 200])
+@pytest.mark.parametrize("cut", [1, 10, checkpoint.END - 1, checkpoint.END + 1, 200])
 def test_one_that_is_cut_off_is_passed_over(run, cut):
     run.save(1, {"mine": "older"})
     newest = run.save(2, {"mine": "newer"})
