@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ray_jobs.envs.env_state import pickled, unpickled
+from ray_jobs.envs.env_state import restored, saved
 from ray_jobs.envs.steps import StepResult
 
 
@@ -98,12 +98,13 @@ class MultiAgent:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled((self.envs, self.obs))
+        return saved((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
+        envs, obs = restored(state, (self.envs, self.obs))
         self.close()
-        self.envs, self.obs = unpickled(state, *self.envs)
+        self.envs, self.obs = envs, obs
 
     def close(self) -> None:
         """As `VectorEnv.close`."""

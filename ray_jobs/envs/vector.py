@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from ray_jobs.envs.atari import Atari
-from ray_jobs.envs.env_state import pickled, unpickled
+from ray_jobs.envs.env_state import restored, saved
 from ray_jobs.envs.failures import EnvironmentFailed, time_limit
 from ray_jobs.envs.multi_agent import MultiAgent
 from ray_jobs.envs.steps import StepResult, VectorEnv
@@ -81,12 +81,13 @@ class SequentialEnv:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled((self.envs, self.obs))
+        return saved((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
+        envs, obs = restored(state, (self.envs, self.obs))
         self.close()
-        self.envs, self.obs = unpickled(state, *self.envs)
+        self.envs, self.obs = envs, obs
 
     def close(self) -> None:
         """As `VectorEnv.close`."""
@@ -120,11 +121,11 @@ class CartPole:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled(self.env)
+        return saved(self.env)
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
-        self.env = unpickled(state, self.env)
+        self.env = restored(state, self.env)
 
     def close(self) -> None:
         """As `VectorEnv.close`."""

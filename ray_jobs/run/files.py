@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+ASIDE = re.compile(r"\.(step-\d+\.ckpt|\w+\.jsonl?)\.\d+\.tmp")
+"""Names of files that `write` has not renamed yet."""
 
 
 def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
@@ -30,6 +34,13 @@ def write(path: Path, data: bytes | Callable[[BinaryIO], Any]) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that were killed have left of a run's files; only the owner of the run's lock may."""
+    for aside in [path for path in folder.glob(".*.tmp") if ASIDE.fullmatch(path.name)]:
+        if not aside.name.endswith(f".{os.getpid()}.tmp"):
+            aside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

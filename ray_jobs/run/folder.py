@@ -31,14 +31,31 @@ from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run import job_context
-from ray_jobs.run.files import write, write_json
-from ray_jobs.run.metrics_log import MetricsLog
+from ray_jobs.run import checkpoint, job_context
+from ray_jobs.run.files import sweep, write_json
+from ray_jobs.run.metrics_log import MetricsLog, backwards, cut_after, forwards
 from ray_jobs.run.mirror import Mirror, NoMirror
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.run.provenance import git_commit, now, versions
 
 KEPT = 2
+Fields = Mapping[str, type | tuple[type, ...]]
+"""Names that a checkpoint must hold, and their types."""
+NO_FIELDS: Fields = {}
+
+
+HELD: set[io.TextIOWrapper] = set()
+"""The lock files that this process holds."""
+
+
+def _let_go() -> None:
+    """In a forked child, close the parent's locks, which would otherwise be held until the child ends."""
+    for lock in HELD:
+        lock.close()
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def folder_of(spec: Spec) -> str:
@@ -58,6 +75,7 @@ class Run:
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
+        self.used: Path | None = None
         self.report: Report = silent
         self._lock: io.TextIOWrapper | None = None
         self._metrics_log = MetricsLog(path)
@@ -122,7 +140,7 @@ class Run:
         run.pull()
         if not (run.path / "run.json").is_file():
             raise UsageError(f"{location} is not a run folder: it holds no run.json. 'reprise train' makes one.")
-        run._before = max((m["time"] for m in run.metrics()), default=0.0)
+        run._before = (run.last() or {"time": 0.0})["time"]
         return run
 
     def exists(self) -> bool:
@@ -140,13 +158,17 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        HELD.add(self._lock)
         self.mirror.claim()
+        sweep(self.path)
+        sweep(self.path / "checkpoints")
         return self
 
     def release(self) -> None:
         """Unlock the folder and close its files."""
         self._metrics_log.close()
         if self._lock is not None:
+            HELD.discard(self._lock)
             self._lock.close()
         self._lock = None
 
@@ -174,10 +196,11 @@ class Run:
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged lines, oldest first; a line cut off by a kill is skipped."""
-        with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as lines:
-            for line in lines:
-                with contextlib.suppress(json.JSONDecodeError):
-                    yield json.loads(line)
+        return forwards(self.path / "metrics.jsonl")
+
+    def last(self) -> dict[str, Any] | None:
+        """The newest logged line, or None."""
+        return next((line for line, _ in backwards(self.path / "metrics.jsonl")), None)
 
     def pictures(self) -> list[Path]:
         """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
@@ -230,6 +253,11 @@ class Run:
         """Where the checkpoint of a step is, or would be."""
         return self.path / "checkpoints" / f"step-{step:010d}.ckpt"
 
+    @staticmethod
+    def step_of(path: Path) -> int:
+        """The step of a checkpoint's file."""
+        return int(path.stem.removeprefix("step-"))
+
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
 
@@ -237,47 +265,41 @@ class Run:
             OSError: the disk is full; earlier checkpoints are untouched.
             UsageError: another process has continued the run at its address.
         """
-        import torch
-
         self._metrics_log.flush()  # no checkpoint is ahead of its metrics
         path = self.checkpoint(step)
-        whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
-        try:
-            write(
-                path, lambda file: torch.save(whole, file)
-            )  # without a copy in memory: a replay buffer may take half of it
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch reports a full disk as a RuntimeError
-                raise error.__context__ from None
-            raise
-        for old in self.checkpoints()[KEPT:]:
+        checkpoint.save(path, {**state, "reprise": {"recipe": self.spec.recipe, "step": step}})
+        found = self.checkpoints()
+        later = [old for old in found if old > path]  # they could not be read when the run continued before them
+        for old in later + [old for old in found if old not in later][KEPT:]:
             old.unlink(missing_ok=True)
         self.mirror.send()
         return path
 
-    def load(self, path: Path) -> dict[str, Any]:
+    def load(self, path: Path, fields: Fields = NO_FIELDS) -> dict[str, Any]:
         """Load a checkpoint's state onto the CPU.
 
-        Raises:
-            UsageError: it is cut off or corrupt, or belongs to another recipe.
-        """
-        import torch
+        Args:
+            fields: that it must have, and their types.
 
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file fails in many ways inside torch
-            raise UsageError(
-                f"The checkpoint {path} cannot be read ({type(error).__name__}): it is cut off or not one of ours."
-            ) from None
-        written_by = state.get("reprise", {}).get("recipe") if isinstance(state, dict) else None
+        Raises:
+            UsageError: it is damaged, lacks a field, or belongs to another recipe.
+        """
+        state = checkpoint.load(path)
+        written_by = state.get("reprise", {}).get("recipe")
+        if written_by is None:
+            raise checkpoint.lacking(path, "the name of its recipe")
         if written_by != self.spec.recipe:
             raise UsageError(
                 f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
             )
+        checkpoint.check_fields(path, state, fields)
         return state
 
-    def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None where there is none; a damaged one is skipped, and noted.
+    def latest(self, fields: Fields = NO_FIELDS) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read, or None where there is none; one that cannot is passed over, and noted.
+
+        Args:
+            fields: that it must have, and their types.
 
         Raises:
             UsageError: no checkpoint can be read.
@@ -285,21 +307,33 @@ class Run:
         problem: UsageError | None = None
         for path in self.checkpoints():
             try:
-                return self.load(path)
+                state = self.load(path, fields)
             except UsageError as error:
-                problem = error
-                self.notes.append(str(error))
+                problem = problem or error
+                continue
+            self.used = path
+            if problem:
+                self.note(f"{problem} The one before it that is whole is used: {path.name}.")
+            return state
         if problem:
             raise problem
         return None
 
-    def trained(self) -> dict[str, Any]:
+    def note(self, line: str) -> None:
+        """Report a line to the user, and keep it in `notes`."""
+        self.notes.append(line)
+        self.report({"note": line})
+
+    def trained(self, fields: Fields = NO_FIELDS) -> dict[str, Any]:
         """The newest checkpoint that can be read, of a run that is to be measured or sampled.
+
+        Args:
+            fields: that it must have, and their types.
 
         Raises:
             UsageError: there is none.
         """
-        state = self.latest()
+        state = self.latest(fields)
         if state is None:
             raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")
         return state
@@ -307,10 +341,9 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
         self._metrics_log.close()
-        kept = [m for m in self.metrics() if m["step"] <= step]
-        self._before = max((m["time"] for m in kept), default=0.0)
+        last = cut_after(self.path / "metrics.jsonl", step)
+        self._before = (last or {"time": 0.0})["time"]
         self._start = time.monotonic()
-        write(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept).encode())
 
     # ---- the mirror
 

@@ -9,8 +9,59 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+BLOCK = 2**16
+LONGEST = 2**20
+"""Bytes of the longest line of metrics that is read."""
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None where it is cut off or not one of ours."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    ours = isinstance(found, dict) and type(found.get("step")) is int and type(found.get("time")) in (int, float)
+    return found if ours else None
+
+
+def forwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl, oldest first."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        while line := file.readline(LONGEST):
+            if (found := parsed(line)) is not None:
+                yield found
+
+
+def backwards(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The lines of metrics.jsonl, newest first, and where each one ends in the file; only what is asked for is read."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        at, begun = file.seek(0, os.SEEK_END), b""  # the part of a line that the block before it begins
+        while at and len(begun) < LONGEST:
+            size = min(BLOCK, at)
+            at = file.seek(at - size)
+            begun, *lines = (file.read(size) + begun).split(b"\n")
+            end = at + len(begun) + sum(1 + len(line) for line in lines)
+            for line in reversed(lines):
+                if (found := parsed(line)) is not None:
+                    yield found, end
+                end -= 1 + len(line)
+        if not at and (found := parsed(begun)) is not None:
+            yield found, len(begun)
+
+
+def cut_after(path: Path, step: int) -> dict[str, Any] | None:
+    """Drop the lines that were logged after `step`; the last one that is kept. The time that it takes depends on what is dropped."""
+    last, end = next(((found, end) for found, end in backwards(path) if found["step"] <= step), (None, 0))
+    with open(path, "ab") as file:
+        file.truncate(end)
+        file.write(b"\n" if last else b"")
+        file.flush()
+        os.fsync(file.fileno())
+    return last
 
 
 class AppendedFile:

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from ray_jobs.errors import UsageError
+from ray_jobs.run.checkpoint import intact
 
 PATIENCE = 600.0
 """Seconds during which sending a finished run is tried again while the storage fails."""
@@ -241,8 +242,9 @@ class Mirror:
         return True
 
     def _download(self, fs: Any, remote: str, file: Path) -> None:
-        """Fetch a file; a checkpoint that is here with the same size is the same: those never change."""
-        if not (file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote)):
+        """Fetch a file; a checkpoint that is here, whole and with the same size, is the same: those never change."""
+        here = file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote)
+        if not (here and intact(file)):
             file.parent.mkdir(parents=True, exist_ok=True)
             fs.get_file(remote, str(file))
         self.sent[remote] = _stamp(file)

@@ -13,11 +13,14 @@ from ray_jobs.recipe.loading import systems
 from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.settings import build, known, resolved
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import taken_over
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 from ray_jobs.train import earlier
 from ray_jobs.train.drawing import Drawing
 
+FIELDS = {"step": int, "learners": list}
+"""What a checkpoint must hold."""
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
 
@@ -34,7 +37,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         plan = build(spec.recipe, spec.settings)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    state = run.latest()
+    state = run.latest(FIELDS)
     if state:
         check_checkpoint(run, plan, state)  # before anything of the run is cut back
     run.rewind(state["step"] if state else 0)
@@ -122,7 +125,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     """
     from ray_jobs.rl.learning.play import evaluate
 
-    state = run.trained()
+    state = run.trained(FIELDS)
     plan = build(run.spec.recipe, run.spec.settings)
     check_checkpoint(run, plan, state)
     return evaluate(plan, state, seed=run.spec.seed), state["step"]
@@ -136,10 +139,12 @@ def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
     """
     from ray_jobs.rl.learning.setup import untrained
 
-    actor, learner, step, name = untrained(plan, 0), state["learners"][0]["learner"], state["step"], run.spec.recipe
-    earlier.check_weights(run, step, learner["actor"], actor.state_dict(), name)
-    optimisers = plan.algorithm.optimizers(actor.agent)
-    earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
+    actor, step, name = untrained(plan, 0), state["step"], run.spec.recipe
+    with taken_over(run.checkpoint(step)):
+        learner = state["learners"][0]["learner"]
+        earlier.check_weights(run, step, learner["actor"], actor.state_dict(), name)
+        optimisers = plan.algorithm.optimizers(actor.agent)
+        earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:

@@ -9,6 +9,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import RENAMED
 from ray_jobs.recipe.settings import known
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import lacking
 from ray_jobs.run.folder import Run
 
 
@@ -41,6 +42,8 @@ def check_weights(run: Run, step: int, found: Mapping[str, Any], wanted: Mapping
     """
     check_names(run, step, found, wanted, f"weights of {what}")
     for name, tensor in wanted.items():
+        if not hasattr(found[name], "shape"):
+            raise lacking(run.checkpoint(step), f"the weights {name}")
         if found[name].shape != tensor.shape:
             shapes = f"{list(found[name].shape)}, now {list(tensor.shape)}"
             raise refused(run, checkpoint(run, step), f"weights of {what} had other shapes ({name}: {shapes})")

@@ -21,6 +21,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
@@ -33,11 +34,20 @@ LONG, REST = 5.0, 20
 """If writing a checkpoint takes over LONG seconds, write none for REST times as long: the slower the storage, the fewer checkpoints."""
 
 
-class RunCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training."""
+FIELDS = {"global_step": int, "epoch": int, "state_dict": dict, "optimizer_states": list, "lr_schedulers": list}
+FIELDS |= {"loops": dict, "callbacks": dict}
+"""What a checkpoint must hold, of that which Lightning writes."""
 
-    def __init__(self, run: Run, report: Report) -> None:
-        self.run, self.report, self.failed = run, report, ""
+
+class RunCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training.
+
+    Args:
+        state: the checkpoint to continue from, if there is one.
+    """
+
+    def __init__(self, run: Run, report: Report, state: dict[str, Any] | None) -> None:
+        self.run, self.report, self.state, self.failed, self.taken = run, report, state, "", False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint into the run folder; if that fails, report it and train on with the earlier ones."""
@@ -52,8 +62,10 @@ class RunCheckpoints(TorchCheckpointIO):
             self.report({"note": f"{self.failed} Earlier ones are kept; training continues."})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a checkpoint, see `Run.load`."""
-        return self.run.load(Path(path))
+        """The checkpoint to continue from, which was read already: not every file in the folder can be."""
+        assert self.state is not None
+        self.taken = True
+        return self.state
 
 
 class RunRecorder(L.Callback):
@@ -62,6 +74,7 @@ class RunRecorder(L.Callback):
     def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
         self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
         self.step, self.reported, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
+        self.started = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Keep the handler of SIGTERM that was set before Lightning's own."""
@@ -72,7 +85,13 @@ class RunRecorder(L.Callback):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
         self.step = self.saved = trainer.global_step
-        self.began, self.began_at = time.monotonic(), self.step
+        self.began, self.began_at, self.started = time.monotonic(), self.step, True
+        if trainer.world_size > 1:
+            same = trainer.strategy.broadcast(self.step) == self.step
+            if not trainer.strategy.reduce_boolean_decision(same, all=True):
+                raise UsageError(
+                    "The workers read checkpoints of different steps: one of them has a damaged copy. Resume the run again."
+                )
 
     def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
         """Report, save and stop where it is due, after each optimiser step."""
@@ -172,12 +191,13 @@ def fit(
     """
     run.report = report
     made = prepare(spec)
-    state = run.latest()
+    state = run.latest(FIELDS)
     step = state["global_step"] if state else 0
     if state:
         earlier.check_weights(run, step, state["state_dict"], made.model.state_dict(), spec.recipe)
+        start.check_average(run, state, made)
     made.data.start = step * made.data.accumulate
-    recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report)
+    recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
@@ -190,9 +210,15 @@ def fit(
     if step < made.steps:
         try:
             with freed_kept():
-                trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+                trainer.fit(made.model, made.data, ckpt_path=str(run.used) if state else None)
+        except (UsageError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            if run.used and files.taken and not recorder.started:
+                raise damage(run.used, error) from error
+            if isinstance(error, ValueError):
+                raise UsageError(str(error)) from error
+            raise
     if recorder.stopped:
         return False
     if trainer.is_global_zero:
@@ -246,9 +272,10 @@ def trained(run: Run) -> Trained:
     """
     spec = run.spec
     made = prepare(spec)
-    state = run.trained()
+    state = run.trained(FIELDS)
     weights = start.averaged(state)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
+    start.check_average(run, state, made)
     made.model.load_state_dict(weights)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
@@ -335,7 +362,7 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     if isinstance(found.model, Samples):
         sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
     plots.learning_curve(run)
-    losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
+    losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
     run.finish(losses | metrics, step=found.step, device=str(found.model.device))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ray_jobs.errors import UsageError
@@ -53,6 +54,7 @@ def sample(
         how = Drawing(label, sampler, grid, steps, guidance, compare)
         drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
+    remark(opened)
     return drawn
 
 
@@ -68,6 +70,7 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     opened = Run.open(run)
     with noise_to(opened.path / "log.txt"):
         metrics, step = engine(recipe(current_spec(opened).recipe)).evaluate(opened)
+    remark(opened)
     if json:
         import json as to
 
@@ -77,3 +80,14 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
         for name, value in metrics.items():
             print(f"  {name:24} {brief(value)}")
     return metrics
+
+
+def remark(run: Run) -> None:
+    """Print to stderr what to know of the checkpoint that was used: a damaged one was passed over, the run has not finished."""
+    lines = list(run.notes)
+    if run.result is None and run.used:
+        steps = (run.read("status.json") or {}).get("steps") or run.spec.settings.get("steps")
+        of = f" of {steps}" if isinstance(steps, int) else ""
+        lines.append(f"{run} has not finished: this is its checkpoint of step {run.step_of(run.used)}{of}.")
+    for line in lines:
+        print(f"reprise: {line}", file=sys.stderr)

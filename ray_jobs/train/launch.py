@@ -63,19 +63,19 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
     spec = start.resolved(replace(spec, settings=settings))
     run = earlier_attempt(spec)
     if run is None:
-        run = create(spec, command)
+        run = create(spec, command, report)
         return run_to_end(run, spec, report)
     return run if run.result else run_to_end(run.lock(), run.spec, report)
 
 
-def create(spec: Spec, command: list[str] | None) -> Run:
+def create(spec: Spec, command: list[str] | None, report: Report = silent) -> Run:
     """The new, locked run folder of a spec.
 
     Raises:
         UsageError: the folder already holds a run, or cannot be written.
     """
     kind_of = kind(recipe(spec.recipe)).__name__
-    return Run.create(spec, kind=kind_of, command=command, started_from=start.provenance(spec))
+    return Run.create(spec, kind=kind_of, command=command, started_from=start.provenance(spec, report))
 
 
 def earlier_attempt(spec: Spec) -> Run | None:
@@ -113,7 +113,7 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
         stop_requested: asked regularly; like a signal, True saves and stops the run.
     """
     steps = spec.settings.get("steps", 0)
-    at = max((m["step"] for m in run.metrics()), default=0)
+    at = (run.last() or {"step": 0})["step"]
     state = "failed"
     run.status("running", at, steps)
     stop = Stop()
@@ -126,8 +126,6 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
         ):
             train = engine(recipe(spec.recipe)).train
             done = train(run, spec, run.report, lambda: stop.is_set() or stop_requested())
-        for note in run.notes:
-            report({"note": note})
         if not done:
             state = "stopped"
             raise Stopped(run, stop.number)
@@ -172,7 +170,7 @@ def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
         state: stopped or failed.
         steps: of the whole training, where status.json does not have them yet.
     """
-    step = max((m["step"] for m in run.metrics()), default=0)
+    step = (run.last() or {"step": 0})["step"]
     run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
     with contextlib.suppress(UsageError):  # another process has continued it
         run.mirror.send()

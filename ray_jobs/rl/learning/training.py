@@ -14,10 +14,11 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
-from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown
+from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown, counters_of
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
 from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
+from ray_jobs.run.checkpoint import taken_over
 
 Report = Callable[[dict[str, Any]], None]
 EVALUATION = 1_000_000
@@ -216,19 +217,22 @@ class Training:
         Raises:
             UsageError: it has another number of learners or runners.
         """
-        states = state["learners"]
-        if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
-            raise UsageError(
-                f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
-            )
-        mine = states[self.world.rank]
-        self.learner.load(mine["learner"])
-        self.counters = Counters(**mine["ledger"])
-        self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
-        self.reported = (time.monotonic(), self.counters.steps)
-        runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
+        with taken_over(f"of step {state['step']}"):
+            states = state["learners"]
+            if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
+                raise UsageError(
+                    f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
+                )
+            mine = states[self.world.rank]
+            self.learner.load(mine["learner"])
+            self.counters = counters_of(mine["ledger"])
+            self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
+            self.reported = (time.monotonic(), self.counters.steps)
+            runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
         if not self.pool.load(runners):
-            self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
+            self.report(
+                {"note": new_episodes(self.recipe.env, all(s["env"] is not None for s in runners if s["runner"]))}
+            )
 
 
 def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
@@ -238,6 +242,17 @@ def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, fl
     spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
     returns = evaluate(spec, actor, recipe.eval_episodes)
     return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+
+
+def new_episodes(env: str, kept: bool) -> str:
+    """The sentence about environments that do not continue their episodes.
+
+    Args:
+        kept: whether the checkpoint has their state.
+    """
+    if kept:
+        return f"The state of {env} holds more than plain values: its environments begin new episodes, but --trust restores them."
+    return f"{env} cannot be saved midway: its environments begin new episodes."
 
 
 def bytes_to_tensors(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

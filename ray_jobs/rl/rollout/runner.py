@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.envs.env_state import pickled, trusted, unpickled
+from ray_jobs.envs.env_state import Untrusted, restored, saved, trusted
 from ray_jobs.envs.failures import TimedEnv
 from ray_jobs.envs.steps import StepResult, VectorEnv
 from ray_jobs.envs.vector import vector
@@ -200,9 +201,12 @@ class EnvRunner:
         raise FloatingPointError(f"The environment {self.spec.env} gave {name} that is {where}: bound what it returns.")
 
     def state(self) -> dict[str, Any]:
-        """Everything to continue from, in bytes; without the environments where they cannot be pickled. 'life' is the attempt."""
-        mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
-        return {"env": self.env.state(), "runner": pickled(mine), "life": self.spec.attempt}
+        """Everything to continue from, in bytes; without the environments where they cannot be saved. 'life' is the attempt."""
+        return {"env": self.env.state(), "runner": saved(self.mine()), "life": self.spec.attempt}
+
+    def mine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]:
+        """Its own state: the observations, the returns and lengths so far, the steps, and the policy's generator."""
+        return self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy()
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Continue from a state. False where the environments had to begin new episodes, which differ from the first ones."""
@@ -213,16 +217,17 @@ class EnvRunner:
 
     def restore(self, state: Mapping[str, Any]) -> bool:
         """`load`, of a runner that had a process."""
-        obs, so_far, length, self.env.steps, rng = unpickled(state["runner"])
-        self.rng.set_state(torch.from_numpy(rng))
-        self.begins = state["env"] is None or state.get("ahead", False)
-        if state["env"] is None:
-            with self.env.within(self.spec.step_limit):
-                self.obs = self.env.reset(self.spec.generators(self.env.steps)[0])
-            return False
-        self.env.load(state["env"])
-        self.obs, self.so_far, self.length = obs, so_far, length
-        return True
+        with contextlib.suppress(Untrusted):
+            obs, so_far, length, self.env.steps, rng = restored(state["runner"], self.mine())
+            self.rng.set_state(torch.from_numpy(rng))
+            if state["env"] is not None:
+                self.env.load(state["env"])
+                self.obs, self.so_far, self.length, self.begins = obs, so_far, length, state.get("ahead", False)
+                return True
+        self.begins = True
+        with self.env.within(self.spec.step_limit):
+            self.obs = self.env.reset(self.spec.generators(self.env.steps)[0])
+        return False
 
 
 def timed_env(spec: RunnerSpec, n: int, who: str) -> TimedEnv:
