@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from cluster.job import LauncherError, is_secret
+from cluster.hiding import is_secret
+from cluster.job import LauncherError
 
 FILES = ("clusters.yaml", ".reprise/clusters.yaml")
 """The project's files: in the nearest folder upwards within its checkout; outside a checkout, in the current folder only."""
@@ -127,7 +128,7 @@ def _shape(key: str) -> str:
 def _written_out(key: str, content: Content) -> list[str]:
     """Names of secrets whose values are written out."""
     if isinstance(content, dict):
-        return [name for name, value in content.items() if is_secret(name) and value]
+        return [name for name, value in content.items() if value and is_secret(name, value)]
     if key in BY_REFERENCE:
         return []
     texts = [content] if isinstance(content, str) else content

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.fit import unfit
+from cluster.hiding import hide_command, hide_env
 from cluster.job import (
     JOB_VARIABLE,
     History,
@@ -31,8 +32,6 @@ from cluster.job import (
     LauncherError,
     State,
     exit_words,
-    hide_command,
-    hide_env,
     new_id,
 )
 from cluster.package import LIMIT, Package, collect, mib, write_zip

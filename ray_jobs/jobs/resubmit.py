@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster import store
-from cluster.job import HIDDEN, JOB_VARIABLE, LauncherError
+from cluster.hiding import HIDDEN
+from cluster.job import JOB_VARIABLE, LauncherError
 from ray_jobs.command.options import CommandLine
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs.backend_options import SubmitRequest, options_of, read, variables

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.hiding import hide
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import Failed, UsageError
@@ -110,7 +111,7 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
             train = engine(recipe(spec.recipe)).train
             done = train(run, spec, run.report, lambda: stop.is_set() or stop_requested())
         for note in run.notes:
-            report({"note": note})
+            report({"note": hide(note)})
         if not done:
             state = "stopped"
             raise Stopped(run, stop.number)
@@ -163,10 +164,11 @@ def as_sentence(error: Exception, run: Run) -> str:
 
 
 def noting(report: Report, log: Path) -> Report:
-    """A report that passes events on, and also writes their notes to the log."""
+    """A report that passes events on with secrets in their notes hidden, and also writes the notes to the log."""
 
     def noted(event: Event) -> None:
         if "note" in event:
+            event = {**event, "note": hide(event["note"])}
             with contextlib.suppress(OSError), open(log, "a") as file:
                 file.write(f"{now()} {event['note']}\n")
         report(event)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cluster import store
 from cluster.backends import BACKENDS, Backend
-from cluster.job import HIDDEN, Resources, State
+from cluster.hiding import HIDDEN
+from cluster.job import Resources, State
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs
