@@ -80,7 +80,9 @@ def _exit_code(result: Any) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"reprise: {error}", file=sys.stderr)
+    from ray_jobs.errors import printable
+
+    print(f"reprise: {printable(error, lines=True)}", file=sys.stderr)
     return code
 
 

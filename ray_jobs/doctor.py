@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ray_jobs.errors import printable
+
 GIB = 2**30
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -210,6 +212,10 @@ def profiles() -> Iterator[Row]:
         yield Row("profiles", "fail", str(error), "Repair that file, or move it away.")
     else:
         yield Row("profiles", "ok", ", ".join(found) or "none")
+    for path in known.unapproved(Path.cwd()):
+        yield Row(
+            "profiles", "warn", f"{printable(path)} is not approved", "Read it, then `reprise trust` approves it."
+        )
 
 
 def gpu_work() -> Iterator[Row]:

@@ -103,7 +103,10 @@ def of_run(location: str) -> Card:
     result = aggregate.collect(claim, [seed], {} if run.result else {spec.seed: unfinished(run)}, 1)
     said, finished = run.read("run.json") or {}, (run.result or {}).get("finished")
     result = replace(
-        result, command=hide(said["command"]), curves=aggregate.curves([run], result.metric), date=finished or said["started"]
+        result,
+        command=hide(said["command"]),
+        curves=aggregate.curves([run], result.metric),
+        date=finished or said["started"],
     )
     pictures = {path.stem.removeprefix("samples-"): path for path in run.pictures()}
     picture = pictures.pop("samples", None)

@@ -94,7 +94,11 @@ class Run:
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
             record |= {"started_from": dict(started_from)} if started_from else {}
-            record |= {"command": shlex.join(hide_command(command or sys.argv)), "versions": versions(), "git": git_commit()}
+            record |= {
+                "command": shlex.join(hide_command(command or sys.argv)),
+                "versions": versions(),
+                "git": git_commit(),
+            }
             write_json(run.path / "run.json", record)
         except OSError as error:
             raise UsageError(
