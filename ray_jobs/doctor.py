@@ -240,7 +240,7 @@ def ray_starts() -> Iterator[Row]:
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         env.setdefault("RAY_AUTH_MODE", "disabled")
         try:
-            line = [sys.executable, "-c", program.format(scratch)]
+            line = [sys.executable, "-P", "-c", program.format(scratch)]
             done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
             problem = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:

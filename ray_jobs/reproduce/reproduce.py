@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import loading
@@ -78,7 +79,7 @@ def reproduce(
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
     each = {name: needs(name, where) for name in recipes}
     widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = cluster_address(address) or "local"
     local = address == "local"
     starter, slots = (
         on_machine(*widest) if local else on_cluster(address, *widest, of=each, restarts=where.max_failures)
