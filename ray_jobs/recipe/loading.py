@@ -205,7 +205,15 @@ def _imported(path: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
             raise
-        raise UsageError(_no_recipe(name, names())) from None
+        raise UsageError(f"{_no_recipe(name, names())} {_not_imported(path)}") from None
+
+
+def _not_imported(path: str) -> str:
+    """The sentence about a module that Python does not find: it imports none from the current folder, which anyone may have filled."""
+    file = Path(*path.split(".")).with_suffix(".py")
+    if file.is_file():
+        return f"{file} is here, but nothing is imported from the current folder by itself: name it as {file}, or set PYTHONPATH=."
+    return f"The module {path} cannot be imported: name its file (path/to/file.py), or set PYTHONPATH to the folder that holds it."
 
 
 def _of_file(file: Path) -> ModuleType:
@@ -220,8 +228,8 @@ def _of_file(file: Path) -> ModuleType:
     root, parts = file.parent, [file.stem]
     while (root / "__init__.py").exists():
         root, parts = root.parent, [root.name, *parts]
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if str(root) not in sys.path:  # a lone file's folder comes last: its neighbours replace no module of Python or ours
+        sys.path.insert(0 if len(parts) > 1 else len(sys.path), str(root))
     if len(parts) > 1:
         return importlib.import_module(".".join(parts))
     spec = importlib.util.spec_from_file_location(file.stem, file)
