@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ray_jobs.train import ddp_group
-from tests.ray_jobs.command import reprise, start
+from tests.ray_jobs.command import start
 
 ALIVE = "import time\nwhile True: print('{\"alive\": true}', flush=True); time.sleep(0.05)"
 SOON = 60
@@ -78,7 +78,7 @@ def test_a_stopped_worker_is_named_once_and_again_when_it_is_heard(monkeypatch):
         assert all("alive" not in event for event in events)
 
 
-DIGITS = ("train", "ddpm_mixture2d", "--steps", 30, "--workers", 2)
+DIGITS = ("train", "ddpm_digits", "--steps", 4, "--width", 16, "--levels", 25, "--workers", 2)
 
 
 def second_worker(driver: subprocess.Popen) -> int:
@@ -118,8 +118,3 @@ def test_a_worker_that_is_stopped_while_it_starts_is_named(tmp_path):
         process.communicate(timeout=400)
     assert process.returncode == 0
     assert (tmp_path / "run/result.json").exists()
-
-
-def test_nothing_that_a_worker_prints_is_lost(tmp_path):
-    said = reprise(*DIGITS, "--out", tmp_path / "run")
-    assert "silent" not in said or "heard again" in said
