@@ -94,7 +94,7 @@ def names(path: Path) -> list[str]:
     """The names of the profiles in a file; none where it cannot be read."""
     try:
         return list(read(path))
-    except LauncherError:
+    except (LauncherError, RecursionError):
         return []
 
 
@@ -102,7 +102,7 @@ def _kubeconfigs(path: Path) -> list[Path]:
     """The kubeconfigs outside of ~/.kube that a file names."""
     try:
         profiles = read(path).values()
-    except LauncherError:
+    except (LauncherError, RecursionError):
         return []
     texts = {str(profile["kubeconfig"].content) for profile in profiles if "kubeconfig" in profile}
     found = {Path(text).expanduser().absolute() for text in texts if text}

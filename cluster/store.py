@@ -253,8 +253,8 @@ def _checked(content: Mapping[str, Any], path: Path) -> Entry:
 
 def _sound(entry: Entry) -> bool:
     """Whether every field has its type and a possible value: a file that another program wrote can hold anything."""
-    texts = (entry.name, entry.workdir, entry.address, entry.state, entry.profile, entry.shared, entry.why)
-    texts += (entry.on, entry.version, entry.commit, entry.follows)
+    texts = [entry.name, entry.workdir, entry.address, entry.state, entry.profile, entry.shared, entry.why]
+    texts += [entry.on, entry.version, entry.commit, entry.follows]
     lists = (entry.command, entry.runs)
     sizes = {f.name for f in fields(Resources)}
     return (

@@ -58,7 +58,7 @@ def apart(tmp_path, monkeypatch):
 
 def test_golden_lines():
     head, other = (start_line(FIXED, i) for i in (0, 1))
-    assert head[:3] == other[:3] == [sys.executable, "-c", plan.BEGIN]
+    assert head[:4] == other[:4] == [sys.executable, "-P", "-c", plan.BEGIN]
     common = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1", "--memory=1073741824"]
     common += ['--resources={"fast": 1}', "--min-worker-port=0", "--max-worker-port=0"]
     begin = ["start", "--block", "--disable-usage-stats"]
