@@ -63,8 +63,8 @@ def test_golden_lines():
     common += ['--resources={"fast": 1}', "--min-worker-port=0", "--max-worker-port=0"]
     begin = ["start", "--block", "--disable-usage-stats"]
     place = ["--head", "--dashboard-host=127.0.0.1", "--temp-dir=/x/0"]
-    assert head[3:] == [*begin, *place, *common, "--port=1", "--dashboard-port=2"]
-    assert other[3:] == [*begin, "--address=127.0.0.1:1", "--temp-dir=/x/1", *common, "--node-manager-port=3"]
+    assert head[4:] == [*begin, *place, *common, "--port=1", "--dashboard-port=2"]
+    assert other[4:] == [*begin, "--address=127.0.0.1:1", "--temp-dir=/x/1", *common, "--node-manager-port=3"]
 
 
 def test_nodes_are_marked_guarded_and_share_the_gpus():
