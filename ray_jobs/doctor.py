@@ -241,7 +241,9 @@ def ray_starts() -> Iterator[Row]:
         env.setdefault("RAY_AUTH_MODE", "disabled")
         try:
             line = [sys.executable, "-P", "-c", program.format(scratch)]
-            done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
+            done = subprocess.run(
+                line, capture_output=True, text=True, timeout=90, env=env, cwd=scratch
+            )  # Ray imports from there
             problem = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:
             problem = "nothing happened for 90 s"
