@@ -45,9 +45,9 @@ def program(tmp_path, mark):
 
 
 @pytest.fixture
-def kubeconfig(program):
+def kubeconfig(state, program):
     """A kubeconfig that runs the program to log in, as those of the clouds do."""
-    path = Path("kube.yaml")
+    path = state.parent / "project/kube.yaml"
     plugin = {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": str(program.absolute()),
