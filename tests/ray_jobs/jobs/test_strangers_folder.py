@@ -96,16 +96,16 @@ def record(**fields):
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
-@pytest.mark.parametrize("state", ["", "failed"])
-def test_a_record_runs_nothing(words, state, mark, kubeconfig, capsys):
-    record(options={"kubeconfig": str(kubeconfig.absolute()), "context": "c", "namespace": "n"}, state=state)
+@pytest.mark.parametrize("ended", ["", "failed"])
+def test_a_record_runs_nothing(words, ended, mark, kubeconfig, capsys):
+    record(options={"kubeconfig": str(kubeconfig.absolute()), "context": "c", "namespace": "n"}, state=ended)
     code = cli.main(words)
     shown = capsys.readouterr()
     assert not mark.exists()
-    if words[0] in ("logs", "resubmit") or (words[0] == "cancel" and not state):
+    if words[0] in ("logs", "resubmit") or (words[0] == "cancel" and not ended):
         assert code == 2 and "reprise trust" in shown.err and shown.err.count("\n") == 1
     elif words[0] in ("jobs", "status"):
-        assert code == 0 and "x-1" in shown.out and (state or "not asked") in shown.out
+        assert code == 0 and "x-1" in shown.out and (ended or "not asked") in shown.out
 
 
 @pytest.mark.parametrize("words", VERBS, ids=" ".join)
