@@ -155,6 +155,9 @@ def _on(argv: Sequence[str]) -> str:
 def _resolve(on: str) -> tuple[str, str, profiles.Profile]:
     """The backend behind a name, the profile's name where it is a profile, and the profile's other keys."""
     known = profiles.load(Path.cwd())
+    for path in profiles.unapproved(Path.cwd()):
+        if on in profiles.names(path) or on not in {*backends.BACKENDS, *known}:
+            raise UsageError(profiles.refusal(path))
     if on not in known:
         try:
             backends.backend(on, known)

@@ -257,8 +257,8 @@ def _of_file(file: Path) -> ModuleType:
     root, parts = file.parent, [file.stem]
     while (root / "__init__.py").exists():
         root, parts = root.parent, [root.name, *parts]
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if str(root) not in sys.path:  # a lone file's folder comes last: its neighbours replace no module of Python or ours
+        sys.path.insert(0 if len(parts) > 1 else len(sys.path), str(root))
     with _errors_as_sentences(str(file)):
         return _loaded(file, parts)
 

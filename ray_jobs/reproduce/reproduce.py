@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.errors import UsageError, printable
 from ray_jobs.recipe import loading
@@ -77,7 +78,7 @@ def reproduce(
     """
     where = Where(workers, runners, learners, accelerator, threads)
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = cluster_address(address) or "local"
     starter, slots = starting(recipes, where, address)
     limit = slots if jobs is None else jobs if address == "local" else min(jobs, slots)
     if limit < 1:

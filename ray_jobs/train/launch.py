@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.hiding import hide
+from cluster.trust import remember_address
+from ray_jobs.distributed.connection import cluster_address, refuse_unknown
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import Failed, UsageError
@@ -60,12 +63,15 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
         Failed: it cannot continue; status.json and the log have the reason.
     """
     settings = check(spec.recipe, spec.settings, spec.where)
+    if cluster_address(spec.where.address) and spec.where.address:
+        remember_address(spec.where.address)
     spec = start.resolved(replace(spec, settings=settings))
     run = earlier_attempt(spec)
     if run is None:
         run = create(spec, command, report)
         return run_to_end(run, spec, report)
-    return run if run.result else run_to_end(run.lock(), run.spec, report)
+    earlier = replace(run.spec, where=replace(run.spec.where, address=spec.where.address))
+    return run if run.result else run_to_end(run.lock(), earlier, report)
 
 
 def create(spec: Spec, command: list[str] | None, report: Report = silent) -> Run:
@@ -94,7 +100,8 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
         address: another Ray cluster than the one where it started; 'local' is this machine alone.
 
     Raises:
-        UsageError: there is no run, it is finished, an earlier version wrote it, or another process is at work in it.
+        UsageError: there is no run, it is finished, an earlier version wrote it, another process is at work in it, or it names the
+            address of a cluster that this user never gave.
         Stopped, Failed: as for `launch`.
     """
     run = Run.open(location)
@@ -102,7 +109,10 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
         run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
     spec = current_spec(run)
-    where = replace(spec.where, address=address) if address else spec.where
+    if address is not None and cluster_address(address):
+        remember_address(address)
+    refuse_unknown(spec.where.address if address is None else None)
+    where = spec.where if address is None else replace(spec.where, address=address)
     return run_to_end(run.lock(), replace(spec, where=where), report)
 
 
@@ -194,10 +204,11 @@ def as_sentence(error: Exception, run: Run) -> str:
 
 
 def noting(report: Report, log: Path) -> Report:
-    """A report that passes events on, and also writes their notes to the log."""
+    """A report that passes events on with secrets in their notes hidden, and also writes the notes to the log."""
 
     def noted(event: Event) -> None:
         if "note" in event:
+            event = {**event, "note": hide(event["note"])}
             with contextlib.suppress(OSError), open(log, "a") as file:
                 file.write(f"{now()} {event['note']}\n")
         report(event)
