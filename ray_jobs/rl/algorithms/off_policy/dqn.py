@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Threshold, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.value_losses import huber, q_target
@@ -54,39 +55,39 @@ class QAgent(nn.Module):
 class DQN:
     """One gradient step on Bellman errors per replayed batch; exploration falls linearly."""
 
-    buffer_size: int = 100_000
+    buffer_size: Count = 100_000
     """Transitions kept."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 256
+    train_every: Count = 256
     """Steps between rounds of updates."""
-    updates_per_train: int = 128
+    updates_per_train: Count = 128
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lr: float = 2.3e-3
+    lr: Positive = 2.3e-3
     """Adam's step size, at the start."""
     anneal: bool = False
     """Let `lr` fall linearly to 0 over the training: the last policy then wavers less."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
-    priority: float = 0.0
+    priority: NotNegative = 0.0
     """Exponent of the errors in proportion to which transitions are drawn; 0 draws evenly."""
-    n_step: int = 1
+    n_step: Count = 1
     """Steps whose rewards a target sums, at most."""
-    target_every: int = 128
+    target_every: Count = 128
     """Updates between copies of the online network into the target."""
-    explore_for: float = 0.16
+    explore_for: Part = 0.16
     """Share of the training over which epsilon falls."""
-    epsilon: float = 0.04
+    epsilon: Share = 0.04
     """Probability of a random action after that."""
-    error_clip: float = 1.0
+    error_clip: Threshold = 1.0
     """Where the loss turns from square to linear: at 1, few bad ends are outvoted by many steps before them."""
-    max_norm: float = 10.0
+    max_norm: Threshold = 10.0
     """Largest norm of a gradient."""
-    width: int = 256
+    width: Count = 256
     """Units in each of two hidden layers; the network of images has its own."""
 
     @property

@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import draws
@@ -48,21 +49,21 @@ class Agent(ActorCritic):
 class OffPAC:
     """Log pi and V move by importance-weighted temporal differences along the behaviour's steps."""
 
-    wander: float = 1.0
+    wander: Share = 1.0
     """Share of the actions that a fixed policy takes, even over choices, normal over a Box; the rest are the learned policy's own."""
-    lam: float = 0.4
+    lam: Share = 0.4
     """How far traces reach: 0 is one step, 1 to the horizon's end."""
-    horizon: int = 16
+    horizon: Count = 16
     """Steps of each environment between updates."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Adam's step size, at the start; it falls linearly to 0."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    value_weight: float = 1.0
+    value_weight: NotNegative = 1.0
     """Weight of the critic's losses."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     def __post_init__(self) -> None:

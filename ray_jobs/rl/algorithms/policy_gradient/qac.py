@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_jobs.recipe.ranges import Count, Positive, Share, Threshold
 from ray_jobs.rl.batches import cut
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
@@ -90,17 +91,17 @@ class Agent(nn.Module):
 class QAC:
     """One gradient step of the policy and one of Q after every few steps."""
 
-    horizon: int = 8
+    horizon: Count = 8
     """Steps of each environment between updates; each of them looks one step ahead."""
-    actor_lr: float = 1e-3
+    actor_lr: Positive = 1e-3
     """Adam's step size for the policy, at the start; it falls linearly to 0."""
-    critic_lr: float = 3e-3
+    critic_lr: Positive = 3e-3
     """Adam's step size for Q: larger, so that Q keeps up with the policy that it is of."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of the policy's gradient, and of Q's."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property
