@@ -161,7 +161,8 @@ class Play:
     algorithm: Any
     """The algorithm, or where its class is: 'module:Class' in `rl/algorithms`, or 'package.module:Class'."""
     env: str
-    """Gymnasium's id, or 'package.module:function' that makes one environment, Gymnasium's or PettingZoo's parallel."""
+    """Gymnasium's id (also 'package.module:id', of a module that registers it), or 'package.module:function' that makes one
+    environment, Gymnasium's or PettingZoo's parallel."""
     steps: Count
     """Environment steps, over all runners together."""
     envs: Count = 8

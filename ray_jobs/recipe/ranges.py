@@ -56,22 +56,19 @@ Decay = Annotated[float, Range(0, 1, below=True)]
 Fraction = Annotated[float, Range(0, 1, above=True, below=True)]
 """Between 0 and 1."""
 
-RANGED: dict[str, Any] = {
-    name: kind
-    for one, kind in {
-        "Count": Count,
-        "Whole": Whole,
-        "Positive": Positive,
-        "Threshold": Threshold,
-        "NotNegative": NotNegative,
-        "Finite": Finite,
-        "Share": Share,
-        "Part": Part,
-        "Decay": Decay,
-        "Fraction": Fraction,
-    }.items()
-    for name, kind in ((one, kind), (f"{one} | None", kind | None))
+_KINDS: dict[str, Any] = {
+    "Count": Count,
+    "Whole": Whole,
+    "Positive": Positive,
+    "Threshold": Threshold,
+    "NotNegative": NotNegative,
+    "Finite": Finite,
+    "Share": Share,
+    "Part": Part,
+    "Decay": Decay,
+    "Fraction": Fraction,
 }
+RANGED: dict[str, Any] = _KINDS | {f"{name} | None": kind | None for name, kind in _KINDS.items()}
 """These types by their annotations."""
 
 

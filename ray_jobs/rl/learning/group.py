@@ -17,6 +17,7 @@ from ray_jobs.distributed.deaths import who_died
 from ray_jobs.distributed.ray_group import Group, restart_on_failure
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.envs.making import learn_of
 from ray_jobs.errors import UsageError
 from ray_jobs.rl.learning.training import Recorder, Report, save
 
@@ -89,6 +90,7 @@ def run_learner(config: dict[str, Any]) -> None:
     from ray_jobs.rl.learning.setup import generator, prepare  # which imports this module
 
     torch.set_num_threads(1)
+    learn_of(config["entry"])
     mail = config["mailbox"]
     step, state = ray.get(config["from"])
     rank, device = dist.get_rank(), torch.device(config["device"])

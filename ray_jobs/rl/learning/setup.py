@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ray_jobs.envs.making import registered
 from ray_jobs.envs.vector import vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
@@ -78,6 +79,7 @@ def runner_specs(recipe: Play, seed: int, learner: int, learners: int, runners: 
         learner,
         env_options=dict(recipe.env_options),
         normalize_obs=recipe.normalize_obs,
+        entry=registered(recipe.env),
     )
     return [replace(one, index=i) for i in range(mine)]
 

@@ -10,10 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from torch import Tensor, nn
 
 from ray_jobs.envs.env_state import pickled, trusted, unpickled
 from ray_jobs.envs.failures import TimedEnv
+from ray_jobs.envs.making import learn_of
 from ray_jobs.envs.steps import StepResult, VectorEnv
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Algorithm, Gradients
@@ -42,6 +44,8 @@ class RunnerSpec:
     """How many runners there were in this slot before; a replacement draws other random numbers."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     normalize_obs: bool = False
+    entry: EnvSpec | None = None
+    """Gymnasium's entry of the environment in the driver, whose modules may have registered it."""
     step_limit: float = STEP_LIMIT
     """Seconds without an answer after which the environments count as hanging."""
 
@@ -231,6 +235,7 @@ def timed_env(spec: RunnerSpec, n: int, who: str) -> TimedEnv:
     Raises:
         ValueError: environment or options do not fit.
     """
+    learn_of(spec.entry)
     return TimedEnv(vector(spec.env, n, spec.env_options), spec.env, who)
 
 
