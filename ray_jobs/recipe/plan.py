@@ -180,6 +180,8 @@ class Play:
     """Stop early once the mean return of the last 100 training episodes reaches this."""
     eval_episodes: Count = 100
     """Episodes of the final evaluation, greedy, on environments apart from the training ones."""
+    eval_steps: Count = 27_000
+    """Steps after which an episode of the evaluation is cut; Atari's own limit is 27,000."""
     save_every: Count = 50_000
     """Environment steps between checkpoints."""
     log_every: Count = 2_000

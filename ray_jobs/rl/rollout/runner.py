@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ from ray_jobs.rl.rollout.normalise import Moments
 
 STEP_LIMIT = 60.0
 """Seconds that environments may take to answer."""
+LONGEST = 27_000
+"""Steps after which an episode of an evaluation is cut where nothing else is said: Atari's own limit."""
+ASK_EVERY = 0.25
+"""Seconds between two looks, during an evaluation, at whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -253,31 +257,61 @@ def act(
     return out.action.numpy(), {k: v.numpy() for k, v in out.extras.items()}
 
 
+class EvaluationStopped(Exception):
+    """A stop was requested during an evaluation."""
+
+
 @torch.inference_mode()
-def evaluate(spec: RunnerSpec, actor: ActingAgent, episodes: int) -> np.ndarray:
+def evaluate(
+    spec: RunnerSpec,
+    actor: ActingAgent,
+    episodes: int,
+    *,
+    longest: int = LONGEST,
+    on_cut: Callable[[int], None] = lambda n: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
     """Returns [episodes] of greedy episodes, on environments made for them; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.
 
+    Args:
+        longest: steps after which an episode is cut. Where none ends before, each environment plays only one, and there are fewer returns.
+        on_cut: called with how many episodes were cut in a step.
+        should_stop: asked a few times a second.
+
     Raises:
         EnvironmentFailed: the environments raised or hang.
+        EvaluationStopped: a stop was requested.
     """
     n = min(episodes, spec.envs)
     seeds, rng = spec.generators()
     env = timed_env(spec, n, "the evaluation")
-    limits, so_far, out = bounds(env.action_space), np.zeros(n), [[] for _ in range(n)]
-    quota = -(-episodes // n)
+    limits, so_far, length, out = bounds(env.action_space), np.zeros(n), np.zeros(n, int), [[] for _ in range(n)]
+    quota, ended, asked = -(-episodes // n), False, time.monotonic()
+    needed = quota
     with env.within(spec.step_limit):
         obs = env.reset(seeds[:n])
-        while min(map(len, out)) < quota:
+        while min(map(len, out)) < needed:
             action, _ = act(spec.algorithm, actor, obs, False, rng)
             result = env.step(np.clip(action, *limits) if limits else action)
             so_far += result.gained
-            obs, boundary = result.obs, result.boundary
-            if boundary.any():
-                for i in np.flatnonzero(result.over):
+            length += 1
+            cut = (length >= longest) & ~result.over
+            obs, over = result.obs, result.over | cut
+            ended = ended or bool(result.over.any())
+            if cut.any():
+                on_cut(int(cut.sum()))
+                needed = quota if ended else 1
+            if over.any():
+                for i in np.flatnonzero(over):
                     out[i].append(float(so_far[i]))
-                so_far[result.over] = 0.0
-                obs = env.restart(boundary)
+                so_far[over], length[over] = 0.0, 0
+            if (restarting := result.boundary | cut).any():
+                obs = env.restart(restarting)
+            if time.monotonic() - asked > ASK_EVERY:
+                asked = time.monotonic()
+                if should_stop():
+                    raise EvaluationStopped
     env.close()
     return np.array([x[:quota] for x in out]).T.flatten()[:episodes]

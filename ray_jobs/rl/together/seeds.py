@@ -43,6 +43,8 @@ class Together:
         self.algorithm = self.recipe.algorithm
         self.stats: dict[str, Tensor] = {}
         """Of the last update, [S] each."""
+        self.unmeasured = False
+        """Whether a seed reached its last step, and its evaluation was stopped."""
         self.stack(trainings)
 
     @property
@@ -176,7 +178,7 @@ class Together:
                 self.leave(self.log_and_checkpoint(over, done, failed, stopped))
             if stopped:
                 break
-        return bool(self.trainings)
+        return bool(self.trainings) or self.unmeasured
 
     def due(self) -> bool:
         """Whether it is time to log or to save."""
@@ -192,7 +194,10 @@ class Together:
             try:
                 t.log_and_checkpoint(last=stopped or t in over)
                 if t in over:
-                    done(t, t.summary() | t.evaluate())
+                    measured = t.evaluate()
+                    self.unmeasured = self.unmeasured or not measured
+                    if measured:
+                        done(t, t.summary() | measured)
             except (FloatingPointError, OSError) as error:
                 failed(t, error)
                 ended += [] if t in over else [t]

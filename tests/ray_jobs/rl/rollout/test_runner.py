@@ -1,5 +1,7 @@
 """What a runner hands back: every step once, no reset steps, and the true last observations."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -247,6 +249,47 @@ def test_evaluation_counts_as_many_episodes_of_each_environment():
     spec = RunnerSpec(Still(), SCRIPTED + "Count", 2, seed=0)
     r = EnvRunner(spec)
     assert evaluate(spec, r.actor, 6).tolist() == [6, 6, 65, 65, 66, 66]
+
+
+def test_episodes_that_do_not_end_are_cut_and_counted():
+    """Where none ends, one of each environment is enough; a limit between 3 and 5 cuts every second episode of the other."""
+    cut: list[int] = []
+    endless = RunnerSpec(Still(), SCRIPTED + "Endless", 3, seed=0)
+    returns = evaluate(endless, EnvRunner(endless).actor, 12, longest=50, on_cut=cut.append)
+    assert returns.tolist() == [50, 50, 50] and cut == [3]
+    counted = RunnerSpec(Still(), SCRIPTED + "Count", 2, seed=0)
+    cut.clear()
+    returns = evaluate(counted, EnvRunner(counted).actor, 6, longest=4, on_cut=cut.append)
+    assert returns.tolist() == [6, 6, 50, 50, 66, 66] and cut == [2]
+
+
+def test_the_result_says_that_episodes_were_cut():
+    said: list[dict] = []
+    plan = Play(Still(), SCRIPTED + "Endless", steps=16, envs=2, eval_episodes=4, eval_steps=30)
+    result = play.play(plan, seed=0, run=Memory(), report=said.append)
+    assert result["episodes_cut"] == 4 and result["episode_return"] == 30
+    notes = [e["note"] for e in said if "note" in e]
+    assert notes == [f"Episodes of {SCRIPTED}Endless in the evaluation are cut after 30 steps."]
+    counted = Play(Still(), SCRIPTED + "Count", steps=16, envs=2, eval_episodes=4)
+    assert "episodes_cut" not in play.play(counted, seed=0, run=Memory())
+
+
+@pytest.mark.parametrize("learners", [1, 2])
+def test_a_stop_is_heard_during_the_evaluation_and_resuming_only_evaluates(learners, tmp_path, monkeypatch, request):
+    if learners > 1:
+        request.getfixturevalue("ray_cluster")
+    mark = tmp_path / "stop"
+    options = {"at": 1000, "stop": str(mark)}
+    plan = Play(Still(), SCRIPTED + "Endless", steps=16, envs=2, eval_episodes=2, env_options=options)
+    plan = replace(plan, eval_steps=100_000_000)
+    memory = Memory()
+    stopped = play.play(plan, seed=0, run=memory, learners=learners, should_stop=mark.exists)
+    assert "episode_return" not in stopped and stopped["env_steps"] == 16
+    step, state = memory.states[-1]
+    assert step == 16
+    plan = replace(plan, eval_steps=2000)
+    resumed = play.play(plan, seed=0, run=memory, learners=learners, resume=state)
+    assert resumed["env_steps"] == 16 and resumed["episode_return"] == 2000
 
 
 @pytest.mark.parametrize(
