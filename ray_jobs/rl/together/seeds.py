@@ -55,6 +55,10 @@ class Together:
         """One learner of all these seeds' numbers."""
         self.trainings = list(trainings)
         self.runners = [t.pool.runners[0] for t in self.trainings if isinstance(t.pool, Local)]
+        for t, runner in zip(self.trainings, self.runners, strict=True):
+            if runner.begins:  # its next step does not follow the last one in the buffer
+                t.learner.restart_columns(str(runner.spec.index), torch.ones(runner.spec.envs, dtype=torch.bool))
+                runner.begins = False
         self.rngs = as_one([r.rng for r in self.runners])
         singles, first = self.singles, self.singles[0]
         named = [dict(learner.actor.named_parameters()) for learner in singles]
