@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.networks.critics import Ensemble, polyak
 from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, TanhMLP, image
-from ray_jobs.rl.networks.policies import Squash, noisy, policy_for
+from ray_jobs.rl.networks.policies import Squash, Units, noisy, policy_for
 
 
 def rows(obs: Tensor, event: int) -> Tensor:
@@ -145,7 +145,8 @@ class ActorCritics(nn.Module):
     ) -> None:
         super().__init__()
         self.actor = Deterministic(obs, action, width=width)
-        self.critics = Ensemble(critics, [math.prod(obs.shape) + self.actor.squash.n, width, width, outputs])
+        sizes = [math.prod(obs.shape) + self.actor.squash.n, width, width, outputs]
+        self.critics = Ensemble(critics, sizes, Units(action))
         self.slow_actor, self.slow_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         now, slow = nn.ModuleList([self.actor, self.critics]), nn.ModuleList([self.slow_actor, self.slow_critics])
         self.pairs = list(slow.requires_grad_(False).parameters()), list(now.parameters())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ray_jobs.rl.fast.layers import RELU, fused
 from ray_jobs.rl.fast.vmapped import unwrap
+from ray_jobs.rl.networks.policies import Units
 
 
 def uniform_parameter(*shape: int, fan: int) -> nn.Parameter:
@@ -26,11 +27,12 @@ class Ensemble(nn.Module):
         n: members.
         sizes: of the layers; the first is of an observation and an action side by side, the last is the outputs of one member: 1 for a
             value, or the actions, atoms or quantiles.
+        units: of the Box of the actions, in which the networks see them; their own without.
     """
 
-    def __init__(self, n: int, sizes: Sequence[int]) -> None:
+    def __init__(self, n: int, sizes: Sequence[int], units: Units | None = None) -> None:
         super().__init__()
-        self.n, self.single = n, sizes[-1] == 1
+        self.n, self.single, self.units = n, sizes[-1] == 1, units
         self.weights = nn.ParameterList(uniform_parameter(n, a, b, fan=a) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(uniform_parameter(n, 1, b, fan=a) for a, b in pairwise(sizes))
         self.ordered = [p for pair in zip(self.weights, self.biases, strict=True) for p in pair]
@@ -44,7 +46,9 @@ class Ensemble(nn.Module):
             frozen: gradients reach the inputs alone.
             first: only the first so many members.
         """
-        x = obs.flatten(1) if action is None else torch.cat([obs.flatten(1), action.flatten(1)], 1)
+        x = obs.flatten(1)
+        if action is not None:
+            x = torch.cat([x, self.units.inverse(action.flatten(1)) if self.units else action.flatten(1)], 1)
         out = self.each(x.expand(first or self.n, -1, -1), frozen=frozen, first=first)
         return out.squeeze(-1) if self.single else out
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import ReLUMLP
-from ray_jobs.rl.networks.policies import Categorical, SquashedGaussian
+from ray_jobs.rl.networks.policies import Categorical, SquashedGaussian, Units
 
 
 class SoftActor(nn.Module):
@@ -46,7 +46,7 @@ class SoftAgent(nn.Module):
         policy = self.actor.policy
         self.discrete = isinstance(policy, Categorical)
         inputs, outputs = (n, policy.outputs) if self.discrete else (n + policy.squash.n, 1)
-        self.critics = Ensemble(2, [inputs, width, width, outputs])
+        self.critics = Ensemble(2, [inputs, width, width, outputs], None if self.discrete else Units(action))
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
 
     @property

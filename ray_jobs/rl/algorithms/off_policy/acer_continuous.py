@@ -33,9 +33,9 @@ class GaussianActor(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, action: gym.spaces.Box, width: int, std: float) -> None:
         super().__init__()
-        self.event, self.policy = len(obs.shape), Gaussian(action.shape)
+        self.event, self.policy = len(obs.shape), Gaussian(action.shape, box=action)
         half = torch.from_numpy(np.asarray(action.high / 2 - action.low / 2, np.float32).ravel())
-        self.policy.log_std.data.copy_((std * half.where(half.isfinite(), 1.0)).log())
+        self.policy.log_std.data.copy_((std * half.where(half.isfinite(), 1.0) / self.policy.units.reach).log())
         self.policy.log_std.requires_grad_(False)
         self.net = TanhMLP([math.prod(obs.shape), width, width, self.policy.outputs], last=0.01)
 
@@ -58,7 +58,7 @@ class Dueling(nn.Module):
     def advantage(self, obs: Tensor, action: Tensor) -> Tensor:
         """A [k, *] of observations [*, *O] and k actions [k, *, n] in each."""
         obs = rows(obs, self.actor.event).expand(len(action), *action.shape[1:-1], -1)
-        return self.a(torch.cat([obs, action], -1)).squeeze(-1)
+        return self.a(torch.cat([obs, self.actor.policy.units.inverse(action)], -1)).squeeze(-1)
 
 
 class Judged(NamedTuple):

@@ -24,7 +24,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
-from ray_jobs.rl.networks.policies import policy_for
+from ray_jobs.rl.networks.policies import Units, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -51,6 +51,8 @@ class Critic(nn.Module):
         elif image(obs):
             raise ValueError(f"QAC needs a Discrete action space where observations are images, and this is {action}.")
         else:
+            if isinstance(action, gym.spaces.Box):
+                self.units = Units(action)
             flat = gym.spaces.Box(-1.0, 1.0, (math.prod(obs.shape),))
             self.net = network(flat, gym.spaces.flatdim(action), 1, width, net)
 
@@ -65,7 +67,7 @@ class Critic(nn.Module):
         if isinstance(self.space, gym.spaces.MultiDiscrete):
             parts = zip(action.unbind(-1), self.space.nvec.tolist(), strict=True)
             return torch.cat([F.one_hot(a, n) for a, n in parts], -1).float()
-        return rows(action, len(self.space.shape))
+        return self.units.inverse(rows(action, len(self.space.shape)))
 
 
 def network(

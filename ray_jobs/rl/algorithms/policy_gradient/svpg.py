@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.ranges import Count, Decay, Positive, Share
+from ray_jobs.recipe.ranges import Count, Positive, Share
 from ray_jobs.rl.batches import standardise
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import stein
@@ -82,7 +82,7 @@ class SVPG:
     """GAE's lambda."""
     lr: Positive = 3e-3
     """Adam's step size, of particles and critics, at the start; it falls linearly to 0."""
-    memory: Decay = 0.95
+    memory: Share = 0.95
     """What is left, an update later, of a particle's score."""
     width: Count = 32
     """Units in each of two hidden layers."""
