@@ -97,8 +97,7 @@ def check_spaces(plan: Play) -> None:
         plan.algorithm.build(env.obs_space, env.action_space)
     except ValueError as error:
         able = ", ".join(name for name, other in _algorithms() if _builds(other, env))
-        known = f" Algorithms that can learn on {plan.env}: {able}." if able else ""
-        raise UsageError(f"{error}{known}") from None
+        raise UsageError(f"{error} Algorithms that can learn on {plan.env}: {able or 'none'}.") from None
 
 
 def _algorithms() -> Iterator[tuple[str, Any]]:

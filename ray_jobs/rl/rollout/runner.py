@@ -54,10 +54,16 @@ class RunnerSpec:
     """Seconds without an answer after which the environments count as hanging."""
 
     def generators(self, *after: int) -> tuple[list[int], torch.Generator]:
-        """Seeds of the environments, and the policy's generator: functions of seed, learner, index and attempt alone, and of `after`."""
-        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
-        words = root.generate_state(self.envs + 1)
-        return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
+        """Seeds of the environments, and the policy's generator: functions of seed, learner, index and attempt alone, and of `after`.
+
+        The seeds are those that one runner of all the learner's environments would have, unless this is a replacement.
+        """
+        own = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
+        word = int(own.generate_state(1)[0])
+        first = 1 if self.attempt else 1 + self.index * self.envs
+        source = own if self.attempt else np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, 0, 0, *after))
+        seeds = source.generate_state(first + self.envs)[first:]
+        return [int(w) & 0x7FFFFFFF for w in seeds], torch.Generator().manual_seed(word)
 
 
 class ActingAgent(nn.Module):

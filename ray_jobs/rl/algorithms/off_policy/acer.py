@@ -21,7 +21,7 @@ from ray_jobs.rl.maths.policy_losses import truncated_importance, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Categorical
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -33,7 +33,7 @@ class ActorQ(nn.Module):
         super().__init__()
         self.event, self.image, self.policy = len(obs.shape), image(obs), Categorical(n)
         if self.image:
-            self.both = ConvNet(obs.shape, 2 * n, top=float(obs.high.max()), last=[0.01] * n + [1.0] * n)
+            self.both = ConvNet(obs.shape, 2 * n, top=brightest(obs), last=[0.01] * n + [1.0] * n)
         else:
             self.actor = TanhMLP([math.prod(obs.shape), width, width, n], last=0.01)
             self.critic = TanhMLP([math.prod(obs.shape), width, width, n])
@@ -107,9 +107,7 @@ class ACER:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-            raise ValueError(
-                f"ACER needs a Discrete action space that starts at 0, and this is {action}: take ACERContinuous for a Box."
-            )
+            raise ValueError(f"ACER needs a Discrete action space that starts at 0, and this is {action}.")
         return Averaged(ActorQ(obs, int(action.n), self.width))
 
     def optimizers(self, agent: Averaged) -> Optimizers:

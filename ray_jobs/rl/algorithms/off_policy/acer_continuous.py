@@ -23,7 +23,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
-from ray_jobs.rl.networks.nets import TanhMLP
+from ray_jobs.rl.networks.nets import TanhMLP, image
 from ray_jobs.rl.networks.policies import Gaussian
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -123,9 +123,9 @@ class ACERContinuous:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Box):
-            raise ValueError(
-                f"ACERContinuous needs a Box of actions, and this is {action}: take ACER if it is Discrete."
-            )
+            raise ValueError(f"ACERContinuous needs a Box of actions, and this is {action}.")
+        if image(obs):
+            raise ValueError(f"ACERContinuous learns from vectors, and observations of shape {obs.shape} are images.")
         return Averaged(Dueling(obs, action, self.width, self.std), "actor")
 
     def optimizers(self, agent: Averaged) -> Optimizers:

@@ -21,7 +21,7 @@ from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, Worl
 from ray_jobs.rl.maths.curvature import flat
 from ray_jobs.rl.networks.agents import Deterministic, rows
 from ray_jobs.rl.networks.critics import polyak
-from ray_jobs.rl.networks.nets import ReLUMLP, mlp, orthogonal
+from ray_jobs.rl.networks.nets import ReLUMLP, image, mlp, orthogonal
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -116,6 +116,8 @@ class DPG:
         return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> DPGAgent:
+        if image(obs):
+            raise ValueError(f"DPG learns from vectors, and observations of shape {obs.shape} are images.")
         actor = Deterministic(obs, action, width=self.actor_width, net=mlp)  # J w differentiates it twice
         orthogonal(actor.net[-1], 0.01)  # actions are small at first
         actor.started.fill_(1.0)  # exploration is around the actor from the first step on

@@ -20,8 +20,9 @@ from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Th
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.value_losses import huber, q_target
+from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.critics import overwrite
-from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, brightest, image
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -30,9 +31,9 @@ class QAgent(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, actions: int, width: int) -> None:
         super().__init__()
-        self.image = image(obs)
+        self.image, self.event = image(obs), len(obs.shape)
         if self.image:
-            self.q: nn.Module = ConvNet(obs.shape, actions, top=float(obs.high.max()))
+            self.q: nn.Module = ConvNet(obs.shape, actions, top=brightest(obs))
         else:
             self.q = ReLUMLP([math.prod(obs.shape), width, width, actions])
         self.target = copy.deepcopy(self.q).requires_grad_(False)
@@ -47,8 +48,8 @@ class QAgent(nn.Module):
         return part
 
     def encode(self, obs: Tensor) -> Tensor:
-        """[B, *O] -> [B, n]; images stay as they are."""
-        return obs if self.image else obs.flatten(1)
+        """[B, *O] -> [B, n] floats; images stay as they are."""
+        return obs if self.image else rows(obs, self.event)
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ class DQN:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> QAgent:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-            raise ValueError(
-                f"DQN needs a Discrete action space that starts at 0, and this is {action}: use PPO, for example."
-            )
+            raise ValueError(f"DQN needs a Discrete action space that starts at 0, and this is {action}.")
         return QAgent(obs, int(action.n), self.width)
 
     def optimizers(self, agent: QAgent) -> Optimizers:

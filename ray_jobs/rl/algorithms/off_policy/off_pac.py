@@ -24,7 +24,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest
 from ray_jobs.rl.networks.policies import policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -39,7 +39,7 @@ class Agent(ActorCritic):
         super().__init__(obs, action, width=width, net=net)
         self.fixed = policy_for(action).requires_grad_(False)
         n = math.prod(obs.shape)
-        self.second = ConvNet(obs.shape, 1, top=float(obs.high.max())) if self.image else net([n, width, width, 1])
+        self.second = ConvNet(obs.shape, 1, top=brightest(obs)) if self.image else net([n, width, width, 1])
 
     def correction(self, obs: Tensor) -> Tensor:
         return self.second(self.encode(obs)).squeeze(-1)

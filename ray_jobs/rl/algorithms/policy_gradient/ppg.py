@@ -23,7 +23,7 @@ from ray_jobs.rl.maths.policy_losses import clipped, kl_estimate
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Policy
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -35,7 +35,7 @@ class PhasicAgent(nn.Module):
         super().__init__()
         self.actor = ActorCritic(obs, action, width=width, shared=True)
         if image(obs):
-            self.critic: nn.Module = ConvNet(obs.shape, 1, top=float(obs.high.max()))
+            self.critic: nn.Module = ConvNet(obs.shape, 1, top=brightest(obs))
         else:
             self.critic = TanhMLP([math.prod(obs.shape), width, width, 1])
 

@@ -23,7 +23,7 @@ from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Units, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -75,7 +75,7 @@ def network(
 ) -> nn.Module:
     """Convolutions for images; else `net` of the observation and `more` numbers."""
     if image(obs):
-        return ConvNet(obs.shape, outputs, top=float(obs.high.max()), last=last)
+        return ConvNet(obs.shape, outputs, top=brightest(obs), last=last)
     return net([math.prod(obs.shape) + more, width, width, outputs], last=last)
 
 

@@ -24,7 +24,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.nets import ConvStack, Stack, image
+from ray_jobs.rl.networks.nets import ConvStack, Stack, brightest, image
 from ray_jobs.rl.networks.policies import Gaussian, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -57,7 +57,7 @@ class SVPGAgent(nn.Module):
 def stack(n: int, obs: gym.spaces.Box, width: int, outputs: int, last: float) -> Stack | ConvStack:
     """n networks of observations."""
     if image(obs):
-        return ConvStack(n, obs.shape, outputs, top=float(obs.high.max()), last=last)
+        return ConvStack(n, obs.shape, outputs, top=brightest(obs), last=last)
     return Stack(n, [math.prod(obs.shape), width, width, outputs], last=last)
 
 

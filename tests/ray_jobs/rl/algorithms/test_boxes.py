@@ -57,7 +57,7 @@ class Aim(gym.Env):
         return np.zeros(1, np.float32), {}
 
     def step(self, action):
-        return np.zeros(1, np.float32), -((action.item() - self.target) / self.half) ** 2, True, False, {}
+        return np.zeros(1, np.float32), -(((action.item() - self.target) / self.half) ** 2), True, False, {}
 
 
 def trained(algorithm, low: float, high: float, steps: int) -> float:

@@ -13,6 +13,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning.setup import runner_specs
 from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import Moments
@@ -242,6 +243,22 @@ def test_runners_are_a_function_of_seed_and_place():
     assert np.array_equal(here, draws())
     for other in ({"seed": 2}, {"index": 1}, {"learner": 1}, {"attempt": 1}):
         assert not np.array_equal(here, draws(**other))
+
+
+def test_environments_have_the_same_seeds_on_any_number_of_runners():
+    """Those of one runner are what they were in every version; a replacement has others."""
+    plan = Play(Still(), SCRIPTED + "Count", steps=8, envs=8)
+    for learner, learners in ((0, 1), (1, 2)):
+        whole, halves, quarters = (
+            [s for spec in runner_specs(plan, 5, learner, learners, n) for s in spec.generators()[0]]
+            for n in (0, 2 * learners, 4 * learners)
+        )
+        assert whole == halves == quarters and len(set(whole)) == 8 // learners
+    (one,) = runner_specs(plan, 5, 0, 1, 0)
+    words = np.random.SeedSequence(5, spawn_key=(1, 0, 0)).generate_state(9)
+    assert one.generators()[0] == [int(w) & 0x7FFFFFFF for w in words[1:]]
+    assert one.generators()[1].initial_seed() == int(words[0])
+    assert not set(replace(one, attempt=1).generators()[0]) & set(one.generators()[0])
 
 
 def test_evaluation_counts_as_many_episodes_of_each_environment():
