@@ -3,7 +3,8 @@
 Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 to 9, section 4 and algorithm 1.
 Differs: advantages are standardised in each minibatch; policy and value have networks of their own unless they share layers;
 Gaussian deviations are free parameters, in units of the Box (`networks.policies.Units`). Value clipping, annealing and the KL stop are
-options, as studied by Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, so that it can always double or halve.
+options, as studied by Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, so that it can always
+double or halve.
 """
 
 from __future__ import annotations
