@@ -23,6 +23,7 @@ from ray_jobs.recipe import values
 from ray_jobs.recipe.declare import Recipe
 from ray_jobs.recipe.loading import family_source, kind, recipe
 from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision, Study, target
+from ray_jobs.recipe.ranges import RANGED, Range, bare, check_fields
 from ray_jobs.recipe.spec import Where
 
 Location = typing.Annotated[str, "file or folder"]
@@ -47,6 +48,7 @@ SCALARS: dict[str, Any] = {
     "Mapping[str, Any] | None": dict[str, Any] | None,
     "Precision": Precision,
     "Matmul": Matmul,
+    **RANGED,
 }
 """Types of settings by their annotations."""
 
@@ -65,6 +67,8 @@ class Setting:
     """Whether it is a file or folder."""
     required: bool = False
     """Whether it must be given, though '' is its default."""
+    range: Range | None = None
+    """The numbers that it may be."""
 
     @property
     def several(self) -> bool:
@@ -92,10 +96,10 @@ def documented(thing: Any) -> dict[str, str]:
 def fields(cls: type) -> list[Setting]:
     """The scalar fields of a dataclass that have a default, or are the number of steps."""
     text = documented(cls)
-    found = [f for f in dataclasses.fields(cls) if f.type in SCALARS]
+    found = [(f, *bare(SCALARS[str(f.type)])) for f in dataclasses.fields(cls) if f.type in SCALARS]
     return [
-        Setting(f.name, SCALARS[str(f.type)], None if f.default is dataclasses.MISSING else f.default, text.get(f.name, ""), True)
-        for f in found
+        Setting(f.name, type_, None if f.default is dataclasses.MISSING else f.default, text.get(f.name, ""), True, range=range_)
+        for f, type_, range_ in found
     ]  # fmt: skip
 
 
@@ -147,7 +151,8 @@ def _arguments(function: Any) -> dict[str, Setting]:
 
 def _argument(name: str, type_: Any, default: Any, help_: str) -> Setting:
     path, required = type_ in (Location, RequiredLocation), type_ == RequiredLocation
-    return Setting(name, str if path else type_, default, help_, path=path, required=required)
+    plain, range_ = bare(type_)
+    return Setting(name, str if path else plain, default, help_, path=path, required=required, range=range_)
 
 
 @functools.cache
@@ -177,7 +182,8 @@ def _of_field(file: Path, line: ast.AnnAssign, below: ast.stmt | None) -> Settin
     literal = typing.Literal[ast.literal_eval(f"({annotation[8:-1]},)")] if annotation not in SCALARS else None
     default = ast.literal_eval(line.value) if line.value else None
     text = " ".join(str(below.value.value).split())  # type: ignore[union-attr]
-    return Setting(name, SCALARS.get(annotation, literal), default, text)
+    type_, range_ = bare(SCALARS.get(annotation, literal))
+    return Setting(name, type_, default, text, range=range_)
 
 
 def parser(settings: Iterable[Setting], *, command_line: bool = False) -> Any:
@@ -249,11 +255,9 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
     settings = known(name)
     chosen = typed(name, settings, given)
     full = {k: s.default for k, s in settings.items()} | chosen
-    for key in ("steps", "batch", "envs", "accumulate", "save_every", "log_every"):
-        if isinstance(full.get(key), int) and full[key] < 1:
-            raise UsageError(f"--{key} of {name} must be at least 1, not {full[key]}.")
-    if isinstance(full.get("ema"), float) and not 0 <= full["ema"] < 1:
-        raise UsageError(f"--ema of {name} must be at least 0 and below 1, not {full['ema']}.")
+    for key, s in settings.items():
+        if s.range and full[key] is not None and full[key] not in s.range:
+            raise UsageError(f"--{key} of {name} must be {s.range}, not {full[key]}.")
     where, found = where or Where(), recipe(name)
     if not found.data and full.get("data") == "":
         raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
@@ -272,10 +276,16 @@ def _check_where(where: Where) -> None:
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Any:
-    """The recipe's plan with these settings, ready to train: models are made here, so seed torch first."""
+    """The recipe's plan with these settings, ready to train: models are made here, so seed torch first.
+
+    Raises:
+        UsageError: a number is out of its range.
+    """
     found = recipe(name)
     full = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
-    return _call(found.plan, full) if callable(found.plan) else resolved(found.plan, full)
+    plan = _call(found.plan, full) if callable(found.plan) else resolved(found.plan, full)
+    check_fields(plan)
+    return plan
 
 
 def _call(function: Any, values: Mapping[str, Any]) -> Fit:

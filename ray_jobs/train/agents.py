@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from ray_jobs.recipe.settings import build, known, resolved
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.checkpoint import taken_over
 from ray_jobs.run.folder import Run
-from ray_jobs.run.progress import Report
+from ray_jobs.run.progress import Event, Report
 from ray_jobs.train import earlier
 from ray_jobs.train.drawing import Drawing
 
 FIELDS = {"step": int, "learners": list}
 """What a checkpoint must hold."""
+STATUS_EVERY = 5.0
+"""Seconds between two writings of the status."""
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
 
@@ -50,7 +53,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             runners=spec.where.runners,
             learners=spec.where.learners,
             run=run,
-            report=report,
+            report=with_status(run, report, plan.steps),
             address=cluster_address(spec.where.address),
             resume=state,
             should_stop=should_stop,
@@ -64,6 +67,21 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         return False
     conclude(run, metrics, device)
     return True
+
+
+def with_status(run: Run, report: Report, steps: int) -> Report:
+    """A report that also writes the step into the run's status, at its last step and else every few seconds."""
+    written = 0.0
+
+    def reporting(event: Event) -> None:
+        nonlocal written
+        now, step = time.monotonic(), event.get("step")
+        if step is not None and (step >= steps or now - written > STATUS_EVERY):
+            written = now
+            run.status("running", step, steps)
+        report(event)
+
+    return reporting
 
 
 def check_spaces(plan: Play) -> None:
@@ -83,8 +101,7 @@ def check_spaces(plan: Play) -> None:
         plan.algorithm.build(env.obs_space, env.action_space)
     except ValueError as error:
         able = ", ".join(name for name, other in _algorithms() if _builds(other, env))
-        known = f" Algorithms that can learn on {plan.env}: {able}." if able else ""
-        raise UsageError(f"{error}{known}") from None
+        raise UsageError(f"{error} Algorithms that can learn on {plan.env}: {able or 'none'}.") from None
 
 
 def _algorithms() -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
 from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown, counters_of
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
-from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
+from ray_jobs.rl.rollout.runner import ActingAgent, EvaluationStopped, Fragment, RunnerSpec, evaluate
 from ray_jobs.run.checkpoint import taken_over
 
 Report = Callable[[dict[str, Any]], None]
@@ -198,8 +198,12 @@ class Training:
         return found | ({} if math.isnan(led.reached) else {"seconds_to_return": led.reached})
 
     def evaluate(self) -> dict[str, float]:
-        """The result's metrics of an evaluation."""
-        return evaluate_greedy(self.recipe, self.seed, self.learner.actor.to("cpu"))
+        """The result's metrics of an evaluation; none where a stop was requested before its end: resuming evaluates again."""
+        actor = self.learner.actor.to("cpu")
+        try:
+            return evaluate_greedy(self.recipe, self.seed, actor, self.report, self.stop_requested)
+        except EvaluationStopped:
+            return {}
 
     def state(self) -> dict[str, Any]:
         """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors. 'ledger' is its name for the counters."""
@@ -235,13 +239,34 @@ class Training:
             )
 
 
-def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
-    """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has."""
+def evaluate_greedy(
+    recipe: Play,
+    seed: int,
+    actor: ActingAgent,
+    report: Report = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has.
+
+    Where episodes were cut at `recipe.eval_steps`, 'episodes_cut' counts them.
+
+    Raises:
+        EvaluationStopped: a stop was requested.
+    """
     n = min(recipe.eval_episodes, EVALUATION_ENVS)
-    options = dict(recipe.env_options)
+    options, cut = dict(recipe.env_options), [0]
     spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
-    returns = evaluate(spec, actor, recipe.eval_episodes)
-    return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+
+    def on_cut(count: int) -> None:
+        if not cut[0]:
+            report({"note": f"Episodes of {recipe.env} in the evaluation are cut after {recipe.eval_steps:,} steps."})
+        cut[0] += count
+
+    returns = evaluate(
+        spec, actor, recipe.eval_episodes, longest=recipe.eval_steps, on_cut=on_cut, should_stop=should_stop
+    )
+    found = {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+    return found | ({"episodes_cut": float(cut[0])} if cut[0] else {})
 
 
 def new_episodes(env: str, kept: bool) -> str:

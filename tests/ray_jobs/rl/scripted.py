@@ -40,6 +40,20 @@ class Count(gym.Env):
         return self.look(), 10.0 * self.episode + self.t, even and self.t == 3, not even and self.t == 5, {}
 
 
+class Endless(Count):
+    """No episode of it ever ends; each step pays 1, and `stop`, where it is given, is made at the step `at`."""
+
+    def __init__(self, at: int = 0, stop: str = "") -> None:
+        super().__init__()
+        self.at, self.stop = at, stop
+
+    def step(self, action):
+        obs, *_ = super().step(action)
+        if self.t == self.at:
+            Path(self.stop).touch()
+        return obs, 1.0, False, False, {}
+
+
 class Broken(Count):
     """Its reward is NaN at the seventh step."""
 

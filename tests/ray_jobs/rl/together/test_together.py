@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from ray_jobs.rl.learning.setup import generator, prepare
 from ray_jobs.rl.learning.training import Training
 from ray_jobs.rl.together.play import check_together, play_together
 from ray_jobs.rl.together.seeds import Together
+from tests.ray_jobs.rl.scripted import Memory
 
 SEEDS = 4
 REPLAYED = {"learning_starts": 64, "batch_size": 32, "width": 16}
@@ -195,6 +197,20 @@ def test_checkpoints_are_those_of_a_seed_alone_and_continue_either_way(case: str
         restored = training(recipe, t.seed)
         restored.load(run.saved[-1])
         torch.testing.assert_close(numbers(restored), numbers(t), rtol=1e-4, atol=1e-5)
+
+
+def test_returns_of_several_steps_do_not_reach_over_a_restart() -> None:
+    """Environments that cannot be saved begin new episodes when a seed continues, together as alone."""
+    dqn = DQN(**REPLAYED, train_every=8, updates_per_train=1, n_step=3)
+    plan = Play(dqn, "tests.ray_jobs.rl.scripted:Unpicklable", 72, envs=2, eval_episodes=2, save_every=72, log_every=72)
+    begun, alone, together = Memory(), Memory(), Memory()
+    play(plan, seed=3, run=begun)
+    state, plan = begun.states[-1][1], replace(plan, steps=144)
+    play(plan, seed=3, run=alone, resume=copy.deepcopy(state))
+    play_together(plan, [3], [together], states=[state], done=lambda i, m: None, failed=lambda i, e: None)
+    cuts = [m.states[-1][1]["learners"][0]["learner"]["buffer"]["data"]["truncated"] for m in (begun, alone, together)]
+    assert not cuts[0][-1].all() and cuts[1][35].all()
+    assert torch.equal(cuts[1], cuts[2])
 
 
 def test_seeds_at_different_steps_are_trained_all_the_same() -> None:
