@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     torch.set_num_threads(spec.where.threads)
     device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
     try:
-        plan = build(spec.recipe, spec.settings)
+        plan = planned(spec)
     except ValueError as error:
         raise UsageError(str(error)) from error
     state = run.latest()
@@ -110,7 +111,23 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
     if run.checkpoints()[:1] != [run.checkpoint(step)]:
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
-    run.finish(metrics, step=step, device=device)
+    run.finish(metrics, step=step, device=device, splits=splits(run, metrics))
+
+
+def planned(spec: Spec) -> Play:
+    """The plan of a spec.
+
+    Raises:
+        ValueError: the recipe refuses its settings.
+    """
+    return replace(build(spec.recipe, spec.settings), measured_on=spec.measured_on)
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """The environments that each return was measured on; a count or a duration has none."""
+    kinds = {"test": "fresh environments", "validation": "validation environments"}
+    returns = {name: "train" if name.startswith("train_") else kinds[run.spec.measured_on] for name in metrics}
+    return {name: kind for name, kind in returns.items() if "return" in name and not name.startswith("seconds")}
 
 
 def evaluate(run: Run) -> tuple[dict[str, float], int]:
@@ -122,7 +139,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     from ray_jobs.rl.learning.play import evaluate
 
     state = run.trained()
-    plan = build(run.spec.recipe, run.spec.settings)
+    plan = planned(run.spec)
     check_checkpoint(run, plan, state)
     return evaluate(plan, state, seed=run.spec.seed), state["step"]
 

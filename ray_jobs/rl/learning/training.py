@@ -20,8 +20,8 @@ from ray_jobs.rl.rollout.pools import Pool, Remote
 from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
 
 Report = Callable[[dict[str, Any]], None]
-EVALUATION = 1_000_000
-"""The evaluation's index among learners, which no learner has."""
+EVALUATION = {"test": 1_000_000, "validation": 1_000_001}
+"""The evaluation's index among learners, which no learner has: of a final evaluation, and of a search's."""
 EVALUATION_ENVS = 25
 """Environments of the evaluation, at most."""
 
@@ -235,7 +235,7 @@ def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, fl
     """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has."""
     n = min(recipe.eval_episodes, EVALUATION_ENVS)
     options = dict(recipe.env_options)
-    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
+    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION[recipe.measured_on], env_options=options)
     returns = evaluate(spec, actor, recipe.eval_episodes)
     return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
 
