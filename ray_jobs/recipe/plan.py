@@ -60,6 +60,8 @@ class Plan(Protocol):
     """Import path of the engine."""
     choosing: ClassVar[str]
     """What a search measures its trials on (`Spec.measured_on`): 'validation', or 'test' where a kind has nothing to keep apart."""
+    measured: ClassVar[str]
+    """What the final evaluation measures on, in words; a result's `splits` are more exact."""
     progress: ClassVar[str]
     """The logged metric by which trials are compared before their end; '' where the recipe says it (`tune_metric`), or there is none."""
     steps: int
@@ -122,6 +124,7 @@ class Fit:
     """Steps between logged metrics."""
 
     engine: ClassVar[str] = "ray_jobs.train.models"
+    measured: ClassVar[str] = "held-out examples; of data whose truth is known, fresh draws"
     choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "loss"
 
@@ -194,6 +197,7 @@ class Play:
     """Fields of the algorithm that differ from its defaults, where `algorithm` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.agents"
+    measured: ClassVar[str] = "fresh environments"
     choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "episode_return"
     family: ClassVar[str] = "ray_jobs.rl.algorithms"
@@ -251,6 +255,7 @@ class Study:
     """Fields of the process that differ from its defaults, where `process` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.studies"
+    measured: ClassVar[str] = "the process itself"
     choosing: ClassVar[str] = "test"
     progress: ClassVar[str] = ""
     family: ClassVar[str] = "ray_jobs.tabular"

@@ -63,6 +63,7 @@ def section(card: Card, folder: Path) -> str:
     lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
     facts = {
         "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
+        "Measured on": card.measured,
         "Measured": r.date,
         "Commit": ", ".join(r.git),
         "Versions": ", ".join(f"{k} {v}" for k, v in r.versions.items()),

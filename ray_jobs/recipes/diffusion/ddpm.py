@@ -46,7 +46,7 @@ def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
 
 
 @fit(
-    system="DDPM", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=2.75),
+    system="DDPM", data="digits, writers shared by both parts", headline=PAPER, claim=Claim("bits_per_dim", at_most=2.75),
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}, steps=1200, batch=64, lr=2e-3, warmup=100,
     ema=0.995, grad_clip=1.0,
 )  # fmt: skip
