@@ -29,7 +29,7 @@ class Digits(Data):
 
     shape = (1, 8, 8)
     classes = 10
-    part = "test, by the same writers"
+    part = "test, by the writers of the training part"
 
     def __init__(self, *, batch: int = 128, levels: int = LEVELS) -> None:
         super().__init__(batch=batch)

@@ -161,9 +161,9 @@ def among(folder: Path, split: str, endings: set[str], *, hold_out: bool = False
     return [p for p, s in zip(files, splits, strict=True) if s == wanted]
 
 
-def has_both(folder: Path, endings: set[str]) -> bool:
-    """Whether some files of these endings are of 'validation' and others of 'test'."""
-    return {"valid", "test"} <= {split_of(p.relative_to(folder)) for p in every(folder, endings)}
+def holds(folder: Path, split: str, endings: set[str]) -> bool:
+    """Whether some files of these endings are of a split by their path: 'train', 'valid' or 'test'."""
+    return any(split_of(p.relative_to(folder)) == split for p in every(folder, endings))
 
 
 def every(folder: Path, endings: set[str]) -> list[Path]:

@@ -20,8 +20,8 @@ from datamodules.readers.files import (
     PICTURES,
     check_column,
     count,
-    has_both,
     have_classes,
+    holds,
     open_hub,
     open_images,
     open_parquet,
@@ -173,7 +173,9 @@ class Images(Data):
         """The first n images of the split 'validation' of a folder that has a split 'test' too; None without both."""
         if self.known.held_out != "test" or not self.data_dir or self.streaming:
             return None
-        return self._held("validation", n) if has_both(Path(self.data_dir), {*PICTURES, ".parquet"}) else None
+        folder, endings = Path(self.data_dir), {*PICTURES, ".parquet"}
+        both = holds(folder, "valid", endings) and holds(folder, "test", endings)
+        return self._held("validation", n) if both else None
 
     def _held(self, split: str, n: int | None) -> Batch:
         rows = self._open(split, self.streaming)
@@ -181,6 +183,13 @@ class Images(Data):
             found = list(islice(each(rows), n))
             return as_batch(*decoded(found, self.known, [self._row(i) for i in range(len(found))]))
         return take_rows(rows, self.known, self.origin, np.arange(min(n or len(rows), len(rows))))
+
+    @property
+    def part(self) -> str:  # type: ignore[override]
+        """What `test` gives: 'validation' where the set has no other held-out images."""
+        where, endings = Path(self.data_dir), {*PICTURES, ".parquet"}
+        instead = self.data_dir and holds(where, "valid", endings) and not holds(where, "test", endings)
+        return "validation" if instead or self.known.held_out == "validation" else "test"
 
     @property
     def _sides(self) -> int:

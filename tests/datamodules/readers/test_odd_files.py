@@ -81,9 +81,9 @@ def test_a_validation_folder_is_held_out_whatever_it_is_called(name, tmp_path):
     data = images(tmp_path)
     assert trained(data) == 3
     assert data.test()["x"].max() == -1
-    assert data.validation() is None  # it is needed as the held-out part
+    assert data.validation() is None and data.part == "validation"  # it is needed as the held-out part
     save(tmp_path / "test" / "0.png", PIL.new("RGB", (8, 8), (255, 255, 255)))
-    assert data.test()["x"].min() == 1
+    assert data.test()["x"].min() == 1 and data.part == "test"
     assert data.validation()["x"].max() == -1
 
 
