@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from datamodules.base import Batch, Data, Part
 
@@ -25,7 +25,7 @@ class Choosing(Data):
     def __init__(self, of: Data) -> None:
         super().__init__(batch=of.batch, num_workers=of.num_workers)
         self.of, self.shape, self.classes, self.levels = of, of.shape, of.classes, of.levels
-        self._held: Part | None = None
+        self.paired, self._held = of.paired, cast("Part | None", None)
 
     def __getattr__(self, name: str) -> Any:
         if name == "of":  # not built yet

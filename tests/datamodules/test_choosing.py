@@ -81,3 +81,11 @@ def test_held_out_digits_are_not_trained_on_at_any_number_of_levels():
         data.setup("fit")
         assert not among(data.test()["x"], data.seen()["x"]).any()
         assert len(data.test()["x"]) == 297
+
+
+def test_the_noise_that_examples_are_paired_with_stays():
+    from datamodules.transport import Transported
+
+    data = Density2D()
+    data.paired = Transported
+    assert Choosing(data).paired is Transported
