@@ -23,6 +23,8 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 Matmul = Literal["float32", "bfloat16"]
 
+Measured = Literal["test", "validation"]
+
 
 class Layout(NamedTuple):
     """The processes of one run."""
@@ -51,11 +53,16 @@ class Plan(Protocol):
         sample(run, *, n, seed, name, how) -> Path         samples of the newest checkpoint, drawn as `drawing.Drawing` says
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
         fixed(plan) -> mapping                             options that may not change while a run continues
+        splits(run, metrics) -> mapping                    what each metric of an evaluation is measured on
         check_together(plan)                               raises UsageError where `--together` cannot train it
     """
 
     engine: ClassVar[str]
     """Import path of the engine."""
+    choosing: ClassVar[str]
+    """What a search measures its trials on (`Spec.measured_on`): 'validation', or 'test' where a kind has nothing to keep apart."""
+    measured: ClassVar[str]
+    """What the final evaluation measures on, in words; a result's `splits` are more exact."""
     progress: ClassVar[str]
     """The logged metric by which trials are compared before their end; '' where the recipe says it (`tune_metric`), or there is none."""
     steps: int
@@ -118,6 +125,8 @@ class Fit:
     """Steps between logged metrics."""
 
     engine: ClassVar[str] = "ray_jobs.train.models"
+    measured: ClassVar[str] = "held-out examples; of data whose truth is known, fresh draws"
+    choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "loss"
 
     @classmethod
@@ -186,10 +195,14 @@ class Play:
     """Environment steps between checkpoints."""
     log_every: Count = 2_000
     """Environment steps between logged metrics."""
+    measured_on: Measured = "test"
+    """Whether the evaluation's environments are those of a final evaluation ('test') or of a search ('validation')."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Fields of the algorithm that differ from its defaults, where `algorithm` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.agents"
+    measured: ClassVar[str] = "fresh environments"
+    choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "episode_return"
     family: ClassVar[str] = "ray_jobs.rl.algorithms"
 
@@ -246,6 +259,8 @@ class Study:
     """Fields of the process that differ from its defaults, where `process` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.studies"
+    measured: ClassVar[str] = "the process itself"
+    choosing: ClassVar[str] = "test"
     progress: ClassVar[str] = ""
     family: ClassVar[str] = "ray_jobs.tabular"
 

@@ -26,6 +26,8 @@ class Card:
     """A PNG of samples."""
     more: Mapping[str, Path] = field(default_factory=dict)
     """PNGs of other pictures, by what they show."""
+    measured: str = ""
+    """What the claim's metric was measured on, in words."""
     note: str = ""
     """A remark on how the result was measured."""
     single: bool = False

@@ -129,6 +129,7 @@ def _facts(card: Card) -> dict[str, str]:
     return {
         "Claim": str(r.claim or "none"),
         "Seeds": ", ".join(f"{short(v)} (seed {s})" for s, v in zip(r.seeds, r.values, strict=False)),
+        "Measured on": card.measured,
         "Also measured": _other_metrics(r),
         "Settings": ", ".join(f"{k} = {json.dumps(v, default=str)}" for k, v in r.settings.items()),
         "Command": r.command,
@@ -143,4 +144,5 @@ def _facts(card: Card) -> dict[str, str]:
 def _other_metrics(r: Result) -> str:
     """The means of the metrics that the claim is not about."""
     known = {k: [v for v in values if v is not None] for k, values in r.metrics.items() if k != r.metric}
-    return ", ".join(f"{k} {short(sum(v) / len(v))}" for k, v in known.items() if v)
+    means = {k: short(sum(v) / len(v)) for k, v in known.items() if v}
+    return ", ".join(f"{k} {mean} ({r.splits[k]})" if k in r.splits else f"{k} {mean}" for k, mean in means.items())

@@ -14,6 +14,11 @@ INDEX = """# Results
 
 {tally} Recorded by `reprise reproduce` and written by `reprise report --markdown docs/results`; never edited by hand.
 
+Each recipe says what it was measured on. Many recipes' defaults were chosen before searches had a validation part, when only
+the final measurement could be looked at, so a number on held-out examples may flatter them a little. The digits of scikit-learn
+are split by rows: the same 13 writers are in both parts, and who wrote which digit is not known, so these numbers do not tell
+how a model does on a new writer's.
+
 | Family | Claims |
 |---|---|
 """
@@ -63,6 +68,7 @@ def section(card: Card, folder: Path) -> str:
     lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
     facts = {
         "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
+        "Measured on": card.measured,
         "Measured": r.date,
         "Commit": ", ".join(r.git),
         "Versions": ", ".join(f"{k} {v}" for k, v in r.versions.items()),

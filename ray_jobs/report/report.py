@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.hiding import hide
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
-from ray_jobs.recipe.loading import recipe
+from ray_jobs.recipe.loading import kind, recipe
 from ray_jobs.report.cards import Card
 from ray_jobs.reproduce import aggregate
 from ray_jobs.reproduce.seeds import Seed, last_lines
@@ -136,4 +136,5 @@ def about(result: Result) -> tuple[Card, Claim | None]:
         return Card(result), result.claim
     title = found.title.rstrip(".")
     about_it = {"system": found.system, "data": found.data, "headline": found.headline, "family": found.family}
+    about_it["measured"] = result.splits.get(result.metric) or kind(found).measured
     return Card(result, title, **about_it), found.claim

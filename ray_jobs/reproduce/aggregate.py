@@ -55,7 +55,7 @@ def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], j
         plan[0].recipe, claim, retrace(plan, here=False), list(good), values, failures,
         **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
         settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
-        metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
+        metrics=side_by_side([r["metrics"] for r in reports]), splits=reports[0].get("splits", {}) if reports else {}, date=now(),
         **provenance(list(good.values())), curves=curves(list(good.values()), metric), main="" if claim else metric,
     )  # fmt: skip
 

@@ -50,6 +50,8 @@ class Result:
     """Seeds that ran at the same time on one machine, which slows each."""
     metrics: dict[str, list[float | None]] = field(default_factory=dict)
     """Every metric of the seeds' results, in the order of `seeds`."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """The part of the data, or the kind of environments, that each metric was measured on; empty in records of earlier versions."""
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     git: list[str] = field(default_factory=list)

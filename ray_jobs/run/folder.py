@@ -230,8 +230,16 @@ class Run:
         with contextlib.suppress(OSError):
             write_json(self.path / "status.json", head | {"updated": now()} | more)
 
-    def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
+    def finish(
+        self, metrics: Mapping[str, float], *, step: int, device: str, splits: Mapping[str, str] | None = None
+    ) -> None:
         """Record the final metrics and declare the run finished.
+
+        Args:
+            metrics: by name.
+            step: of the checkpoint that they were measured on.
+            device: that trained it.
+            splits: the part of the data, or the kind of environments, that each metric was measured on.
 
         Raises:
             OSError: the disk is full.
@@ -243,6 +251,7 @@ class Run:
             "step": step,
             "seconds": round(self.elapsed(), 2),
         }
+        record |= {"splits": dict(splits)} if splits else {}
         record |= {"finished": now(), "device": device, "cores": os.cpu_count()}
         write_json(self.path / "result.json", record)
         self.status("finished", step, step)

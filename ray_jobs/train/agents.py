@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     torch.set_num_threads(spec.where.threads)
     device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
     try:
-        plan = build(spec.recipe, spec.settings)
+        plan = planned(spec)
     except ValueError as error:
         raise UsageError(str(error)) from error
     state = run.latest(FIELDS)
@@ -131,7 +132,23 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
     if run.checkpoints()[:1] != [run.checkpoint(step)]:
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
-    run.finish(metrics, step=step, device=device)
+    run.finish(metrics, step=step, device=device, splits=splits(run, metrics))
+
+
+def planned(spec: Spec) -> Play:
+    """The plan of a spec.
+
+    Raises:
+        ValueError: the recipe refuses its settings.
+    """
+    return replace(build(spec.recipe, spec.settings), measured_on=spec.measured_on)
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """The environments that each return was measured on; a count or a duration has none."""
+    kinds = {"test": "fresh environments", "validation": "validation environments"}
+    returns = {name: "train" if name.startswith("train_") else kinds[run.spec.measured_on] for name in metrics}
+    return {name: kind for name, kind in returns.items() if "return" in name and not name.startswith("seconds")}
 
 
 def evaluate(run: Run) -> tuple[dict[str, float], int]:
@@ -143,7 +160,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     from ray_jobs.rl.learning.play import evaluate
 
     state = run.trained(FIELDS)
-    plan = build(run.spec.recipe, run.spec.settings)
+    plan = planned(run.spec)
     check_checkpoint(run, plan, state)
     return evaluate(plan, state, seed=run.spec.seed), state["step"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from datamodules.base import Data, check_batch, part_of
+from datamodules.choosing import Choosing
+from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
 from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
 from lightning_modules.staged import Staged
@@ -159,6 +163,8 @@ def prepare(spec: Spec) -> Fit:
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
+    if spec.measured_on == "validation":
+        made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
     given = {"lr": made.lr, "warmup": made.warmup}
@@ -208,6 +214,7 @@ def fit(
     if made.compile:
         made.model.compile()
     if step < made.steps:
+        check_data(made)
         try:
             with freed_kept():
                 trainer.fit(made.model, made.data, ckpt_path=str(run.used) if state else None)
@@ -226,6 +233,22 @@ def fit(
             raise OSError(f"{files.failed} Make room, and continue with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
+
+
+def check_data(made: Fit) -> None:
+    """Refuse data that cannot be read, that fill no batch, or that have no held-out part for the evaluation, before the first step.
+
+    Raises:
+        UsageError: one sentence says what is wrong.
+    """
+    try:
+        made.data.setup("fit")
+        check_batch(made.data.batch, getattr(made.data.source, "size", made.data.batch))
+        if made.evaluate is not None:
+            with contextlib.suppress(NotImplementedError):  # an evaluation may need no held-out examples
+                made.data.test(1)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _trainer(
@@ -363,7 +386,21 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
         sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
     plots.learning_curve(run)
     losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
-    run.finish(losses | metrics, step=found.step, device=str(found.model.device))
+    where = splits(found.made.data, metrics)
+    if where and (again := repeated(found.made.data)):
+        report(
+            {
+                "note": f"{again} of the held-out examples are training examples too, which flatters what is measured on them"
+            }
+        )
+        where = {k: v if v == "train" else f"{v}, {again} of it trained on" for k, v in where.items()}
+    where = dict.fromkeys(losses, "train") | where
+    run.finish(losses | metrics, step=found.step, device=str(found.model.device), splits=where)
+
+
+def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
+    """The part of the data that each metric of an evaluation was measured on."""
+    return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]

@@ -69,16 +69,18 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     """
     opened = Run.open(run)
     with noise_to(opened.path / "log.txt"):
-        metrics, step = engine(recipe(current_spec(opened).recipe)).evaluate(opened)
+        work = engine(recipe(current_spec(opened).recipe))
+        metrics, step = work.evaluate(opened)
+        splits = work.splits(opened, metrics)
     remark(opened)
     if json:
         import json as to
 
-        print(to.dumps({"step": step, "metrics": metrics}))
+        print(to.dumps({"step": step, "metrics": metrics, "splits": splits}))
     else:
         print(f"{opened} at step {step}")
         for name, value in metrics.items():
-            print(f"  {name:24} {brief(value)}")
+            print(f"  {name:24} {brief(value):12} {splits.get(name, '')}".rstrip())
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,15 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
 
     found = fit.trained(run)
     return fit.evaluate(found, run.spec.seed), found.step
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """The part of the data that each metric of `evaluate` is measured on: test, validation, train, or fresh draws."""
+    from ray_jobs.train import fit
+
+    data = fit.prepare(run.spec).data
+    data.setup("test")
+    return fit.splits(data, metrics)
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,12 @@ def conclude(run: Run, plan: Study, state: State, step: int, metrics: Mapping[st
         report({"note": f"{how} after {step} of at most {plan.steps} {plan.process.unit}s"})
     plan.process.pictures(state, run.path)
     learning_curve(run)
-    run.finish(metrics, step=step, device="cpu")
+    run.finish(metrics, step=step, device="cpu", splits=splits(run, metrics))
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """What each metric is measured on: a study keeps nothing apart, its process is what is studied."""
+    return dict.fromkeys(metrics, "the process itself")
 
 
 def evaluate(run: Run) -> tuple[dict[str, float], int]:

@@ -53,7 +53,7 @@ class Leaderboard:
         return "  ·  ".join(parts)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        yield table(rows(self.ranked()), self.search.metric, self.search.progress)
+        yield table(rows(self.ranked()), self.search.measured, self.search.logged)
         from rich.text import Text
 
         yield Text(f"\n{self.summary()}  ·  {time.monotonic() - self.began:.0f} s")
@@ -79,8 +79,8 @@ def rows(ranked: Sequence[Trial]) -> list[Trial]:
 def reached(trial: Trial, search: Search) -> str:
     """The score or progress of a trial, in words."""
     if trial.score is not None:
-        return f"{search.metric} {brief(trial.score)}"
-    return f"{search.progress} {brief(trial.progress)} after {trial.percent:.0f} %" if trial.reports else "nothing yet"
+        return f"{search.measured} {brief(trial.score)}"
+    return f"{search.logged} {brief(trial.progress)} after {trial.percent:.0f} %" if trial.reports else "nothing yet"
 
 
 def say(trial: Trial, search: Search) -> str:

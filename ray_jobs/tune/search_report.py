@@ -34,7 +34,7 @@ def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> i
             about += f"; its settings changed on the way, these are the last ones: it {', '.join(top.history)}"
         trials.save_best(out, top, search.settings, about)
     logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
-    picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)
+    picture = trials.plot(out, ranked, search.measured, search.mode, logarithmic)
     if not quiet:
         _print(board, out, ranked, top, interrupted, picture)
     return 130 if interrupted else 0 if any(t.state == "finished" for t in ranked) else 1
@@ -46,12 +46,16 @@ def _print(
     search, path = board.search, shlex.quote(shown_path(out))
     lines = console(soft_wrap=True, markup=False)
     rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked[:SHOWN]]
-    lines.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
+    lines.print(trials.table(rows, search.measured, search.logged, f"{search.recipe}, best first"))
     if len(ranked) > SHOWN:
         lines.print(f"and {len(ranked) - SHOWN} more: {path}/trials.csv has all")
     lines.print(f"\n{_counted(ranked, search.trials)}")
     if top:
         lines.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {path}/trials/{top.name}")
+        if search.measured_on == "validation":
+            lines.print(
+                "This score chose the settings, so it flatters them: train again to measure them on the test part."
+            )
         lines.print(f"Train with its settings: reprise train {search.recipe} --config {path}/best.yaml")
     else:
         lines.print("No trial finished; the table says why, and each trial's log.txt says more.")

@@ -54,9 +54,8 @@ class Task:
         """The run of one trial: the search's settings and the trial's own, in the trial's folder."""
         search = self.search
         settings = {**searches.saving(search), **search.settings, **trial.settings}
-        return Spec(
-            search.recipe, settings, search.seed, search.where, str(folder(Path(self.out), trial.number)), search.start
-        )
+        at = str(folder(Path(self.out), trial.number))
+        return Spec(search.recipe, settings, search.seed, search.where, at, search.start, search.measured_on)
 
 
 def run(task: Task, trial: Trial, tell: Tell) -> Trial:

@@ -21,8 +21,8 @@ from ray_jobs.rl.rollout.runner import ActingAgent, EvaluationStopped, Fragment,
 from ray_jobs.run.checkpoint import taken_over
 
 Report = Callable[[dict[str, Any]], None]
-EVALUATION = 1_000_000
-"""The evaluation's index among learners, which no learner has."""
+EVALUATION = {"test": 1_000_000, "validation": 1_000_001}
+"""The evaluation's index among learners, which no learner has: of a final evaluation, and of a search's."""
 EVALUATION_ENVS = 25
 """Environments of the evaluation, at most."""
 
@@ -255,7 +255,7 @@ def evaluate_greedy(
     """
     n = min(recipe.eval_episodes, EVALUATION_ENVS)
     options, cut = dict(recipe.env_options), [0]
-    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
+    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION[recipe.measured_on], env_options=options)
 
     def on_cut(count: int) -> None:
         if not cut[0]:
