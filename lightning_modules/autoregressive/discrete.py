@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules import objectives
+from lightning_modules import draws, objectives
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -124,7 +124,7 @@ class Discrete(Generative):
             rng: source of randomness; None: torch's own.
             naive: compute the whole model for each value: the definition, against which the fast sampler is tested.
         """
-        uniform = torch.rand(n, math.prod(self.shape), generator=rng, device=rng.device if rng else "cpu")
+        uniform = draws.uniform(n, math.prod(self.shape), rng=rng)
         if self.classes and cond is None:
             cond = torch.arange(n, device=self.device) % self.classes
         draw = self.sample_naive if naive else self.sample_fast

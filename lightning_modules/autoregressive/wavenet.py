@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules import draws
 from lightning_modules.autoregressive.cached_sampler import generate
 from lightning_modules.autoregressive.discrete import Discrete, sample_categorical
 from lightning_modules.model import Batch, evaluating
@@ -198,7 +199,7 @@ class WaveNet(Discrete):
             length: None: that of the model.
         """
         length = length or self.shape[0]
-        uniform = torch.rand(n, length, generator=rng, device=rng.device if rng else "cpu").to(self.device, self.dtype)
+        uniform = draws.uniform(n, length, rng=rng).to(self.device, self.dtype)
         if self.classes and cond is None:
             cond = torch.arange(n, device=self.device) % self.classes
         with evaluating(self):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules import objectives
+from lightning_modules import draws, objectives
 from lightning_modules.flows.bijection import Bijection, sum_features
 from lightning_modules.flows.dequantise import VariationalDequantiser
 from lightning_modules.flows.elementwise import ActNorm
@@ -161,7 +161,7 @@ class Flow(Generative):
             ValueError: as `fitting`.
         """
         x = self.fitting(x, self.levels)
-        uniform = torch.rand(x.shape, generator=rng).to(x) - 0.5 if self.levels else None
+        uniform = draws.uniform(*x.shape, rng=rng).to(x) - 0.5 if self.levels else None
         with evaluating(self):
             return self.bound(x, self.one_hot(cond), uniform)
 
@@ -181,7 +181,7 @@ class Flow(Generative):
             rng: source of randomness; None: torch's own.
             temperature: factor of the noise.
         """
-        uniform = torch.rand(n, *self.noise, generator=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+        uniform = draws.uniform(n, *self.noise, rng=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
         z = (self.base[1](uniform) * temperature).to(self.device, self.dtype)
         with evaluating(self):
             x = self.bijection.inverse(z, self.one_hot(cond)).value

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from lightning_modules import draws
 from lightning_modules.compat import uncounted
 from lightning_modules.conditions import Cond
 from lightning_modules.model import Batch, Generative, evaluating
@@ -198,6 +199,6 @@ class AdversarialModel(Generative):
         """
         if cond is not None:
             raise ValueError("This model was trained without labels and cannot be sampled given any.")
-        z = torch.randn(n, self.latents, generator=rng, device=rng.device if rng else "cpu").to(self.device, self.dtype)
+        z = draws.normal(n, self.latents, rng=rng).to(self.device, self.dtype)
         with evaluating(self):
             return torch.cat([self.generator(part) for part in z.split(batch)])

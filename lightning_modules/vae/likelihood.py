@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules import draws
 from lightning_modules.objectives import discretised_logistic_log_prob, gaussian_log_prob
 
 
 def normal_like(x: Tensor, rng: torch.Generator | None) -> Tensor:
     """Standard normal numbers of the shape, type and device of `x`, drawn in float64 on the device of `rng`."""
-    return torch.randn(x.shape, generator=rng, device=rng.device if rng else "cpu", dtype=torch.float64).to(x)
+    return draws.normal(*x.shape, rng=rng, dtype=torch.float64).to(x)
 
 
 def uniform_like(x: Tensor, rng: torch.Generator | None) -> Tensor:
     """Uniform numbers in (0, 1) of the shape, type and device of `x`, drawn in float64 on the device of `rng`."""
-    drawn = torch.rand(x.shape, generator=rng, device=rng.device if rng else "cpu", dtype=torch.float64)
-    return drawn.clamp(1e-12, 1 - 1e-12).to(x)
+    return draws.uniform(*x.shape, rng=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12).to(x)
 
 
 class Likelihood(nn.Module):
