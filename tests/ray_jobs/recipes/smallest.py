@@ -63,7 +63,9 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     has = known(name)
     settings = {k: v for k, v in SMALL.items() if k in has} | OTHER.get(name, {}) | more
     if "data_dir" in has:
-        settings["data_dir"] = str(pictures(folder, grey="mnist" in name, side=settings.get("size", 32), lsun="lsun" in name))
+        settings["data_dir"] = str(
+            pictures(folder, grey="mnist" in name, side=settings.get("size", 32), lsun="lsun" in name)
+        )
     if "source" in has:
         settings["source"] = str(waves(folder))
     if "folder" in has:
