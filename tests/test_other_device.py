@@ -31,6 +31,10 @@ def test_it_answers_as_a_device_does():
         x = torch.randn(3, generator=torch.Generator(device).manual_seed(0), device=device)
         assert x.device == device and x[1:].device == device and x.exp().device == device
         assert x.new_zeros(2).device == device and torch.zeros_like(x).device == device
+        assert (
+            nn.functional.pad(x, (1, 0)).device == device
+        )  # made inside one call: an empty tensor, and copies into it
+        assert nn.functional.one_hot(torch.zeros(3, dtype=torch.long).to(device), 2).device == device
         assert (x + torch.tensor(1.0)).device == device  # a CPU tensor of shape [] may meet any
         assert (x[torch.tensor([0, 2])]).device == device  # and so may indices
         assert x.cpu().device.type == "cpu" and x.to("cpu").numpy().shape == (3,)

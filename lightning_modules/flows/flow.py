@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,11 +92,19 @@ class Flow(Generative):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         if self.trainer.global_step == 0 and not self.fitted:  # reading a buffer waits for the device
-            self.fit_norms(batch)
+            self.fit_norms(self.whole_batch(batch))
+
+    def whole_batch(self, batch: Batch) -> Batch:
+        """This worker's share of the first global batch, whose first micro-batch is `batch`; the same for any number of these."""
+        if self.micro_batches == 1:
+            return batch
+        loader: Any = self.trainer.train_dataloader
+        parts = [loader.dataset[i] for i in islice(loader.sampler, self.micro_batches)]  # its items are micro-batches
+        return {name: torch.cat([part[name].to(first) for part in parts]) for name, first in batch.items()}
 
     @torch.no_grad()
     def fit_norms(self, batch: Batch) -> None:
-        """Let every ActNorm initialise itself by a batch, one after the other; the same on all workers.
+        """Let every ActNorm initialise itself by a worker's share of a global batch, one after the other; the same on all workers.
 
         Raises:
             ValueError: as `fitting`, or an entry is the same in all examples.

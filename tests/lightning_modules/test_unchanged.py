@@ -84,7 +84,7 @@ MODELS: dict[str, Callable[[], Generative]] = {
 @contextmanager
 def unchanged(model: nn.Module, *given: Tensor) -> Iterator[None]:
     """Check that the weights and these tensors keep their values inside."""
-    held = {k: p for k, p in model.named_parameters()} | {f"argument {i}": x for i, x in enumerate(given)}
+    held: dict[str, Tensor] = dict(model.named_parameters()) | {f"argument {i}": x for i, x in enumerate(given)}
     before = {k: x.detach().clone() for k, x in held.items()}
     yield
     changed = [k for k, x in held.items() if not torch.equal(x.detach(), before[k])]
