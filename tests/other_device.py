@@ -56,6 +56,7 @@ class Places:
 
     def __init__(self) -> None:
         self.there: dict[int, StorageWeakRef] = {}
+        self.calling = False  # inside a call on tensors of the stand-in: what it makes for itself is there, too
 
     def of(self, x: Tensor) -> torch.device:
         if x.device.type != "cpu":
@@ -91,7 +92,7 @@ class Operations(TorchDispatchMode):
         held = given[:1] + given[2:] if func in INDEXED and there else given
         self._check(func, args, held, there)
         out = func(*args, **kwargs)
-        if there:
+        if there or (self.places.calling and not given):
             for x in tree_leaves(out):
                 if isinstance(x, Tensor):
                     self.places.put(x)
@@ -132,7 +133,12 @@ class Calls(TorchFunctionMode):
         into = next((self.places.of(x) for x in args if isinstance(x, Tensor)), CPU)
         if rng is not None and not same(rng.device, into):
             raise Mixed(f"{func.__name__}: a generator of {rng.device} cannot draw a tensor on {into}")
-        return func(*args, **kwargs)
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        was, self.places.calling = self.places.calling, any(same(self.places.of(x), DEVICE) for x in given)
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.places.calling = was
 
     def _move(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
         x, *rest = args

@@ -21,17 +21,15 @@ SMALL = {
 }  # fmt: skip
 """Settings, where a recipe has them."""
 OTHER: dict[str, dict[str, Any]] = {
-    "ddpm_cifar10": {"width": 8, "levels": 6},
-    "ddpm_digits": {"width": 24, "levels": 6, "dropout": 0.5},
-    "ddpm_gauss_image": {"levels": 60},
-    "ddpm_mixture2d": {"levels": 60},
-    "ddpm": {"width": 8, "levels": 40},
-    "flow_prior_vae_density2d@clayton": {"latents": 8},
-    "iaf_vae_cifar10": {"size": 2},
+    "ddpm_cifar10": {"width": 8, "levels": 25},
+    "ddpm_digits": {"width": 24, "levels": 25, "dropout": 0.5},
+    "ddpm_gauss_image": {"levels": 25},
+    "ddpm_mixture2d": {"levels": 25},
+    "ddpm": {"width": 8, "levels": 25},
+    "iaf_vae_cifar10": {"size": 2, "blocks": 2},
     "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
     "improved_gan_cifar10": {"batch": 64},
-    "maf_density2d": {"components": 0},
-    "maf_uci": {"table": "bsds300"},
+    "maf_density2d@mog_ring": {"components": 2},
     "wgan_lsun": {"size": 16},
 }
 """Settings of single recipes."""
@@ -44,11 +42,11 @@ OWN = {
 
 
 def models() -> list[str]:
-    """The names of all recipes of generative models, variants and systems by their own names included.
+    """The names of all recipes of generative models, systems by their own names included.
 
-    Of the variants of a table only one is here: the others take other files.
+    Of the variants, which are the same models on other data, only those are here that run other code.
     """
-    fits = [name for name in names() if kind(recipe(name)) is Fit and not name.startswith("maf_uci@")]
+    fits = [name for name in names() if kind(recipe(name)) is Fit and ("@" not in name or name in OTHER)]
     return fits + [name for name, found in systems().items() if kind(found) is Fit]
 
 
@@ -63,9 +61,7 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     has = known(name)
     settings = {k: v for k, v in SMALL.items() if k in has} | OTHER.get(name, {}) | more
     if "data_dir" in has:
-        settings["data_dir"] = str(
-            pictures(folder, grey="mnist" in name, side=settings.get("size", 32), lsun="lsun" in name)
-        )
+        settings["data_dir"] = str(pictures(folder, name, settings.get("size", 32)))
     if "source" in has:
         settings["source"] = str(waves(folder))
     if "folder" in has:
@@ -82,11 +78,13 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     return made
 
 
-def pictures(folder: Path, *, grey: bool, side: int, lsun: bool) -> Path:
+def pictures(folder: Path, name: str, size: int) -> Path:
     """A folder of parquet files with 80 images to train on and 16 held out, in the columns of the hub's sets."""
     import datasets
     from PIL import Image
 
+    grey, lsun = "mnist" in name, "lsun" in name
+    side = size if lsun else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -114,12 +112,7 @@ def waves(folder: Path) -> Path:
 
 
 def rows(folder: Path) -> Path:
-    """The folder of BSDS300, of few rows."""
-    import h5py
-
-    x = np.random.default_rng(0).normal(0, 0.1, (60, 63)).astype(np.float32)
-    (folder / "BSDS300").mkdir()
-    with h5py.File(folder / "BSDS300" / "BSDS300.hdf5", "w") as file:
-        for part, some in zip(("train", "validation", "test"), (x[:40], x[40:44], x[44:]), strict=True):
-            file[part] = some
+    """The folder of UCI's tables, with few rows of POWER."""
+    (folder / "data" / "power").mkdir(parents=True)
+    np.save(folder / "data" / "power" / "data.npy", np.random.default_rng(0).normal(5, 3, (200, 8)))
     return folder
