@@ -125,6 +125,8 @@ class Generative(L.LightningModule):
         return x
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        if not len(batch["x"]):
+            raise ValueError(f"{type(self).__name__} was given an empty batch, of which there is no mean loss.")
         return self.total(self.losses(batch))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:

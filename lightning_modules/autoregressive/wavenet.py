@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lightning_modules import draws
 from lightning_modules.autoregressive.cached_sampler import generate
 from lightning_modules.autoregressive.discrete import Discrete, sample_categorical
+from lightning_modules.conditions import without_labels
 from lightning_modules.model import Batch, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -172,6 +173,7 @@ class WaveNet(Discrete):
             cond: labels [B].
             local: frames [B, local, F].
         """
+        without_labels(cond, self.classes)
         with evaluating(self):
             return self.nats(x, cond, local).sum(1)
 
@@ -198,6 +200,7 @@ class WaveNet(Discrete):
             local: frames [n, local, F].
             length: None: that of the model.
         """
+        without_labels(cond, self.classes)
         length = length or self.shape[0]
         uniform = draws.uniform(n, length, rng=rng).to(self.device, self.dtype)
         if self.classes and cond is None:

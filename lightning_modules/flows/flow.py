@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules import draws, objectives
+from lightning_modules.conditions import one_hot, without_labels
 from lightning_modules.flows.bijection import Bijection, sum_features
 from lightning_modules.flows.dequantise import VariationalDequantiser
 from lightning_modules.flows.elementwise import ActNorm
@@ -126,8 +127,9 @@ class Flow(Generative):
         self.fitted.fill_(True)
 
     def one_hot(self, label: Tensor | None) -> Tensor | None:
-        """The bijection's condition [B, classes] of labels [B]; None where there is none."""
-        return F.one_hot(label, self.classes).to(self.dtype) if self.classes and label is not None else None
+        """The bijection's condition [B, classes] of labels [B]; None for a flow without classes. Raises as `conditions.one_hot`."""
+        hot = one_hot(label, self.classes, type(self).__name__)
+        return None if hot is None else hot.to(self.dtype)
 
     def density(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """Log density [B] of continuous x: eq. 1."""
@@ -168,8 +170,9 @@ class Flow(Generative):
             rng: source of the noise; None: torch's own.
 
         Raises:
-            ValueError: as `fitting`.
+            ValueError: as `fitting`; labels are missing, or there are some and the flow has no classes.
         """
+        without_labels(cond, self.classes)
         x = self.fitting(x, self.levels)
         uniform = draws.uniform(*x.shape, rng=rng).to(x) - 0.5 if self.levels else None
         with evaluating(self):
@@ -187,10 +190,13 @@ class Flow(Generative):
 
         Args:
             n: how many.
-            cond: labels [n].
+            cond: labels [n]; without them, a conditioned flow takes its classes in turn.
             rng: source of randomness; None: torch's own.
             temperature: factor of the noise.
         """
+        without_labels(cond, self.classes)
+        if self.classes and cond is None:
+            cond = torch.arange(n, device=self.device) % self.classes
         uniform = draws.uniform(n, *self.noise, rng=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
         z = (self.base[1](uniform) * temperature).to(self.device, self.dtype)
         with evaluating(self):

@@ -28,6 +28,8 @@ class Likelihood(nn.Module):
 
     outputs = 1
     """Outputs of the decoder for each element of an example, in blocks along dimension 1."""
+    levels = 0
+    """Of grey, from -1 to 1, that an element can have; 0: an element is any real number."""
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """Log probability or density of each example, [B] nats."""
@@ -44,6 +46,8 @@ class Likelihood(nn.Module):
 
 class Bernoulli(Likelihood):
     """Pixels that are -1 or 1; `out` is the logit of 1. Greys between count as shares: no probability, but the usual loss."""
+
+    levels = 2
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """[B] nats."""

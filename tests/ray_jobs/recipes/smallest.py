@@ -72,7 +72,7 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     whole = made.data.test
 
     def few(n: int | None = None) -> Any:
-        return whole(min(n or 16, 16)) if n else {k: v[:16] for k, v in whole().items()}
+        return whole(min(n, 8)) if n else {k: v[:8] for k, v in whole().items()}
 
     made.data.test = few  # type: ignore[method-assign]  # evaluations take thousands
     return made
