@@ -19,7 +19,7 @@ from lightning_modules.conditions import one_hot, without_labels
 from lightning_modules.flows.bijection import Bijection, sum_features
 from lightning_modules.flows.dequantise import VariationalDequantiser
 from lightning_modules.flows.elementwise import ActNorm
-from lightning_modules.flows.linear import InvertibleLinear
+from lightning_modules.flows.linear import InvertibleLinear, wide
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -81,7 +81,7 @@ class Flow(Generative):
         singular = [
             name
             for name, m in self.bijection.named_modules()
-            if isinstance(m, InvertibleLinear) and not m.weight.slogdet()[1].isfinite()
+            if isinstance(m, InvertibleLinear) and not wide(m.weight).slogdet()[1].isfinite()
         ]
         return f" (the matrix {singular[0]} became singular)" if singular else ""
 

@@ -68,6 +68,7 @@ MODELS: dict[str, Callable[[], Generative]] = {
     "realnvp of vectors": lambda: RealNVP((2,), depth=1, width=1),
     "realnvp of images": lambda: RealNVP((1, 2, 2), depth=1, width=1, scales=1, levels=2, dequantiser=1),
     "glow": lambda: Glow((1, 2, 2), steps=1, scales=1, width=1, levels=2, dequantiser=1),
+    "glow without lu": lambda: Glow((1, 2, 2), steps=1, scales=1, width=1, lu=False),
     "vae": lambda: vae(VAE, Gaussian()),
     "vae of bits": lambda: vae(VAE, Bernoulli()),
     "vae of levels": lambda: vae(VAE, DiscretisedLogistic(2)),
@@ -119,6 +120,37 @@ def test_weights_and_arguments_stay(what, n, seeded):
     if hasattr(model, "encode") and isinstance(model, VAE) and not isinstance(model, ResNetVAE):
         with unchanged(model, x):
             model.decode(model.encode(x))
+
+
+@contextmanager
+def default(dtype: torch.dtype) -> Iterator[None]:
+    """Inside, new tensors have this type, as in Lightning's training with weights of 16 bits."""
+    was = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(was)
+
+
+@pytest.mark.parametrize("what", MODELS)
+def test_weights_of_16_bits_train_score_and_draw(what, seeded):
+    """As with `--precision bf16-true`."""
+    model = MODELS[what]()
+    x, label = model.sample(4).clone().bfloat16(), labels(model, 4)
+    given = [label] if label is not None else []
+    model = model.to(torch.bfloat16)
+    with default(torch.bfloat16):
+        if not isinstance(model, GAN):
+            batch = {"x": x} | ({"label": label} if given else {})
+            if isinstance(model, Flow):
+                model.fit_norms(batch)
+            loss = sum(model.losses(batch).values())
+            loss.backward()  # type: ignore[union-attr]
+            assert loss.isfinite()  # type: ignore[union-attr]
+        if hasattr(model, "log_prob"):
+            assert model.log_prob(x, *given).isfinite().all()
+        assert model.sample(4, *given).isfinite().all()  # type: ignore[operator]
 
 
 def test_a_flow_that_is_nothing_returns_a_tensor_of_its_own(seeded):
