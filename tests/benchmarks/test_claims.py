@@ -19,6 +19,12 @@ def test_a_claim_is_kept_beyond_what_a_new_seed_reaches():
     assert not kept(Claim("x", at_least=0.09), fresh(VALUES))
 
 
+def test_one_seed_in_ten_beyond_a_claim_is_too_many():
+    values = [0.1] * 9 + [0.15]  # the bound of normal values is 0.135
+    assert not kept(Claim("x", at_most=0.14), fresh(values))
+    assert kept(Claim("x", at_most=0.15), fresh(values))
+
+
 def test_a_seed_that_failed_or_is_alone_shows_nothing():
     assert not kept(Claim("x", at_most=1), fresh(VALUES, failures={"110": "it died"}))
     assert not kept(Claim("x", at_most=1), fresh([0.1]))
