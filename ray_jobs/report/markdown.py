@@ -16,8 +16,8 @@ INDEX = """# Results
 
 A claim is about the mean over its seeds, and is set so that a new seed keeps it by itself with a probability of at least 95%: beyond
 mean ± t s √(1 + 1/n) of n = 10 seeds that nothing was tuned on (`reprise reproduce RECIPE --seeds 10 --first_seed 100`), the one-sided
-95% prediction bound of normal values, and so that all ten keep it. The column of new seeds has how many of those ten keep it; `python -m benchmarks.claims`
-measures them.
+95% prediction bound of normal values, and so that all ten keep it. The column of new seeds has how many of those ten keep it;
+`python -m benchmarks.claims` measures them.
 
 | Family | Claims |
 |---|---|
