@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_modules.compat import norms, scale_
 from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws, key, reseed
+from lightning_modules.dropout import Dropout
 from lightning_modules.optim import Adam, Optim
 
 Batch = dict[str, Tensor]
@@ -56,8 +57,9 @@ class Generative(L.LightningModule):
     """A model that is trained by minimising the sum of its `losses`.
 
     Adversarial models (`gan.adversarial`) override `training_step` and pass their losses through `total`; all others override
-    `losses`. Random numbers in training come from `self.draws`; torch's own generator, which layers such as dropout use, is
-    seeded again before every micro-batch. So a resumed run continues with the same numbers, and none of this is saved.
+    `losses`. Random numbers in training come from `self.draws`, those of `dropout.Dropout` too; torch's own generator,
+    which layers such as `nn.Dropout` use, is seeded again before every micro-batch on every worker. So a resumed run continues
+    with the same numbers, and none of this is saved.
 
     Raises:
         NotFinite: a loss or a gradient is NaN or infinite, before the optimiser would step; on a GPU, where each check
@@ -129,6 +131,8 @@ class Generative(L.LightningModule):
         return x
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        if not len(batch["x"]):
+            raise ValueError(f"{type(self).__name__} was given an empty batch, of which there is no mean loss.")
         return self.total(self.losses(batch))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
@@ -150,6 +154,9 @@ class Generative(L.LightningModule):
         """Set the random numbers of micro-batch `micro` of the `count`-th gradient of the run."""
         part = micro * self.trainer.world_size + self.trainer.global_rank
         self.draws = Draws(self.seed, count, part, self.micro_batches * self.trainer.world_size)
+        for layer in self.modules():
+            if isinstance(layer, Dropout):
+                layer.draws = self.draws
         reseed(key(self.seed, count, part, 1), self.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.conditions import UNCONDITIONAL, Cond
+from lightning_modules.dropout import Dropout
 from lightning_modules.nets.embed import Conditioning
 from lightning_modules.nets.mlp import zero
 
@@ -30,7 +31,7 @@ class Residual(nn.Module):
         self.norm1, self.conv1 = norm(enter), nn.Conv2d(enter, leave, 3, padding=1)
         self.condition = nn.Linear(width, leave)
         self.norm2, self.conv2 = norm(leave), zero(nn.Conv2d(leave, leave, 3, padding=1))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.skip = nn.Conv2d(enter, leave, 1) if enter != leave else nn.Identity()
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ray_jobs.report.cards import Card, published, tally
+from ray_jobs.report.cards import Card, on_fresh_seeds, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
 from ray_jobs.run.provenance import now
@@ -130,6 +130,7 @@ def _facts(card: Card) -> dict[str, str]:
         "Claim": str(r.claim or "none"),
         "Seeds": ", ".join(f"{short(v)} (seed {s})" for s, v in zip(r.seeds, r.values, strict=False)),
         "Measured on": card.measured,
+        "New seeds": on_fresh_seeds(card.fresh, r.claim),
         "Also measured": _other_metrics(r),
         "Settings": ", ".join(f"{k} = {json.dumps(v, default=str)}" for k, v in r.settings.items()),
         "Command": r.command,

@@ -62,7 +62,12 @@ def measured(given: str | None, *, default: bool) -> list[Card]:
             f"There is no folder of results at {given}: 'reprise reproduce RECIPE --results {given}' makes it."
         )
     where = results.folder(given) if given or default else None
-    found = [of_result(r, where / f"{name}.png") for name, r in results.load(where).items()] if where else []
+    if where is None:
+        return []
+    fresh = results.load(where / results.FRESH)
+    found = [
+        replace(of_result(r, where / f"{name}.png"), fresh=fresh.get(name)) for name, r in results.load(where).items()
+    ]
     return sorted(found, key=lambda c: (c.system, c.result.recipe))
 
 

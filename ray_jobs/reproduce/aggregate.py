@@ -30,9 +30,19 @@ def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
     out_option = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
+    start = ("--first_seed", str(first.number)) if first.number else ()
     together = ("--together", str(first.together)) if first.together > 1 else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
-    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *out_option, *as_flags(first.where)]
+    words = [
+        "reprise",
+        "reproduce",
+        first.recipe,
+        "--seeds",
+        str(len(plan)),
+        *start,
+        *out_option,
+        *as_flags(first.where),
+    ]
     return shlex.join([*words, *together, *settings])
 
 
@@ -118,17 +128,26 @@ def curves(runs: Sequence[Run], metric: str) -> dict[str, dict[str, list[Any]]]:
 
 def results_folder(result: Result, given: str | None, out: str) -> Path:
     """The folder for a result: the one that was given; else the project's record, for the recipe's own settings and at least the
-    claim's seeds; else a folder next to the runs."""
-    if given:
-        return Path(given)
+    claim's seeds; else a folder next to the runs. Seeds that do not start at 0 are kept in its folder `fresh`."""
+    where = Path(given) if given else _usual_folder(result, out)
+    return where / store.FRESH if store.is_fresh(result) else where
+
+
+def _usual_folder(result: Result, out: str) -> Path:
+    """The folder for a result where none was given."""
     enough = result.claim is not None and len(result.values) + len(result.failures) >= result.claim.seeds
     own = store.folder() if enough and not result.settings else None
     return own or (Path("runs/results") if "://" in out else Path(out) / "results")
 
 
 def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
-    """Write the result, and next to it the pictures of its first seed: samples as <recipe>.png, others as <recipe>-<what>.png."""
+    """Write the result, and next to it the pictures of its first seed: samples as <recipe>.png, others as <recipe>-<what>.png.
+
+    Fresh seeds only check a claim: they have no pictures.
+    """
     path = store.save(result, where)
+    if store.is_fresh(result):
+        return path
     pictures = next(filter(None, (seed.run.pictures() for seed in plan if seed.number in result.seeds)), [])
     for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
         old.unlink(missing_ok=True)

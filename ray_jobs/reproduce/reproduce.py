@@ -34,6 +34,7 @@ def reproduce(
     recipes: list[RecipeName],
     *,
     seeds: int | None = None,
+    first_seed: int = 0,
     settings: dict[str, Any] | None = None,
     out: str = aggregate.OUT,
     results: str | None = None,
@@ -53,6 +54,8 @@ def reproduce(
     Args:
         recipes: recipes, or systems by their own names; one without a claim gets means and intervals.
         seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names, or 5.
+        first_seed: the first of them. Seeds that do not start at 0 are recorded apart, next to the first ones: claims were set after
+            those were seen, so only fresh seeds, such as 100 to 109, show whether a claim is luck.
         settings: what differs from the recipe's own settings, as '{"lr": 0.001}'; such a result is kept apart from the
             recipe's record.
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
@@ -77,7 +80,7 @@ def reproduce(
         UsageError: an unknown recipe or setting, runs of other settings in `out`.
     """
     where = Where(workers, runners, learners, accelerator, threads)
-    plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
+    plans = {name: plan(name, seeds, settings or {}, out, where, together, first_seed) for name in recipes}
     address = cluster_address(address) or "local"
     starter, slots = starting(recipes, where, address)
     limit = slots if jobs is None else jobs if address == "local" else min(jobs, slots)
@@ -94,7 +97,13 @@ def reproduce(
 
 
 def plan(
-    recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where, together: int = 1
+    recipe: str,
+    count: int | None,
+    settings: Mapping[str, Any],
+    out: str,
+    where: Where,
+    together: int = 1,
+    first: int = 0,
 ) -> list[Seed]:
     """The seeds of one recipe.
 
@@ -110,12 +119,14 @@ def plan(
     n = usual if count is None else count
     if n < 1:
         raise UsageError(f"--seeds must be at least 1, not {n}.")
+    if first < 0:
+        raise UsageError(f"--first_seed must be at least 0, not {first}.")
     if together < 1:
         raise UsageError(f"--together must be at least 1, not {together}.")
     if together > 1:
         refuse(recipe, given, where)
     root = out if "://" in out else str(Path(out).resolve())
-    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(n)]
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(first, first + n)]
     for seed in planned:
         refuse_others(seed)
     return planned

@@ -20,6 +20,8 @@ from ray_jobs.recipe.declare import Claim
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
+FRESH = "fresh"
+"""The folder, in a folder of results, of those on seeds that were not seen when the claims were set."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Result:
     def metric(self) -> str:
         """The metric of `values`: the claim's, or the main one of a recipe without a claim."""
         return self.claim.metric if self.claim else self.main
+
+
+def is_fresh(result: Result) -> bool:
+    """Whether its seeds do not start at 0."""
+    return min([*result.seeds, *map(int, result.failures)], default=0) > 0
 
 
 def folder(given: str | Path | None = None) -> Path | None:

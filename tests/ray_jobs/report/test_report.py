@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
@@ -154,6 +155,23 @@ def test_the_page_shows_that_a_claim_has_changed_since(aim: str, tmp_path: Path)
     page = Tags(report(out=str(tmp_path / "r.html"), results=str(tmp_path / "results")).read_text())
     assert "an earlier claim; the recipe's is now score ≥ 475" in page.text
     assert "fakelab.gone" in page.text
+
+
+def test_fresh_seeds_are_shown_next_to_the_recorded_ones(aim: str, tmp_path: Path) -> None:
+    where = tmp_path / "results"
+    results.save(result(aim, [490.0, 480.0, 500.0]), where)
+    results.save(result(aim, [490.0, 470.0, 481.0, 483.0], seeds=[100, 101, 102, 103]), where / results.FRESH)
+    out = report(out=str(tmp_path / "r.html"), results=str(where), markdown=str(tmp_path / "pages"))
+    values = [490.0, 470.0, 481.0, 483.0]
+    bound = 481 - stats.t.ppf(0.95, 3) * np.std(values, ddof=1) * (1 + 1 / 4) ** 0.5
+    low, high = summarize(values).interval or (0, 0)
+    sentence = (
+        f"seeds 100 to 103: 481 [{low:.4g}, {high:.4g}]; 3 of 4 keep score ≥ 475 by themselves; "
+        f"a new one stays above {bound:.4g} with 95%"
+    )
+    assert sentence in Tags(out.read_text()).text
+    page = (tmp_path / "pages" / "own.md").read_text()
+    assert "| 3 seeds | 3 of 4 |" in page and f"- New seeds: {sentence}".replace("[", "\\[").replace("]", "\\]") in page
 
 
 def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:

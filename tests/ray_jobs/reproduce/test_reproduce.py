@@ -81,6 +81,26 @@ def test_finished_seeds_are_not_run_again(aim: str, tmp_path: Path, capsys: pyte
     assert "2 of 3 seeds finished earlier" in capsys.readouterr().out
 
 
+def test_seeds_from_100_on_are_recorded_next_to_the_first_ones(
+    aim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path)
+    first = measure(aim, lab)
+    plan = reproduce.plan(aim, 2, {}, str(lab.folder / "out"), NOWHERE, 1, 100)
+    start, _ = seeds.on_machine(1, 0, lab.build)
+    kept = lambda r: aggregate.results_folder(r, str(tmp_path / "results"), "unused")  # noqa: E731
+    (fresh,) = reproduce.measure({aim: plan}, start, 2, target=kept)
+    assert fresh.seeds == [100, 101] and sorted(lab.started()) == [0, 1, 2, 100, 101]
+    assert fresh.command == f"reprise reproduce {aim} --seeds 2 --first_seed 100"
+    recorded = store.load(tmp_path / "results"), store.load(tmp_path / "results" / store.FRESH)
+    assert [found[aim].values for found in recorded] == [first[0].values, fresh.values]
+
+
+def test_a_negative_first_seed_is_refused(aim: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--first_seed must be at least 0, not -1"):
+        reproduce.plan(aim, 2, {}, str(tmp_path), NOWHERE, 1, -1)
+
+
 def test_a_failed_seed_is_told_and_does_not_stop_the_others(
     aim: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
