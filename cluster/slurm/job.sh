@@ -51,7 +51,7 @@ node_step() {  # NODE NAME ARGUMENT...: starts Ray on one node, as a step of the
   local node=$1 name=$2 ip
   ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
   run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" @SHARE@ --input=none --output="$log-$name.txt" \
-    "$python" -m ray.scripts.scripts start --block --node-ip-address="$ip" @SIZE@ --disable-usage-stats \
+    "$python" -P -m ray.scripts.scripts start --block --node-ip-address="$ip" @SIZE@ --disable-usage-stats \
     --min-worker-port=0 --max-worker-port=0 "${@:3}" 2>> "$log-steps.txt" &
   reprise_steps+=($!)
 }
@@ -71,7 +71,7 @@ start_ray() {
     node_step "${reprise_nodes[i]}" "$i" --address="$head:$base" --dashboard-agent-listen-port=$((base + 2 + i % 18))
   done
   export RAY_ADDRESS="$head:$base"
-  "$python" -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
+  "$python" -P -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
     { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
 }
 end_ray() {

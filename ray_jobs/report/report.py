@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.hiding import hide
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
 from ray_jobs.recipe.loading import recipe
@@ -102,7 +103,10 @@ def of_run(location: str) -> Card:
     result = aggregate.collect(claim, [seed], {} if run.result else {spec.seed: unfinished(run)}, 1)
     said, finished = run.read("run.json") or {}, (run.result or {}).get("finished")
     result = replace(
-        result, command=said["command"], curves=aggregate.curves([run], result.metric), date=finished or said["started"]
+        result,
+        command=hide(said["command"]),
+        curves=aggregate.curves([run], result.metric),
+        date=finished or said["started"],
     )
     pictures = {path.stem.removeprefix("samples-"): path for path in run.pictures()}
     picture = pictures.pop("samples", None)

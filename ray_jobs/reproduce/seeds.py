@@ -104,8 +104,8 @@ def command(seed: Unit) -> list[str]:
     """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; a group has one command for both."""
     if isinstance(seed, SeedGroup):
         specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
-        return [sys.executable, "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
-    reprise = [sys.executable, "-m", "ray_jobs.cli"]
+        return [sys.executable, "-P", "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
+    reprise = [sys.executable, "-P", "-m", "ray_jobs.cli"]
     if (seed.run.path / "run.json").exists():
         return [*reprise, "resume", seed.folder]
     options_of_run = ["--seed", str(seed.number), "--out", seed.folder]
@@ -170,7 +170,7 @@ if os.getppid() == int(sys.argv[1]):
 
 def bound(argv: Sequence[str]) -> list[str]:
     """The same command, which on Linux gets SIGTERM when this process ends, and so saves and stops; unchanged elsewhere."""
-    return [sys.executable, "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
+    return [sys.executable, "-P", "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
 
 
 class Elsewhere:

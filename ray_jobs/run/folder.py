@@ -29,6 +29,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cluster.hiding import hide_command
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import checkpoint, job_context
@@ -111,7 +112,11 @@ class Run:
             record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
             record |= {"started_from": dict(started_from)} if started_from else {}
-            record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
+            record |= {
+                "command": shlex.join(hide_command(command or sys.argv)),
+                "versions": versions(),
+                "git": git_commit(),
+            }
             write_json(run.path / "run.json", record)
         except OSError as error:
             raise UsageError(

@@ -9,10 +9,23 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
+from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.earlier import current_spec
 
 
-def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
+def sample(
+    run: str,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    name: str = "samples",
+    label: str = "",
+    sampler: str | None = None,
+    grid: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    compare: bool = False,
+) -> Path:
     """Draw samples from a trained generative model.
 
     The newest checkpoint is used; the samples are a picture and an array.
@@ -23,15 +36,23 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
         seed: of the sampler's noise.
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
+        label: classes of a model with labels, as 3 or 0,1,2: they take turns.
+        sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
+            predictor-corrector, or multistep of a consistency model.
+        grid: noise levels that the sampler visits: spaced, trailing, quadratic, karras or geometric.
+        steps: of the sampler of a diffusion model.
+        guidance: strength w of guidance by the label; 0 is none.
+        compare: draw the same noise by every sampler as well, into <name>-compare.png.
 
     Raises:
-        UsageError: the run has no generative model, or no checkpoint.
+        UsageError: the run has no generative model, no checkpoint, or a model that does not take an option.
     """
     opened = Run.open(run)
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
     with noise_to(opened.path / "log.txt"):
-        drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name)
+        how = Drawing(label, sampler, grid, steps, guidance, compare)
+        drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
     return drawn

@@ -17,6 +17,7 @@ from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.progress import Report
+from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.states import packed, unpacked
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def restored(run: Run, plan: Study, spec: Spec, found: Mapping[str, Any]) -> Sta
     return state
 
 
-def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     """Refuse: a study has no samples, and its pictures are drawn when it ends.
 
     Raises:

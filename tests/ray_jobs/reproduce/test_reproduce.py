@@ -227,7 +227,7 @@ def test_runs_of_other_settings_are_not_taken_for_ours(aim: str, tmp_path: Path)
 
 def test_the_command_trains_a_new_seed_and_resumes_a_begun_one(tmp_path: Path) -> None:
     seed = Seed("aim", 3, str(tmp_path / "r"), {"lr": 0.001, "net": "a b"}, Where(runners=2))
-    python = [sys.executable, "-m", "ray_jobs.cli"]
+    python = [sys.executable, "-P", "-m", "ray_jobs.cli"]
     train = ["train", "aim", "--seed", "3", "--out", seed.folder, "--runners", "2", "--lr=0.001", "--net=a b"]
     assert seeds.command(seed) == [*python, *train]
     Run.create(Spec("aim", {}, 3, out=seed.folder), kind="Play")
