@@ -45,14 +45,17 @@ def flip(path, seed=0):
     path.write_bytes(bytes(data))
 
 
+@pytest.mark.fault("storage", "a bit of the newest checkpoint of a run that was killed is flipped ({kind})")
 @pytest.mark.parametrize("kind", RUNS)
-def test_a_damaged_run_resumes_from_the_one_before_to_the_same_bits(kind, plain, tmp_path):
+def test_a_damaged_run_resumes_from_the_one_before_to_the_same_bits(kind, plain, tmp_path, fault):
     run = cut(plain[kind], tmp_path / "run")
     newest, older = run.checkpoints()
     flip(newest)
     said = here("resume", run.path) + (run.path / "log.txt").read_text()
     assert said.count(newest.name) == 1 and f"is used: {older.name}" in said and "Traceback" not in said
-    assert alike(run.path, plain[kind].path)
+    fault.saw([line.partition(" ")[2] for line in said.splitlines()], "is used")
+    fault.lost(Run.step_of(newest) - Run.step_of(older), Run.step_of(newest) - Run.step_of(older))
+    fault.equal(alike(run.path, plain[kind].path))
 
 
 @pytest.mark.parametrize("kind", RUNS)
