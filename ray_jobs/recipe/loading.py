@@ -200,6 +200,8 @@ def _base(name: str) -> Recipe:
 
 
 def _imported(path: str, name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UsageError(_no_recipe(name, names()))
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -214,7 +216,11 @@ def _of_file(file: Path) -> ModuleType:
     Raises:
         UsageError: there is no such file.
     """
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a null character
+        there = False
+    if not there:
         raise UsageError(f"There is no file {file} with a recipe.")
     file = file.resolve()
     root, parts = file.parent, [file.stem]
@@ -249,4 +255,7 @@ def _no_recipe(name: str, allowed: list[str]) -> str:
     """One sentence: there is no such recipe, the nearest three, and where to look."""
     near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5)
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    return f"There is no recipe '{name}'.{hint} 'reprise list' shows the families, 'reprise list FAMILY' their recipes."
+    shown = name if name.isprintable() and len(name) <= 80 else f"{ascii(name)[1:77]}..."
+    return (
+        f"There is no recipe '{shown}'.{hint} 'reprise list' shows the families, 'reprise list FAMILY' their recipes."
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -15,11 +14,11 @@ from typing import Any, Protocol
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where, as_flags
+from ray_jobs.run.files import last_lines, opened
 from ray_jobs.run.folder import Run
 
 GRACE = 120.0
 """Seconds that a stopped seed has to save its checkpoint before it is killed."""
-TAIL = 12
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def command(seed: Unit) -> list[str]:
         specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
         return [sys.executable, "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
     reprise = [sys.executable, "-m", "ray_jobs.cli"]
-    if (seed.run.path / "run.json").exists():
+    if seed.run.place.holds_run():
         return [*reprise, "resume", seed.folder]
     options_of_run = ["--seed", str(seed.number), "--out", seed.folder]
     return [*reprise, "train", seed.recipe, *options_of_run, *as_flags(seed.where), *options(seed.settings)]
@@ -142,8 +141,7 @@ class LocalProcess:
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as out:
+        with opened(log, "ab") as out:
             self._child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -199,27 +197,9 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | kept | dict(extra)
 
 
-def last_lines(path: Path, count: int = TAIL) -> list[str]:
-    """The last `count` lines of a file that are not blank, reading its end only."""
-    try:
-        with open(path, "rb") as f:
-            f.seek(max(0, f.seek(0, os.SEEK_END) - 20_000))
-            text = f.read().decode(errors="replace")
-    except OSError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-
-
 def held(seed: Seed) -> bool:
     """Whether a process holds the lock of the seed's folder."""
-    try:
-        with open(seed.run.path / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return seed.run.held()
 
 
 def on_machine(width: int, each: int = 0, build: Build = command) -> tuple[Start, int]:

@@ -31,7 +31,7 @@ def opened(path: Path, mode: str = "r", *, within: Path | None = None, **text: A
 
     Args:
         path: of the file.
-        mode: one of MODES, with 'b' for bytes.
+        mode: one of MODES, with 'b' for bytes; to append, the file's folder is made where it is missing.
         within: the folder that must not be left; by default the file's own.
         text: `encoding`, `errors`, `buffering`, as `open` takes them.
 
@@ -41,7 +41,7 @@ def opened(path: Path, mode: str = "r", *, within: Path | None = None, **text: A
     flags = MODES[mode.replace("b", "")]
 
     def plain(_: str, __: int) -> int:
-        with _parent(path, within) as folder:
+        with _parent(path, within, make=mode.startswith("a")) as folder:
             return _plain(path, folder, flags)
 
     return open(path, mode, opener=plain, **text)
@@ -147,3 +147,14 @@ def stranger(folder: Path) -> Path | None:
             if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
                 return Path(root, name)
     return None
+
+
+def last_lines(path: Path, count: int = 12) -> list[str]:
+    """The last `count` lines of a file that are not blank, reading its end only; none of a file that cannot be read."""
+    try:
+        with opened(path, "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - 20_000))
+            text = f.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import socket
@@ -11,14 +10,17 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
+
+from ray_jobs.run.files import opened
 
 
 class AppendedFile:
     """A file to append to; data that cannot be written now waits in memory, in order, and nothing is written twice."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.waiting = path, bytearray()
-        self.file: io.RawIOBase | None = None
+    def __init__(self, path: Path, within: Path) -> None:
+        self.path, self.within, self.waiting = path, within, bytearray()
+        self.file: IO[bytes] | None = None
 
     def add(self, data: bytes) -> None:
         """Append data now, or later if it cannot be written now."""
@@ -33,8 +35,7 @@ class AppendedFile:
             OSError: the disk is full or not writable; the rest continues to wait.
         """
         if self.file is None and self.waiting:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "ab", buffering=0)
+            self.file = opened(self.path, "ab", within=self.within, buffering=0)
         while self.waiting:
             del self.waiting[: self.file.write(self.waiting)]
 
@@ -55,7 +56,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lines = AppendedFile(folder / "metrics.jsonl")
+        self.lines = AppendedFile(folder / "metrics.jsonl", folder)
         self.events: AppendedFile | None = None
 
     def start_events(self, step: int) -> AppendedFile:
@@ -63,7 +64,10 @@ class MetricsLog:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        events, start = AppendedFile(self.folder / "tensorboard" / name), SessionLog(status=SessionLog.START)
+        events, start = (
+            AppendedFile(self.folder / "tensorboard" / name, self.folder),
+            SessionLog(status=SessionLog.START),
+        )
         for event in (Event(file_version="brain.Event:2"), Event(step=step, session_log=start)):
             event.wall_time = time.time()
             events.add(tfrecord(event.SerializeToString()))
@@ -96,7 +100,7 @@ class MetricsLog:
         for file in (self.lines, self.events):
             if file is not None:
                 file.close()
-        self.lines, self.events = AppendedFile(self.lines.path), None
+        self.lines, self.events = AppendedFile(self.lines.path, self.folder), None
 
 
 def tfrecord(data: bytes) -> bytes:

@@ -63,6 +63,7 @@ class RunRecord(TypedDict):
     kind: NotRequired[str]
     started: NotRequired[str]
     started_from: NotRequired[dict[str, StartRecord]]
+    moved: NotRequired[dict[str, Any]]
     host: NotRequired[str]
     job: NotRequired[str]
     command: NotRequired[str]

@@ -20,6 +20,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import write
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
@@ -274,7 +275,7 @@ def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "sam
     from ray_jobs.results import plots
 
     drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
-    np.save(folder / f"{name}.npy", drawn)
+    write(folder / f"{name}.npy", lambda file: np.save(file, drawn))
     if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
         heat(of.model, of.made.data, folder / f"{name}-density.png")
     for what, shown in _pictures(of, seed).items():

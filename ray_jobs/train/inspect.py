@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
-from ray_jobs.train.earlier import current_spec
+from ray_jobs.run.records import shown
+from ray_jobs.train.earlier import current_spec, data_found
 
 
-def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Path:
+def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples", moved: dict[str, Any] | None = None) -> Path:
     """Draw samples from a trained generative model.
 
     The newest checkpoint is used; the samples are a picture and an array.
@@ -22,20 +24,31 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples") -> Pa
         seed: of the sampler's noise.
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
+        moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
         UsageError: the run has no generative model, or no checkpoint.
     """
-    opened = Run.open(run)
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
-    with noise_to(opened.path / "log.txt"):
-        drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name)
+    if (
+        not name.isprintable()
+        or "/" in name
+        or "\\" in name
+        or name.startswith(".")
+        or not 0 < len(name.encode()) < 200
+    ):
+        raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
+    opened = Run.open(run)
+    opened.moved = moved or {}
+    spec = current_spec(opened)
+    with noise_to(opened.path / "log.txt"), data_found(opened):
+        drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name)
     opened.push()
     return drawn
 
 
-def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
+def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = None) -> dict[str, float]:
     """Measure a run's newest checkpoint again.
 
     Prints the metrics of the run's recipe.
@@ -43,10 +56,13 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     Args:
         run: the run folder.
         json: print JSON, for programs.
+        moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
     """
     opened = Run.open(run)
-    with noise_to(opened.path / "log.txt"):
-        metrics, step = engine(recipe(current_spec(opened).recipe)).evaluate(opened)
+    opened.moved = moved or {}
+    spec = current_spec(opened)
+    with noise_to(opened.path / "log.txt"), data_found(opened):
+        metrics, step = engine(recipe(spec.recipe)).evaluate(opened)
     if json:
         import json as to
 
