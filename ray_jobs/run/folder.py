@@ -146,10 +146,6 @@ class Run:
         self.mirror.claim()
         return self
 
-    def held(self) -> bool:
-        """Whether a process on this machine, or one that shares its files, holds the folder's lock."""
-        return self.place.held()
-
     def release(self) -> None:
         """Unlock the folder and close its files."""
         self._metrics_log.close()
@@ -157,22 +153,6 @@ class Run:
 
     def __str__(self) -> str:
         return self.uri or str(self.path)
-
-    def relocate(self) -> None:
-        """Record the new places of data that were moved, and the old ones.
-
-        Raises:
-            UsageError: run.json cannot be written.
-        """
-        record = self.read("run.json") or {}
-        old = {name: record["settings"].get(name) for name in self.moved}
-        if old:
-            record |= {"settings": {**record["settings"], **self.moved}, "moved": old}
-            try:
-                write_json(self.path / "run.json", record)
-            except OSError as error:
-                raise self.place.unusable(error) from None
-            self.place.remember()
 
     # ---- reading
 

@@ -33,6 +33,10 @@ LAST = ("result.json", "status.json")
 """Files that say how far a run is; they are sent after the files that they refer to."""
 
 
+CONTINUED = "Another process has continued"
+"""The head of the sentence about an address that another process has taken over."""
+
+
 class Unreachable(UsageError):
     """Storage cannot be used now; one sentence says why."""
 
@@ -161,7 +165,7 @@ class Mirror:
         held = self.writer(fs, root)
         if held and held.get("mark") != self.known():
             who = f"process {held.get('pid')} on {held.get('host')}, since {held.get('since')}"
-            raise Superseded(f"Another process has continued {self.uri} ({who}): this one stops writing there.")
+            raise Superseded(f"{CONTINUED} {self.uri} ({who}): this one stops writing there.")
 
     # ---- sending
 

@@ -22,6 +22,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk that has no room: there the user makes room, and no checkpoint is written elsewhere."""
 
 
+AT_WORK = "Another process is at work in"
+"""The head of the sentence about a folder whose lock another process holds."""
+
+
 class Place:
     """The folder of one run.
 
@@ -101,11 +105,21 @@ class Place:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
-            raise UsageError(
-                f"Another process is at work in {self.name}: wait for it, or choose another --out."
-            ) from None
+            raise UsageError(f"{AT_WORK} {self.name}: wait for it, or choose another --out.") from None
         except OSError as error:
             raise self.unusable(error) from None
+
+    def enter(self) -> None:
+        """Make the folder where it is missing, and lock it.
+
+        Raises:
+            UsageError: another process uses it, or it cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self.unusable(error) from None
+        self.take()
 
     def held(self) -> bool:
         """Whether a process holds the lock."""

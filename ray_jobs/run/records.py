@@ -75,8 +75,8 @@ class ResultRecord(TypedDict):
     """result.json."""
 
     metrics: dict[str, float]
-    step: Natural
-    seconds: Seconds
+    step: NotRequired[Natural]
+    seconds: NotRequired[Seconds]
     finished: NotRequired[str]
     device: NotRequired[str]
     cores: NotRequired[int | None]
@@ -85,9 +85,9 @@ class ResultRecord(TypedDict):
 class StatusRecord(TypedDict):
     """status.json."""
 
-    state: typing.Literal["running", "stopped", "finished", "failed"]
-    step: Natural
-    steps: Natural
+    state: NotRequired[typing.Literal["running", "stopped", "finished", "failed"]]
+    step: NotRequired[Natural]
+    steps: NotRequired[Natural]
     pid: NotRequired[int]
     host: NotRequired[str]
     updated: NotRequired[str]
@@ -98,8 +98,8 @@ SCHEMAS: dict[str, Any] = {"run.json": RunRecord, "result.json": ResultRecord, "
 """The schema of each record, by the name of its file."""
 ABSENT: dict[str, dict[str, Any]] = {
     "run.json": {"kind": "", "started": "", "host": "", "command": "", "versions": {}, "git": None},
-    "result.json": {"finished": "", "device": "cpu", "cores": None},
-    "status.json": {},
+    "result.json": {"step": 0, "seconds": 0.0, "finished": "", "device": "cpu", "cores": None},
+    "status.json": {"state": "not started", "step": 0, "steps": 0},
 }
 """The values of fields that earlier versions did not write."""
 

@@ -12,6 +12,7 @@ from ray_jobs.recipe.loading import RENAMED
 from ray_jobs.recipe.settings import check, known
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.recipe.trusted import own_recipe
+from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
 
 
@@ -30,6 +31,23 @@ def current_spec(run: Run) -> Spec:
         raise refused(run, f"The run {run}", f"recipe {spec.recipe} had the settings {', '.join(gone)}")
     check(spec.recipe, spec.settings, spec.where)
     return spec
+
+
+def relocate(run: Run) -> None:
+    """Record in run.json where data lie now that were moved, and where they were.
+
+    Raises:
+        UsageError: run.json cannot be written.
+    """
+    record = run.read("run.json") or {}
+    old = {name: record["settings"].get(name) for name in run.moved}
+    if old:
+        record |= {"settings": {**record["settings"], **run.moved}, "moved": old}
+        try:
+            write_json(run.path / "run.json", record)
+        except OSError as error:
+            raise run.place.unusable(error) from None
+        run.place.remember()
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import stopping
 from ray_jobs.train import start
-from ray_jobs.train.earlier import current_spec, data_found
+from ray_jobs.train.earlier import current_spec, data_found, relocate
 
 
 class Stopped(Exception):
@@ -96,7 +96,7 @@ def resume(
     spec = current_spec(run)
     where = replace(spec.where, address=address) if address else spec.where
     run.lock()
-    run.relocate()
+    relocate(run)
     with data_found(run):
         return run_to_end(run, replace(spec, where=where), report)
 
