@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from ray_jobs.report.cards import Card, published, tally
 from ray_jobs.results.store import count, describe, median, short
+from ray_jobs.run.files import png
 
 INDEX = """# Results
 
@@ -54,13 +56,13 @@ def cells(card: Card) -> list[str]:
     system = plain(f"{card.system} on {card.data}" if card.data else card.system)
     iqm = short(r.iqm) if r.iqm is not None else ""
     claim = plain(str(r.claim or "none"))
-    return [f"`{r.recipe}`<br>{system}", paper, claim, describe(r), iqm, count(r), median(r), card.verdict]
+    return [f"`{r.recipe}`<br>{system}", paper, claim, describe(r), iqm, count(r), median(r), plain(card.verdict)]
 
 
 def section(card: Card, folder: Path) -> str:
     """The section of one recipe: command, machine, and the value of each seed."""
     r = card.result
-    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
+    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {' '.join(r.command.splitlines())}\n"]
     facts = {
         "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
         "Measured": r.date,
@@ -71,9 +73,9 @@ def section(card: Card, folder: Path) -> str:
     }
     lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
     lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
-    pictures = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
-    for what, path in pictures:
-        link = os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
+    shown = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
+    for what, path in ((what, path) for what, path in shown if png(path)):
+        link = quote(os.path.relpath(path.resolve(), folder).replace(os.sep, "/"), safe="/@+")
         lines += ["", f"![{what} of {plain(r.recipe)}]({link})"]
     return "\n".join(lines) + "\n"
 

@@ -149,6 +149,14 @@ def stranger(folder: Path) -> Path | None:
     return None
 
 
+def png(path: Path, most: int = 2**26) -> bytes | None:
+    """The content of a PNG; None for a file that is none, is a link, or is larger than `most` bytes."""
+    with contextlib.suppress(OSError), opened(path, "rb") as file:
+        data = file.read(most + 1)
+        return data if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) <= most else None
+    return None
+
+
 def last_lines(path: Path, count: int = 12) -> list[str]:
     """The last `count` lines of a file that are not blank, reading its end only; none of a file that cannot be read."""
     try:

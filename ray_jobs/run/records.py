@@ -148,7 +148,7 @@ def newer(found: Mapping[str, Any], where: str) -> None:
     version = found.get("format", 1)
     if isinstance(version, int) and version > FORMAT:
         raise UsageError(
-            f"{where} was written by a newer version of Reprise (format {version:.3g}; this one reads up to {FORMAT}): update Reprise."
+            f"{where} was written by a newer version of Reprise (format {shown(version)}; this one reads up to {FORMAT}): update Reprise."
         )
 
 
@@ -258,6 +258,8 @@ def _misfit_items(value: Any, origin: type, parts: tuple[Any, ...], at: str) -> 
         if len(value) != len(parts):
             return f"{at} must have {len(parts)} entries, not {len(value)}"
         return next(filter(None, (misfit(v, p, at) for v, p in zip(value, parts, strict=True))), "")
+    if parts[0] in (float, float | None) and set(map(type, value)) <= {float}:  # most lists of numbers
+        return ""
     return next(filter(None, (misfit(v, parts[0], at) for v in value)), "")
 
 
