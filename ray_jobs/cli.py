@@ -63,6 +63,10 @@ def _run(argv: list[str]) -> int:
     except BrokenPipeError:  # 'reprise list | head'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a file or folder that the user named cannot be used
+        if not error.strerror:
+            raise
+        return _fail(UsageError(f"{error.filename or 'A file'} cannot be used: {error.strerror}."), 2)
     except Exception as error:
         from ray_jobs.train.launch import Stopped
 

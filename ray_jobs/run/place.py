@@ -63,7 +63,11 @@ class Place:
         Raises:
             UsageError: something is; the sentence names it.
         """
-        if (found := stranger(self.path)) is not None:
+        try:
+            found = stranger(self.path)
+        except (OSError, ValueError) as error:
+            raise self.unusable(error) from None
+        if found is not None:
             raise UsageError(
                 f"{found} is a link or no plain file: inside a run folder none is followed. Put the file itself in its place."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -209,6 +210,7 @@ def _trainer(
     averages = [EMA(made.ema)] if made.ema else []
     alone = made.model.automatic_optimization
     return L.Trainer(
+        default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
         max_steps=made.steps,
         max_epochs=-1,
         accelerator=spec.where.accelerator,

@@ -39,7 +39,18 @@ def run(toy, tmp_path):
 def damaged(name: str, good: dict) -> list[bytes]:
     """Contents of a record that a disk, a stranger or another version may have written."""
     whole = json.dumps(good).encode()
-    texts = [b"", b"null", b"[]", b"7", b'"x"', b"{}", b"\xff\xfe\x00", b"\x00" * 40, whole[: len(whole) // 2], whole[:-1]]
+    texts = [
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'"x"',
+        b"{}",
+        b"\xff\xfe\x00",
+        b"\x00" * 40,
+        whole[: len(whole) // 2],
+        whole[:-1],
+    ]
     texts += [b"[" * 100_000, b'{"a":' * 50_000, b'{"seed": ' + b"9" * 5000 + b"}", whole + b"x"]
     values = [None, True, -1, 1.5, 10**400, "x", EVIL, "\ud800", [], [1], {}, {"a": {"b": EVIL}}, float("nan")]
     changed = [good | {"format": 99}, good | {"format": 10**30}]
@@ -63,7 +74,10 @@ def test_no_damage_ends_in_a_traceback(run, name, tmp_path, monkeypatch):
         (run / name).write_bytes(data)
         for verb in (("evaluate", run), ("report", run, "--out", tmp_path / "page.html")):
             said = _said(*verb)
-            assert said is None or ("Traceback" not in said and said.count("\n") == 1 and "\x1b" not in said), (data[:200], said)
+            assert said is None or ("Traceback" not in said and said.count("\n") == 1 and "\x1b" not in said), (
+                data[:200],
+                said,
+            )
         page = tmp_path / "page.html"
         assert not page.exists() or "<script" not in page.read_text()
 
@@ -72,7 +86,7 @@ def test_no_damage_ends_in_a_traceback(run, name, tmp_path, monkeypatch):
 def test_resume_and_sample_take_no_damaged_record(run, name, tmp_path):
     """A selection: those that cannot be continued, so that nothing is trained."""
     good = json.loads((run / name).read_text())
-    for data in damaged(name, good)[:14] + [json.dumps(good | {"format": 99}).encode()]:
+    for data in [*damaged(name, good)[:14], json.dumps(good | {"format": 99}).encode()]:
         (run / name).write_bytes(data)
         for verb in ("resume", "sample"):
             if verb == "resume" or name == "run.json":

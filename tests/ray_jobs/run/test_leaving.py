@@ -132,7 +132,12 @@ def test_a_name_that_leads_elsewhere_is_refused(name):
 
 
 def test_names_of_a_run_are_taken():
-    for name in ("run.json", "checkpoints/step-0000000001.ckpt", "tensorboard/events.out.tfevents.17.a-b.3", "ray_train/é/x y"):
+    for name in (
+        "run.json",
+        "checkpoints/step-0000000001.ckpt",
+        "tensorboard/events.out.tfevents.17.a-b.3",
+        "ray_train/é/x y",
+    ):
         assert local_name("bucket/run", f"bucket/run/{name}") == name
     with pytest.raises(UsageError):
         local_name("bucket/run", "bucket/runaway/x")
@@ -251,7 +256,7 @@ def test_a_checkpoint_that_has_no_place_is_kept_where_it_can_be_resumed(tmp_path
     run = a_run(tmp_path / "run")
     shutil.rmtree(run.path)
     run.path.write_text("a file in its place")
-    with pytest.raises(OSError, match="'reprise resume .*rescued-") as caught:
+    with pytest.raises(OSError, match=r"'reprise resume .*rescued-") as caught:
         run.save(7, {"w": torch.full((2,), 7.0)})
     (kept,) = (tmp_path / "cache").iterdir()
     assert str(kept) in caught.value.strerror
