@@ -17,10 +17,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from cluster import yaml_reader
 from cluster.job import LauncherError, is_secret
 
 FILES = ("clusters.yaml", ".reprise/clusters.yaml")
@@ -59,7 +59,7 @@ def files(folder: Path) -> list[Path]:
     """The files with profiles for a folder; a later file overrides an earlier one."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     own = (Path(base) if Path(base).is_absolute() else Path.home() / ".config") / "reprise/clusters.yaml"
-    return [*([own] if own.is_file() else []), *_of_project(folder.absolute())]
+    return [*([own] if os.path.lexists(own) else []), *_of_project(folder.absolute())]
 
 
 def merged(under: Profile, over: Profile) -> Profile:
@@ -79,11 +79,9 @@ def read(path: Path) -> dict[str, Profile]:
         LauncherError: see `load`; also for a secret that is written out, or a key that is written twice.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeError) as error:
-        raise LauncherError(f"The profiles in {path} cannot be read: {error}.") from None
-    except yaml.YAMLError as error:
-        raise LauncherError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        node = yaml_reader.read(path)
+    except yaml_reader.YamlError as error:
+        raise LauncherError(f"The file of profiles {error}") from None
     if node is None:
         return {}
     return {name: _profile(name, value, path) for name, (_, value) in _pairs(node, str(path)).items()}
@@ -94,13 +92,13 @@ def _of_project(folder: Path) -> list[Path]:
     above = [folder, *folder.parents]
     top = next((at for at, level in enumerate(above) if (level / ".git").exists()), 0)
     for level in above[: top + 1]:
-        if there := [level / name for name in FILES if (level / name).is_file()]:
+        if there := [level / name for name in FILES if os.path.lexists(level / name)]:
             return there
     return []
 
 
 def _profile(name: str, node: yaml.Node, path: Path) -> Profile:
-    what = f"The profile '{name}' in {path}, line {_line(node)},"
+    what = f"The profile '{name}' in {path}, line {yaml_reader.line(node)},"
     return {
         key.replace("-", "_"): _value(key.replace("-", "_"), at, value, path)
         for key, (at, value) in _pairs(node, what).items()
@@ -108,7 +106,7 @@ def _profile(name: str, node: yaml.Node, path: Path) -> Profile:
 
 
 def _value(key: str, at: yaml.Node, node: yaml.Node, path: Path) -> Value:
-    where = f"{path}, line {_line(at)}"
+    where = f"{path}, line {yaml_reader.line(at)}"
     content = _content(node, f"{key} in {where}")
     if isinstance(content, dict) != (key == "env"):
         raise LauncherError(f"{where}: {key} takes {_shape(key)}.")
@@ -146,22 +144,17 @@ def _content(node: yaml.Node, what: str) -> Content:
 def _scalar(node: yaml.Node, what: str) -> str | None:
     """The text exactly as written; None where there is no value."""
     if not isinstance(node, yaml.ScalarNode):
-        raise LauncherError(f"{what}, line {_line(node)}: a value is one word or text here, no list or mapping.")
-    return None if node.style is None and node.value in ("", "~", "null") else node.value
+        raise LauncherError(
+            f"{what}, line {yaml_reader.line(node)}: a value is one word or text here, no list or mapping."
+        )
+    return yaml_reader.text_of(node)
 
 
-def _pairs(node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+def _pairs(node: yaml.Node, what: str) -> yaml_reader.Pairs:
     """The entries of a mapping: each name with the nodes of name and value."""
     if not isinstance(node, yaml.MappingNode):
         raise LauncherError(f"{what} must hold 'name: value' lines, as in `lab: {{on: slurm, partition: gpu}}`.")
-    found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-    for key, value in node.value:
-        name = _scalar(key, what) or ""
-        if name in found:
-            raise LauncherError(f"{what}, line {_line(key)}: '{name}' is there twice: keep one.")
-        found[name] = (key, value)
-    return found
-
-
-def _line(node: Any) -> int:
-    return node.start_mark.line + 1
+    try:
+        return yaml_reader.pairs(node, what)
+    except yaml_reader.YamlError as error:
+        raise LauncherError(str(error)) from None

@@ -159,6 +159,8 @@ class Data(L.LightningDataModule):
         super().__init__()
         self.batch, self.num_workers = batch, num_workers
         self.source: Source | None = None
+        self.paired: Callable[[Source], Source] | None = None
+        """What makes the source that is trained on of `source`, such as `transport.Transported`; None: nothing."""
 
     def test(self, n: int | None = None) -> Batch:
         """The first n held-out examples (all if None); for a laboratory, n fresh ones, always the same."""
@@ -168,7 +170,8 @@ class Data(L.LightningDataModule):
         if self.source is None:
             self.setup("fit")
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        share = Share(self.source, self.seed, self.batch, self.accumulate, rank, world)
+        source = self.paired(self.source) if self.paired else self.source
+        share = Share(source, self.seed, self.batch, self.accumulate, rank, world)
         return DataLoader(
             share,
             batch_size=None,

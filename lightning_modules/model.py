@@ -24,14 +24,18 @@ Batch = dict[str, Tensor]
 class Samples(Protocol):
     """A model that can be sampled: [n, *D], with conditions (labels [n], or more in a `Cond`) or without."""
 
-    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
+    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor:
+        """n samples [n, *D]; the same generator gives the same ones."""
+        ...
 
 
 @runtime_checkable
 class Density(Protocol):
     """A model with a log density: [B] nats. Where it is a bound, the model's docstring states that."""
 
-    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor: ...
+    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Log density [B], in nats, of x [B, *D]."""
+        ...
 
 
 @runtime_checkable
@@ -39,7 +43,9 @@ class Shows(Protocol):
     """A model with more pictures than samples: the examples [n, *D] of each picture by its name. 64 of them fill a square in
     rows of eight. `data` is the data module, set up for its held-out examples."""
 
-    def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]: ...
+    def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """The examples [n, *D] of each picture, by its name."""
+        ...
 
 
 class NotFinite(FloatingPointError):

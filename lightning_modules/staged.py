@@ -78,7 +78,7 @@ class Staged(Generative):
                 raise ValueError(f"A stage cannot be called '{stage.name}': the name is taken.")
             self.add_module(stage.name, stage.model)
         self.stages, self.ends = stages, list(accumulate(stage.steps for stage in stages))
-        self.shape = stages[-1].model.shape
+        self.shape = self.last.shape
         self.current = 0
         """Index of the stage in training."""
         self._groups: list[list[nn.Parameter]] = []
@@ -92,6 +92,11 @@ class Staged(Generative):
     def part(self) -> Generative:
         """The part in training."""
         return self.stages[self.current].model
+
+    @property
+    def last(self) -> Generative:
+        """The last part, which is the one that is sampled."""
+        return self.stages[-1].model
 
     def stage_at(self, step: int) -> int:
         """Index of the stage to which an optimiser step, counted from 0, belongs; the last stage has no end."""
@@ -181,10 +186,9 @@ class Staged(Generative):
         Raises:
             TypeError: it cannot be sampled.
         """
-        last = self.stages[-1]
-        if not isinstance(last.model, Samples):
-            raise TypeError(f"The last part, '{last.name}', cannot be sampled.")
-        return last.model.sample(n, cond, rng=rng)
+        if not isinstance(self.last, Samples):
+            raise TypeError(f"The last part, '{self.stages[-1].name}', cannot be sampled.")
+        return self.last.sample(n, cond, rng=rng)
 
     def start(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Load weights of other runs into parts of this model; see `start.load_parts`."""

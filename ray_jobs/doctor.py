@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ray_jobs.terminal import console
+
 GIB = 2**30
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -287,7 +289,6 @@ def _print_json(rows: list[Row]) -> None:
 
 
 def _print_table(rows: list[Row]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -295,4 +296,4 @@ def _print_table(rows: list[Row]) -> None:
     for row in rows:
         mend = f"\n→ {escape(row.mend)}" if row.mend else ""
         table.add_row(f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.name, escape(row.found) + mend)
-    Console(highlight=False).print(table)
+    console().print(table)

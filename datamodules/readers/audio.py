@@ -156,6 +156,7 @@ class Wave:
     """Of the file; None: `name` is its path."""
 
     def open(self) -> io.BytesIO | str:
+        """What a reader of sound files opens: a path, or the content as a file."""
         return self.name if self.content is None else io.BytesIO(self.content)
 
 
@@ -208,9 +209,11 @@ class Stream:
         return ({"wave": wave, "first": k * self.length} for k in range(count))
 
     def cut_all(self) -> Iterator[Row]:
+        """The windows of all rows, in order."""
         return (part for row in each(self.rows) for part in self.cut(row))
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[Row]:
+        """The windows of all rows in an order that is a function of (seed, epoch)."""
         return shuffled(self.rows, self.buffer, seed, epoch, self.cut)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.preconditioning import append_dims
-from lightning_modules.diffusion.samplers import normal
+from lightning_modules.diffusion.samplers.chain import normal
 from lightning_modules.diffusion.steps import Step, reverse
 from lightning_modules.objectives import gaussian_kl
 
@@ -79,7 +79,7 @@ def log_prob_bound(
 
     Args:
         levels: the table [T], ascending, float64.
-        data_std: of the prior N(0, data_std^2 + levels[-1]^2), as `samplers.start` takes it.
+        data_std: of the prior N(0, data_std^2 + levels[-1]^2), as `samplers.chain.start` takes it.
         terms: of the T - 1 steps, how many are evaluated for each example (see `choose`); None: all.
     """
     steps = len(levels) - 1

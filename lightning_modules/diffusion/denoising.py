@@ -6,7 +6,8 @@ Each system fills it with a function in a file of its own, which names the paper
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,10 +15,13 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond
-from lightning_modules.diffusion import guidance, preconditioning, samplers, schedules, targets, weighting
+from lightning_modules.diffusion import coupling, guidance, preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
-from lightning_modules.diffusion.steps import Variance, reverse
+from lightning_modules.diffusion.samplers import chain
+from lightning_modules.diffusion.samplers.ancestral import ancestral
+from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, named
+from lightning_modules.diffusion.steps import Step, Variance, reverse
 from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
@@ -77,6 +81,8 @@ class Learn:
     """What D(y, sigma) is to answer."""
     distance: targets.Distance = targets.squared
     """Between the answer and the target."""
+    couple: coupling.Coupling = coupling.independent
+    """The noise that each example is paired with."""
     name: str = "denoising"
     """Under which the loss is logged."""
 
@@ -85,18 +91,20 @@ class Learn:
 class Draw:
     """How examples are drawn."""
 
-    sampler: samplers.Sampler
-    """From noise to data with the denoiser."""
+    sampler: chain.Sampler | None
+    """From noise to data with the denoiser; None: draws of the model's own reverse steps (`samplers.ancestral`)."""
     grid: Callable[[int], Tensor]
     """Steps N -> levels [N + 1], descending, the last 0."""
     steps: int
     """N, unless the caller of `Denoising.sample` asks for another."""
     data_std: float
-    """Of the data, as the start of sampling takes it (`samplers.start`)."""
+    """Of the data, as the start of sampling takes it (`samplers.chain.start`)."""
     clip: tuple[float, float] | None = None
     """The range to which estimates of x0 are clipped."""
     guide: guidance.Guide = guidance.guided
     """Makes a guided denoiser of the one with conditions and the one without."""
+    consistent: bool = False
+    """Whether the model maps every y of one path to the same x0 (consistency models), so that only `multistep` samples it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +172,17 @@ class Denoising(Generative):
         given = as_cond(cond)
         return preconditioning.denoiser(lambda y, sigma: self.net(y, self.level_input(sigma), given), self.precondition)
 
+    def step(self, denoise: Denoiser, cond: Cond) -> Step:
+        """The reverse step of the bound and of ancestral sampling, with this estimate of x0."""
+        return reverse(denoise, self.bound.variance)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The one loss [] of the batch, under the name `learn.name`."""
         learn = self.learn
         with torch.no_grad():
             x0 = self.space.encode(self.fitting(batch["x"]), self.draws)
         sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
-        n = self.draws.normal(*x0.shape, device=x0.device)
+        x0, n = learn.couple(x0, batch, self.draws)
         loss = targets.denoising_loss(
             self.denoiser(self._some_hidden(self.conditions(batch))),
             x0,
@@ -196,6 +208,8 @@ class Denoising(Generative):
         *,
         rng: torch.Generator | None = None,
         steps: int | None = None,
+        sampler: str | None = None,
+        grid: str | None = None,
         guidance: float = 0.0,
         batch: int = 256,
     ) -> Tensor:
@@ -204,30 +218,65 @@ class Denoising(Generative):
         Args:
             cond: conditions of n examples, or labels [n].
             steps: of the sampler; None: as `draw` has it.
+            sampler: one of `samplers.names.SAMPLERS`; None: that of `draw`.
+            grid: one of `samplers.names.GRIDS`, over the levels of the bound; None: that of `draw`.
             guidance: strength of the guidance by the conditions that were hidden in training; 0: none.
             batch: examples drawn at once.
 
         Raises:
-            ValueError: the grid has no such number of steps, the conditions are not of n examples or not among those that
-                the network was built with, or guidance is asked of a model that hid no conditions in training.
+            ValueError: there is no such sampler or grid, or it does not fit the model; the grid has no such number of steps;
+                the conditions are not of n examples or not among those that the network was built with; guidance is asked
+                without conditions, or of a model that hid none in training.
         """
-        given, grid = as_cond(cond).to(self.device), self.draw.grid(self.draw.steps if steps is None else steps)
+        draw, given = self.draw_by(sampler, grid), as_cond(cond).to(self.device)
         if given.size not in (None, n):
             raise ValueError(f"{n} examples are to be drawn, but the conditions are of {given.size}.")
+        if guidance:
+            self._check_guidance(given)
+        levels = draw.grid(draw.steps if steps is None else steps)
         parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
-        return torch.cat([self._draw(k, part, grid, guidance, rng) for k, part in parts])
+        return torch.cat([self._draw(draw, k, part, levels, guidance, rng) for k, part in parts])
 
-    def _draw(self, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None) -> Tensor:
-        draw, denoise = self.draw, self.denoiser(cond)
-        if strength and cond.size is not None:
-            if not self.hide:
-                raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
+    def draw_by(self, sampler: str | None = None, grid: str | None = None) -> Draw:
+        """How examples are drawn, with another sampler or grid by its name.
+
+        Raises:
+            ValueError: there is none of that name, or the model cannot be sampled by it.
+        """
+        found = self.draw
+        if sampler is not None:
+            if sampler not in self.samplers:
+                named("sampler", sampler, SAMPLERS)
+                raise ValueError(f"This model cannot be sampled by '{sampler}': take {', '.join(self.samplers)}.")
+            found = replace(found, sampler=SAMPLERS[sampler])
+        if grid is not None:
+            found = replace(found, grid=partial(named("grid", grid, GRIDS), self.bound.levels))
+        return found
+
+    @property
+    def samplers(self) -> list[str]:
+        """The names of the samplers that this model can be sampled by."""
+        return [name for name in SAMPLERS if (name == "multistep") == self.draw.consistent]
+
+    def _check_guidance(self, cond: Cond) -> None:
+        if not self.hide:
+            raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
+        if cond.size is None:
+            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide)}.")
+
+    def _draw(
+        self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
+    ) -> Tensor:
+        denoise = self.denoiser(cond)
+        if strength:
             denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
         if draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
-        y = samplers.start(like, grid, data_std=draw.data_std, rng=rng)
+        y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
+            if draw.sampler is None:
+                return self.space.decode(ancestral(self.step(denoise, cond), y, grid, rng=rng))
             return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
 
     def log_prob(
@@ -252,9 +301,10 @@ class Denoising(Generative):
             raise ValueError(
                 f"A diffusion in the space of {type(self.space).__name__} has no bound on the density of x."
             )
+        given = as_cond(cond).to(x.device)
         with evaluating(self):
             return log_prob_bound(
-                reverse(self.denoiser(as_cond(cond).to(x.device)), self.bound.variance),
+                self.step(self.denoiser(given), given),
                 x,
                 self.bound.levels.to(x.device),
                 decoder=self.bound.decoder,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lightning_modules.diffusion.preconditioning import Denoiser
+import torch
+from torch import Tensor
+
+from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 
 Guide = Callable[[Denoiser, Denoiser, float], Denoiser]
 """(denoiser with conditions, denoiser with the null condition, strength) -> guided denoiser."""
@@ -16,6 +19,62 @@ def guided(cond: Denoiser, null: Denoiser, w: float) -> Denoiser:
     Source: Ho & Salimans 2022, arXiv:2207.12598, eq. 6.
     """
     return lambda y, sigma: (1 + w) * cond(y, sigma) - w * null(y, sigma)
+
+
+def in_interval(low: float, high: float, guide: Guide = guided) -> Guide:
+    """Guidance only at levels low < sigma <= high; outside it the denoiser with conditions alone is evaluated.
+
+    Source: Kynkaanniemi et al. 2024, arXiv:2404.07724, eq. 4.
+    """
+
+    def within(cond: Denoiser, null: Denoiser, w: float) -> Denoiser:
+        both = guide(cond, null, w)
+
+        def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+            inside = (low < sigma) & (sigma <= high)
+            if not inside.any():
+                return cond(y, sigma)
+            return torch.where(append_dims(inside, y), both(y, sigma), cond(y, sigma))
+
+        return denoise
+
+    return within
+
+
+def rescaled(share: float = 0.7) -> Guide:
+    """Guidance whose estimate of the noise keeps the standard deviation of the one with conditions, for a share of it.
+
+    Source: Lin et al. 2024, arXiv:2305.08891, eq. 15 and 16.
+    """
+
+    def rescale(cond: Denoiser, null: Denoiser, w: float) -> Denoiser:
+        def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+            one, other = cond(y, sigma), null(y, sigma)
+            n = y - (1 + w) * one + w * other  # the estimate of the noise, times sigma
+            ratio = (y - one).flatten(1).std(1) / n.flatten(1).std(1)
+            return y - n * append_dims(share * ratio + (1 - share), y)
+
+        return denoise
+
+    return rescale
+
+
+def classifier_guided(denoise: Denoiser, log_prob: Callable[[Tensor, Tensor], Tensor], scale: float = 1.0) -> Denoiser:
+    """D + scale sigma^2 gradient of log p(c | y): the conditional denoiser of an unconditional one, where scale = 1.
+
+    Source: Dhariwal & Nichol 2021, arXiv:2105.05233, algorithm 2, as the shift of the score.
+
+    Args:
+        log_prob: (y [B, *D], sigma [B]) -> log p(c | y) [B] of the class that each example shall have.
+    """
+
+    def guided_by(y: Tensor, sigma: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            at = y.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_prob(at, sigma).sum(), at)
+        return denoise(y, sigma) + scale * append_dims(sigma, y) ** 2 * gradient
+
+    return guided_by
 
 
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:

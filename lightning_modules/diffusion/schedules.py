@@ -64,6 +64,27 @@ def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
     return low * (high / low) ** u
 
 
+def cosine_time(t: Tensor, reach: float = 20.0) -> Tensor:
+    """Time t in [0, 1] -> level tan(a t + b), whose log signal-to-noise ratio falls from `reach` to -reach.
+
+    Source: Salimans & Ho 2022, arXiv:2202.00512, section 2; Kingma et al. 2021, arXiv:2107.00630.
+    """
+    low, high = math.atan(math.exp(-reach / 2)), math.atan(math.exp(reach / 2))
+    return torch.tan(low + t * (high - low))
+
+
+def from_cosine_time(sigma: Tensor, reach: float = 20.0) -> Tensor:
+    """The inverse of `cosine_time`."""
+    low, high = math.atan(math.exp(-reach / 2)), math.atan(math.exp(reach / 2))
+    return (torch.atan(sigma) - low) / (high - low)
+
+
+def cosine_grid(n: int) -> Tensor:
+    """A grid [n + 1] of levels at the times 1, 1 - 1 / n ... 1 / n of `cosine_time`, float64; then 0."""
+    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+    return torch.cat([levels, levels.new_zeros(1)])
+
+
 def flow_time(sigma: Tensor) -> Tensor:
     """Level sigma -> time t in [0, 1) of flow matching, where x_t = (1 - t) x0 + t n is y scaled by 1 - t."""
     return sigma / (1 + sigma)
@@ -91,15 +112,71 @@ def forward(sigma: Tensor, sigma_next: Tensor) -> Tensor:
 
 
 def spaced(levels: Tensor, n: int) -> Tensor:
-    """A grid [n + 1]: n entries of `levels` [T], evenly spaced by index, descending, then 0.
+    """A grid [n + 1]: n entries of `levels` [T], evenly spaced by index from the last to the first, descending, then 0.
+
+    Raises:
+        ValueError: n is not in 1..T.
+    """
+    check_steps(levels, n)
+    index = torch.linspace(len(levels) - 1, 0, n, device=levels.device).round().long()
+    return pick(levels, index)
+
+
+def trailing(levels: Tensor, n: int) -> Tensor:
+    """A grid [n + 1]: every (T / n)-th entry of `levels` [T], counted from the last, descending, then 0.
+
+    Source: Lin et al. 2024, arXiv:2305.08891, table 2.
+
+    Raises:
+        ValueError: n is not in 1..T.
+    """
+    check_steps(levels, n)
+    t = len(levels)
+    index = (t - torch.arange(n, dtype=torch.float64, device=levels.device) * t / n).round().long() - 1
+    return pick(levels, index)
+
+
+def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
+    """A grid [n + 1]: entries of `levels` [T] whose indices grow as squares up to reach T, descending, then 0.
+
+    Source: Song, Meng & Ermon 2021, arXiv:2010.02502, appendix D.2; the constant is that of the authors' code.
+
+    Raises:
+        ValueError: n is not in 1..T, or so large that an index comes twice.
+    """
+    check_steps(levels, n)
+    root = torch.linspace((len(levels) * reach) ** 0.5, 0, n, dtype=torch.float64, device=levels.device)
+    index = root.square().long().clamp(max=len(levels) - 1)
+    if len(index.unique()) < n:
+        raise ValueError(
+            f"{n} quadratic steps of {len(levels)} noise levels visit a level twice: take at most about half as many as "
+            f"sqrt({reach} T), or another grid."
+        )
+    return pick(levels, index)
+
+
+def check_steps(levels: Tensor, n: int) -> None:
+    """Refuse a number of steps that a table [T] of levels does not have.
 
     Raises:
         ValueError: n is not in 1..T.
     """
     if not 1 <= n <= len(levels):
         raise ValueError(f"Sampling in {n} steps is impossible: there are {len(levels)} noise levels, take 1 to that.")
-    index = torch.linspace(len(levels) - 1, 0, n, device=levels.device).round().long()
+
+
+def pick(levels: Tensor, index: Tensor) -> Tensor:
+    """The grid of these entries of a table of levels, with 0 at its end."""
     return torch.cat([levels[index], levels.new_zeros(1)])
+
+
+def geometric(n: int, sigma_min: float, sigma_max: float) -> Tensor:
+    """A grid [n + 1] whose first n levels have one ratio, from sigma_max to sigma_min, float64; then 0.
+
+    Source: Song & Ermon 2019, arXiv:1907.05600, section 4.
+    """
+    levels = torch.logspace(math.log(sigma_max), math.log(sigma_min), n, base=math.e, dtype=torch.float64)
+    return torch.cat([levels, levels.new_zeros(1)])
 
 
 def karras(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:

@@ -26,26 +26,30 @@ class Block(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """A network of a denoiser: (x [B, *shape], level [B], conditions) -> [B, *shape]; zero at first.
+    """A network of a denoiser: (x [B, C, ...], level [B], conditions) -> [B, outputs C, ...]; zero at first.
 
     Args:
-        shape: of one example; it is flattened inside.
+        shape: (C, ...) of one example; it is flattened inside.
         width: of the hidden layers.
         depth: residual blocks.
         classes: number of labels, 0 for none.
+        outputs: how often the output has the channels of an example: 2 for a learned variance.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, classes: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, classes: int = 0, outputs: int = 1
+    ) -> None:
         super().__init__()
         size = math.prod(shape)
+        self.shape = (outputs * shape[0], *shape[1:])
         self.condition = Conditioning(width, classes)
         self.act = nn.SiLU()
         self.enter = nn.Linear(size, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
-        self.leave = zero(nn.Linear(width, size))
+        self.leave = zero(nn.Linear(width, outputs * size))
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
-        """The output [B, *shape].
+        """The output [B, outputs C, ...].
 
         Args:
             level: what the network is given about the noise level; its embedding suits log sigma.
@@ -55,7 +59,7 @@ class ResidualMLP(nn.Module):
         h = self.enter(x.flatten(1))
         for block in self.blocks:
             h = block(h, vector)
-        return self.leave(h).reshape(x.shape)
+        return self.leave(h).reshape(len(x), *self.shape)
 
 
 def zero(layer: nn.Module) -> nn.Module:

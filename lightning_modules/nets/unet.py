@@ -89,7 +89,7 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """A network of a denoiser: (x [B, C, H, W], level [B], conditions) -> [B, C, H, W]; zero at first.
+    """A network of a denoiser: (x [B, C, H, W], level [B], conditions) -> [B, outputs C, H, W]; zero at first.
 
     Args:
         channels: C of the images.
@@ -101,6 +101,7 @@ class UNet(nn.Module):
         dropout: in the residual blocks.
         classes: number of labels, 0 for none.
         bf16: whether to compute in bfloat16 inside; weights, input and output stay as they are.
+        outputs: how often the output has the channels of an image: 2 for a learned variance.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         classes: int = 0,
         bf16: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.levels, self.bf16 = len(multiples), bf16
@@ -141,10 +143,10 @@ class UNet(nn.Module):
                 c = m * width
             if i:
                 self.up.append(Upsample(c))
-        self.norm, self.leave = norm(c), zero(nn.Conv2d(c, channels, 3, padding=1))
+        self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels, 3, padding=1))
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
-        """The output [B, C, H, W].
+        """The output [B, outputs C, H, W].
 
         Args:
             level: what the network is given about the noise level; its embedding suits log sigma.

@@ -18,9 +18,9 @@ from ray_jobs.command.options import (
     words_of,
 )
 from ray_jobs.command.verbs import HELP, function_of, split
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, refuse_odd
 from ray_jobs.recipe import loading, settings
-from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known, typed
+from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.recipe.trusted import own_recipe
 from ray_jobs.run.folder import Run
@@ -41,6 +41,8 @@ SPEC = {
     **WHERE,
 }
 """Options of every verb that takes a recipe and its settings, by name."""
+FOR_A_SHELL = {"submit", "resubmit", "cluster"}
+"""Verbs whose options may hold lines of a script."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def parse(argv: Sequence[str]) -> Request:
         UsageError: the verb, a word, an option, a recipe or a file is wrong.
         SystemExit: the user asked for help, and it was printed.
     """
+    refuse_odd(argv, lines=bool({*argv[:2]} & FOR_A_SHELL))
     verb, rest = split(argv)
     function = function_of(verb)
     if reads_itself(function):
@@ -183,7 +186,7 @@ def _spec(recipe: str, given: Mapping[str, Any]) -> Spec:
     if not recipe:
         return Spec("")
     own, file, seed = known(recipe), given.get("config"), given.get("seed", 0)
-    filed = typed(f"{recipe} in {file}", own, from_file(file)) if file else {}
+    filed = from_file(recipe, own, file) if file else {}
     if seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}.")
     where = Where(**{name: value for name, value in given.items() if name in WHERE})

@@ -8,13 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.job import JOB_VARIABLE, State
 from cluster.store import Entry
+from ray_jobs.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 Row = tuple[Entry, str]
@@ -152,12 +152,10 @@ def _words(command: tuple[str, ...]) -> str:
     return shlex.join(command[3:] if command[1:3] == MODULE else command).replace("\n", "\\n")
 
 
-def _console() -> Console:
+def _console() -> Any:
     """A console that writes one line for each job, however long, where the output is no terminal."""
-    from rich.console import Console
-
     terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 10_000)
+    return console(soft_wrap=not terminal, width=None if terminal else 10_000)
 
 
 def _coloured(state: str) -> str:

@@ -47,7 +47,7 @@ class Plan(Protocol):
 
         train(run, spec, report, should_stop) -> bool     whether training reached its end
         evaluate(run) -> (metrics, step)                   of the newest checkpoint
-        sample(run, *, n, seed, name) -> Path              samples of the newest checkpoint
+        sample(run, *, n, seed, name, how) -> Path         samples of the newest checkpoint, drawn as `drawing.Drawing` says
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
         fixed(plan) -> mapping                             options that may not change while a run continues
         check_together(plan)                               raises UsageError where `--together` cannot train it

@@ -12,14 +12,14 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError, unknown
+from ray_jobs.errors import LONG, UsageError, unknown
+from ray_jobs.recipe import values
 from ray_jobs.recipe.declare import Recipe
 from ray_jobs.recipe.loading import family_source, kind, recipe
 from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision, Study, target
@@ -110,10 +110,14 @@ def known(name: str) -> dict[str, Setting]:
 
 
 def _known(found: Recipe) -> dict[str, Setting]:
-    """The settings of a recipe that is a function: its keyword arguments, then the options of its kind."""
+    """The settings of a recipe that is a function: its keyword arguments, then the options of its kind.
+
+    An option that is also a keyword argument has that one's type and default.
+    """
     own, shared = _arguments(found.plan), {s.name: s for s in fields(kind(found))}
     mine = {n: s for n, s in own.items() if n not in shared}
-    return {n: _with_default(s, found.defaults) for n, s in (mine | shared).items()}
+    both = {n: dataclasses.replace(s, type=own[n].type, default=own[n].default) for n, s in shared.items() if n in own}
+    return {n: _with_default(s, found.defaults) for n, s in (mine | shared | both).items()}
 
 
 def _known_of_data(found: Recipe) -> dict[str, Setting]:
@@ -190,8 +194,7 @@ def parser(settings: Iterable[Setting], *, command_line: bool = False) -> Any:
         if command_line and s.several:
             made.add_argument(f"--{s.name}", type=str, action="append")
         else:
-            required = s.type is int and s.default is not None
-            made.add_argument(f"--{s.name}", type=int if required else s.type | None)
+            made.add_argument(f"--{s.name}", type=s.type | None if values.takes_none(s.type, s.default) else s.type)
     return made
 
 
@@ -209,29 +212,32 @@ def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) 
     given = {k.replace("-", "_"): v for k, v in given.items()}
     if not given:
         return {}
-    from jsonargparse import ArgumentError
-
     for name in given:
         if name not in settings:
             raise UsageError(unknown("setting", name, list(settings), of=what))
     made = parser(settings[name] for name in given)
-    try:
-        found = made.parse_object(given, defaults=False)
-    except ArgumentError:
-        raise UsageError(_wrong(made, what, settings, given)) from None
-    return {name: found[name] for name in given}
+    return {name: _typed(made, what, settings[name], value) for name, value in given.items()}
 
 
-def _wrong(parser: Any, what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) -> str:
-    """One sentence about the first value that the parser does not take."""
+def _typed(parser: Any, what: str, setting: Setting, value: Any) -> Any:
     from jsonargparse import ArgumentError
 
-    for name, value in given.items():
-        try:
-            parser.parse_object({name: value}, defaults=False)
-        except ArgumentError:
-            return f"--{name} of {what} takes {settings[name].typename}, not {value!r}."
-    return f"The settings of {what} cannot be read together: {dict(given)}."
+    try:
+        if value is None and not values.takes_none(setting.type, setting.default):
+            raise ArgumentError(None, "null")
+        found = parser.parse_object({setting.name: values.plain(setting.type, value)}, defaults=False)[setting.name]
+        values.refuse_odd_numbers(found, setting.default)
+        return found
+    except (ArgumentError, OverflowError):
+        raise UsageError(f"--{setting.name} of {what} takes {setting.typename}, not {shown(value)}.") from None
+    except values.WrongValue as error:
+        raise UsageError(f"--{setting.name} of {what} {error}, not {shown(value)}.") from None
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence: its beginning, where it is long."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < values.LARGEST else f"{value:.3e}"
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> dict[str, Any]:
@@ -241,8 +247,8 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
         UsageError: an unknown recipe or setting, a wrong type, or a wrong combination.
     """
     settings = known(name)
-    values = typed(name, settings, given)
-    full = {k: s.default for k, s in settings.items()} | values
+    chosen = typed(name, settings, given)
+    full = {k: s.default for k, s in settings.items()} | chosen
     for key in ("steps", "batch", "envs", "accumulate", "save_every", "log_every"):
         if isinstance(full.get(key), int) and full[key] < 1:
             raise UsageError(f"--{key} of {name} must be at least 1, not {full[key]}.")
@@ -253,7 +259,7 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
         raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
     _check_where(where)
     kind(found).check(name, full, where)
-    return values
+    return chosen
 
 
 def _check_where(where: Where) -> None:
@@ -268,8 +274,8 @@ def _check_where(where: Where) -> None:
 def build(name: str, settings: Mapping[str, Any]) -> Any:
     """The recipe's plan with these settings, ready to train: models are made here, so seed torch first."""
     found = recipe(name)
-    values = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
-    return _call(found.plan, values) if callable(found.plan) else resolved(found.plan, values)
+    full = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
+    return _call(found.plan, full) if callable(found.plan) else resolved(found.plan, full)
 
 
 def _call(function: Any, values: Mapping[str, Any]) -> Fit:
@@ -290,21 +296,34 @@ def resolved(plan: Play | Study, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(plan, **{first: built, "settings": {}, **options})
 
 
-def from_file(path: str) -> dict[str, Any]:
-    """Settings from a YAML file: a mapping from names to values, such as `reprise tune` writes.
+def from_file(recipe: str, settings: Mapping[str, Setting], path: str) -> dict[str, Any]:
+    """Settings from a YAML file, typed: a mapping from names to values, such as `reprise tune` writes.
+
+    Args:
+        recipe: its name, for the sentence about a wrong value.
+        settings: those that there are, by name.
+        path: of the file.
 
     Raises:
-        UsageError: it cannot be read or is no mapping.
+        UsageError: it cannot be read, is no mapping, or holds what is no setting of the recipe; file and line are named.
     """
     import yaml
 
+    from cluster import yaml_reader
+
+    found: dict[str, Any] = {}
     try:
-        with open(path) as f:
-            found = yaml.safe_load(f) or {}
-    except OSError as error:
-        raise UsageError(f"The settings file {path} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"The settings file {path} is not YAML: {re.sub(chr(10) + ' *', ' ', str(error))}.") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"The settings file {path} must hold 'name: value' lines, not a {type(found).__name__}.")
+        node = yaml_reader.read(path)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise UsageError(f"The settings file {path} must hold 'name: value' lines.")
+        for name, (key, held) in (yaml_reader.pairs(node, path) if node else {}).items():
+            setting = settings.get(name.replace("-", "_"))
+            as_text = isinstance(held, yaml.ScalarNode) and setting is not None and values.takes_text(setting.type)
+            value = yaml_reader.text_of(held) if as_text else yaml_reader.value(held, path)
+            one = typed(f"{recipe} ({path}, line {yaml_reader.line(key)})", settings, {name: value})
+            if twice := found.keys() & one.keys():
+                raise UsageError(f"{path}, line {yaml_reader.line(key)}: '{min(twice)}' is there twice: keep one.")
+            found |= one
+    except yaml_reader.YamlError as error:
+        raise UsageError(f"The settings file {error}") from None
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.distributed.head import head_watched
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, printable
 from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.settings import RecipeName
@@ -24,6 +24,7 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.job_context import own
 from ray_jobs.run.place import Place
 from ray_jobs.run.signals import calling, interrupt
+from ray_jobs.terminal import console
 
 UNCLAIMED_SEEDS = 5
 """Seeds of a recipe without a claim, where their number is not given."""
@@ -79,14 +80,9 @@ def reproduce(
     """
     where = Where(workers, runners, learners, accelerator, threads)
     plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
-    each = {name: needs(name, where) for name in recipes}
-    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = address == "local"
-    starter, slots = (
-        on_machine(*widest) if local else on_cluster(address, *widest, of=each, restarts=where.max_failures)
-    )
-    limit = slots if jobs is None else jobs if local else min(jobs, slots)
+    starter, slots = starting(recipes, where, address)
+    limit = slots if jobs is None else jobs if address == "local" else min(jobs, slots)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = job_context.share()
@@ -154,6 +150,21 @@ def needs(recipe: str, where: Where) -> Needs:
     return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
 
 
+def starting(recipes: Sequence[str], where: Where, address: str) -> tuple[seeds.Start, int]:
+    """What starts a run of these recipes, and how many runs there is room for.
+
+    Args:
+        recipes: their names.
+        where: how each run is laid out.
+        address: of a Ray cluster; 'local' is this machine.
+    """
+    each = {name: needs(name, where) for name in recipes}
+    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
+    if address == "local":
+        return on_machine(*widest)
+    return on_cluster(address, *widest, of=each, restarts=where.max_failures)
+
+
 # ---- running and recording
 
 
@@ -215,9 +226,7 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
 
 def give_up(why: str, planned: Sequence[Seed]) -> None:
     """End this process at once, because the cluster is gone. Running seeds have saved, or continue from a checkpoint."""
-    from rich.console import Console
-
-    Console().show_cursor()  # the table has hidden it
+    console().show_cursor()  # the table has hidden it
     done = sum(seed.run.result is not None for seed in planned)
     say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command continues.")
     os._exit(1)
@@ -245,12 +254,11 @@ def say(line: str) -> None:
 def show(measured: Sequence[Result]) -> None:
     """Print the table of results, and below it why seeds failed."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    wide = console.width >= WIDE
+    out = console()
+    wide = out.width >= WIDE
     heads = ["recipe", "claim", escape("mean [95%]"), *(["IQM"] if wide else []), "seeds", "time", "verdict"]
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns:
@@ -263,7 +271,7 @@ def show(measured: Sequence[Result]) -> None:
         mean, bracket, interval = results.describe(r).partition(" [")
         found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), verdict]
         table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
-    console.print(table)
+    out.print(table)
     for r in measured:
         for number, reason in r.failures.items():
-            console.print(f"{r.recipe} seed {number} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
+            out.print(printable(f"{r.recipe} seed {number} failed: {reason}"), markup=False, soft_wrap=True)

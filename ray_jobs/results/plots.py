@@ -117,7 +117,7 @@ def scatter(samples: Any, truth: Any, path: Path, *, most: int = 5_000) -> Path:
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set_aspect("equal", adjustable="box")
         axes.legend(frameon=False, markerscale=3, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def densities(ours: Any, truth: Any, reach: float, path: Path) -> Path:
@@ -144,7 +144,7 @@ def densities(ours: Any, truth: Any, reach: float, path: Path) -> Path:
             part.imshow(m.T, origin="lower", extent=frame, vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
             part.set_title(name)
             part.grid(visible=False)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def _array(x: Any) -> np.ndarray:
@@ -202,7 +202,7 @@ def spectrograms(waves: Any, rate: int, path: Path, *, most: int = 6, window: in
         axes.grid(False)
         axes.set(xlabel="seconds", ylabel="Hz")
         fig.colorbar(shown, label="dB")
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def _waves(waves: Any) -> np.ndarray:
@@ -247,7 +247,7 @@ def curve(
     with figure(6.4, 3.4) as (fig, axes):
         draw(axes, steps, values[None], key, claim)
         axes.set_title(title)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def curves(result: Result, path: Path) -> Path:
@@ -255,7 +255,7 @@ def curves(result: Result, path: Path) -> Path:
     key, points = next(iter(result.curves.items()))
     with figure(6.4, 2.9) as (fig, axes):
         draw(axes, np.asarray(points["steps"], float), _with_gaps(points["values"]), key, result.claim)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def _with_gaps(values: Sequence[Sequence[float | None]]) -> np.ndarray:
@@ -352,7 +352,8 @@ def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield fig, fig.add_subplot()
 
 
-def _save(fig: Figure, path: Path) -> Path:
+def save(fig: Figure, path: Path) -> Path:
+    """Write a figure as a PNG, aside and renamed."""
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=144, facecolor="white")
     write(path, buffer.getvalue())

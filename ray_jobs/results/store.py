@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, TypedDict, get_type_hints
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
@@ -24,8 +24,6 @@ from ray_jobs.run.files import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
-VERDICTS = ("clearly holds", "holds", "fails", "clearly fails", "not shown", "no claim")
-"""Every verdict of a result."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def read(path: Path) -> Result:
         if wrong := _misfit(record):
             raise ValueError(wrong)
         known = {f.name for f in fields(Result)}
-        claim = record["claim"] and Claim(**record["claim"])
+        claim = None if record["claim"] is None else Claim(**record["claim"])
         return Result(**{k: v for k, v in record.items() if k in known} | {"claim": claim})
     except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
         why = error.strerror if isinstance(error, OSError) else error
@@ -134,7 +132,7 @@ class CurveRecord(TypedDict):
 def _types() -> dict[str, Any]:
     """The type of each field of a result."""
     types = get_type_hints(Result) | {"claim": ClaimRecord | None, "curves": dict[str, CurveRecord]}
-    return types | {"verdict": Literal[VERDICTS], "jobs": records.Positive}
+    return types | {"jobs": records.Positive}
 
 
 def _misfit(record: Mapping[str, Any]) -> str:

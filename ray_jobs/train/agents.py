@@ -16,6 +16,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 from ray_jobs.train import earlier
+from ray_jobs.train.drawing import Drawing
 
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
@@ -141,7 +142,7 @@ def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
     earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
 
 
-def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     """Refuse: an agent has no samples.
 
     Raises:

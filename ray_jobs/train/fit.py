@@ -17,6 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lightning_modules.ema import EMA
 from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
+from lightning_modules.staged import Staged
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
@@ -26,6 +27,7 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import earlier, start
+from ray_jobs.train.drawing import AS_TRAINED, Drawing, refusing
 
 AGREE_EVERY = 10
 """Steps between two checks by all workers whether one of them must stop."""
@@ -267,16 +269,32 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
 
 
 @torch.no_grad()
-def sample(of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples") -> Path:
+def sample(
+    of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples", how: Drawing = AS_TRAINED
+) -> Path:
     """Draw `n` samples into `folder`: <name>.png, <name>.npy and, for waves, <name>.wav.
 
     A model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
+
+    Raises:
+        UsageError: the model does not take an option of `how`.
     """
     import numpy as np
 
     from ray_jobs.results import plots
+    from ray_jobs.results.comparison import comparison
 
-    drawn = of.model.sample(n, rng=torch.Generator(of.model.device).manual_seed(seed)).float().cpu().numpy()
+    model = of.model.last if isinstance(of.model, Staged) else of.model
+
+    def draw(**options: Any) -> np.ndarray:
+        rng = torch.Generator(model.device).manual_seed(seed)
+        return refusing(lambda: model.sample(n, rng=rng, **options)).float().cpu().numpy()
+
+    options = how.options(model, n)
+    drawn = draw(**options)
+    if how.compare:
+        rows = {sampler: draw(**options | {"sampler": sampler}) for sampler in model.samplers}
+        comparison(rows, folder / f"{name}-compare.png")
     write(folder / f"{name}.npy", lambda file: np.save(file, drawn))
     if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
         heat(of.model, of.made.data, folder / f"{name}-density.png")

@@ -10,10 +10,24 @@ from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 from ray_jobs.run.records import shown
+from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.earlier import current_spec, data_found
 
 
-def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples", moved: dict[str, Any] | None = None) -> Path:
+def sample(
+    run: str,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    name: str = "samples",
+    label: str = "",
+    sampler: str | None = None,
+    grid: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    compare: bool = False,
+    moved: dict[str, Any] | None = None,
+) -> Path:
     """Draw samples from a trained generative model.
 
     The newest checkpoint is used; the samples are a picture and an array.
@@ -24,28 +38,40 @@ def sample(run: str, *, n: int = 64, seed: int = 0, name: str = "samples", moved
         seed: of the sampler's noise.
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
+        label: classes of a model with labels, as 3 or 0,1,2: they take turns.
+        sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
+            predictor-corrector, or multistep of a consistency model.
+        grid: noise levels that the sampler visits: spaced, trailing, quadratic, karras or geometric.
+        steps: of the sampler of a diffusion model.
+        guidance: strength w of guidance by the label; 0 is none.
+        compare: draw the same noise by every sampler as well, into <name>-compare.png.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
-        UsageError: the run has no generative model, or no checkpoint.
+        UsageError: the run has no generative model, no checkpoint, or a model that does not take an option.
     """
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
-    if (
-        not name.isprintable()
-        or "/" in name
-        or "\\" in name
-        or name.startswith(".")
-        or not 0 < len(name.encode()) < 200
-    ):
-        raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
+    refuse_name(name)
     opened = Run.open(run)
     opened.moved = moved or {}
     spec = current_spec(opened)
     with noise_to(opened.path / "log.txt"), data_found(opened):
-        drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name)
+        how = Drawing(label, sampler, grid, steps, guidance, compare)
+        drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     return drawn
+
+
+def refuse_name(name: str) -> None:
+    """Refuse a name that is no name of a file in the run folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    plain = name.isprintable() and not set("/\\") & set(name) and not name.startswith(".")
+    if not plain or not 0 < len(name.encode()) < 200:
+        raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
 
 
 def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = None) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,17 +23,32 @@ from ray_jobs.run.files import opened
 from ray_jobs.run.folder import Run, folder_of
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
-from ray_jobs.run.signals import stopping
+from ray_jobs.run.signals import Stop, stopping
 from ray_jobs.train import start
 from ray_jobs.train.earlier import current_spec, data_found, relocate
 
 
 class Stopped(Exception):
-    """A signal or a scheduler stopped the run, which has saved what it needs to continue."""
+    """A signal or a scheduler stopped the run, which has saved what it needs to continue.
 
-    def __init__(self, run: Run, number: int) -> None:
+    Args:
+        run: the run.
+        number: of the signal.
+        at_once: whether it had no time to save: what it learned since its newest checkpoint is gone.
+    """
+
+    def __init__(self, run: Run, number: int, at_once: bool = False) -> None:
         self.run, self.signal = run, number
-        super().__init__(f"Stopped. Everything is saved; continue with: reprise resume {run}")
+        kept = _kept(run) if at_once else "Everything is saved"
+        super().__init__(f"Stopped{' at once' * at_once}. {kept}; continue with: reprise resume {run}")
+
+
+def _kept(run: Run) -> str:
+    """What a run that could not save continues from."""
+    newest = next((int(path.stem.partition("-")[2]) for path in run.checkpoints()), 0)
+    return (
+        f"It continues from its checkpoint of step {newest}" if newest else "It has no checkpoint yet and starts again"
+    )
 
 
 def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
@@ -111,11 +127,12 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
     at = max((m["step"] for m in run.metrics()), default=0)
     state = "failed"
     run.status("running", at, steps)
+    stop = Stop()
     try:
         run.report = noting(report, run.path / "log.txt")
         with (
-            stopping() as stop,
             noise_to(run.path / "log.txt") as stderr,
+            stopping(lambda: _patience(stop, stderr), stop),
             head_watched(lambda why: end(run, why, stderr)),
         ):
             train = engine(recipe(spec.recipe)).train
@@ -127,20 +144,36 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
             raise Stopped(run, stop.number)
         state = "finished"
         return run
-    except (UsageError, Failed, Stopped, KeyboardInterrupt):
+    except (UsageError, Failed, Stopped):
         raise
-    except (FloatingPointError, OSError) as error:
-        raise Failed(as_sentence(error, run)) from error
-    except Exception as error:
-        with contextlib.suppress(OSError), opened(run.path / "log.txt", "a") as log:
-            traceback.print_exc(file=log)
-        first = (str(error).strip() or "no message").splitlines()[0]
-        what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
-        raise Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)") from error
+    except BaseException as error:
+        if stop.at_once or isinstance(error, KeyboardInterrupt):
+            state = "stopped"
+            raise Stopped(run, signal.SIGINT, at_once=True) from None
+        if not isinstance(error, Exception):
+            raise
+        raise _failure(error, run) from error
     finally:
         if state != "finished" and not run.result:
             mark_unfinished(run, state, steps)
         run.release()
+
+
+def _patience(stop: Stop, stderr: int) -> None:
+    """Tell the user who pressed Ctrl-C that the run is saved first, and how to stop it at once."""
+    if stop.number == signal.SIGINT:
+        os.write(stderr, b"\nStopping: the run saves its state first. Ctrl-C again stops it at once.\n")
+
+
+def _failure(error: Exception, run: Run) -> Failed:
+    """An error of a training as one sentence; where that may not be enough, its trace is written to the log."""
+    if isinstance(error, FloatingPointError | OSError):
+        return Failed(as_sentence(error, run))
+    with contextlib.suppress(OSError), opened(run.path / "log.txt", "a") as log:
+        traceback.print_exception(error, file=log)
+    first = (str(error).strip() or "no message").splitlines()[0]
+    what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
+    return Failed(f"{what}{first} ({run.path / 'log.txt'} has the whole trace.)")
 
 
 def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:

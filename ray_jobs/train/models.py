@@ -13,6 +13,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 from ray_jobs.train import ddp_group, on_cluster
+from ray_jobs.train.drawing import Drawing
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
@@ -38,15 +39,15 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     return fit.evaluate(found, run.spec.seed), found.step
 
 
-def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     """Samples of the newest checkpoint in the run folder, see `fit.sample`.
 
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or the model does not take an option.
     """
     from ray_jobs.train import fit
 
-    return fit.sample(fit.trained(run), run.path, n, seed=seed, name=name)
+    return fit.sample(fit.trained(run), run.path, n, seed=seed, name=name, how=how)
 
 
 def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:

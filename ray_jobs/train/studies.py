@@ -16,6 +16,7 @@ from ray_jobs.recipe.process import Converging, Crew, State
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.progress import Report
+from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.states import packed, unpacked
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     return built(run.spec).process.result(unpacked(found), run.spec.seed, Here()), found["step"]
 
 
-def sample(run: Run, *, n: int, seed: int, name: str) -> Path:
+def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     """Refuse: a study has no samples, and its pictures are drawn when it ends.
 
     Raises:

@@ -77,9 +77,12 @@ def _finished(task: Task, trial: Trial, at: Path) -> Trial | None:
     result = Run(at).result
     if result is None:
         return None
-    score = result["metrics"].get(task.search.metric, math.nan)
-    if math.isnan(score):
-        why = f"the result has no number '{task.search.metric}'; it has: {', '.join(result['metrics']) or 'none'}"
+    score = result["metrics"].get(task.search.metric)
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        found = "" if score is None else f" but {score}"
+        why = (
+            f"the result has no number '{task.search.metric}'{found}; it has: {', '.join(result['metrics']) or 'none'}"
+        )
         trial = replace(trial, state="failed", reason=why)
     else:
         trial = replace(trial, state="finished", score=score, seconds=result["seconds"])

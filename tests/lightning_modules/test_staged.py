@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from datamodules.base import Data, table
-from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
+from lightning_modules.diffusion import preconditioning, schedules, weighting
 from lightning_modules.diffusion.denoising import Denoising, Draw, Learn
+from lightning_modules.diffusion.samplers.edm import heun
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative
 from lightning_modules.nets.mlp import ResidualMLP
@@ -221,7 +222,7 @@ def test_a_latent_diffusion_is_two_stages():
         level_input=preconditioning.quarter_log,
         precondition=preconditioning.edm,
         learn=Learn(levels=schedules.log_normal, weight=weighting.edm),
-        draw=Draw(sampler=samplers.heun, grid=schedules.karras, steps=4, data_std=0.0),
+        draw=Draw(sampler=heun, grid=schedules.karras, steps=4, data_std=0.0),
         space=first,
         optim=Adam(0.01),
     )

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import from_batch
-from lightning_modules.diffusion import preconditioning, samplers, schedules, weighting
+from lightning_modules.diffusion import preconditioning, schedules, weighting
 from lightning_modules.diffusion.bound import Decoder
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, unconditional
+from lightning_modules.diffusion.samplers.ancestral import fixed_variance
 from lightning_modules.diffusion.steps import Variance
 from lightning_modules.optim import Adam, Optim
 
@@ -52,7 +53,7 @@ def ddpm(
         precondition=preconditioning.noise,
         learn=Learn(levels=partial(schedules.discrete, levels=table), weight=weighting.simple, name="noise_mse"),
         draw=Draw(
-            sampler=samplers.fixed_variance(variance),
+            sampler=fixed_variance(variance),
             grid=partial(schedules.spaced, table),
             steps=len(table),
             data_std=1.0,

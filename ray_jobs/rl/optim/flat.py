@@ -67,7 +67,7 @@ class FlatOptimizer:
 def shrink(gradient: Tensor, max_norm: float) -> None:
     """Scale a gradient [P] in place to the norm `max_norm`, if its own is larger. One that is not finite stays so."""
     norm = torch.linalg.vector_norm(gradient)
-    on_cpu = gradient.device.type == "cpu"  # to read the norm of another device would wait for it
-    if on_cpu and norm.item() <= max_norm:
-        return
-    gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+    if gradient.device.type != "cpu":  # to read the norm would wait for the device
+        gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+    elif not (share := max_norm / (norm.item() + 1e-6)) >= 1:
+        gradient.mul_(share)

@@ -58,7 +58,8 @@ class ReplayBuffer:
     def batches(self, n: int, rng: torch.Generator, progress: float = 0.0) -> Iterator[Steps | Transitions]:
         """The data of n updates in a row, as `sample`; where each draw depends on the update before it, they are drawn one by one.
 
-        Gain: `AT_ONCE` batches are drawn in one go, where one by one DQN's training takes a quarter longer.
+        Gain: `AT_ONCE` batches are drawn in one go; drawn one by one, a training of DQN (one CartPole, batches of 64) took 1.2 to 1.4 times
+        the CPU time, three trainings of each in turn on a busy machine.
         """
         plan = self.plan
         for done in range(0, n, 1 if plan.length or self.priorities else AT_ONCE):

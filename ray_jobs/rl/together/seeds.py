@@ -47,6 +47,7 @@ class Together:
 
     @property
     def singles(self) -> list[Learner]:
+        """Each seed's own learner."""
         return [t.learner for t in self.trainings]
 
     def stack(self, trainings: Sequence[Training]) -> None:

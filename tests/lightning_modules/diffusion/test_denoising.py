@@ -9,8 +9,11 @@ from torch import nn
 
 from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.conditions import Cond
-from lightning_modules.diffusion import preconditioning, samplers, schedules, targets, weighting
+from lightning_modules.diffusion import preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
+from lightning_modules.diffusion.samplers.ancestral import fixed_variance
+from lightning_modules.diffusion.samplers.ddim import ddim
+from lightning_modules.diffusion.samplers.edm import heun
 from lightning_modules.draws import Draws
 from lightning_modules.model import Density, Samples
 from lightning_modules.nets.mlp import ResidualMLP
@@ -36,7 +39,7 @@ def flow_matching(made, shape=(3,)):
         level_input=schedules.flow_time,
         precondition=preconditioning.flow,
         learn=Learn(levels=schedules.from_flow_time, weight=weighting.flow),
-        draw=Draw(sampler=samplers.ddim, grid=lambda n: FLOW_GRID, steps=10, data_std=0.0),
+        draw=Draw(sampler=ddim, grid=lambda n: FLOW_GRID, steps=10, data_std=0.0),
     ).double()
 
 
@@ -48,9 +51,7 @@ def velocity_prediction(made, shape=(3,)):
         level_input=torch.log,
         precondition=preconditioning.velocity,
         learn=Learn(levels=partial(schedules.discrete, levels=table), weight=weighting.min_snr),
-        draw=Draw(
-            sampler=partial(samplers.ddim, eta=0.5), grid=partial(schedules.spaced, table), steps=25, data_std=1.0
-        ),
+        draw=Draw(sampler=partial(ddim, eta=0.5), grid=partial(schedules.spaced, table), steps=25, data_std=1.0),
     ).double()
 
 
@@ -61,7 +62,7 @@ def edm(made, shape=(3,), steps=12):
         level_input=preconditioning.quarter_log,
         precondition=preconditioning.edm,
         learn=Learn(levels=schedules.log_normal, weight=weighting.edm),
-        draw=Draw(sampler=samplers.heun, grid=schedules.karras, steps=steps, data_std=0.0),
+        draw=Draw(sampler=heun, grid=schedules.karras, steps=steps, data_std=0.0),
     ).double()
 
 
@@ -75,7 +76,7 @@ def score_matching(made, shape=(3,)):
         precondition=preconditioning.score,
         learn=Learn(levels=partial(schedules.discrete, levels=table), weight=weighting.simple),
         draw=Draw(
-            sampler=samplers.fixed_variance(schedules.posterior),
+            sampler=fixed_variance(schedules.posterior),
             grid=partial(schedules.spaced, table),
             steps=20,
             data_std=0.0,
@@ -165,7 +166,7 @@ def euler(s, r):
     return 1 + (r - s) * slope(s), 0.0
 
 
-def heun(s, r):
+def heun_step(s, r):
     h = r - s
     return 1 + h / 2 * (slope(s) + slope(r) * (1 + h * slope(s))) if r > 0 else 1 + h * slope(s), 0.0
 
@@ -183,7 +184,7 @@ def ancestral(s, r):
 SYSTEMS = {
     "Euler, flow matching": (flow_matching, preconditioning.flow, schedules.from_flow_time, euler),
     "DDIM of eta 0.5, v-prediction": (velocity_prediction, preconditioning.velocity, torch.exp, ddim_half),
-    "Heun, EDM": (edm, preconditioning.edm, lambda level: (4 * level).exp(), heun),
+    "Heun, EDM": (edm, preconditioning.edm, lambda level: (4 * level).exp(), heun_step),
     "ancestral, score matching": (score_matching, preconditioning.score, torch.exp, ancestral),
 }
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lightning_modules.diffusion import preconditioning, samplers, schedules, targets, weighting
+from lightning_modules.diffusion import preconditioning, schedules, targets, weighting
+from lightning_modules.diffusion.samplers.chain import lerp
 
 ALL = [
     preconditioning.noise,
@@ -81,7 +82,7 @@ def test_a_step_is_the_papers_posterior(t, seeded):
     x0, xt = torch.randn(2, dtype=DOUBLE)
     mean = bar[t - 1].sqrt() * beta[t] / (1 - bar[t]) * x0 + (1 - beta[t]).sqrt() * (1 - bar[t - 1]) / (1 - bar[t]) * xt
     s, r = schedules.linear()[t], schedules.linear()[t - 1]
-    ours = samplers.lerp(x0, xt / bar[t].sqrt(), r**2 / s**2) * bar[t - 1].sqrt()
+    ours = lerp(x0, xt / bar[t].sqrt(), r**2 / s**2) * bar[t - 1].sqrt()
     torch.testing.assert_close(ours, mean)
     torch.testing.assert_close(schedules.posterior(s, r) * bar[t - 1], (1 - bar[t - 1]) / (1 - bar[t]) * beta[t])
     torch.testing.assert_close(schedules.forward(s, r) * bar[t - 1], beta[t])

@@ -55,14 +55,28 @@ def test_a_settings_file(tmp_path):
     good.write_text("lr: 1e-3\nsteps: 5\n")
     bad.write_text("lr: [1\n")
     odd.write_text("- 1\n")
-    assert settings.check("ddpm_digits", settings.from_file(str(good))) == {"lr": 1e-3, "steps": 5}
+    assert settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(good)) == {"lr": 1e-3, "steps": 5}
     for path, sentence in (
         (bad, "is not YAML"),
         (odd, "must hold 'name: value' lines"),
         (tmp_path / "none", "cannot be read"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            settings.from_file(str(path))
+            settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(path))
+
+
+def test_an_option_of_the_kind_may_have_a_default_of_the_functions_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ray_jobs.recipe import Fit, Headline, fit\n\n\n"
+        "@fit(system='Toy', data='toy', headline=Headline('me'), steps=5)\n"
+        "def mine(*, steps: int = 7, lr: float = 0.5) -> Fit:\n"
+        '    """Mine.\n\n    Args:\n        steps: optimiser steps.\n        lr: step size.\n    """\n'
+    )
+    known = settings.known(str(file))
+    assert (known["lr"].default, known["lr"].type, known["steps"].default) == (0.5, float, 5)
+    with pytest.raises(UsageError, match="takes float, not None"):
+        settings.check(str(file), {"lr": None})
 
 
 def test_a_claim_has_one_bound_and_nan_holds_none():
@@ -104,3 +118,33 @@ def test_a_variant_changes_settings_that_there_are(name):
 def test_a_variant_that_is_not_there_is_refused(name):
     with pytest.raises(UsageError, match=r"There is no recipe '"):
         recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            None,
+            "lab.mine cannot be imported: Python's path has no such module; write its file, such as lab/mine.py, or set PYTHONPATH=.",
+        ),
+        ("1 +", r"lab/mine.py cannot be imported: SyntaxError: .*mine\.py, line 1\)"),
+        ("\nx = y", r"lab/mine.py cannot be imported: NameError: .*mine\.py, line 2\)"),
+        ("import nothing_of_the_kind", r"lab/mine.py cannot be imported: ModuleNotFoundError: .*mine\.py, line 1\)"),
+        ("x = 1", "does not name one recipe"),
+    ],
+)
+def test_a_users_module_that_cannot_be_imported_is_one_sentence(text, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    if text is not None:
+        (tmp_path / "lab/mine.py").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        recipe("lab.mine" if text is None else "lab/mine.py")
+
+
+def test_a_module_that_lies_here_is_named_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/mine.py").touch()
+    with pytest.raises(UsageError, match=r"its file is here: write lab/mine\.py"):
+        recipe("lab.mine")

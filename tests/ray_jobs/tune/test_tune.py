@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.tune import population, search, trial, trials
+from ray_jobs.tune.leaderboard import Leaderboard
 from ray_jobs.tune.ray_tune import _scheduler, _searcher
+from ray_jobs.tune.search_report import conclude
 from ray_jobs.tune.trial import Task
 from ray_jobs.tune.trials import Trial
 from ray_jobs.tune.tune import tune
@@ -277,6 +280,60 @@ def test_optuna_continues_what_the_trials_had_taught_it(tmp_path):
         searcher = _searcher(made(how="optuna", scheduler="none", seed=seed), tmp_path / str(seed), ended)
         off.append(abs(math.log10(searcher.suggest("next")["trial"]["settings"]["lr"]) + 3))
     assert sum(off) / len(off) < 0.5
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "uniform(0.1, 0.9)", "loguniform(1e-5, 1)", "quniform(0.05, 0.9, 0.1)", "quniform(0.05, 0.19, 0.1)", "quniform(1, 9, 3)",
+        "quniform(0, 1e6, 0.25)", "randint(0, 1)", "randint(1, 9)", "lograndint(1, 1000)", "choice(0.1, 0.2)", "choice(1, 1.0, True)",
+        "choice([1, 2], [3])", "choice(none, a)", "choice({'a': 1}, {})", "choice(7)",
+    ],
+)  # fmt: skip
+def test_optuna_takes_what_random_search_takes(expression, tmp_path):
+    wanted = replace(made(how="optuna", scheduler="none"), space={"x": expression})
+    dimension = wanted.dimensions["x"]
+    drawn = _searcher(wanted, tmp_path, [])
+    values = [drawn.suggest(str(i))["trial"]["settings"]["x"] for i in range(6)]
+    possible = [dimension.at(i / 5000) for i in range(5000)]
+    for value in values:
+        assert value in dimension and (len({*map(str, possible)}) > 100 or value in possible)
+    known = trials.load_all(tmp_path)
+    ended = [replace(t, state="finished", score=float(i)) if i % 2 else t for i, t in enumerate(known)]
+    again = _searcher(wanted, tmp_path, ended)
+    replayed = [again.suggest(str(i))["trial"]["settings"]["x"] for i in range(4)]
+    assert json.dumps(replayed[:3]) == json.dumps([values[0], values[2], values[4]]) and replayed[3] in dimension
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_a_score_that_is_no_number_fails_the_trial_with_the_reason(bad, tmp_path):
+    task = Task(made(), str(tmp_path), formula)
+    for number, score in enumerate([bad, 1.0]):
+        started = trial.begin(tmp_path, number, {"lr": 1e-3})
+        run = Run.create(task.spec(started), kind="Fit", command=["formula"])
+        run.finish({"score": score, "other": 2.0}, step=1, device="cpu")
+        run.release()
+        done = trial.run(task, started, lambda metrics, checkpoint: None)
+        assert done.state == ("failed" if number == 0 else "finished")
+    found = trials.load_all(tmp_path)
+    assert found[0].reason.startswith(f"the result has no number 'score' but {bad}; it has: score")
+    assert trials.best(found, "max", "min").number == trials.best(found, "min", "min").number == 1
+
+
+def test_a_search_from_before_with_an_infinite_score_is_concluded(tmp_path, capsys):
+    wanted = search.enter(tmp_path, made(trials=3))
+    for number, value in enumerate([math.inf, 0.5, 1e308]):
+        trials.save(trials.folder(tmp_path, number), Trial(number, {"lr": 10.0**-number}, "finished", score=value))
+    trials.save(trials.folder(tmp_path, 3), Trial(3, {"lr": 0.5}, "finished", score=-1e308))
+    assert conclude(Leaderboard(wanted, tmp_path), tmp_path, False, False) == 0
+    shown = capsys.readouterr().out
+    assert "its score is inf" in shown and "Best: trial 0002" in shown
+    assert (tmp_path / "best.yaml").read_text().splitlines()[1] == "lr: 0.01"
+
+
+def test_a_dollar_in_a_name_is_drawn_as_one(tmp_path):
+    some = [Trial(n, {"kind": f"$a_{n}", "$x$": n}, "finished", score=float(n)) for n in range(3)]
+    assert trials.plot(tmp_path, some, "$\\frac{$", "max")
 
 
 def test_asha_continues_what_the_trials_had_reached():

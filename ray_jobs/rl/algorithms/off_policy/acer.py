@@ -45,6 +45,7 @@ class ActorQ(nn.Module):
         return self.actor(obs), self.critic(obs)
 
     def logits(self, obs: Tensor) -> Tensor:
+        """The policy's logits [*, A]."""
         return self(obs)[0] if self.image else self.actor(rows(obs, self.event))
 
     def value(self, obs: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class DPGAgent(nn.Module):
 
     @property
     def acting(self) -> nn.Module:
+        """The part that chooses actions, which alone is sent to runners."""
         return self.actor
 
 

@@ -41,6 +41,7 @@ class Agent(ActorCritic):
         self.second = ConvNet(obs.shape, 1, top=float(obs.high.max())) if self.image else net([n, width, width, 1])
 
     def correction(self, obs: Tensor) -> Tensor:
+        """The critic's correction h(obs) [*] of observations [*, *O]."""
         return self.second(self.encode(obs)).squeeze(-1)
 
 

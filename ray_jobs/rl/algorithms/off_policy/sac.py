@@ -72,7 +72,7 @@ class SAC:
         alpha = agent.actor.log_alpha.detach().exp()
         target = self.target(agent, data, alpha, world.rng)
         q = agent.q_taken(data.obs, data.action)
-        critic_loss = 0.5 * squared(q, target.expand_as(q)).sum(0).mean()  # equation 5, of both critics
+        critic_loss = 0.5 * squared(q, target).sum(0).mean()  # equation 5, of both critics
         gradient_step(critic_loss, optimizers["critics"], world)
 
         q_now, logp = agent.evaluate(agent.critics, data.obs, world.rng)

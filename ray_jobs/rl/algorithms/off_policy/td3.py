@@ -68,7 +68,7 @@ class TD3:
     def update(self, agent: ActorCritics, optimizers: Optimizers, data: Transitions, world: World) -> Log:
         agent.actor.started.fill_(1.0)
         target, q = self.target(agent, data, world.rng), agent.critics(data.obs, data.action)
-        critic_loss = squared(q, target.expand_as(q)).mean(1).sum()
+        critic_loss = squared(q, target).mean(1).sum()
         gradient_step(critic_loss, optimizers["critics"], world)
         if optimizers["critics"].steps % self.delay == 0:
             q1 = agent.critics(data.obs, agent.actor(data.obs), frozen=True, first=1)

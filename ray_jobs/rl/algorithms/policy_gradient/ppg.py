@@ -40,6 +40,7 @@ class PhasicAgent(nn.Module):
 
     @property
     def acting(self) -> ActorCritic:
+        """The part that chooses actions, which alone is sent to runners."""
         return self.actor
 
     def value(self, obs: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class PPO:
 
     @property
     def not_together(self) -> str:
+        """Why seeds cannot train together, see `contract.reason_not_together`."""
         return "it branches on KLs, numbers that differ between seeds" if self.target_kl or self.penalty_kl else ""
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:

@@ -97,6 +97,7 @@ class TRPO:
 
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps, world: World) -> Batch:
+        """Observations, actions, standardised advantages and targets of V, [T x B, ...] each, of a fragment [T, B]."""
         value, after = values(agent.value, data)
         advantage = gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
         parts = data.obs[:-1], data.action, standardise(advantage, world), advantage + value

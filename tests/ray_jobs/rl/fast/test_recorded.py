@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from ray_jobs.rl.fast.layers import recorded_calls
+from ray_jobs.rl.fast.layers import recorded_calls, run_backward
 from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import ReLUMLP, TanhMLP
 from ray_jobs.rl.optim.step import adam
@@ -77,3 +77,15 @@ def test_a_thread_records_its_own_calls_alone():
     found = gradient(net, loss, recorded=True)
     thread.join(60)
     torch.testing.assert_close(found, gradient(net, loss, recorded=False))
+
+
+def test_the_engine_alone_differentiates_as_backward_does():
+    """`run_backward` calls an interface of torch that is not public: this fails when that changes."""
+    torch.manual_seed(0)
+    net, x = ReLUMLP([3, 8, 1]), torch.randn(5, 3)
+    net(x).square().mean().backward()
+    expected = [p.grad for p in net.parameters()]
+    net.zero_grad()
+    run_backward(net(x).square().mean())
+    for p, grad in zip(net.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, grad, rtol=0, atol=0)

@@ -1,0 +1,77 @@
+"""How a model's samples are drawn, as the command line of `reprise sample` says it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ray_jobs.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Options of `reprise sample`; what is None or empty stays as the model has it."""
+
+    label: str = ""
+    """Classes, as '3' or '0,1,2': they take turns over the samples."""
+    sampler: str | None = None
+    grid: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    compare: bool = False
+    """Whether a second picture shows the same noise by every sampler."""
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options of the model's `sample` that are given, by name."""
+        options = {"sampler": self.sampler, "grid": self.grid, "steps": self.steps, "guidance": self.guidance}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def options(self, model: Any, n: int) -> dict[str, Any]:
+        """The arguments for the model's `sample` that draws n examples.
+
+        Raises:
+            UsageError: the model takes no such option, or the labels are no whole numbers.
+        """
+        taken = inspect.signature(model.sample).parameters
+        if other := [name for name in self.given if name not in taken]:
+            raise UsageError(f"{type(model).__name__} takes no --{other[0]}: that is for diffusion models.")
+        if self.compare and "sampler" not in taken:
+            raise UsageError(f"{type(model).__name__} has no samplers to compare: --compare is for diffusion models.")
+        return self.given | ({"cond": labels(self.label, n)} if self.label else {})
+
+
+AS_TRAINED = Drawing()
+"""As the recipe has it, without conditions."""
+
+
+def labels(text: str, n: int) -> Tensor:
+    """Labels [n] of a list such as '3' or '0,1,2', which take turns.
+
+    Raises:
+        UsageError: an entry is no whole number from 0 on.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(f"--label takes classes as whole numbers from 0 on, such as 3 or 0,1,2, not '{text}'.")
+    import torch
+
+    classes = torch.tensor([int(part) for part in parts])
+    return classes.repeat(-(-n // len(parts)))[:n]
+
+
+def refusing(draw: Callable[[], Tensor]) -> Tensor:
+    """What `draw` returns; a model's refusal of an option becomes a sentence for the user.
+
+    Raises:
+        UsageError: the model refused.
+    """
+    try:
+        return draw()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
