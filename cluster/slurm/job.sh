@@ -37,7 +37,7 @@ trap stop USR1 TERM
 
 #@if ray
 python=@PYTHON@
-log=$folder/ray-${SLURM_JOB_ID} temp=/tmp/reprise-$SLURM_JOB_ID
+log=$folder/ray-${SLURM_JOB_ID} temp=$(mktemp -d "/tmp/rp-$SLURM_JOB_ID-XXXXXX")  # a name that nobody can take before
 limit=300  # seconds in which the Ray cluster must be up
 all_there='import sys, time, ray
 ray.init(log_to_driver=False, logging_level="ERROR")

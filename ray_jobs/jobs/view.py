@@ -141,7 +141,7 @@ def _progress(run: str) -> str:
     from ray_jobs.run.folder import Run
 
     try:
-        status = Run(Path(run)).read("status.json") if "://" not in run else None
+        status = Run(Path(run)).progress if "://" not in run else None
         return f": {status['state']}, step {status['step']} of {status['steps']}" if status else ""
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -202,6 +202,8 @@ def _base(name: str) -> Recipe:
 
 
 def _imported(path: str) -> ModuleType:
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UsageError(_no_recipe(path, names()))
     try:
         with _errors_as_sentences(path):
             return importlib.import_module(path)

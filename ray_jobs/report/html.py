@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from ray_jobs.report.cards import Card, on_fresh_seeds, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
+from ray_jobs.run.files import png
 from ray_jobs.run.provenance import now
 
 SIGNS = {"clearly holds": "✓", "holds": "✓", "reached": "✓", "clearly fails": "✗", "fails": "✗", "missed": "✗"}
@@ -116,11 +116,8 @@ def _images(card: Card) -> list[dict[str, str]]:
     recipe = card.result.recipe
     shown = [("Samples", f"Samples that {recipe} drew", card.picture)] if card.picture else []
     shown += [(what.capitalize(), f"{what.capitalize()} by {recipe}", path) for what, path in card.more.items()]
-    return [{"title": title, "label": label, "data": _base64(path)} for title, label, path in shown]
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+    found = ((title, label, png(path)) for title, label, path in shown)
+    return [{"title": t, "label": label, "data": base64.b64encode(data).decode()} for t, label, data in found if data]
 
 
 def _facts(card: Card) -> dict[str, str]:

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from ray_jobs.report.cards import Card, on_fresh_seeds, passed, published, tally
 from ray_jobs.results.store import count, describe, median, short
+from ray_jobs.run.files import png
 
 INDEX = """# Results
 
@@ -73,14 +75,14 @@ def cells(card: Card) -> list[str]:
         count(r),
         passed(card.fresh, r.claim),
         median(r),
-        card.verdict,
+        plain(card.verdict),
     ]
 
 
 def section(card: Card, folder: Path) -> str:
     """The section of one recipe: command, machine, and the value of each seed."""
     r = card.result
-    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {r.command}\n"]
+    lines = [f"\n## {plain(card.title or r.recipe)}\n", f"    {' '.join(r.command.splitlines())}\n"]
     facts = {
         "Machine": r.machine + (f", {r.jobs} seeds at a time" if r.jobs > 1 else ""),
         "Measured on": card.measured,
@@ -93,9 +95,9 @@ def section(card: Card, folder: Path) -> str:
     }
     lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
     lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
-    pictures = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
-    for what, path in pictures:
-        link = os.path.relpath(path.resolve(), folder).replace(os.sep, "/")
+    shown = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
+    for what, path in ((what, path) for what, path in shown if png(path)):
+        link = quote(os.path.relpath(path.resolve(), folder).replace(os.sep, "/"), safe="/@+")
         lines += ["", f"![{what} of {plain(r.recipe)}]({link})"]
     return "\n".join(lines) + "\n"
 

@@ -10,12 +10,13 @@ from cluster.hiding import hide
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
 from ray_jobs.recipe.loading import kind, recipe
+from ray_jobs.recipe.trusted import own_recipe
 from ray_jobs.report.cards import Card
 from ray_jobs.reproduce import aggregate
-from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
-from ray_jobs.run.files import write
+from ray_jobs.run.files import last_lines, write
 from ray_jobs.run.folder import Run
 
 
@@ -100,6 +101,7 @@ def of_run(location: str) -> Card:
     """
     run = Run.open(location)
     spec = run.spec
+    own_recipe(spec.recipe, location)
     try:
         claim = recipe(spec.recipe).claim
     except UsageError:  # the recipe has gone since
@@ -123,7 +125,7 @@ def of_run(location: str) -> Card:
 
 def unfinished(run: Run) -> str:
     """The state and step of a run without a result; for a failed run, also the end of its log."""
-    status = run.read("status.json") or {}
+    status = run.progress
     state = status.get("state", "not started")
     at = (
         f"{state}, at step {status['step']:,}" + (f" of {status['steps']:,}" if status.get("steps") else "")

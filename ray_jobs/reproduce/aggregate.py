@@ -7,7 +7,6 @@ import json
 import math
 import platform
 import shlex
-import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from ray_jobs.recipe.spec import as_flags
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
+from ray_jobs.run.files import png, write
 from ray_jobs.run.folder import Run
 from ray_jobs.run.provenance import now
 
@@ -153,5 +153,6 @@ def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
         old.unlink(missing_ok=True)
     for new in pictures:
         what = new.stem.removeprefix("samples").removeprefix("-")
-        shutil.copyfile(new, path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"))
+        if data := png(new):
+            write(path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"), data)
     return path

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results.store import main_metric, short
+from ray_jobs.run.files import last_lines
 from ray_jobs.run.folder import Run
+from ray_jobs.run.records import metrics_line
 from ray_jobs.terminal import console
 
 LOOK = 0.5
@@ -23,15 +24,12 @@ Tell = Callable[[Seed, str], None]
 
 def glance(run: Run, wanted: str) -> dict[str, Any]:
     """The progress of a run: `step`, `steps`, and as `note` its result or newest metric; what is not known yet is left out."""
-    found: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        status = run.read("status.json") or {}
-        found = {k: status[k] for k in ("step", "steps") if status.get(k)}
-    newest: dict[str, Any] = {}
+    status = run.progress
+    found: dict[str, Any] = {k: status[k] for k in ("step", "steps") if status.get(k)}
+    newest: Mapping[str, Any] = {}
     for line in last_lines(run.path / "metrics.jsonl", 1):
-        with contextlib.suppress(ValueError):  # a line that is being written
-            newest = json.loads(line)
-            found["step"] = max(found.get("step", 0), newest["step"])
+        newest = metrics_line(line) or {}  # of a line that is being written there is none
+        found["step"] = max(found.get("step", 0), newest.get("step", 0))
     if result := run.result:
         newest = result["metrics"]
     if newest:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ray_jobs.reproduce.seeds_on_ray import Needs, on_cluster
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 from ray_jobs.run import job_context
+from ray_jobs.run.folder import Run
 from ray_jobs.run.job_context import own
+from ray_jobs.run.place import Place
 from ray_jobs.run.signals import calling, interrupt
 from ray_jobs.terminal import console
 
@@ -181,7 +184,8 @@ def measure(
     plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
 ) -> list[Result] | None:
     """Run the unfinished seeds, then record each recipe's result in the folder that `target` gives; None if stopped by Ctrl-C."""
-    why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
+    with alone(plans.values()):
+        why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
     if why is None:
         for plan in plans.values():
             say(f"  {aggregate.retrace(plan)}")
@@ -195,6 +199,23 @@ def measure(
         measured.append(result)
     show(measured)
     return measured
+
+
+@contextlib.contextmanager
+def alone(plans: Iterable[list[Seed]]) -> Iterator[None]:
+    """Keep other reproductions out of the folders of recipes whose seeds have not all finished.
+
+    Raises:
+        UsageError: another one is at work in such a folder, or it cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        for plan in plans:
+            if any(seed.run.result is None for seed in plan):
+                name = plan[0].folder.rpartition("/")[0]
+                place = Place(Run.at(name).path, name)
+                held.callback(place.release)
+                place.enter()
+        yield
 
 
 def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed, str] | None:

@@ -11,12 +11,12 @@ import os
 import pickletools
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ray_jobs.errors import UsageError
-from ray_jobs.run.files import write
+from ray_jobs.run.files import opened, write
 
 MARK = b"\nreprise sha256 "
 """What stands between PyTorch's file and the 32 bytes of its SHA-256."""
@@ -52,28 +52,36 @@ class Hashing:
         self.file.flush()
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all, with its checksum. It makes no copy in memory: a replay buffer may take half of it.
+def written(state: Mapping[str, Any]) -> Callable[[BinaryIO], None]:
+    """What writes a checkpoint with its checksum to a file, without a copy in memory: a replay buffer may take half of it.
+
+    It raises OSError where the disk is full.
 
     Args:
         state: tensors and plain types.
-
-    Raises:
-        OSError: the disk is full; what was there stays.
     """
     import torch
 
     def into(file: BinaryIO) -> None:
         hashing = Hashing(file)
-        torch.save(dict(state), hashing)  # type: ignore[arg-type]
+        try:
+            torch.save(dict(state), hashing)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch reports a full disk as a RuntimeError
+                raise error.__context__ from None
+            raise
         file.write(MARK + hashing.sha256.digest())
 
-    try:
-        write(path, into)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch reports a full disk as a RuntimeError
-            raise error.__context__ from None
-        raise
+    return into
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all; see `written`.
+
+    Raises:
+        OSError: the disk is full; what was there stays.
+    """
+    write(path, written(state))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def load(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with open(path, "rb") as file:
+        with opened(path, "rb") as file:
             check_sum(file, path)
             check_size(file, path)
             file.seek(0)
@@ -126,7 +134,7 @@ def check_sum(file: BinaryIO, path: Path) -> None:
 def intact(path: Path) -> bool:
     """Whether a file fits its checksum, or has none."""
     try:
-        with open(path, "rb") as file:
+        with opened(path, "rb") as file:
             check_sum(file, path)
     except (Damaged, OSError):
         return False

@@ -8,34 +8,33 @@
 
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
 the end: object stores cannot append, and a training step must not wait for one.
+
+No link inside the folder is followed (`run.files`), and every record is checked where it is read (`run.records`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import io
-import json
 import os
 import shlex
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cluster.hiding import hide_command
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run import checkpoint, job_context
-from ray_jobs.run.files import sweep, write_json
+from ray_jobs.run import checkpoint, job_context, records
+from ray_jobs.run.files import listed, remove, sweep, write, write_json
 from ray_jobs.run.metrics_log import MetricsLog, backwards, cut_after, forwards
 from ray_jobs.run.mirror import Mirror, NoMirror
+from ray_jobs.run.place import Place
+from ray_jobs.run.private import copy_of
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.run.provenance import git_commit, now, versions
 
@@ -43,20 +42,6 @@ KEPT = 2
 Fields = Mapping[str, type | tuple[type, ...]]
 """Names that a checkpoint must hold, and their types."""
 NO_FIELDS: Fields = {}
-
-
-HELD: set[io.TextIOWrapper] = set()
-"""The lock files that this process holds."""
-
-
-def _let_go() -> None:
-    """In a forked child, close the parent's locks, which would otherwise be held until the child ends."""
-    for lock in HELD:
-        lock.close()
-    HELD.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 def folder_of(spec: Spec) -> str:
@@ -78,7 +63,9 @@ class Run:
         self.notes: list[str] = []
         self.used: Path | None = None
         self.report: Report = silent
-        self._lock: io.TextIOWrapper | None = None
+        self.moved: dict[str, Any] = {}
+        """Settings that name data which lie elsewhere now; they replace those of run.json."""
+        self.place = Place(path, uri or str(path))
         self._metrics_log = MetricsLog(path)
         self.mirror: Mirror | NoMirror = NoMirror()
         if uri:
@@ -109,7 +96,8 @@ class Run:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             run.lock()
-            record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
+            record = {"format": records.FORMAT, **asdict(spec), "out": str(run), "kind": kind}
+            record |= {"started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
             record |= {"started_from": dict(started_from)} if started_from else {}
             record |= {
@@ -118,6 +106,7 @@ class Run:
                 "git": git_commit(),
             }
             write_json(run.path / "run.json", record)
+            run.place.remember()
         except OSError as error:
             raise UsageError(
                 f"The run folder {run} cannot be written ({error.strerror}): choose another --out."
@@ -128,42 +117,40 @@ class Run:
     def at(cls, location: str | Path) -> Run:
         """The folder at a path or URI, whatever it holds."""
         text = str(location)
-        if "://" not in text:
-            return cls(Path(text))
-        tag = sha256(text.encode()).hexdigest()[:16]
-        cache = Path(os.environ.get("REPRISE_CACHE", Path(tempfile.gettempdir()) / f"reprise-{os.getuid()}"))
-        return cls(cache / tag, text.rstrip("/"))
+        return cls(copy_of(text), text.rstrip("/")) if "://" in text else cls(Path(text))
 
     @classmethod
     def open(cls, location: str | Path) -> Run:
         """An existing run; a remote one is fetched first.
 
         Raises:
-            UsageError: there is no run at `location`.
+            UsageError: there is no run at `location`, or the folder holds a link, or run.json is damaged or a newer version's.
         """
         run = cls.at(location)
         run.pull()
-        if not (run.path / "run.json").is_file():
+        run.place.refuse_links()
+        if run.read("run.json") is None:
             raise UsageError(f"{location} is not a run folder: it holds no run.json. 'reprise train' makes one.")
+        run.place.remember()
         run._before = (run.last() or {"time": 0.0})["time"]
         return run
 
     def exists(self) -> bool:
-        """Whether the folder, or the remote one that it mirrors, holds a run already."""
-        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
+        """Whether the folder, or the remote one that it mirrors, holds a run already.
+
+        Raises:
+            UsageError: its address cannot be used now, or its path cannot be.
+        """
+        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else self.place.holds_run()
 
     def lock(self) -> Run:
         """Lock the folder until this process ends, however it ends; a remote folder, until another process takes it.
 
         Raises:
-            UsageError: another process uses it, or its address cannot be used now.
+            UsageError: another process uses it, it holds a link or cannot be written, or its address cannot be used now.
         """
-        self._lock = open(self.path / ".lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
-        HELD.add(self._lock)
+        self.place.refuse_links()
+        self.place.take()
         self.mirror.claim()
         sweep(self.path)
         sweep(self.path / "checkpoints")
@@ -172,10 +159,7 @@ class Run:
     def release(self) -> None:
         """Unlock the folder and close its files."""
         self._metrics_log.close()
-        if self._lock is not None:
-            HELD.discard(self._lock)
-            self._lock.close()
-        self._lock = None
+        self.place.release()
 
     def __str__(self) -> str:
         return self.uri or str(self.path)
@@ -183,16 +167,29 @@ class Run:
     # ---- reading
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder, or None."""
-        try:
-            return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
+        """A record of the folder, one of `records.SCHEMAS`; None where there is none.
+
+        Raises:
+            UsageError: it cannot be read, is damaged, or a newer version wrote it.
+        """
+        if (data := self.place.read(name)) is None:
             return None
+        return records.record(data, name, f"{self}/{name}")
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The content of status.json: state, step and steps; empty where there is none, or it is damaged."""
+        with contextlib.suppress(UsageError):
+            return self.read("status.json") or {}
+        return {}
 
     @property
     def spec(self) -> Spec:
-        """The recipe, settings, seed and placement that run.json records."""
-        return Spec.of(self.read("run.json") or {})
+        """The recipe, settings, seed and placement that run.json records, with data where they lie now."""
+        if not self.place.record:
+            self.place.remember()
+        found = Spec.of(records.record(self.place.record, "run.json", f"{self}/run.json"))
+        return replace(found, settings={**found.settings, **self.moved})
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -209,10 +206,11 @@ class Run:
 
     def pictures(self) -> list[Path]:
         """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
-        samples = self.path / "samples.png"
-        if samples.is_file():
-            return [samples, *sorted(self.path.glob("samples-*.png"))]
-        return [path for path in sorted(self.path.glob("*.png")) if path.name != "curve.png"]
+        found = listed(self.path, "*.png")
+        samples = [path for path in found if path.name == "samples.png"]
+        if samples:
+            return samples + [path for path in found if path.name.startswith("samples-")]
+        return [path for path in found if path.name != "curve.png"]
 
     # ---- writing as it goes
 
@@ -245,7 +243,7 @@ class Run:
             OSError: the disk is full.
             UsageError: the run's address could not be used for ten minutes; the local copy is whole.
         """
-        self._metrics_log.flush()
+        self._keep_place()
         record = {
             "metrics": {k: float(v) for k, v in metrics.items()},
             "step": step,
@@ -261,7 +259,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted((self.path / "checkpoints").glob("step-*.ckpt"), reverse=True)
+        return listed(self.path / "checkpoints", "step-*.ckpt", within=self.path)[::-1]
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of a step is, or would be."""
@@ -279,15 +277,27 @@ class Run:
             OSError: the disk is full; earlier checkpoints are untouched.
             UsageError: another process has continued the run at its address.
         """
-        self._metrics_log.flush()  # no checkpoint is ahead of its metrics
         path = self.checkpoint(step)
-        checkpoint.save(path, {**state, "reprise": {"recipe": self.spec.recipe, "step": step}})
+        dump = checkpoint.written({**state, "reprise": {"recipe": self.spec.recipe, "step": step}})
+        try:
+            self._keep_place()
+            write(path, dump, within=self.path)
+        except OSError as error:
+            raise self.place.rescue(error, path.name, dump) from None
+        self.place.rescued()
         found = self.checkpoints()
         later = [old for old in found if old > path]  # they could not be read when the run continued before them
         for old in later + [old for old in found if old not in later][KEPT:]:
-            old.unlink(missing_ok=True)
+            remove(old, within=self.path)
         self.mirror.send()
         return path
+
+    def _keep_place(self) -> None:
+        """Make the folder again where it vanished, and write the metrics that wait: no checkpoint is ahead of them."""
+        if self.place.keep():
+            self._metrics_log.close()
+            self.report({"note": f"{self} had vanished and was made again; what was logged before is gone."})
+        self._metrics_log.flush()
 
     def load(self, path: Path, fields: Fields = NO_FIELDS) -> dict[str, Any]:
         """Load a checkpoint's state onto the CPU.

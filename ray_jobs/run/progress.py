@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from ray_jobs.errors import printable
+from ray_jobs.run.files import opened
 from ray_jobs.terminal import console, copy_of_stdout
 
 Event = Mapping[str, Any]
@@ -101,11 +103,13 @@ def _plain(title: str, out: TextIO) -> Report:
 def noise_to(log: Path) -> Iterator[int]:
     """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` opened before stays.
 
-    It yields a file descriptor of the stderr from before.
+    It yields a file descriptor of the stderr from before. Where the folder cannot be written, the output is dropped.
+
+    Raises:
+        OSError: the file is a link or no plain file.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
-    with open(log, "a", buffering=1) as sink:
+    with _sink(log) as sink:
         keep = [(fd, os.dup(fd)) for fd in (1, 2)]
         _flush()
         for fd, _ in keep:
@@ -121,6 +125,15 @@ def noise_to(log: Path) -> Iterator[int]:
             for fd, copy in keep:
                 os.dup2(copy, fd)
                 os.close(copy)
+
+
+def _sink(log: Path) -> IO[str]:
+    try:
+        return opened(log, "a", buffering=1)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+        return open(os.devnull, "w")
 
 
 def _flush() -> None:

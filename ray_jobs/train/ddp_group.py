@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import last_lines, opened
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 
@@ -95,7 +96,7 @@ def _started(run: Run, spec: Spec) -> Iterator[list[subprocess.Popen]]:
     }
     command = [sys.executable, "-P", "-m", "ray_jobs.train.ddp_worker", str(run.path), run.uri or ""]
     workers = []
-    with open(run.path / "log.txt", "a") as log:
+    with opened(run.path / "log.txt", "a") as log:
         for rank in range(spec.where.workers):
             env = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             workers.append(
@@ -184,5 +185,4 @@ def _watch(workers: list[subprocess.Popen], should_stop: Callable[[], bool], pul
 
 
 def _last_line(run: Run) -> str:
-    lines = (run.path / "log.txt").read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return next(iter(last_lines(run.path / "log.txt", 1)), "it said nothing").strip()

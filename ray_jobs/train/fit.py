@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -19,8 +19,7 @@ from datamodules.base import Data, check_batch, part_of
 from datamodules.choosing import Choosing
 from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
-from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
-from lightning_modules.staged import Staged
+from lightning_modules.model import Generative, NotFinite, Samples
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
@@ -30,7 +29,7 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import earlier, start
-from ray_jobs.train.drawing import AS_TRAINED, Drawing, refusing
+from ray_jobs.train.sampling import sample
 
 AGREE_EVERY = 10
 """Steps between two checks by all workers whether one of them must stop."""
@@ -259,6 +258,7 @@ def _trainer(
     averages = [EMA(made.ema)] if made.ema else []
     alone = made.model.automatic_optimization
     return L.Trainer(
+        default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
         max_steps=made.steps,
         max_epochs=-1,
         accelerator=spec.where.accelerator,
@@ -315,66 +315,6 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
         return of.made.evaluate(of.model, of.made.data)
 
 
-@torch.no_grad()
-def sample(
-    of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples", how: Drawing = AS_TRAINED
-) -> Path:
-    """Draw `n` samples into `folder`: <name>.png, <name>.npy and, for waves, <name>.wav.
-
-    A model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
-
-    Raises:
-        UsageError: the model does not take an option of `how`.
-    """
-    import numpy as np
-
-    from ray_jobs.results import plots
-    from ray_jobs.results.comparison import comparison
-
-    model = of.model.last if isinstance(of.model, Staged) else of.model
-
-    def draw(**options: Any) -> np.ndarray:
-        rng = torch.Generator(model.device).manual_seed(seed)
-        return refusing(lambda: model.sample(n, rng=rng, **options)).float().cpu().numpy()
-
-    options = how.options(model, n)
-    drawn = draw(**options)
-    if how.compare:
-        rows = {sampler: draw(**options | {"sampler": sampler}) for sampler in model.samplers}
-        comparison(rows, folder / f"{name}-compare.png")
-    np.save(folder / f"{name}.npy", drawn)
-    if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
-        heat(of.model, of.made.data, folder / f"{name}-density.png")
-    for what, shown in _pictures(of, seed).items():
-        plots.samples(shown, folder / f"{name}-{what}.png")
-    if isinstance(rate := getattr(of.model, "rate", None), int):
-        plots.wav(drawn, rate, folder / f"{name}.wav")
-        return plots.spectrograms(drawn, rate, folder / f"{name}.png")
-    truth = of.made.data.test(n)["x"] if drawn.shape[1:] == (2,) else None
-    return plots.samples(drawn, folder / f"{name}.png", truth=truth)
-
-
-@torch.no_grad()
-def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
-    """Draw the densities of a model and of its data side by side, on the square of the plane that holds the data."""
-    from ray_jobs.results import plots
-
-    reach = 1.1 * data.test(4096)["x"].abs().quantile(0.999).item()
-    line = (torch.arange(side) + 0.5) * 2 * reach / side - reach
-    points = torch.cartesian_prod(line, line)
-    ours = torch.cat([model.log_prob(part.to(model.device)).float().cpu() for part in points.split(4096)])
-    both = [logs.reshape(side, side).numpy() for logs in (ours, data.log_prob(points))]
-    return plots.densities(*both, reach, path)
-
-
-def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
-    """The pictures that the model shows besides samples, by name."""
-    if not isinstance(of.model, Shows):
-        return {}
-    of.made.data.setup("test")
-    return of.model.pictures(of.made.data, torch.Generator(of.model.device).manual_seed(seed))
-
-
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
     """Measure what was learned, draw it, and record the result."""
     from ray_jobs.results import plots
@@ -383,7 +323,8 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     found = trained(run)
     metrics = evaluate(found, spec.seed)
     if isinstance(found.model, Samples):
-        sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
+        n = 2048 if found.made.data.shape == (2,) else 64
+        sample(found.model, found.made.data, run.path, n, seed=spec.seed)
     plots.learning_curve(run)
     losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
     where = splits(found.made.data, metrics)

@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.hiding import hide
 from cluster.trust import remember_address
@@ -16,16 +17,18 @@ from ray_jobs.distributed.connection import cluster_address, refuse_unknown
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import Failed, UsageError
+from ray_jobs.recipe import trusted
 from ray_jobs.recipe.loading import engine, kind, recipe
 from ray_jobs.recipe.settings import check
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import job_context
+from ray_jobs.run.files import opened
 from ray_jobs.run.folder import Run, folder_of
 from ray_jobs.run.progress import Event, Report, noise_to, silent
 from ray_jobs.run.provenance import now
 from ray_jobs.run.signals import Stop, stopping
 from ray_jobs.train import start
-from ray_jobs.train.earlier import current_spec
+from ray_jobs.train.earlier import current_spec, data_found, relocate
 
 
 class Stopped(Exception):
@@ -80,6 +83,7 @@ def create(spec: Spec, command: list[str] | None, report: Report = silent) -> Ru
     Raises:
         UsageError: the folder already holds a run, or cannot be written.
     """
+    trusted.remember(spec.recipe)
     kind_of = kind(recipe(spec.recipe)).__name__
     return Run.create(spec, kind=kind_of, command=command, started_from=start.provenance(spec, report))
 
@@ -93,11 +97,14 @@ def earlier_attempt(spec: Spec) -> Run | None:
     return run if (run.read("run.json") or {}).get("job") == job_context.job() else None
 
 
-def resume(location: str, *, report: Report = silent, address: str | None = None) -> Run:
+def resume(
+    location: str, *, report: Report = silent, address: str | None = None, moved: Mapping[str, Any] | None = None
+) -> Run:
     """Continue the run at `location` from its newest checkpoint, bit for bit as if it had never stopped.
 
     Args:
         address: another Ray cluster than the one where it started; 'local' is this machine alone.
+        moved: settings that name data which lie elsewhere now.
 
     Raises:
         UsageError: there is no run, it is finished, an earlier version wrote it, another process is at work in it, or it names the
@@ -108,12 +115,16 @@ def resume(location: str, *, report: Report = silent, address: str | None = None
     if run.result:
         run.push()  # what its address could not take when it ended
         raise UsageError(f"{run} is finished: there is nothing to resume. 'reprise evaluate {run}' measures it again.")
+    run.moved = dict(moved or {})
     spec = current_spec(run)
     if address is not None and cluster_address(address):
         remember_address(address)
     refuse_unknown(spec.where.address if address is None else None)
     where = spec.where if address is None else replace(spec.where, address=address)
-    return run_to_end(run.lock(), replace(spec, where=where), report)
+    run.lock()
+    relocate(run)
+    with data_found(run):
+        return run_to_end(run, replace(spec, where=where), report)
 
 
 def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[], bool] = lambda: False) -> Run:
@@ -166,7 +177,7 @@ def _failure(error: Exception, run: Run) -> Failed:
     """An error of a training as one sentence; where that may not be enough, its trace is written to the log."""
     if isinstance(error, FloatingPointError | OSError):
         return Failed(as_sentence(error, run))
-    with open(run.path / "log.txt", "a") as log:
+    with contextlib.suppress(OSError), opened(run.path / "log.txt", "a") as log:
         traceback.print_exception(error, file=log)
     first = (str(error).strip() or "no message").splitlines()[0]
     what = "" if isinstance(error, EnvironmentFailed) else f"{type(error).__name__}: "
@@ -181,7 +192,7 @@ def mark_unfinished(run: Run, state: str, steps: int = 0) -> None:
         steps: of the whole training, where status.json does not have them yet.
     """
     step = (run.last() or {"step": 0})["step"]
-    run.status(state, step, (run.read("status.json") or {}).get("steps", steps))
+    run.status(state, step, run.progress.get("steps", steps))
     with contextlib.suppress(UsageError):  # another process has continued it
         run.mirror.send()
 
@@ -209,7 +220,7 @@ def noting(report: Report, log: Path) -> Report:
     def noted(event: Event) -> None:
         if "note" in event:
             event = {**event, "note": hide(event["note"])}
-            with contextlib.suppress(OSError), open(log, "a") as file:
+            with contextlib.suppress(OSError), opened(log, "a") as file:
                 file.write(f"{now()} {event['note']}\n")
         report(event)
 

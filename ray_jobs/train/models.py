@@ -49,14 +49,15 @@ def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Samples of the newest checkpoint in the run folder, see `fit.sample`.
+    """Samples of the newest checkpoint in the run folder, see `sampling.sample`.
 
     Raises:
         UsageError: there is no checkpoint that can be read, or the model does not take an option.
     """
-    from ray_jobs.train import fit
+    from ray_jobs.train import fit, sampling
 
-    return fit.sample(fit.trained(run), run.path, n, seed=seed, name=name, how=how)
+    found = fit.trained(run)
+    return sampling.sample(found.model, found.made.data, run.path, n, seed=seed, name=name, how=how)
 
 
 def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ def adopt(task_spec: Spec, trial: Trial, donor: Path, settings: Mapping[str, Any
     old = replace(task_spec, settings={**task_spec.settings, **origin["settings"]})
     new = replace(task_spec, settings={**task_spec.settings, **settings})
     _install(Run(at), donor / STATE, origin["step"], old, new)
-    write_json(at / "run.json", json.loads((at / "run.json").read_text()) | {"settings": new.settings})
+    write_json(at / "run.json", (Run(at).read("run.json") or {}) | {"settings": new.settings})
     reports = tuple(r for r in trial.reports if r[0] < origin["percent"])
     trial = replace(trial, settings=dict(settings), reports=reports, history=(*trial.history, event))
     save(at, trial)

@@ -12,7 +12,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning_modules.autoregressive.discrete import Discrete
 from lightning_modules.ema import EMA
 from lightning_modules.model import Density, Samples
-from ray_jobs.train.fit import Trained, evaluate, sample
+from ray_jobs.train.fit import Trained, evaluate
+from ray_jobs.train.sampling import sample
 from tests.other_device import other_device
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,7 +47,7 @@ def test_it_trains_and_is_measured_and_sampled_on_another_device(name, tmp_path)
         if isinstance(model, Samples) and not (
             isinstance(model, Discrete) and math.prod(model.shape) > 784
         ):  # slow, and done smaller
-            sample(of, tmp_path, 4)
+            sample(of.model, of.made.data, tmp_path, 4)
         if isinstance(model, Density):
             x = made.data.test(4)
             label = x["label"].to(device) if getattr(model, "classes", 0) else None

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -267,3 +268,20 @@ def test_chromium_renders_it_in_light_and_dark_wide_and_narrow(aim: str, tmp_pat
     assert dark["paper"] != light["paper"]
     assert dark["line"] != light["line"]
     assert os.path.getsize(page) < 500_000
+
+
+def test_results_that_do_not_fit_are_passed_over_with_a_sentence(aim: str, tmp_path: Path) -> None:
+    """Values of a wrong type or shape, and names that lead elsewhere: the page is made of the others."""
+    where = tmp_path / "results"
+    results.save(result(aim, [500.0, 490.0, 495.0]), where)
+    good = json.loads((where / f"{aim}.json").read_text())
+    values = (None, True, -1, "<script>alert(1)</script>\x1b[31m", [], {}, [[1]], {"a": 1}, float("inf"), 10**400)
+    for n, (field, value) in enumerate((field, value) for field in good for value in values):
+        (where / f"bad{n}.json").write_text(json.dumps(good | {"recipe": f"other{n}", field: value}))
+    for n, name in enumerate(("../../x", "/x", "a\\b", "a`b", "", "x" * 300)):
+        (where / f"name{n}.json").write_text(json.dumps(good | {"recipe": name}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = report(out=str(tmp_path / "r.html"), results=str(where), markdown=str(tmp_path / "md")).read_text()
+    assert aim in page and "<script" not in page and "\x1b" not in page and "../" not in page
+    assert all("<script" not in file.read_text() for file in (tmp_path / "md").iterdir())

@@ -376,3 +376,62 @@ def test_a_finished_row_shows_the_result_and_a_running_one_the_newest_line(tmp_p
     assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -9"}
     (tmp_path / "result.json").write_text('{"metrics": {"episode_return": -4.0}, "step": 7}')
     assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -4"}
+
+
+# ---- two reproductions in one folder
+
+
+def test_a_second_reproduction_in_one_folder_is_refused(aim: str, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {0: "hold", 1: "hold", 2: "hold"})
+    first = drive(aim, lab)
+    wait_for(lambda: status(lab, aim, 0) == "running")
+    with pytest.raises(UsageError, match=r"Another process is at work in .*: wait for it, or choose another --out"):
+        measure(aim, lab)
+    lab.go()
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    kept = json.loads((tmp_path / "results" / f"{aim}.json").read_text())
+    assert kept["failures"] == {}
+
+
+def test_no_failure_is_recorded_of_a_seed_that_another_process_trains(
+    aim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process takes the folder between the look at its lock and the start of the child: the child is refused."""
+    lab = Lab(tmp_path, {1: "fail"})
+    plan = reproduce.plan(aim, 1, {}, str(tmp_path / "out"), NOWHERE)
+    other = subprocess.Popen(Lab(tmp_path, {0: "hold"}).build(plan[0]))
+    wait_for(lambda: plan[0].run.place.held())
+
+    class Refused:
+        def poll(self) -> int:
+            return 2
+
+        def tail(self) -> list[str]:
+            return ["reprise: Another process is at work in here: wait for it, or choose another --out."]
+
+    told: list[str] = []
+
+    def tell(seed: Seed, state: str) -> None:
+        told.append(state)
+        lab.go()
+
+    look, early = seeds.held, iter([False])  # the first look is too early
+    monkeypatch.setattr(seeds, "held", lambda seed: next(early, None) is None and look(seed))
+    assert seeds.execute([plan[0]], lambda unit, slot: Refused(), 1, tell) == {}
+    other.wait(timeout=30)
+    assert told[-1] == "finished" and "failed" not in told
+
+
+def test_a_seed_that_another_process_keeps_is_told_and_nothing_is_recorded(aim: str, tmp_path: Path) -> None:
+    plan = reproduce.plan(aim, 1, {}, str(tmp_path / "out"), NOWHERE)
+
+    class Superseded:
+        def poll(self) -> int:
+            return 2
+
+        def tail(self) -> list[str]:
+            return ["reprise: Another process has continued s3://x (process 1 on there): this one stops writing there."]
+
+    with pytest.raises(UsageError, match=r"Another process trains .* seed 0: nothing was recorded"):
+        seeds.execute([plan[0]], lambda unit, slot: Superseded(), 1, lambda seed, state: None)
