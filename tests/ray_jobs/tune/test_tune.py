@@ -327,7 +327,7 @@ def test_a_search_from_before_with_an_infinite_score_is_concluded(tmp_path, caps
         trials.save(trials.folder(tmp_path, number), Trial(number, {"lr": 10.0**-number}, "finished", score=value))
     trials.save(trials.folder(tmp_path, 3), Trial(3, {"lr": 0.5}, "finished", score=-1e308))
     assert conclude(Leaderboard(wanted, tmp_path), tmp_path, False, False) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())  # the table may break a long state
     assert "its score is inf" in shown and "Best: trial 0002" in shown
     assert (tmp_path / "best.yaml").read_text().splitlines()[1] == "lr: 0.01"
 
