@@ -59,7 +59,7 @@ def cut_after(path: Path, step: int) -> dict[str, Any] | None:
 class AppendedFile:
     """A file to append to; data that cannot be written now waits in memory, in order, and nothing is written twice."""
 
-    def __init__(self, path: Path, within: Path) -> None:
+    def __init__(self, path: Path, within: Path | None = None) -> None:
         self.path, self.within, self.waiting = path, within, bytearray()
         self.file: IO[bytes] | None = None
 
@@ -77,7 +77,7 @@ class AppendedFile:
         """
         if self.file is None and self.waiting:
             self.file = opened(self.path, "ab", within=self.within, buffering=0)
-        while self.waiting:
+        while self.waiting and self.file is not None:
             del self.waiting[: self.file.write(self.waiting)]
 
     def close(self) -> None:

@@ -246,8 +246,7 @@ def _misfit_fields(value: Any, type_: Any, at: str) -> str:
 
 
 def _misfit_items(value: Any, origin: type, parts: tuple[Any, ...], at: str) -> str:
-    kind = dict if origin is dict else list
-    if not isinstance(value, kind):
+    if not isinstance(value, dict if origin is dict else list):
         return f"{at} must be {NAMES[origin]}, not {shown(value)}"
     if origin is dict:
         keys = (f"{at} has the key {shown(k)}" for k in value if not clean(k))
