@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ray_jobs.envs.multi_agent import Padded, joint
 from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Threshold, Whole
@@ -53,7 +52,7 @@ class DiscreteActions(nn.Module):
 
     def encode(self, action: Tensor) -> Tensor:
         """The critics' input: one-hot [B, N, A]."""
-        return F.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
+        return nn.functional.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
 
 
 class ContinuousActions(nn.Module):
