@@ -6,6 +6,7 @@ many workers there are, and a run that resumes begins at any step without replay
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -190,6 +191,15 @@ class Caught(Dataset):
             return error.with_traceback(None)
 
 
+def outlive_signals(worker: int) -> None:
+    """In a loading process, ignore requests to stop: they are the training process's, which saves the run and then ends this one.
+
+    Schedulers and Ctrl-C send the signal to all processes of a run.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Loader(DataLoader):
     """A `DataLoader` that raises the errors among its items: one sentence, whichever process met them."""
 
@@ -272,4 +282,5 @@ class Data(L.LightningDataModule):
             collate_fn=whole,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=outlive_signals,
         )

@@ -197,6 +197,11 @@ def _base(name: str) -> Recipe:
         return recipes[which]
     if not which and len(recipes) == 1:
         return next(iter(recipes.values()))
+    if not recipes and callable(getattr(module, "recipe", None)):
+        raise UsageError(
+            f"{shortened(path)} declares its recipe as earlier versions did, by a function named 'recipe': decorate the function by "
+            "@fit(system=..., headline=..., data=...), or write the agent's recipe as data, Recipe(title, Play(...)); see CONTRIBUTING.md."
+        )
     listed = ", ".join(f"{path}:{n}" for n in recipes) or "none"
     raise UsageError(f"{shortened(name)} does not name one recipe: the module {shortened(path)} declares {listed}.")
 
