@@ -20,6 +20,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import seeds_together
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import silent
+from ray_jobs.train.drawing import AS_TRAINED
 from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from tests.ray_jobs.command import equal, learned, lines, newest
 
@@ -188,10 +189,10 @@ def test_it_is_evaluated(which, trained):
 def test_it_is_sampled_or_says_in_one_sentence_why_not(which, trained):
     module = importlib.import_module(which.engine)
     if small(which).samples:
-        assert module.sample(trained(which), n=4, seed=0, name="drawn").is_file()
+        assert module.sample(trained(which), n=4, seed=0, name="drawn", how=AS_TRAINED).is_file()
         return
     with pytest.raises(UsageError) as error:
-        module.sample(trained(which), n=4, seed=0, name="drawn")
+        module.sample(trained(which), n=4, seed=0, name="drawn", how=AS_TRAINED)
     assert in_one_sentence(error)
 
 
