@@ -10,7 +10,8 @@ from ray_jobs.envs.spaces import Observations, number
 from ray_jobs.envs.vector import SequentialEnv, vector
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec
-from tests.ray_jobs.rl.scripted import Count, Team
+from tests.ray_jobs.rl.scripted import Count
+from tests.ray_jobs.rl.scripted_teams import Team
 
 BYTES = gym.spaces.Box(0, 255, (3,), np.uint8)
 HERE = f"{__name__}:"
