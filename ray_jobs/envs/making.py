@@ -12,6 +12,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
+from ray_jobs.envs.entry_points import makes_environments
+
 EXTRAS = {
     "ale_py": "atari",
     "gymnasium.envs.box2d": "box2d",
@@ -80,6 +82,11 @@ def maker(env: str, options: Mapping[str, Any]) -> Callable[[], Any]:
     make = getattr(imported(env, module), name, None)
     if make is None:
         raise ValueError(not_found(env, f"the module {module} has no '{name}' and registers no such id"))
+    if not makes_environments(make):
+        kinds = "it must make a Gymnasium environment or a parallel one of PettingZoo"
+        raise ValueError(
+            f"'{env}' makes no environments: {kinds}, as a class or as a function of a module that imports gymnasium or pettingzoo."
+        )
     limit = time_limit_of(env, make)
     return lambda: gym.wrappers.TimeLimit(make(**options), limit) if limit else make(**options)
 

@@ -323,3 +323,37 @@ def test_what_this_training_wrote_may_be_anything(tmp_path):
 def test_paths_and_dates_are_plain():
     mine = (pathlib.Path("a/b"), datetime.timedelta(3), datetime.datetime(2020, 1, 2), Place(1.0, 2.0), Colour.RED)
     assert restored(saved(mine), mine) == mine
+
+
+STRANGE = [
+    ("subprocess:run", {"args": ["touch", "mark"]}),
+    ("subprocess:Popen", {"args": ["touch", "mark"]}),
+    ("os:mkdir", {"path": "mark"}),
+    ("os:system", {"command": "touch mark"}),
+    ("posix:system", {"command": "touch mark"}),
+    ("runpy:run_path", {"path_name": "code.py"}),
+    ("pickle:loads", {}),
+    ("torch:load", {"f": "evil", "weights_only": False}),
+    ("pandas:read_pickle", {"filepath_or_buffer": "evil", "compression": None}),
+    ("numpy:load", {"file": "evil", "allow_pickle": True}),
+    ("timeit:timeit", {"stmt": "open('mark', 'w')", "number": 1}),
+    ("importlib:import_module", {"name": "code"}),
+    ("gymnasium.vector.utils.misc:CloudpickleWrapper", {}),
+    ("ray_jobs.reproduce.seeds:LocalProcess", {"argv": ["touch", "mark"], "log": pathlib.Path("log")}),
+]
+
+
+@pytest.mark.parametrize(("env", "options"), STRANGE, ids=[env for env, _ in STRANGE])
+def test_a_run_folder_names_no_function_but_of_environments(env, options, tmp_path, monkeypatch):
+    """Its settings name the environment, 'module:function', and the arguments."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code.py").write_text("open('mark', 'w')")
+    (tmp_path / "evil").write_bytes(pickle.dumps(Call(os.system, "touch mark")))
+    with pytest.raises((ValueError, UsageError), match="makes no environments"):
+        vector(env, 1, options)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_functions_and_classes_of_environments_are_called():
+    for env in ("ray_jobs.envs.lqr:make", "tests.ray_jobs.envs.test_pickles:Arena"):
+        vector(env, 1, {}).close()

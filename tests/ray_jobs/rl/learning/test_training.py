@@ -10,7 +10,6 @@ import threading
 import pytest
 import torch
 
-from ray_jobs.envs.env_state import Untrusted
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.off_policy.dqn import DQN
@@ -99,9 +98,8 @@ def test_only_the_training_says_whose_a_checkpoint_is(ours, capsys):
     _, state = run.states[-1]
     (runner,) = state["learners"][0]["runners"]
     runner |= {"env": pickle.dumps(Stranger()), "ours": True}
-    with pytest.raises((Untrusted, TypeError, AttributeError)) as refused:
-        training(plan, Memory()).go(state, trusted=ours)
-    assert refused.type is Untrusted or ours
+    with pytest.raises((TypeError, AttributeError)) if ours else contextlib.nullcontext():
+        training(plan, Memory()).go(state, trusted=ours)  # where it is not trusted, new episodes begin
     assert ("pwned" in capsys.readouterr().out) is ours
 
 
