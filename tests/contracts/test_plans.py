@@ -63,7 +63,7 @@ PROCESSES = {
 ENGINE = {
     "train": ["run", "spec", "report", "should_stop"],
     "evaluate": ["run"],
-    "sample": ["run", "n", "seed", "name"],
+    "sample": ["run", "n", "seed", "name", "how"],
     "weights": ["plan", "seed"],
     "fixed": ["plan"],
     "check_together": ["plan"],

@@ -224,7 +224,7 @@ def test_a_module_of_several_recipes_needs_a_name(name, package, capsys):
 
 def test_a_module_that_is_not_there_is_one_sentence(package, capsys):
     assert "no file" in refusal("train", "ownpack/three.py", capsys=capsys)
-    assert "no recipe" in refusal("train", "ownpack.three", capsys=capsys)
+    assert "ownpack.three cannot be imported" in refusal("train", "ownpack.three", capsys=capsys)
 
 
 def test_a_renamed_recipe_says_its_new_name(tmp_path, capsys):
