@@ -28,12 +28,16 @@ def waves(t: Tensor, dim: int, low: float = 0.1, high: float = 30.0) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], 1)
 
 
-def index_waves(t: Tensor, dim: int) -> Tensor:
-    """Cosines and sines [B, dim] of an index t [B], such as that of a noise level among 1000, at 10000^(-2 i / dim) radians each.
+def index_waves(t: Tensor, dim: int, shift: int = 0) -> Tensor:
+    """Cosines and sines [B, dim] of an index t [B], such as that of a noise level among 1000, at 10000^(-i / (dim / 2 - shift)) radians.
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, with all cosines first, as in DiT's code.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, with all cosines first, as in the code of ADM and DiT. diffusers' DiT has
+    `shift` 1, so that the last frequency is 1/10000.
     """
-    frequency = torch.exp(torch.arange(dim // 2, device=t.device) * (-2 * math.log(10000) / dim))
+    steps = torch.arange(dim // 2, device=t.device, dtype=torch.float32)
+    frequency = (
+        -math.log(10000) * steps / (dim // 2 - shift)
+    ).exp()  # in this order: an index of 999 multiplies rounding
     angle = t.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], 1)
 
