@@ -189,10 +189,9 @@ class UNet(nn.Module):
         Raises:
             ValueError: they have other channels, or a size that cannot be cut into patches and halved so often.
         """
-        what = f"This U-Net halves images {self.levels - 1} times"
-        if self.patch > 1:
-            what = f"This U-Net makes channels of {self.patch} x {self.patch} pixels, halves images {self.levels - 1} times"
-        check_size(shape, self.channels, self.patch * 2 ** (self.levels - 1), what)
+        halved = f"halves images {self.levels - 1} time{'s' if self.levels != 2 else ''}"
+        cut = f"makes channels of {self.patch} x {self.patch} pixels, " if self.patch > 1 else ""
+        check_size(shape, self.channels, self.patch * 2 ** (self.levels - 1), f"This U-Net {cut}{halved}")
 
 
 def heads_of(channels: int, head: int, heads: int) -> int:
