@@ -12,19 +12,14 @@ import math
 import re
 import secrets
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-HIDDEN = "***"
-"""Shown in place of a secret."""
 JOB_VARIABLE = "REPRISE_JOB"
 """Variable with a job's id; for a job that continues an earlier one, the id of that one."""
-_SECRET = re.compile(
-    r"(token|secret|password|passwd|passphrase|credentials?|(api|private|access)[_-]?key)(?![a-z])", re.IGNORECASE
-)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -169,42 +164,3 @@ def parse_time(text: str) -> float:
     numbers = [int(part) for part in parts if part is not None]
     unit = 3600 if days is not None or len(numbers) == 3 else 60
     return int(days or 0) * 86400 + sum(n * unit / 60**i for i, n in enumerate(numbers))
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable or option with this name holds a secret."""
-    return _SECRET.search(name) is not None
-
-
-def hide_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The variables with the values of secret ones hidden, for showing and storing."""
-    return {name: HIDDEN if is_secret(name) else value for name, value in env.items()}
-
-
-def hide_command(command: Sequence[str]) -> tuple[str, ...]:
-    """The command with the values of secret options (--x.token=V, --token V) hidden, for showing and storing."""
-    shown: list[str] = []
-    for word in command:
-        name, equals, _ = word.partition("=")
-        if shown and "=" not in shown[-1] and shown[-1].startswith("--") and is_secret(shown[-1]):
-            shown.append(HIDDEN)
-        elif equals and name.startswith("--") and is_secret(name):
-            shown.append(f"{name}={HIDDEN}")
-        else:
-            shown.append(word)
-    return tuple(shown)
-
-
-def hide_words(value: Any) -> Any:
-    """A text, or each text of a list, with secrets hidden: the value in NAME=VALUE and the password in an address.
-
-    A value that only names a variable ($TOKEN) stays. Values of other types are returned unchanged.
-    """
-    if isinstance(value, list | tuple):
-        return [hide_words(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    named = re.sub(
-        r"([\w.-]+)=([^\s$]\S*)", lambda m: f"{m[1]}={HIDDEN}" if is_secret(m[1]) else m[0], value, flags=re.ASCII
-    )
-    return re.sub(r"(://[^/\s:@]*:)[^@/\s]+@", rf"\1{HIDDEN}@", named)

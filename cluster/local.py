@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster import supervisor
+from cluster.hiding import hide_command, hide_env
 from cluster.job import (
     JOB_VARIABLE,
     History,
@@ -30,11 +31,9 @@ from cluster.job import (
     Resources,
     State,
     exit_words,
-    hide_command,
-    hide_env,
     new_id,
 )
-from cluster.store import state_folder
+from cluster.trust import state_folder
 
 STARTUP = 30.0
 """Seconds that a supervisor may take to appear before its job counts as lost."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
 
@@ -51,3 +53,13 @@ def warning(path: Path, what: str, mounts: Path = MOUNTS) -> str:
 def _unescaped(text: str) -> str:
     """A mount point with its octal escapes (of blanks) resolved."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """Write a `.gitignore` that leaves the whole folder out, where there is none; a link of that name is not followed."""
+    path = folder / ".gitignore"
+    with (
+        contextlib.suppress(FileExistsError),
+        open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w") as file,
+    ):
+        file.write("*\n")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import lightning as L
 import numpy as np
@@ -20,8 +21,16 @@ Batch = dict[str, Tensor]
 """'x' [B, *D] float32, and where there are classes 'label' [B], long."""
 
 
+Part = Callable[[int | None], Batch]
+"""n -> the first n examples of a part of a data set; all of them where n is None."""
+VALIDATION_SEED = 1_641_109_310
+"""Of the examples that are kept to choose by. torch's generators on the CPU read the lowest 32 bits of a seed alone."""
+MOST_VALIDATION = 10_000
+"""Examples to choose by, at most: a tenth of a large set would be slow to measure."""
+
+
 class Source(Protocol):
-    """Where training examples come from."""
+    """Where training examples come from. One that can also be `divided`, as `Finite` and `Endless` can, can be tuned."""
 
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
         """Rows first..last-1 of the global batch of `batch` examples that step `step` trains on."""
@@ -35,17 +44,16 @@ class Finite:
     Args:
         size: number of examples.
         take: indices [B] of examples -> Batch.
+        forms: of each example, such as 2 where each is also mirrored: indices i and i + size / forms are of the same.
     """
 
     size: int
     take: Callable[[np.ndarray], Batch]
+    forms: int = 1
     _order: tuple[tuple[int, int], np.ndarray] = field(default=((-1, -1), np.empty(0)), repr=False)
 
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
-        if batch > self.size:
-            raise ValueError(
-                f"The global batch is {batch}, but there are only {self.size} examples: take a smaller one."
-            )
+        check_batch(batch, self.size)
         epoch, place = divmod(step, self.size // batch)
         return self.take(self.order(seed, epoch)[place * batch + first : place * batch + last])
 
@@ -54,6 +62,26 @@ class Finite:
         if self._order[0] != (seed, epoch):
             self._order = ((seed, epoch), np.random.default_rng((seed, epoch)).permutation(self.size))
         return self._order[1]
+
+    def first(self, n: int | None = None) -> Batch:
+        """The first n examples, each in its first form; all where n is None."""
+        whole = self.size // self.forms
+        return self.take(np.arange(whole if n is None else min(n, whole)))
+
+    def divided(self) -> tuple[Finite, Part]:
+        """The source without a validation part, and that part: a tenth, by a fixed permutation, at most MOST_VALIDATION.
+
+        Raises:
+            ValueError: there are fewer than two examples.
+        """
+        whole = self.size // self.forms
+        if whole < 2:
+            raise ValueError(f"There is {whole} training example: at least 2 are needed to keep some to choose by.")
+        order = np.random.default_rng(VALIDATION_SEED).permutation(whole)
+        held, kept = np.split(order, [min(max(1, whole // 10), MOST_VALIDATION)])
+        places = np.concatenate([np.sort(kept) + form * whole for form in range(self.forms)])
+        chosen = Finite(len(held), partial(take_at, self.take, np.sort(held)))
+        return Finite(len(places), partial(take_at, self.take, places), self.forms), chosen.first
 
 
 @dataclass
@@ -69,6 +97,21 @@ class Endless:
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
         whole = self.draw(batch, generator(seed, step))
         return {name: column[first:last] for name, column in whole.items()}
+
+    def divided(self) -> tuple[Endless, Part]:
+        """The source itself, and fresh examples that no training or test draws: n of them, 4,096 where n is None."""
+        return self, lambda n: self.draw(n or 4096, torch.Generator().manual_seed(VALIDATION_SEED))
+
+
+def take_at(take: Callable[[np.ndarray], Batch], places: np.ndarray, index: np.ndarray) -> Batch:
+    """The examples at `places` [N] by index [B] into them."""
+    return take(places[index])
+
+
+def check_batch(batch: int, size: int, what: str = "examples") -> None:
+    """Raise ValueError where an epoch of `size` examples, or rows, holds no whole batch."""
+    if batch > size:
+        raise ValueError(f"The global batch is {batch}, but there are only {size} {what}: take a smaller one.")
 
 
 def generator(*counters: int) -> torch.Generator:
@@ -131,6 +174,37 @@ def whole(batch: Batch) -> Batch:
     return batch
 
 
+@dataclass(frozen=True)
+class Caught(Dataset):
+    """Another data set whose errors about the data are items, so that a loading process can send them as they are.
+
+    A `DataLoader` would raise them in the training process with the trace of the other one as their text.
+    """
+
+    of: Dataset
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.of[index]
+        except (ValueError, OSError) as error:
+            return error.with_traceback(None)
+
+
+class Loader(DataLoader):
+    """A `DataLoader` that raises the errors among its items: one sentence, whichever process met them."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for item in super().__iter__():
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+
+def part_of(data: Data) -> str:
+    """What `data.test` gives, as reports name it: 'test', 'validation', or of a laboratory 'fresh draws'."""
+    return "fresh draws" if data.part == "test" and isinstance(data.source, Endless) else data.part
+
+
 class Data(L.LightningDataModule):
     """A data set for training without end, and held-out examples for evaluation.
 
@@ -152,6 +226,8 @@ class Data(L.LightningDataModule):
     """Of one example."""
     classes: int = 0
     """Number of labels; 0: there are none."""
+    part: str = "test"
+    """What `test` gives, as reports name it."""
     levels: int = 0
     """Values that an entry of 'x' can have: grey levels, evenly spaced from -1 to 1, or mu-law levels; 0: any."""
 
@@ -166,14 +242,31 @@ class Data(L.LightningDataModule):
         """The first n held-out examples (all if None); for a laboratory, n fresh ones, always the same."""
         raise NotImplementedError(f"{type(self).__name__} has no held-out examples")
 
+    def validation(self, n: int | None = None) -> Batch | None:
+        """The first n examples to choose settings by, where the set itself keeps such; None where it does not."""
+        return None
+
+    def seen(self, n: int | None = None) -> Batch:
+        """The first n training examples, all where n is None.
+
+        Raises:
+            ValueError: they are not finite in number, or cannot be had by index.
+        """
+        if self.source is None:
+            self.setup("fit")
+        if not hasattr(self.source, "first"):
+            raise ValueError(f"The training examples of {type(self).__name__} cannot be listed.")
+        return self.source.first(n)
+
     def train_dataloader(self) -> DataLoader:
         if self.source is None:
             self.setup("fit")
+        check_batch(self.batch, getattr(self.source, "size", self.batch))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         source = self.paired(self.source) if self.paired else self.source
         share = Share(source, self.seed, self.batch, self.accumulate, rank, world)
-        return DataLoader(
-            share,
+        return Loader(
+            Caught(share),
             batch_size=None,
             sampler=From(self.start),
             collate_fn=whole,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Source, generator
+from datamodules.base import Batch, Data, Part, Source, generator
 
 
 @dataclass
@@ -24,6 +24,11 @@ class Sampled:
         uniform = torch.rand(batch, *found["x"].shape[1:], generator=generator(seed, step, 1))[first:last]
         return black_and_white(found, uniform)
 
+    def divided(self) -> tuple[Sampled, Part]:
+        """The source without a validation part, and that part, drawn once."""
+        kept, held = divided(self.of)
+        return Sampled(kept), lambda n: drawn_once(held(n))
+
 
 @dataclass
 class Thresholded:
@@ -31,8 +36,38 @@ class Thresholded:
 
     of: Source
 
+    @property
+    def size(self) -> int:
+        """Number of examples, of a finite source."""
+        return self.of.size  # type: ignore[attr-defined]
+
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
         return black_and_white(self.of.rows(seed, step, batch, first, last))
+
+    def first(self, n: int | None = None) -> Batch:
+        """The first n examples, all where n is None, of a finite source."""
+        return black_and_white(self.of.first(n))  # type: ignore[attr-defined]
+
+    def divided(self) -> tuple[Thresholded, Part]:
+        """The source without a validation part, and that part."""
+        kept, held = divided(self.of)
+        return Thresholded(kept), lambda n: black_and_white(held(n))
+
+
+def divided(of: Source) -> tuple[Source, Part]:
+    """Another source without a validation part, and that part.
+
+    Raises:
+        ValueError: it cannot be divided.
+    """
+    if not hasattr(of, "divided"):
+        raise ValueError("These data give no examples to choose by: read them by index (streaming=False).")
+    return of.divided()
+
+
+def drawn_once(batch: Batch) -> Batch:
+    """The batch with each pixel drawn by its grey level, always the same for the same rows."""
+    return black_and_white(batch, torch.rand(batch["x"].shape, generator=generator(2**40)))
 
 
 def black_and_white(batch: Batch, uniform: Tensor | float = 0.5) -> Batch:
@@ -53,6 +88,7 @@ class Binary(Data):
     def __init__(self, of: Data, *, by_chance: bool = False) -> None:
         super().__init__(batch=of.batch, num_workers=of.num_workers)
         self.of, self.shape, self.classes, self.by_chance = of, of.shape, of.classes, by_chance
+        self.part = of.part
 
     def setup(self, stage: str) -> None:
         self.of.setup(stage)
@@ -61,6 +97,10 @@ class Binary(Data):
 
     def test(self, n: int | None = None) -> Batch:
         found = self.of.test(n)
-        return black_and_white(
-            found, torch.rand(found["x"].shape, generator=generator(2**40)) if self.by_chance else 0.5
-        )
+        return drawn_once(found) if self.by_chance else black_and_white(found)
+
+    def validation(self, n: int | None = None) -> Batch | None:
+        found = self.of.validation(n)
+        if found is None:
+            return None
+        return drawn_once(found) if self.by_chance else black_and_white(found)

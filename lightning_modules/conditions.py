@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 RANKS = {"label": 1, "text": 3, "mask": 2, "vector": 2, "image": 4, "control": 4, "numbers": 2}
 """Dimensions of each field of `Cond`, the batch included."""
@@ -117,6 +118,40 @@ def from_batch(*names: str) -> Callable[[Mapping[str, Tensor]], Cond]:
     return lambda batch: Cond(**{name: batch[name] for name in names})  # type: ignore[arg-type]  # none is 'hidden'
 
 
+def one_hot(label: Tensor | None, classes: int, owner: str) -> Tensor | None:
+    """Labels [B] as [B, classes], long; None for a model without classes, whatever its batches hold.
+
+    Raises:
+        ValueError: `owner` has classes and there are no labels; on a CPU, one of them is not in 0..classes-1.
+    """
+    if not classes:
+        return None
+    if label is None:
+        raise ValueError(f"{owner} was built with {classes} classes: give the labels.")
+    check_labels(label, classes)
+    return F.one_hot(label, classes)
+
+
+def without_labels(cond: object, classes: int = 0) -> None:
+    """Refuse conditions that a model without classes is given for drawing or scoring.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if cond is not None and not classes:
+        raise ValueError("This model was trained without labels: leave them out.")
+
+
+def check_labels(label: Tensor, classes: int) -> None:
+    """Refuse labels [B] that are no classes; on a CPU alone, where a look waits for nothing.
+
+    Raises:
+        ValueError: one of them is not in 0..classes-1.
+    """
+    if label.device.type == "cpu" and len(label) and not 0 <= label.min() <= label.max() < classes:
+        raise ValueError(f"Labels must be in 0..{classes - 1}, not {label.min():d}..{label.max():d}.")
+
+
 def label_rows(cond: Cond, classes: int, n: int, device: torch.device) -> Tensor:
     """Row [n] of an embedding table [classes + 1] for each example: its label, or the last row where it is hidden or absent.
 
@@ -126,6 +161,5 @@ def label_rows(cond: Cond, classes: int, n: int, device: torch.device) -> Tensor
     if cond.label is None:
         return torch.full((n,), classes, device=device)
     label = cond.label.to(device)
-    if device.type == "cpu" and len(label) and not 0 <= label.min() <= label.max() < classes:
-        raise ValueError(f"Labels must be in 0..{classes - 1}, not {label.min():d}..{label.max():d}.")
+    check_labels(label, classes)
     return label if "label" not in cond.hidden else label.masked_fill(cond.hidden["label"].to(device), classes)

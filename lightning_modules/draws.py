@@ -56,6 +56,21 @@ class Draws:
         return whole[rows * self.part : rows * (self.part + 1)]
 
 
+def normal(*shape: int, rng: torch.Generator | None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standard normal numbers on the device of `rng`, the only one that it draws on; by torch's own generator on the CPU without."""
+    return torch.randn(shape, generator=rng, device=place(rng), dtype=dtype)
+
+
+def uniform(*shape: int, rng: torch.Generator | None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform numbers in [0, 1) where `normal` draws."""
+    return torch.rand(shape, generator=rng, device=place(rng), dtype=dtype)
+
+
+def place(rng: torch.Generator | None) -> torch.device:
+    """The device on which `rng` draws."""
+    return rng.device if rng is not None else torch.device("cpu")
+
+
 def reseed(seed: int, device: torch.device) -> None:
     """Seed torch's generators for layers on `device`. (`torch.manual_seed` takes 0.1 ms, for it seeds those of all devices.)"""
     torch.default_generator.manual_seed(seed)

@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_modules.compat import norms, scale_
 from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws, key, reseed
+from lightning_modules.dropout import Dropout
 from lightning_modules.optim import Adam, Optim
 
 Batch = dict[str, Tensor]
@@ -24,14 +25,18 @@ Batch = dict[str, Tensor]
 class Samples(Protocol):
     """A model that can be sampled: [n, *D], with conditions (labels [n], or more in a `Cond`) or without."""
 
-    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor: ...
+    def sample(self, n: int, cond: Tensor | Cond | None = None, *, rng: torch.Generator | None = None) -> Tensor:
+        """n samples [n, *D]; the same generator gives the same ones."""
+        ...
 
 
 @runtime_checkable
 class Density(Protocol):
     """A model with a log density: [B] nats. Where it is a bound, the model's docstring states that."""
 
-    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor: ...
+    def log_prob(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Log density [B], in nats, of x [B, *D]."""
+        ...
 
 
 @runtime_checkable
@@ -39,7 +44,9 @@ class Shows(Protocol):
     """A model with more pictures than samples: the examples [n, *D] of each picture by its name. 64 of them fill a square in
     rows of eight. `data` is the data module, set up for its held-out examples."""
 
-    def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]: ...
+    def pictures(self, data: Any, rng: torch.Generator) -> dict[str, Tensor]:
+        """The examples [n, *D] of each picture, by its name."""
+        ...
 
 
 class NotFinite(FloatingPointError):
@@ -50,8 +57,9 @@ class Generative(L.LightningModule):
     """A model that is trained by minimising the sum of its `losses`.
 
     Adversarial models (`gan.adversarial`) override `training_step` and pass their losses through `total`; all others override
-    `losses`. Random numbers in training come from `self.draws`; torch's own generator, which layers such as dropout use, is
-    seeded again before every micro-batch. So a resumed run continues with the same numbers, and none of this is saved.
+    `losses`. Random numbers in training come from `self.draws`, those of `dropout.Dropout` too; torch's own generator,
+    which layers such as `nn.Dropout` use, is seeded again before every micro-batch on every worker. So a resumed run continues
+    with the same numbers, and none of this is saved.
 
     Raises:
         NotFinite: a loss or a gradient is NaN or infinite, before the optimiser would step; on a GPU, where each check
@@ -123,6 +131,8 @@ class Generative(L.LightningModule):
         return x
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
+        if not len(batch["x"]):
+            raise ValueError(f"{type(self).__name__} was given an empty batch, of which there is no mean loss.")
         return self.total(self.losses(batch))
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
@@ -144,6 +154,9 @@ class Generative(L.LightningModule):
         """Set the random numbers of micro-batch `micro` of the `count`-th gradient of the run."""
         part = micro * self.trainer.world_size + self.trainer.global_rank
         self.draws = Draws(self.seed, count, part, self.micro_batches * self.trainer.world_size)
+        for layer in self.modules():
+            if isinstance(layer, Dropout):
+                layer.draws = self.draws
         reseed(key(self.seed, count, part, 1), self.device)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ gc.set_threshold(
     100_000, 10, 10
 )  # importing torch makes a million objects that all stay: scanning them again takes 0.1 s
 
+NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
+"""Errors of the system about a name that cannot be."""
 TOP = """Train, tune and reproduce generative models and reinforcement learning, from a laptop to a cluster.
 
 usage: reprise VERB ...          reprise VERB --help says more
@@ -30,7 +34,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where work failed or a claim does not hold; 2 where the command is wrong; 128 + n when signal n stopped it.
     """
-    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    from ray_jobs import terminal
+
+    pressed: list[int] = []
+    try:
+        if argv is None:
+            terminal.utf8_files()
+            _note_interrupts(pressed)
+        terminal.prepare()
+        code = _main(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted(argv)
+    except BrokenPipeError:
+        if not terminal.reader_gone():
+            raise
+        terminal.silence(sys.stdout)
+        return 0
+    except Exception:
+        if pressed:  # some library made another error of it, as one whose import was cut off
+            return _interrupted(argv)
+        raise
+
+
+def _note_interrupts(pressed: list[int]) -> None:
+    """Add each Ctrl-C to `pressed`, besides what it does; where it is ignored, as in a script's background, it stays so."""
+
+    def note(number: int, frame: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+
+
+def _interrupted(argv: Sequence[str] | None) -> int:
+    """The exit code after Ctrl-C; another one while Python ends is no traceback."""
+    if argv is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return 128 + signal.SIGINT
+
+
+def _main(words: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:
         from ray_jobs.completion import complete
 
@@ -58,11 +104,10 @@ def _run(argv: list[str]) -> int:
         return _fail(error, 2)
     except Failed as error:
         return _fail(error, 1)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # 'reprise list | head'
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except OSError as error:
+        return _fail(_about(error), 2 if error.errno in NAMES else 1)
     except Exception as error:
         from ray_jobs.train.launch import Stopped
 
@@ -70,6 +115,15 @@ def _run(argv: list[str]) -> int:
             raise
         print(error)
         return 128 + error.signal
+
+
+def _about(error: OSError) -> Exception:
+    """An error of the system as a sentence; one without a reason and a file needs its trace and stays."""
+    if not error.strerror or error.filename is None:
+        raise error
+    from ray_jobs.errors import shortened
+
+    return Exception(f"{error.strerror}: {shortened(os.fsdecode(error.filename))}")
 
 
 def _exit_code(result: Any) -> int:
@@ -80,7 +134,9 @@ def _exit_code(result: Any) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    print(f"reprise: {error}", file=sys.stderr)
+    from ray_jobs.errors import printable
+
+    print(f"reprise: {printable(error, lines=True)}", file=sys.stderr)
     return code
 
 

@@ -40,7 +40,7 @@ def demo(*, out: str | None = None, seed: int = 0) -> Path:
 def _part(spec: Spec) -> Run:
     """One run of the demo: new, continued, or already finished."""
     with display(spec.recipe) as say:
-        if not (Path(str(spec.out)) / "run.json").exists():
+        if not Run.at(str(spec.out)).exists():
             return launch(spec, report=say, command=["reprise", "train", spec.recipe, *as_flags(spec.where)])
         found = Run.open(str(spec.out))
         return found if found.result else resume(str(spec.out), report=say)

@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ray_jobs.errors import printable
+from ray_jobs.terminal import console
+
 GIB = 2**30
 Verdict = Literal["ok", "warn", "fail"]
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -210,6 +213,10 @@ def profiles() -> Iterator[Row]:
         yield Row("profiles", "fail", str(error), "Repair that file, or move it away.")
     else:
         yield Row("profiles", "ok", ", ".join(found) or "none")
+    for path in known.unapproved(Path.cwd()):
+        yield Row(
+            "profiles", "warn", f"{printable(path)} is not approved", "Read it, then `reprise trust` approves it."
+        )
 
 
 def gpu_work() -> Iterator[Row]:
@@ -234,8 +241,10 @@ def ray_starts() -> Iterator[Row]:
         env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         env.setdefault("RAY_AUTH_MODE", "disabled")
         try:
-            line = [sys.executable, "-c", program.format(scratch)]
-            done = subprocess.run(line, capture_output=True, text=True, timeout=90, env=env)
+            line = [sys.executable, "-P", "-c", program.format(scratch)]
+            done = subprocess.run(
+                line, capture_output=True, text=True, timeout=90, env=env, cwd=scratch
+            )  # Ray imports from there
             problem = "" if done.returncode == 0 else _last_line(done.stderr)
         except subprocess.TimeoutExpired:
             problem = "nothing happened for 90 s"
@@ -287,7 +296,6 @@ def _print_json(rows: list[Row]) -> None:
 
 
 def _print_table(rows: list[Row]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -295,4 +303,4 @@ def _print_table(rows: list[Row]) -> None:
     for row in rows:
         mend = f"\n→ {escape(row.mend)}" if row.mend else ""
         table.add_row(f"[{COLOURS[row.verdict]}]{row.verdict}[/]", row.name, escape(row.found) + mend)
-    Console(highlight=False).print(table)
+    console().print(table)

@@ -27,7 +27,7 @@ FLOORS = (
     ("ray_jobs.rl.batches", "ray_jobs.rl.networks", "ray_jobs.rl.optim", "ray_jobs.results", "ray_jobs.distributed"),
     ("ray_jobs.rl.contract", "ray_jobs.rl.maths", "ray_jobs.rl.fast", "ray_jobs.run", "ray_jobs.envs"),
     ("ray_jobs.recipe",),
-    ("ray_jobs.compat", "ray_jobs.errors"),
+    ("ray_jobs.compat", "ray_jobs.errors", "ray_jobs.terminal"),
     ("lightning_modules.diffusion", "lightning_modules.gan", "lightning_modules.vae", "lightning_modules.autoregressive"),
     ("lightning_modules.flows",),
     ("lightning_modules.nets", "lightning_modules.metrics", "datamodules.readers", "cluster.kubernetes", "cluster.slurm"),
@@ -53,6 +53,12 @@ RAY = (
     "cluster/ray_clusters",
 )
 """Where ray may be imported."""
+LIBRARIES = ("Module", "LightningModule", "LightningDataModule", "Callback", "Optimizer", "Dataset")
+LIBRARIES_DESCRIBE = (
+    "forward", "training_step", "setup", "train_dataloader", "state_dict", "load_state_dict", "on_save_checkpoint", "on_train_start",
+    "on_train_batch_start", "on_train_batch_end", "on_before_optimizer_step",
+)  # fmt: skip
+"""Base classes of torch and Lightning, and the methods of theirs whose meaning a class of ours does not change."""
 FILES_IN_A_FOLDER, LINES_IN_A_FILE = 15, 400
 
 
@@ -188,7 +194,16 @@ def test_the_runtime_never_names_an_algorithm():
 def test_recipes_import_nothing_heavy_at_their_top():
     for file in files(RECIPES):
         names = {n.split(".")[0] for n in imports(file, top_only=True)}
-        assert names <= {"__future__", "functools", "typing", "math", "collections", "dataclasses", "ray_jobs"}, file
+        assert names <= {
+            "__future__",
+            "functools",
+            "itertools",
+            "typing",
+            "math",
+            "collections",
+            "dataclasses",
+            "ray_jobs",
+        }, file
 
 
 def test_folders_stay_small():
@@ -234,3 +249,50 @@ def test_the_command_line_answers_without_torch_ray_or_lightning(command):
 @pytest.mark.parametrize("file", files(), ids=module)
 def test_files_stay_small(file):
     assert len(file.read_text().splitlines()) <= LINES_IN_A_FILE
+
+
+# ---- every public name is described
+
+
+def public(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.AST, ast.ClassDef | None]]:
+    """Public functions, classes and methods of a module: name, node, and the class that a method is in."""
+    for node in getattr(tree, "body", []):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield inside + node.name, node, tree if isinstance(tree, ast.ClassDef) else None
+            if isinstance(node, ast.ClassDef):
+                yield from public(node, f"{node.name}.")
+
+
+def described_elsewhere(method: ast.AST, of: ast.ClassDef, classes: dict[str, list[ast.ClassDef]]) -> bool:
+    """Whether a method needs no docstring: it overrides one that has it, fills in a protocol's, or is a property's setter.
+
+    Methods of nn.Module and of Lightning's classes are described by those packages.
+    """
+    if any(ast.unparse(d).endswith(".setter") for d in method.decorator_list):
+        return True
+    bases = [ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in of.bases]
+    above = [c for base in bases for c in classes.get(base, []) if c is not of]
+    protocols = [
+        c for found in classes.values() for c in found if any(ast.unparse(b).startswith("Protocol") for b in c.bases)
+    ]
+    for cls in (*above, *(p for p in protocols if p is not of)):
+        for node in cls.body:
+            if isinstance(node, ast.FunctionDef) and node.name == method.name and ast.get_docstring(node):
+                return True
+    if any(described_elsewhere(method, cls, classes) for cls in above):
+        return True
+    return method.name in LIBRARIES_DESCRIBE and any(base in LIBRARIES for base in bases)
+
+
+def test_everything_public_is_described():
+    trees = {f: ast.parse(f.read_text()) for f in files(*PACKAGES, "benchmarks")}
+    classes: dict[str, list[ast.ClassDef]] = {}
+    for node in (n for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)):
+        classes.setdefault(node.name, []).append(node)
+    without = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file, tree in trees.items()
+        for name, node, of in public(tree)
+        if not ast.get_docstring(node) and not (of and described_elsewhere(node, of, classes))
+    ]
+    assert without == []

@@ -14,6 +14,7 @@ from ray_jobs.command.verbs import VERBS
 from ray_jobs.jobs import backend_options
 from ray_jobs.report import algorithm_pages, systems
 from tests import faults
+from tests.cluster import approving
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -65,7 +66,8 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands(), ids=lambda x: " ".join(x.split()[1:3]))
 def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "clusters.yaml").write_text("lab: {on: slurm}")
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
+    approving.write("lab: {on: slurm}", tmp_path / "clusters.yaml")
     words = shlex.split(re.split(r"\s{3,}", line)[0])[1:]
     words = [w for w in words if w not in ("--config", "mine.yaml")]
     if words[0] == "submit":

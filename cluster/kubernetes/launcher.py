@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.job import History, Job, LauncherError, State, hide_command, hide_env, new_id
+from cluster.hiding import hide_command, hide_env
+from cluster.job import History, Job, LauncherError, State, new_id
 from cluster.kubernetes import check as kube_check
 from cluster.kubernetes import objects, rayjob, rules, words
 from cluster.kubernetes.api import Api, Missing, Silent

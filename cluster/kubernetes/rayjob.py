@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from cluster.job import JOB_VARIABLE, Job, Resources, State, is_secret
+from cluster.hiding import hide_env
+from cluster.job import JOB_VARIABLE, Job, Resources, State
 from cluster.kubernetes import words
 from cluster.kubernetes.options import KubernetesOptions
 
@@ -52,7 +53,8 @@ def environment(env: Mapping[str, str], secrets: Sequence[str], grace: float) ->
 
 def exposed(job: Job, secrets: Sequence[str]) -> list[str]:
     """The names of secret variables whose values the manifest would show."""
-    return [name for name in job.env if is_secret(name) and name not in {word.partition("=")[0] for word in secrets}]
+    shown, referred = hide_env(job.env), {word.partition("=")[0] for word in secrets}
+    return [name for name, value in job.env.items() if shown[name] != value and name not in referred]
 
 
 def quantities(wanted: Resources) -> dict[str, str]:

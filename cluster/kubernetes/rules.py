@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cluster.job import Job, hide_command
+from cluster.hiding import hide_command
+from cluster.job import Job
 from cluster.kubernetes import rayjob, words
 from cluster.kubernetes.options import KubernetesOptions
 from cluster.package import collect, write_zip

@@ -26,7 +26,9 @@ def address_of(given: str = "") -> str:
     Raises:
         ValueError: `given` is no address, or several clusters are up and none was named.
     """
-    text = given or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or "auto"
+    text = given or _named() or "auto"
+    if not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} is no address of a Ray cluster: it has a blank; write it as http://HOST:8265.")
     if text in ("auto", "local"):
         return _here()
     for cluster in known():
@@ -42,6 +44,12 @@ def address_of(given: str = "") -> str:
     if parts.scheme == "ray":
         return f"http://{bracket(host)}:{port if port == DASHBOARD else DASHBOARD}"
     return f"{parts.scheme}://{bracket(host)}:{port or DASHBOARD}{parts.path.rstrip('/')}"
+
+
+def _named() -> str:
+    """The address that the environment names; '' for none."""
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
 
 
 def _here() -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cluster.job import LauncherError
 
@@ -26,7 +29,8 @@ def ask(url: str, path: str, *, timeout: float = 4.0, headers: Mapping[str, str]
     """
     try:
         request = urllib.request.Request(f"{url}{path}", headers=dict(headers or {}))
-        with urllib.request.urlopen(request, timeout=timeout, context=_context(url)) as answer:
+        handlers = (urllib.request.HTTPSHandler(context=_context(url)), _Stay())
+        with loopback_direct(url), urllib.request.build_opener(*handlers).open(request, timeout=timeout) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         refused = error.code in (401, 403)
@@ -36,6 +40,47 @@ def ask(url: str, path: str, *, timeout: float = 4.0, headers: Mapping[str, str]
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise LauncherError(untrusted(url, reason.verify_message)) from None
         raise LauncherError(unreachable(url, reason)) from None
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follow no redirection: the token would be sent to where it leads."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None makes the redirection an error."""
+
+
+@contextlib.contextmanager
+def loopback_direct(url: str) -> Iterator[None]:
+    """Inside the block, no proxy of the environment is asked for an address of this machine.
+
+    Everything that speaks HTTP reads NO_PROXY or no_proxy: this module, Ray's client and gRPC.
+    """
+    host = urlsplit(url).hostname or ""
+    names = ("no_proxy", "NO_PROXY")
+    before = {name: os.environ.get(name) for name in names}
+    if is_loopback(host):
+        os.environ.update(without_proxy(host))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's own loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def without_proxy(host: str = "127.0.0.1") -> dict[str, str]:
+    """The variables that add this machine's loopback addresses to those for which no proxy is asked."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    value = ",".join(filter(None, [known, "localhost", "127.0.0.1", "::1", "[::1]", host]))
+    return {"no_proxy": value, "NO_PROXY": value}
 
 
 def bearer(token: str) -> dict[str, str]:

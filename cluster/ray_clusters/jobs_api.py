@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.fit import unfit
+from cluster.hiding import hide_command, hide_env
 from cluster.job import (
     JOB_VARIABLE,
     History,
@@ -31,13 +32,11 @@ from cluster.job import (
     LauncherError,
     State,
     exit_words,
-    hide_command,
-    hide_env,
     new_id,
 )
 from cluster.package import LIMIT, Package, collect, mib, write_zip
 from cluster.ray_clusters.address import address_of, token_of
-from cluster.ray_clusters.http import ask, authorities, bearer, unreachable, wants_token
+from cluster.ray_clusters.http import ask, authorities, bearer, loopback_direct, unreachable, wants_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -162,7 +161,7 @@ class Ray:
             return JobSubmissionClient(self.url, headers=bearer(token_of(self.url)), verify=authorities() or True)
 
     def _ask(self, question: Callable[[JobSubmissionClient], T]) -> T:
-        with _clear_errors(self.url):
+        with _clear_errors(self.url), loopback_direct(self.url):
             return question(self._client)
 
     def _get(self, path: str) -> Any:

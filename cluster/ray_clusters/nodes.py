@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.job import LauncherError
 from cluster.ray_clusters import plan, record
-from cluster.ray_clusters.http import ask, bearer
+from cluster.ray_clusters.http import ask, bearer, without_proxy
 from cluster.ray_clusters.plan import Cluster
 from cluster.supervisor import Identity, alive, identity
 
@@ -130,7 +130,7 @@ def last_line(cluster: Cluster) -> str:
 
 def _start(cluster: Cluster, index: int) -> Identity:
     own = {k: v for k, v in os.environ.items() if not plan.foreign(k)}
-    env = own | plan.start_env(cluster, index)
+    env = own | plan.start_env(cluster, index) | (without_proxy() if cluster.local else {})
     line = plan.start_line(cluster, index)
     with (record.folder_of(cluster.name) / f"node-{index}.log").open("wb") as log:
         child = subprocess.Popen(

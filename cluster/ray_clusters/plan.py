@@ -177,7 +177,7 @@ def start_line(cluster: Cluster, index: int) -> list[str]:
     # A folder for each node: in a shared one, a node would delete working directories that another node uses.
     role.append(f"--temp-dir={cluster.temp}/{index}")
     options = [f"--{name}={value}" for name, value in given.items()]
-    return [sys.executable, "-c", BEGIN, "start", "--block", "--disable-usage-stats", *role, *options]
+    return [sys.executable, "-P", "-c", BEGIN, "start", "--block", "--disable-usage-stats", *role, *options]
 
 
 def start_env(cluster: Cluster, index: int) -> dict[str, str]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from cluster.job import LauncherError
 from cluster.ray_clusters.plan import Cluster, Node
-from cluster.store import state_folder
 from cluster.supervisor import Identity, identity, read_json, write_json
+from cluster.trust import state_folder
 
 
 def clusters_folder() -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from cluster.job import History, LauncherError, State, exit_words
 from cluster.slurm.script import RECORD
-from cluster.store import state_folder
 from cluster.supervisor import read_json
+from cluster.trust import state_folder
 
 FINAL = ("done", "cancelled")
 """Events that are the last of a record."""
@@ -52,8 +53,11 @@ def numbers(folder: Path) -> list[str]:
         LauncherError: job.json is damaged.
     """
     try:
-        return list((read_json(folder / "job.json") or {})["slurm"])
-    except (ValueError, KeyError):
+        found = list((read_json(folder / "job.json") or {})["slurm"])
+        if not all(re.fullmatch(r"\d+", number, re.ASCII) for number in found):  # they become words of Slurm's commands
+            raise ValueError(found)
+        return found
+    except (ValueError, KeyError, TypeError):
         raise LauncherError(f"{folder / 'job.json'} is damaged: the state of this job cannot be known.") from None
 
 

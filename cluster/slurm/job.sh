@@ -37,7 +37,7 @@ trap stop USR1 TERM
 
 #@if ray
 python=@PYTHON@
-log=$folder/ray-${SLURM_JOB_ID} temp=/tmp/reprise-$SLURM_JOB_ID
+log=$folder/ray-${SLURM_JOB_ID} temp=$(mktemp -d "/tmp/rp-$SLURM_JOB_ID-XXXXXX")  # a name that nobody can take before
 limit=300  # seconds in which the Ray cluster must be up
 all_there='import sys, time, ray
 ray.init(log_to_driver=False, logging_level="ERROR")
@@ -51,7 +51,7 @@ node_step() {  # NODE NAME ARGUMENT...: starts Ray on one node, as a step of the
   local node=$1 name=$2 ip
   ip=$(scontrol show node --oneliner "$node" | sed -E 's/.* NodeAddr=([^ ]+).*/\1/')
   run srun --overlap --nodes=1 --ntasks=1 --nodelist="$node" @SHARE@ --input=none --output="$log-$name.txt" \
-    "$python" -m ray.scripts.scripts start --block --node-ip-address="$ip" @SIZE@ --disable-usage-stats \
+    "$python" -P -m ray.scripts.scripts start --block --node-ip-address="$ip" @SIZE@ --disable-usage-stats \
     --min-worker-port=0 --max-worker-port=0 "${@:3}" 2>> "$log-steps.txt" &
   reprise_steps+=($!)
 }
@@ -71,7 +71,7 @@ start_ray() {
     node_step "${reprise_nodes[i]}" "$i" --address="$head:$base" --dashboard-agent-listen-port=$((base + 2 + i % 18))
   done
   export RAY_ADDRESS="$head:$base"
-  "$python" -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
+  "$python" -P -c "$all_there" "${#reprise_nodes[@]}" "$limit" ||
     { tail -n 5 "$log"-*.txt; echo "Ray did not come up on ${#reprise_nodes[@]} nodes within $limit s."; return 1; }
 }
 end_ray() {

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cluster.hiding import hide
 from cluster.job import History, Job, LauncherError, State, new_id
 from cluster.slurm import client, rules, script, submission
 from cluster.slurm import folder as slurm_folder
@@ -54,7 +55,8 @@ class Slurm(SlurmOptions):
         """The batch script, which holds no secret, and the calls of sbatch as comments."""
         calls = submission.calls(self, job, "ID", self._dependency())
         lines = [f"# {shlex.join(['sbatch', '--parsable', *line, 'script'])}" for line in calls]
-        return submission.batch_script(self, job, "ID") + "\n".join(["", *lines, ""])
+        shown = replace(self, setup=tuple(hide(line) for line in self.setup))
+        return submission.batch_script(shown, job, "ID") + "\n".join(["", *lines, ""])
 
     def submit(self, job: Job) -> str:
         """Write the job's folder, send the script and return the job's id.

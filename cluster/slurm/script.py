@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from cluster.job import Job, hide_command, is_secret
+from cluster.hiding import hide_command, hide_env
+from cluster.job import Job
 
 TEMPLATE = resources.files("cluster.slurm").joinpath("job.sh").read_text(encoding="utf-8")
 WORDS, SECRETS, TOKEN, RECORD, CANCEL = "words", "secrets", "token", "record", "cancel"
@@ -46,13 +47,13 @@ class Script:
 
     def text(self, job: Job) -> str:
         """The whole script."""
-        private = private_files(job)
+        private, hidden = private_files(job), secret_variables(job.env)
         wanted = {"array": self.tasks, "words": WORDS in private, "secrets": SECRETS in private}
         parts = {name for name, on in (wanted | {"ray": job.resources.nodes > 1}).items() if on}
         lines = {
             "OPTIONS": [f"#SBATCH --{name}" + (f"={_word(value)}" if value else "") for name, value in self.options],
             "SETUP": self.setup,
-            "EXPORTS": [f"  export {name}={shlex.quote(v)}" for name, v in job.env.items() if not is_secret(name)],
+            "EXPORTS": [f"  export {name}={shlex.quote(v)}" for name, v in job.env.items() if name not in hidden],
         }
         return render(TEMPLATE, parts, lines, self._values(job))
 
@@ -132,10 +133,16 @@ def options(job: Job, folder: Path, more: Sequence[tuple[str, str]], min_nodes: 
     return (*((name, value) for name, value in asked.items() if value is not None), *more)
 
 
+def secret_variables(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that hold a secret."""
+    shown = hide_env(env)
+    return {name: value for name, value in env.items() if shown[name] != value}
+
+
 def private_files(job: Job) -> dict[str, str]:
     """Shell files that only the user may read, by name: secret words of the command, and secret variables."""
     words = _assigned("", {f"word_{i}": job.command[i] for i in _secret(job)})
-    variables = _assigned("export ", {name: value for name, value in job.env.items() if is_secret(name)})
+    variables = _assigned("export ", secret_variables(job.env))
     return {name: text for name, text in ((WORDS, words), (SECRETS, variables)) if text}
 
 

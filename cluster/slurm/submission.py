@@ -11,6 +11,7 @@ from cluster.slurm import folder as slurm_folder
 from cluster.slurm import script
 from cluster.slurm.options import SlurmOptions
 from cluster.slurm.script import Script
+from cluster.storage import keep_out_of_git
 
 SBATCH = ("partition", "time", "account", "qos", "constraint", "reservation")
 """Options that sbatch has under the same name."""
@@ -55,7 +56,7 @@ def write_folder(options: SlurmOptions, job: Job, folder: Path) -> None:
     """
     folder.mkdir(parents=True, mode=0o700)
     if not options.shared:
-        (folder.parent / ".gitignore").write_text("*\n")
+        keep_out_of_git(folder.parent)
         pointer = slurm_folder.pointer(folder.name)
         pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         pointer.write_text(str(folder))

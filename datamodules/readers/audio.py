@@ -46,8 +46,8 @@ class Audio(Data):
     """Windows of waves: 'x' [B, length] float32, the amplitudes of the mu-law levels 'code' [B, length], long.
 
     Every wave is cut into windows of `length` samples that follow each other; the rest at its end is not used.
-    Channels are averaged. In a folder, files with 'test' or 'valid'
-    in their name or directory are not trained on.
+    Channels are averaged. In a folder, files that are of another split by their directory or name, such as test/ or val/,
+    are not trained on (`files.split_of`); hidden files and folders are no part of the set.
 
     Args:
         source: a folder of WAV files, or of parquet files with a column of audio, or the name of a set on the hub.
@@ -61,7 +61,7 @@ class Audio(Data):
         streaming: whether to read the hub or parquet files from beginning to end instead of by index; nothing is stored.
         windows: in an epoch of a stream; 0 counts them, for which everything is read once.
         buffer: windows among which a stream is shuffled.
-        hold_out: of a folder of WAV files none of which has 'test' or 'valid' in its name, hold out every tenth.
+        hold_out: of a folder of WAV files all of which are of 'train', hold out every tenth.
         num_workers: processes that read ahead.
 
     Raises:
@@ -156,6 +156,7 @@ class Wave:
     """Of the file; None: `name` is its path."""
 
     def open(self) -> io.BytesIO | str:
+        """What a reader of sound files opens: a path, or the content as a file."""
         return self.name if self.content is None else io.BytesIO(self.content)
 
 
@@ -185,8 +186,14 @@ class Rows(Sequence[Wave]):
         return as_wave(self.rows[int(index)][self.column], f"row {index} of {self.origin}")
 
 
-def as_wave(found: dict[str, Any], name: str) -> Wave:
-    """The wave of a cell in a column of audio, named by its path or by `name`."""
+def as_wave(found: dict[str, Any] | None, name: str) -> Wave:
+    """The wave of a cell in a column of audio, named by its path or by `name`.
+
+    Raises:
+        ValueError: the cell is empty.
+    """
+    if found is None or (not found["bytes"] and not found["path"]):
+        raise ValueError(f"There is no audio in {name}: remove the row, or fill it in.")
     return Wave(found["path"]) if found["bytes"] is None else Wave(name, found["bytes"])
 
 
@@ -203,14 +210,17 @@ class Stream:
 
     def cut(self, row: Row) -> Iterator[Row]:
         """Where each window of a row begins."""
-        wave = as_wave(row[self.column], row[self.column]["path"] or f"a row of {self.origin}")
+        cell = row[self.column]
+        wave = as_wave(cell, (cell and cell["path"]) or f"a row of {self.origin}")
         count = frames(wave, self.rate) // self.length
         return ({"wave": wave, "first": k * self.length} for k in range(count))
 
     def cut_all(self) -> Iterator[Row]:
+        """The windows of all rows, in order."""
         return (part for row in each(self.rows) for part in self.cut(row))
 
     def shuffled(self, seed: int, epoch: int) -> Iterator[Row]:
+        """The windows of all rows in an order that is a function of (seed, epoch)."""
         return shuffled(self.rows, self.buffer, seed, epoch, self.cut)
 
 
@@ -271,7 +281,16 @@ def read(wave: Wave) -> tuple[int, Any]:
         raise ValueError(
             f"{wave.name} is not a WAV file: pip install 'reprise[audio]' (soundfile) to read others."
         ) from error
-    except (ValueError, OSError, EOFError, RuntimeError, KeyError, ArithmeticError, struct.error) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        ArithmeticError,
+        NameError,
+        struct.error,
+    ) as error:
         raise ValueError(f"{wave.name} cannot be read ({error}): the file is corrupt or of an unknown kind.") from error
 
 

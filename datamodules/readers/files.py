@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+WORDS = {
+    "train": ("train", "training"),
+    "valid": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Names of the splits in paths; those that Hugging Face's `datasets` knows."""
+SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+LEFTOVERS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"}
+"""Folders that archives and systems leave behind; what they hold is not of the set."""
 TENTH = 10
 """One of so many files is held out where their names hold out none."""
 IN_MEMORY = 2**30
@@ -53,29 +64,61 @@ def in_one(files: list[Path]) -> Any:
         raise ValueError(f"The parquet files of {files[0].parent} cannot be read as one table ({reason}).") from error
 
 
-def open_images(folder: Path, split: str, image: str, label: str, *, hold_out: bool = False) -> Any:
-    """The image files of a folder that belong to a split, as rows of the columns named; None where there are none.
+def open_images(
+    folder: Path, split: str, image: str, label: str, classes: int | None = None, *, hold_out: bool = False
+) -> Any:
+    """The image files of a folder that belong to a split, as rows of the columns named; None where it holds no images.
 
     The label is the index of the file's directory among the sorted names of all. `hold_out` as in `among`.
+
+    Raises:
+        ValueError: no image is of the split; or there are labels, and the directories are not `classes` in number.
     """
     from datasets import Dataset
 
-    files = among(folder, split, PICTURES, hold_out=hold_out)
+    files, everywhere = among(folder, split, PICTURES, hold_out=hold_out), every(folder, PICTURES)
+    if everywhere and not files:
+        what = "to train on" if split == "train" else "that is held out: put some into a folder test/ or val/ in it"
+        raise ValueError(f"The folder {folder} holds no image {what}.")
     if not files:
         return None
     rows: dict[str, list[Any]] = {image: [{"bytes": None, "path": str(f)} for f in files]}
     if label:
-        everywhere = [f for f in folder.rglob("*") if f.suffix.lower() in PICTURES]
-        names = sorted({f.parent.name for f in everywhere})
-        rows[label] = [names.index(f.parent.name) for f in files]
+        names = sorted({kind(f, folder) for f in everywhere})
+        if classes is not None and classes != len(names):
+            found = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
+            raise ValueError(f"The images of {folder} have {len(names)} classes by directory ({found}), not {classes}.")
+        rows[label] = [names.index(kind(f, folder)) for f in files]
     return Dataset.from_dict(rows)
+
+
+def kind(file: Path, folder: Path) -> str:
+    """The class of an image file: the name of its directory.
+
+    Raises:
+        ValueError: the directory is the folder itself or that of a split.
+    """
+    if not in_class(file, folder):
+        raise ValueError(f"The image {file} lies in no directory of a class, from which its label would be read.")
+    return file.parent.name
+
+
+def in_class(file: Path, folder: Path) -> bool:
+    """Whether an image file lies in a directory that is neither the folder itself nor that of a split."""
+    inside = file.relative_to(folder).parent
+    return inside != Path() and inside.name.lower() not in SPLIT_OF
+
+
+def have_classes(folder: Path) -> bool:
+    """Whether every image file of a folder lies in a directory of a class."""
+    return all(in_class(file, folder) for file in every(folder, PICTURES))
 
 
 def all_grey(folder: Path) -> bool:
     """Whether a folder holds image files, and all of them are grey; only their headers are read."""
     from PIL import Image, UnidentifiedImageError
 
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURES and p.is_file()]
+    files = every(folder, PICTURES)
     try:
         return bool(files) and all(Image.open(file).mode in ("1", "L", "LA") for file in files)
     except (UnidentifiedImageError, OSError):
@@ -103,22 +146,64 @@ def parquet(folder: Path, split: str, what: str = "parquet files") -> list[Path]
 
 
 def among(folder: Path, split: str, endings: set[str], *, hold_out: bool = False) -> list[Path]:
-    """Files of these endings that belong to a split, sorted.
+    """Files of these endings that belong to a split, sorted; where none is of 'test', those of 'validation' are held out in its place.
 
     Args:
-        hold_out: where no file has 'test' or 'valid' in its name, let every tenth of them be the test split.
+        hold_out: where every file is of 'train', let every tenth of them be of 'test'.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    files = every(folder, endings)
     splits = [split_of(p.relative_to(folder)) for p in files]
     if hold_out and set(splits) == {"train"}:
         splits[TENTH - 1 :: TENTH] = ["test"] * (len(files) // TENTH)
-    return [p for p, s in zip(files, splits, strict=True) if s == split.removesuffix("ation")]
+    wanted = split.removesuffix("ation")
+    if wanted == "test" and "test" not in splits:
+        wanted = "valid"
+    return [p for p, s in zip(files, splits, strict=True) if s == wanted]
+
+
+def holds(folder: Path, split: str, endings: set[str]) -> bool:
+    """Whether some files of these endings are of a split by their path: 'train', 'valid' or 'test'."""
+    return any(split_of(p.relative_to(folder)) == split for p in every(folder, endings))
+
+
+def every(folder: Path, endings: set[str]) -> list[Path]:
+    """Files of these endings in a folder and in those below it, sorted; links are followed, what is hidden is left out.
+
+    Raises:
+        ValueError: a link of such an ending leads nowhere.
+    """
+    found = sorted(p for p in visible(folder, set()) if p.suffix.lower() in endings)
+    for path in found:
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"The link {path} leads to no file: remove it, or bring back what it leads to.")
+    return found
+
+
+def visible(folder: Path, seen: set[str]) -> Iterator[Path]:
+    """Files below a folder without hidden ones, whose names begin with a dot, and LEFTOVERS; each folder in `seen` is read once."""
+    if (real := os.path.realpath(folder)) in seen or not os.path.isdir(folder):
+        return
+    seen.add(real)
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.name.startswith(".") or entry.name in LEFTOVERS:
+            continue
+        if entry.is_dir():
+            yield from visible(Path(entry.path), seen)
+        else:
+            yield Path(entry.path)
 
 
 def split_of(path: Path) -> str:
-    """'test' or 'valid' where the file's name or a directory has the word in it by itself; else 'train'."""
-    words = re.findall(r"(?<![a-z])(?:test|valid)(?=ation(?![a-z])|(?![a-z]))", path.as_posix().lower())
-    return words[-1] if words else "train"
+    """'train', 'valid' or 'test', by the words of `WORDS`; 'train' where there are none.
+
+    The outermost directory that is called by such a word alone decides, or by it and a number, as val2017; else the last
+    such word that stands by itself in a directory's or the file's name.
+    """
+    for name in path.parts[:-1]:
+        if split := SPLIT_OF.get(name.lower().rstrip("0123456789")):
+            return split
+    words = re.findall(r"(?<![a-z])[a-z]+(?![a-z])", path.as_posix().lower())
+    return next((SPLIT_OF[word] for word in reversed(words) if word in SPLIT_OF), "train")
 
 
 def check_parquet(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,11 +16,33 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
-from datamodules.readers.files import check_column, count, open_hub, open_images, open_parquet
+from datamodules.readers.files import (
+    PICTURES,
+    check_column,
+    count,
+    have_classes,
+    holds,
+    open_hub,
+    open_images,
+    open_parquet,
+)
 from datamodules.readers.streaming import Row, Streamed, each, shuffled
 
 DEEP = ("I", "F")
 """Beginnings of Pillow's modes with more than 8 bits for a channel."""
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    struct.error,
+)
+"""What Pillow raises for files that it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +85,10 @@ class Images(Data):
     Args:
         batch: global batch.
         name: data set on the hub, such as 'uoft-cs/cifar10'; with `data_dir`, whose columns and sizes its files have.
-        data_dir: local folder instead, of parquet files or of image files (PNG, JPEG, WebP, BMP). Files with 'test' or
-            'valid' in their name or in a directory are not trained on. The label of an image file is its directory.
+        data_dir: local folder instead, of parquet files or of image files (PNG, JPEG, WebP, BMP, GIF, TIFF). Files that are of
+            another split by their directory or name, such as test/ or val/, are not trained on (`files.split_of`). The label
+            of an image file is its directory; where some lie in none and `label` is None, there are no labels. Hidden files
+            and folders are no part of the set.
         image: column of the images.
         label: column of the labels; '' for none.
         size: height and width that every image must have, or is brought to by `resize`.
@@ -73,11 +98,13 @@ class Images(Data):
         crop: side of that square; 0 for the largest.
         flip: whether every training image also counts mirrored, as an example of its own; streamed, every other epoch is
             mirrored.
-        hold_out: of a folder of image files none of which has 'test' or 'valid' in its name, hold out every tenth.
+        hold_out: of a folder of image files all of which are of 'train', hold out every tenth.
         in_memory: whether to decode all images once and keep their bytes; for sets of up to some 100,000 small images.
         streaming: whether to read the files from beginning to end instead of by index; nothing is stored.
         buffer: rows among which a stream is shuffled.
         num_workers: processes that decode ahead.
+
+    Photos are turned upright as their EXIF orientation says. Transparent pixels lie on white.
 
     Raises:
         ValueError: the settings contradict each other; in `setup`: the folder is empty or unreadable, a column is unknown,
@@ -112,6 +139,9 @@ class Images(Data):
         given = {"image": image, "label": label, "size": size, "channels": channels, "classes": classes}
         given |= {"resize": resize, "crop": crop, "flip": flip}
         self.known = replace(KNOWN.get(name, Known()), **{k: v for k, v in given.items() if v is not None})
+        self.asked = bool(label)
+        if data_dir and not self.asked and self.known.label and not have_classes(Path(data_dir)):
+            self.known = replace(self.known, label="", classes=0)
         if buffer < 1:
             raise ValueError(f"buffer is {buffer}: a stream is shuffled among at least 1 row.")
         if self.known.channels not in (1, 3):
@@ -131,16 +161,35 @@ class Images(Data):
             self.source = Streamed(self._size(rows), partial(shuffled, rows, self.buffer), self._take_stream)
         elif self.in_memory:
             x, label = decoded_all(rows, self.known, self.origin)
-            self.source = Finite(len(x) * self._sides, partial(take_table, x, label))
+            self.source = Finite(len(x) * self._sides, partial(take_table, x, label), self._sides)
         else:
-            self.source = Finite(len(rows) * self._sides, partial(take_rows, rows, self.known, self.origin))
+            take = partial(take_rows, rows, self.known, self.origin)
+            self.source = Finite(len(rows) * self._sides, take, self._sides)
 
     def test(self, n: int | None = None) -> Batch:
-        rows = self._open(self.known.held_out, self.streaming)
+        return self._held(self.known.held_out, n)
+
+    def validation(self, n: int | None = None) -> Batch | None:
+        """The first n images of the split 'validation' of a folder that has a split 'test' too; None without both."""
+        if self.known.held_out != "test" or not self.data_dir or self.streaming:
+            return None
+        folder, endings = Path(self.data_dir), {*PICTURES, ".parquet"}
+        both = holds(folder, "valid", endings) and holds(folder, "test", endings)
+        return self._held("validation", n) if both else None
+
+    def _held(self, split: str, n: int | None) -> Batch:
+        rows = self._open(split, self.streaming)
         if self.streaming:  # by index, the hub would send the whole set
             found = list(islice(each(rows), n))
             return as_batch(*decoded(found, self.known, [self._row(i) for i in range(len(found))]))
         return take_rows(rows, self.known, self.origin, np.arange(min(n or len(rows), len(rows))))
+
+    @property
+    def part(self) -> str:  # type: ignore[override]
+        """What `test` gives: 'validation' where the set has no other held-out images."""
+        where, endings = Path(self.data_dir), {*PICTURES, ".parquet"}
+        instead = self.data_dir and holds(where, "valid", endings) and not holds(where, "test", endings)
+        return "validation" if instead or self.known.held_out == "validation" else "test"
 
     @property
     def _sides(self) -> int:
@@ -163,7 +212,8 @@ class Images(Data):
     def _rows(self, split: str, streaming: bool) -> Any:
         if not self.data_dir:
             return open_hub(self.name, split, streaming=streaming)
-        found = open_images(Path(self.data_dir), split, self.known.image, self.known.label, hold_out=self.hold_out)
+        known, classes = self.known, self.known.classes if self.asked else None
+        found = open_images(Path(self.data_dir), split, known.image, known.label, classes, hold_out=self.hold_out)
         if found is None:
             return open_parquet(Path(self.data_dir), split, "parquet or image files", streaming=streaming)
         return found.to_iterable_dataset() if streaming else found
@@ -241,17 +291,12 @@ def decoded(rows: Sequence[Row], known: Known, names: Sequence[str]) -> tuple[Te
     return torch.from_numpy(x), torch.tensor([int(row[known.label]) for row in rows])
 
 
-def pixels(picture: dict[str, Any], known: Known, name: str) -> np.ndarray:
-    """An encoded image -> bytes [channels, size, size]."""
-    from PIL import Image
-
+def pixels(picture: dict[str, Any] | None, known: Known, name: str) -> np.ndarray:
+    """An encoded image -> bytes [channels, size, size], upright."""
+    if picture is None or not (picture["bytes"] or picture["path"]):
+        raise ValueError(f"There is no image in {name}: remove the row, or fill it in.")
     name = name if picture["bytes"] else picture["path"]
-    try:
-        opened = Image.open(io.BytesIO(picture["bytes"]) if picture["bytes"] else picture["path"])
-        opened.load()
-    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The image {name} cannot be read ({error}): the file is corrupt.") from error
-    found = in_channels(opened, known.channels, name)
+    found = in_channels(upright(picture, name), known.channels, name)
     if known.resize:
         found = centre(found, known.crop, known.size)
     if found.size != (known.size, known.size):
@@ -262,6 +307,30 @@ def pixels(picture: dict[str, Any], known: Known, name: str) -> np.ndarray:
     return np.asarray(found).reshape(known.size, known.size, known.channels).transpose(2, 0, 1)
 
 
+def upright(picture: dict[str, Any], name: str) -> Any:
+    """The decoded image, turned and mirrored as its EXIF orientation says.
+
+    Raises:
+        ValueError: it cannot be decoded, or it holds several pictures.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        opened = Image.open(io.BytesIO(picture["bytes"]) if picture["bytes"] else picture["path"])
+        frames = (
+            1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        )  # MPO: a photo, and what else the camera added
+        opened.load()
+        ImageOps.exif_transpose(opened, in_place=True)
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image {name} cannot be read ({error}): the file is corrupt.") from error
+    if frames > 1:
+        raise ValueError(
+            f"The image {name} is moving or has pages ({frames} pictures in one file): save them as files of their own."
+        )
+    return opened
+
+
 def in_channels(picture: Any, channels: int, name: str) -> Any:
     """The image in colour or grey; colour is made of grey, and never grey of colour."""
     bands = picture.getbands()
@@ -269,7 +338,23 @@ def in_channels(picture: Any, channels: int, name: str) -> Any:
         raise ValueError(f"The image {name} has values of more than 8 bits (mode {picture.mode}): 0 to 255 is needed.")
     if channels == 1 and (len(bands) > 2 or picture.mode.startswith("P")):
         raise ValueError(f"The image {name} has the channels {''.join(bands)}, not 1 grey one: set channels to 3.")
-    return picture.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        if not picture.has_transparency_data:
+            return picture.convert(mode)
+        return on_white(picture).convert(mode)
+    except BROKEN as error:
+        raise ValueError(
+            f"The image {name} cannot be brought from the mode {picture.mode} to {mode} ({error})."
+        ) from error
+
+
+def on_white(picture: Any) -> Any:
+    """An image with transparent pixels, in colour on a white ground."""
+    from PIL import Image
+
+    above = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
 
 
 def centre(picture: Any, crop: int, size: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.base import Batch
+from datamodules.base import Batch, check_batch
 
 Row = dict[str, Any]
 READ = 64
@@ -36,8 +36,7 @@ class Streamed:
     _stream: Iterator[Row] = field(default=iter(()), repr=False)
 
     def rows(self, seed: int, step: int, batch: int, first: int, last: int) -> Batch:
-        if batch > self.size:
-            raise ValueError(f"The global batch is {batch}, but there are only {self.size} rows: take a smaller one.")
+        check_batch(batch, self.size, "rows")
         epoch, batches = divmod(step, self.size // batch)
         return self.take(self.read(seed, epoch, batches * batch + first, batches * batch + last), epoch)
 

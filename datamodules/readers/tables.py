@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ def read_table(path: Path) -> tuple[list[str], np.ndarray]:
         raise ValueError(f"The file {path} cannot be read as a table ({reason}).") from error
     if len(frame) < LEAST:
         raise ValueError(f"The table {path} has {len(frame)} rows: at least {LEAST} are needed.")
+    if not len(frame.columns):
+        raise ValueError(f"The table {path} has no columns.")
+    check_names([str(name) for name in frame.columns], path)
     values = [numeric(frame.iloc[:, i], str(name), path) for i, name in enumerate(frame.columns)]
     return [str(name) for name in frame.columns], np.stack(values, 1)
 
@@ -77,11 +81,24 @@ def read_text(path: Path) -> Any:
     """The frame of a CSV or TSV file; its first line holds names unless all of it is numeric."""
     import pandas as pd
 
-    with path.open(encoding="utf-8-sig") as file:
-        first = file.readline()
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8: save it as such") from None
     separator = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    named = not all(is_number(cell.strip().strip('"')) for cell in first.split(separator))
-    return pd.read_csv(path, sep=separator, header=0 if named else None, skipinitialspace=True, encoding="utf-8-sig")
+    cells = [cell.strip().strip('"') for cell in first.split(separator)]
+    named = not all(map(is_number, cells))
+    frame = pd.read_csv(path, sep=separator, header=0 if named else None, skipinitialspace=True, encoding="utf-8-sig")
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas would take the first cells for the rows' names
+        raise ValueError("its rows have more cells than its first line")
+    if (
+        len(frame.columns) == 1
+        and not pd.api.types.is_numeric_dtype(frame.iloc[:, 0])
+        and re.search(r"[| ]", first.strip())
+    ):
+        raise ValueError(f"its cells are separated by neither comma, semicolon nor tab: {first.strip()[:60]!r}")
+    return frame.set_axis(cells, axis=1) if named and len(cells) == len(frame.columns) else frame
 
 
 def read_parquet(path: Path) -> Any:
@@ -103,6 +120,17 @@ def read_numpy(path: Path) -> Any:
     if found.ndim != 2:
         raise ValueError(f"its array has the shape {found.shape}: rows and columns are needed")
     return pd.DataFrame(found)
+
+
+def check_names(names: list[str], path: Path) -> None:
+    """Raise ValueError where a column has no name, as row numbers that were saved with a table, or two have the same."""
+    for i, name in enumerate(names):
+        if not name or name.startswith("Unnamed: "):
+            raise ValueError(
+                f"Column {i + 1} of {path} has no name: name it, or leave it out where it numbers the rows."
+            )
+        if name in names[:i]:
+            raise ValueError(f"Two columns of {path} are called '{name}': rename one of them, or leave it out.")
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -132,6 +160,9 @@ def numeric(column: Any, name: str, path: Path) -> np.ndarray:
     """
     import pandas as pd
 
+    if column.dtype.kind in "mMc":
+        kind = "complex numbers" if column.dtype.kind == "c" else "times"
+        raise ValueError(f"The column '{name}' of {path} holds {kind}: make real numbers of them, or leave it out.")
     values = np.asarray(pd.to_numeric(column, errors="coerce"), dtype=np.float64)
     odd = ~np.isfinite(values)
     if not odd.any():
@@ -139,6 +170,10 @@ def numeric(column: Any, name: str, path: Path) -> np.ndarray:
     row = int(odd.argmax())
     cell = column.iloc[row]
     if isinstance(cell, str):
+        if is_number(cell.replace(",", ".", 1)):
+            raise ValueError(
+                f"The column '{name}' of {path} has decimals with a comma ({cell!r}): write them with a point."
+            )
         raise ValueError(
             f"The column '{name}' of {path} is not numeric: row {row} holds {cell!r}. Leave the column out, or encode it."
         )
@@ -146,7 +181,14 @@ def numeric(column: Any, name: str, path: Path) -> np.ndarray:
 
 
 def check_varied(rows: np.ndarray, names: list[str], path: str | Path) -> None:
-    """Raise ValueError where a column of rows [N, D] is constant: it has no scale."""
+    """Raise ValueError where a column of rows [N, D] is constant, and so has no scale, or too large to have a deviation."""
     same = (rows == rows[:1]).all(0)
     if same.any():
         raise ValueError(f"The column '{names[int(same.argmax())]}' of {path} is constant: leave it out.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = rows.std(0)
+    odd = ~np.isfinite(scale) | (scale == 0)
+    if odd.any():
+        raise ValueError(
+            f"The values of the column '{names[int(odd.argmax())]}' of {path} are too large or too close: rescale them."
+        )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from datamodules.base import Batch, Data, table
+from datamodules.readers import pickled_table
 
 ARCHIVE = "data.tar.gz"
 WHERE = f"get {ARCHIVE} from https://zenodo.org/record/1161203 and give its folder, unpacked or not"
@@ -33,8 +34,7 @@ class Split(NamedTuple):
 class UCI(Data):
     """Rows [B, D] of values of about zero mean and unit variance (BSDS300: as they are), as float32.
 
-    The set is read by `setup`, from memory afterwards. GAS is a pickle, which can run code when it is opened: take it
-    from Zenodo alone.
+    The set is read by `setup`, from memory afterwards. GAS is a pickle, of which only a table's values are read: see `pickled_table`.
 
     Args:
         name: 'power' (D = 6), 'gas' (8), 'hepmass' (21), 'miniboone' (43) or 'bsds300' (63, needs h5py).
@@ -152,14 +152,12 @@ def power(files: Files) -> Split:
 
 def gas(files: Files) -> Split:
     """Gas sensors over time, in the order of the file; of two sensors that correlate by more than 0.98 the earlier is dropped."""
-    import pandas as pd
-
     file = files.open("gas/ethylene_CO.pickle")
     try:
-        rows = pd.read_pickle(file, compression=None).drop(columns=["Meth", "Eth", "Time"]).to_numpy(np.float64)
-    except Exception as error:
-        raise ValueError(f"gas/ethylene_CO.pickle of {files.given} cannot be read by pandas ({error!r}).") from error
-    rows = unlike(rows)
+        names, rows = pickled_table.read(file)
+    except ValueError as error:
+        raise ValueError(f"gas/ethylene_CO.pickle of {files.given} cannot be read ({error}).") from error
+    rows = unlike(rows[:, [name not in ("Meth", "Eth", "Time") for name in names]])
     return tenths((rows - rows.mean(0)) / rows.std(0, ddof=1))
 
 

@@ -9,9 +9,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from lightning_modules import objectives
+from lightning_modules import draws, objectives
+from lightning_modules.conditions import one_hot, without_labels
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -42,8 +42,13 @@ class Discrete(Generative):
         raise NotImplementedError(f"{type(self).__name__} has no logits")
 
     def sample_fast(self, uniform: Tensor, cond: Tensor | None) -> Tensor:
-        """Levels [n, *shape], drawn by uniform values [n, D] without computing anything twice."""
+        """Levels [n, *shape], drawn by uniform values [n, `uniforms`] without computing anything twice."""
         raise NotImplementedError(f"{type(self).__name__} has no fast sampler")
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniform values draw an example: one for each of its values."""
+        return math.prod(self.shape)
 
     def order(self) -> Tensor:
         """The order [D] in which values are drawn: indices into a flattened example."""
@@ -80,11 +85,8 @@ class Discrete(Generative):
         Raises:
             ValueError: the model is conditioned and there are no labels.
         """
-        if not self.classes:
-            return None
-        if label is None:
-            raise ValueError(f"{type(self).__name__} was built with {self.classes} classes: give the labels.")
-        return F.one_hot(label, self.classes).to(self.dtype)
+        hot = one_hot(label, self.classes, type(self).__name__)
+        return None if hot is None else hot.to(self.dtype)
 
     # ---- likelihood
 
@@ -103,6 +105,7 @@ class Discrete(Generative):
             x: examples [B, *shape].
             cond: labels [B].
         """
+        without_labels(cond, self.classes)
         with evaluating(self):
             return self.nats(x, cond).sum(1)
 
@@ -124,7 +127,8 @@ class Discrete(Generative):
             rng: source of randomness; None: torch's own.
             naive: compute the whole model for each value: the definition, against which the fast sampler is tested.
         """
-        uniform = torch.rand(n, math.prod(self.shape), generator=rng, device=rng.device if rng else "cpu")
+        without_labels(cond, self.classes)
+        uniform = draws.uniform(n, self.uniforms, rng=rng)
         if self.classes and cond is None:
             cond = torch.arange(n, device=self.device) % self.classes
         draw = self.sample_naive if naive else self.sample_fast

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoregressive.discrete import Discrete
+from lightning_modules.conditions import without_labels
 from lightning_modules.draws import key
 from lightning_modules.model import Batch, evaluating
 from lightning_modules.nets.masked import MaskedMLP
@@ -68,6 +69,11 @@ class MADE(Discrete):
         self.register_buffer("orders", torch.stack(drawn) if orders > 1 else torch.arange(size)[None])
         self.net = Ordered(size, hidden, 1, cond=classes, order=self.orders[0].clone())
 
+    @property
+    def uniforms(self) -> int:
+        """One for each bit, and one for the order where there are several."""
+        return super().uniforms + (len(self.orders) > 1)
+
     def order(self) -> Tensor:
         return self.net.order
 
@@ -90,6 +96,7 @@ class MADE(Discrete):
             x: bits [B, *shape].
             cond: labels [B].
         """
+        without_labels(cond, self.classes)
         logs = []
         with evaluating(self):
             for order in self.orders:
@@ -104,11 +111,14 @@ class MADE(Discrete):
         return self.by_orders(super().sample_naive, uniform, cond)
 
     def by_orders(self, draw: Draw, uniform: Tensor, cond: Tensor | None) -> Tensor:
-        """Levels [n, *shape] by a sampler, with each order drawing the same number of rows (or one more)."""
+        """Levels [n, *shape] by a sampler; where there are several orders, the last of a row's uniform values draws its order."""
         found = torch.empty(len(uniform), *self.shape, dtype=torch.long, device=uniform.device)
-        for i, order in enumerate(self.orders[: len(uniform)]):
-            rows = slice(i, None, len(self.orders))
-            self.net.set_order(order)
+        size, count = math.prod(self.shape), len(self.orders)
+        drawn = (uniform[:, size] * count).long().clamp(max=count - 1) if count > 1 else found.new_zeros(len(uniform))
+        uniform = uniform[:, :size]
+        for i in drawn.unique().tolist():
+            rows = (drawn == i).nonzero()[:, 0]
+            self.net.set_order(self.orders[i])
             found[rows] = draw(uniform[rows], cond[rows] if cond is not None else None)
         return found
 

@@ -80,7 +80,7 @@ class ConvSteps:
         self.bias, self.up, self.side, self.above = conv.bias.detach(), up, side, weight[:, :, :up]
         self.own = weight[:, :, up, : side + 1].permute(2, 1, 0).reshape(-1, outputs).contiguous()
         self.rows = weight.new_zeros(n, up + 1, width + 2 * side, inputs)
-        self.sums = self.bias.expand(n, width, outputs).contiguous()
+        self.sums = self.bias.repeat(n, width, 1)  # a copy, which an expanded bias is not where n and width are 1
         now = self.rows[:, up]
         self.slots = [now[:, j + side] for j in range(width)]
         self.patches = [now[:, j : j + side + 1].flatten(1) for j in range(width)]

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules import draws
 from lightning_modules.autoregressive.cached_sampler import generate
 from lightning_modules.autoregressive.discrete import Discrete, sample_categorical
+from lightning_modules.conditions import without_labels
 from lightning_modules.model import Batch, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -171,6 +173,7 @@ class WaveNet(Discrete):
             cond: labels [B].
             local: frames [B, local, F].
         """
+        without_labels(cond, self.classes)
         with evaluating(self):
             return self.nats(x, cond, local).sum(1)
 
@@ -197,8 +200,9 @@ class WaveNet(Discrete):
             local: frames [n, local, F].
             length: None: that of the model.
         """
+        without_labels(cond, self.classes)
         length = length or self.shape[0]
-        uniform = torch.rand(n, length, generator=rng, device=rng.device if rng else "cpu").to(self.device, self.dtype)
+        uniform = draws.uniform(n, length, rng=rng).to(self.device, self.dtype)
         if self.classes and cond is None:
             cond = torch.arange(n, device=self.device) % self.classes
         with evaluating(self):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_modules import draws
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.preconditioning import append_dims
 from lightning_modules.diffusion.samplers.chain import normal
@@ -88,7 +89,7 @@ def log_prob_bound(
         if terms is None:
             index, weight = torch.full((len(x),), k, device=x.device), levels.new_ones(len(x))
         else:
-            u = torch.rand(len(x), generator=rng, device=rng.device if rng else None).to(x.device)
+            u = draws.uniform(len(x), rng=rng).to(x.device)
             index, weight = choose(levels, terms, (k + u) / terms)
         total = total + weight * step_term(step, x, levels[index + 1], levels[index], normal(x, rng))
     return -total.to(x)

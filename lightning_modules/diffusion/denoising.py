@@ -180,7 +180,7 @@ class Denoising(Generative):
         """The one loss [] of the batch, under the name `learn.name`."""
         learn = self.learn
         with torch.no_grad():
-            x0 = self.space.encode(self.fitting(batch["x"]), self.draws)
+            x0 = self.space.encode(self.in_range(batch["x"]), self.draws)
         sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
         x0, n = learn.couple(x0, batch, self.draws)
         loss = targets.denoising_loss(
@@ -193,6 +193,10 @@ class Denoising(Generative):
             distance=learn.distance,
         )
         return {learn.name: loss.mean()}
+
+    def in_range(self, x: Tensor) -> Tensor:
+        """x [B, *D], unchanged, after the check of `fitting`: where estimates of pixels are clipped to [-1, 1], those are grey levels."""
+        return self.fitting(x, int(self.draw.clip == (-1.0, 1.0) and isinstance(self.space, Pixels)))
 
     def _some_hidden(self, cond: Cond) -> Cond:
         """The conditions of a batch, each hidden for its share of the examples."""
@@ -295,7 +299,7 @@ class Denoising(Generative):
             terms: steps evaluated for each example, chosen without bias; None: all.
 
         Raises:
-            ValueError: the diffusion takes place in another space than that of x.
+            ValueError: the diffusion takes place in another space than that of x, or as `in_range`.
         """
         if not isinstance(self.space, Pixels):
             raise ValueError(
@@ -305,7 +309,7 @@ class Denoising(Generative):
         with evaluating(self):
             return log_prob_bound(
                 self.step(self.denoiser(given), given),
-                x,
+                self.in_range(x),
                 self.bound.levels.to(x.device),
                 decoder=self.bound.decoder,
                 data_std=self.draw.data_std,

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_modules import objectives
+from lightning_modules import draws, objectives
+from lightning_modules.conditions import one_hot, without_labels
 from lightning_modules.flows.bijection import Bijection, sum_features
 from lightning_modules.flows.dequantise import VariationalDequantiser
 from lightning_modules.flows.elementwise import ActNorm
-from lightning_modules.flows.linear import InvertibleLinear
+from lightning_modules.flows.linear import InvertibleLinear, wide
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Adam, Optim
 
@@ -78,7 +81,7 @@ class Flow(Generative):
         singular = [
             name
             for name, m in self.bijection.named_modules()
-            if isinstance(m, InvertibleLinear) and not m.weight.slogdet()[1].isfinite()
+            if isinstance(m, InvertibleLinear) and not wide(m.weight).slogdet()[1].isfinite()
         ]
         return f" (the matrix {singular[0]} became singular)" if singular else ""
 
@@ -90,11 +93,19 @@ class Flow(Generative):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         if self.trainer.global_step == 0 and not self.fitted:  # reading a buffer waits for the device
-            self.fit_norms(batch)
+            self.fit_norms(self.whole_batch(batch))
+
+    def whole_batch(self, batch: Batch) -> Batch:
+        """This worker's share of the first global batch, whose first micro-batch is `batch`; the same for any number of these."""
+        if self.micro_batches == 1:
+            return batch
+        loader: Any = self.trainer.train_dataloader
+        parts = [loader.dataset[i] for i in islice(loader.sampler, self.micro_batches)]  # its items are micro-batches
+        return {name: torch.cat([part[name].to(first) for part in parts]) for name, first in batch.items()}
 
     @torch.no_grad()
     def fit_norms(self, batch: Batch) -> None:
-        """Let every ActNorm initialise itself by a batch, one after the other; the same on all workers.
+        """Let every ActNorm initialise itself by a worker's share of a global batch, one after the other; the same on all workers.
 
         Raises:
             ValueError: as `fitting`, or an entry is the same in all examples.
@@ -116,8 +127,9 @@ class Flow(Generative):
         self.fitted.fill_(True)
 
     def one_hot(self, label: Tensor | None) -> Tensor | None:
-        """The bijection's condition [B, classes] of labels [B]; None where there is none."""
-        return F.one_hot(label, self.classes).to(self.dtype) if self.classes and label is not None else None
+        """The bijection's condition [B, classes] of labels [B]; None for a flow without classes. Raises as `conditions.one_hot`."""
+        hot = one_hot(label, self.classes, type(self).__name__)
+        return None if hot is None else hot.to(self.dtype)
 
     def density(self, x: Tensor, cond: Tensor | None) -> Tensor:
         """Log density [B] of continuous x: eq. 1."""
@@ -158,10 +170,11 @@ class Flow(Generative):
             rng: source of the noise; None: torch's own.
 
         Raises:
-            ValueError: as `fitting`.
+            ValueError: as `fitting`; labels are missing, or there are some and the flow has no classes.
         """
+        without_labels(cond, self.classes)
         x = self.fitting(x, self.levels)
-        uniform = torch.rand(x.shape, generator=rng).to(x) - 0.5 if self.levels else None
+        uniform = draws.uniform(*x.shape, rng=rng).to(x) - 0.5 if self.levels else None
         with evaluating(self):
             return self.bound(x, self.one_hot(cond), uniform)
 
@@ -177,11 +190,14 @@ class Flow(Generative):
 
         Args:
             n: how many.
-            cond: labels [n].
+            cond: labels [n]; without them, a conditioned flow takes its classes in turn.
             rng: source of randomness; None: torch's own.
             temperature: factor of the noise.
         """
-        uniform = torch.rand(n, *self.noise, generator=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+        without_labels(cond, self.classes)
+        if self.classes and cond is None:
+            cond = torch.arange(n, device=self.device) % self.classes
+        uniform = draws.uniform(n, *self.noise, rng=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
         z = (self.base[1](uniform) * temperature).to(self.device, self.dtype)
         with evaluating(self):
             x = self.bijection.inverse(z, self.one_hot(cond)).value

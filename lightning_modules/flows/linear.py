@@ -44,6 +44,11 @@ def random_rotation(size: int) -> Tensor:
     return torch.linalg.qr(torch.randn(size, size))[0]
 
 
+def wide(x: Tensor) -> Tensor:
+    """x, in float32 where it has 16 bits, for which factorisations and solvers have no kernels."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
 class InvertibleLinear(Bijection):
     """An invertible matrix, for images a 1x1 convolution, whose determinant is computed at every call.
 
@@ -58,11 +63,11 @@ class InvertibleLinear(Bijection):
         return Mapped(multiply(self.weight, x), self.logdet(x))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        return Mapped(multiply(torch.linalg.inv(self.weight), z), -self.logdet(z))
+        return Mapped(multiply(torch.linalg.inv(wide(self.weight)).to(z), z), -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
         """[B], for x [B, C, *]."""
-        return per_location(torch.linalg.slogdet(self.weight)[1], x)
+        return per_location(torch.linalg.slogdet(wide(self.weight))[1].to(x), x)
 
 
 class LULinear(Bijection):
@@ -93,9 +98,9 @@ class LULinear(Bijection):
         return Mapped(multiply(self.permutation @ lower @ upper, x), self.logdet(x))
 
     def inverse(self, z: Tensor, cond: Tensor | None = None) -> Mapped:
-        lower, upper = self.factors()
-        inverse = torch.linalg.solve_triangular(lower, self.permutation.mT, upper=False, unitriangular=True)
-        return Mapped(multiply(torch.linalg.solve_triangular(upper, inverse, upper=True), z), -self.logdet(z))
+        lower, upper = map(wide, self.factors())
+        inverse = torch.linalg.solve_triangular(lower, wide(self.permutation.mT), upper=False, unitriangular=True)
+        return Mapped(multiply(torch.linalg.solve_triangular(upper, inverse, upper=True).to(z), z), -self.logdet(z))
 
     def logdet(self, x: Tensor) -> Tensor:
         """[B], for x [B, C, *]."""

@@ -27,8 +27,12 @@ def components(raw: Tensor, bound: float = 4.0) -> tuple[Tensor, Tensor, Tensor]
 def gaussianise(x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
     """Standard normal values z = ndtri(F(x)) [B, D] of x [B, D] under the mixtures of `raw` [B, 3 K, D], and log dz/dx.
 
-    Where F(x) is too small for the type, z stays at its bound; with normal noise the density is exact even there.
+    Where F(x) is too small for the type, z stays at its bound; with normal noise the density is exact even there. Values of 16 bits
+    are computed in float32, because `ndtri` has no kernel for them.
     """
+    if x.dtype.itemsize < 4:
+        z, logs = gaussianise(x.float(), raw.float())
+        return z.to(x), logs.to(x)
     logs, mean, log_std = components(raw)
     u = (x[:, None] - mean) * (-log_std).exp()
     log_prob = (logs + normal_log_prob(u) - log_std).logsumexp(1)

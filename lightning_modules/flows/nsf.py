@@ -26,6 +26,16 @@ LEAST = 1e-3
 """Smallest share of a bin's width and height, and smallest slope."""
 
 
+def check_bins(bins: int) -> None:
+    """Refuse a number of bins that no spline can have.
+
+    Raises:
+        ValueError: it is below 2, or so large that the smallest shares do not fit.
+    """
+    if not 2 <= bins < 1 / LEAST:
+        raise ValueError(f"A spline has {bins} bins; it must have 2 to {round(1 / LEAST) - 1}.")
+
+
 class Bin(NamedTuple):
     """The bin of a spline that each value falls into, [B, D] each."""
 
@@ -173,6 +183,9 @@ class NSF(Flow):
         bound: the splines are the identity beyond +-bound.
         autoregressive: the paper's AR form, in place of coupling.
         classes, optim: as in `Flow`.
+
+    Raises:
+        ValueError: as `check_bins`.
     """
 
     def __init__(
@@ -187,6 +200,7 @@ class NSF(Flow):
         classes: int = 0,
         optim: Optim = Adam(),
     ) -> None:
+        check_bins(bins)
         size, each = shape[0], 3 * bins - 1
         parts: list[Bijection] = []
         for _ in range(depth):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from lightning_modules import draws
 from lightning_modules.compat import uncounted
-from lightning_modules.conditions import Cond
+from lightning_modules.conditions import Cond, without_labels
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import Optim
 
@@ -196,8 +197,7 @@ class AdversarialModel(Generative):
         Raises:
             ValueError: labels are given.
         """
-        if cond is not None:
-            raise ValueError("This model was trained without labels and cannot be sampled given any.")
-        z = torch.randn(n, self.latents, generator=rng, device=rng.device if rng else "cpu").to(self.device, self.dtype)
+        without_labels(cond)
+        z = draws.normal(n, self.latents, rng=rng).to(self.device, self.dtype)
         with evaluating(self):
             return torch.cat([self.generator(part) for part in z.split(batch)])

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_modules import draws
+
 
 def excess_nats(
     log_prob: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor], x: Tensor, *, batch: int = 4096
@@ -44,7 +46,7 @@ def noise_excess(
     """
     s = levels[torch.arange(len(x), device=levels.device) % len(levels)].to(x)
     scale = s.reshape(-1, *[1] * (x.ndim - 1))
-    n = torch.randn(x.shape, generator=rng, dtype=x.dtype).to(x.device)
+    n = draws.normal(*x.shape, rng=rng, dtype=x.dtype).to(x.device)
     y = x + scale * n
     with torch.inference_mode():
         ours, best = (y - denoise(y, s)) / scale, (y - exact(y, s)) / scale

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lightning_modules import draws
+
 
 def modes(x: Tensor, mean: Tensor, std: float, *, reach: float = 3.0, due: float = 0.25) -> tuple[int, float]:
     """(modes hit, share of examples near a mode) for examples [N, D] of a mixture of K equal round Gaussians.
@@ -87,6 +89,6 @@ def sliced_wasserstein(x: Tensor, y: Tensor, *, directions: int = 100, rng: torc
     Source: Bonneel et al. 2015, eq. 6.
     """
     x, y = x.flatten(1).double(), y.flatten(1).double()
-    axes = torch.randn(x.shape[1], directions, generator=rng, dtype=torch.float64)
+    axes = draws.normal(x.shape[1], directions, rng=rng, dtype=torch.float64)
     axes = (axes / axes.norm(dim=0)).to(x.device)
     return ((x @ axes).sort(0).values - (y @ axes).sort(0).values).square().mean().item()

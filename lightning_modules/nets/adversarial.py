@@ -26,6 +26,9 @@ class VirtualBatchNorm(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """[N, C, *] -> [N, C, *]."""
         flat = h.flatten(2) if h.ndim > 2 else h[:, :, None]
+        flat = (
+            flat - flat[: self.size].mean((0, 2))[:, None]
+        )  # far from 0, the mean square less the squared mean loses all digits
         first, second = flat.mean(2), flat.square().mean(2)
         common = [m[: self.size].mean(0) for m in (first, second)]
         mean, square = (

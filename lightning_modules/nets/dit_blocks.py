@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lightning_modules.dropout import Dropout
 from lightning_modules.nets.attention import attend, split_heads
 
 
@@ -62,7 +63,7 @@ class AdaptiveBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = plain_norm(width), plain_norm(width)
         self.attend = SelfAttention(width, heads, qk_norm=qk_norm)
-        self.mlp, self.drop = perceptron(width, hidden), nn.Dropout(dropout)
+        self.mlp, self.drop = perceptron(width, hidden), Dropout(dropout)
         self.modulation = nn.Linear(width, 6 * width)
 
     def forward(self, rows: Tensor, given: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attend = SelfAttention(width, heads, qk_norm=qk_norm)
-        self.mlp, self.drop = perceptron(width, hidden), nn.Dropout(dropout)
+        self.mlp, self.drop = perceptron(width, hidden), Dropout(dropout)
 
     def forward(self, rows: Tensor, given: Tensor) -> Tensor:
         rows = rows + self.drop(self.attend(self.norm1(rows)))
@@ -92,7 +93,7 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width, eps=1e-6) for _ in range(3))
         self.attend, self.cross = SelfAttention(width, heads, qk_norm=qk_norm), CrossAttention(width, heads)
-        self.mlp, self.drop = perceptron(width, hidden), nn.Dropout(dropout)
+        self.mlp, self.drop = perceptron(width, hidden), Dropout(dropout)
 
     def forward(self, rows: Tensor, given: Tensor) -> Tensor:
         rows = rows + self.drop(self.attend(self.norm1(rows)))

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.draws import Draws
+from lightning_modules.dropout import Dropout
 
 
 def recomputed(part: nn.Module, *given: Any) -> Tensor:
     """part(*given), whose inner activations are computed again in the backward pass instead of kept.
 
-    Layers that draw by torch's generators or by the model's `Draws` (their attribute `draws`) draw the same again.
+    Layers that draw by torch's generators, or by the model's `Draws` as `dropout.Dropout` does, draw the same again.
 
     Source: Chen et al. 2016, arXiv:1604.06174.
     """
@@ -24,7 +25,7 @@ def recomputed(part: nn.Module, *given: Any) -> Tensor:
 
 def _replayed(part: nn.Module) -> Callable[..., Tensor]:
     """`part` as a function that on its second call draws what it drew on its first."""
-    found = [d for layer in part.modules() if isinstance(d := getattr(layer, "draws", None), Draws)]
+    found = [layer.draws for layer in part.modules() if isinstance(layer, Dropout) and layer.draws is not None]
     began = [(draws, draws.count) for draws in found]
 
     def run(*given: Any) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.dropout import Dropout
 from lightning_modules.nets.mlp import zero
 
 
@@ -55,7 +56,7 @@ class Residual(nn.Module):
         self.norm1, self.conv1 = norm(enter), nn.Conv2d(enter, leave, 3, padding=1)
         self.condition = nn.Linear(width, 2 * leave if scale_shift else leave)
         self.norm2, self.conv2 = norm(leave), zero(nn.Conv2d(leave, leave, 3, padding=1))
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.skip = nn.Conv2d(enter, leave, 1) if enter != leave else nn.Identity()
 
     def forward(self, x: Tensor, vector: Tensor) -> Tensor:

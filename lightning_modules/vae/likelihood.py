@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules import draws
 from lightning_modules.objectives import discretised_logistic_log_prob, gaussian_log_prob
 
 
 def normal_like(x: Tensor, rng: torch.Generator | None) -> Tensor:
     """Standard normal numbers of the shape, type and device of `x`, drawn in float64 on the device of `rng`."""
-    return torch.randn(x.shape, generator=rng, device=rng.device if rng else "cpu", dtype=torch.float64).to(x)
+    return draws.normal(*x.shape, rng=rng, dtype=torch.float64).to(x)
 
 
 def uniform_like(x: Tensor, rng: torch.Generator | None) -> Tensor:
     """Uniform numbers in (0, 1) of the shape, type and device of `x`, drawn in float64 on the device of `rng`."""
-    drawn = torch.rand(x.shape, generator=rng, device=rng.device if rng else "cpu", dtype=torch.float64)
-    return drawn.clamp(1e-12, 1 - 1e-12).to(x)
+    return draws.uniform(*x.shape, rng=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12).to(x)
 
 
 class Likelihood(nn.Module):
@@ -28,6 +28,8 @@ class Likelihood(nn.Module):
 
     outputs = 1
     """Outputs of the decoder for each element of an example, in blocks along dimension 1."""
+    levels = 0
+    """Of grey, from -1 to 1, that an element can have; 0: an element is any real number."""
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """Log probability or density of each example, [B] nats."""
@@ -44,6 +46,8 @@ class Likelihood(nn.Module):
 
 class Bernoulli(Likelihood):
     """Pixels that are -1 or 1; `out` is the logit of 1. Greys between count as shares: no probability, but the usual loss."""
+
+    levels = 2
 
     def log_prob(self, x: Tensor, out: Tensor) -> Tensor:
         """[B] nats."""

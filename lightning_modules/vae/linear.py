@@ -100,10 +100,10 @@ def fix_decoder(model: VAE, truth: LinearGaussian) -> VAE:
 
 
 def as_linear_gaussian(model: VAE) -> LinearGaussian:
-    """The generative model of a linear VAE: its decoder and likelihood."""
+    """The generative model of a linear VAE, its decoder and likelihood, on the CPU as every exact answer."""
     layer = model.decoder[0]
-    loading, mean = layer.weight.detach().double(), layer.bias.detach().double()
-    return LinearGaussian(loading, mean, (2 * model.likelihood.log_std.detach().double()).exp())
+    loading, mean, log_std = (p.detach().cpu().double() for p in (layer.weight, layer.bias, model.likelihood.log_std))
+    return LinearGaussian(loading, mean, (2 * log_std).exp())
 
 
 @torch.no_grad()

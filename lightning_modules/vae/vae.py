@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.compat import trainer_of
-from lightning_modules.conditions import Cond
+from lightning_modules.conditions import Cond, without_labels
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.nets.conditioned import MLP
 from lightning_modules.optim import Adam, Optim
@@ -150,7 +150,7 @@ class VAE(Generative):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The negative bound in nats per dimension, in two parts: eq. 10 with the weights of annealing and free bits."""
-        x = self.fitting(batch["x"])
+        x = self.fitting(batch["x"], self.likelihood.levels)
         out, kl, _ = self.infer(self.encoder(x), self.draws.normal(len(x), self.latents, device=x.device))
         size, weight = x[0].numel(), kl_weight(self.draws.step, self.kl_annealing)
         distortion = -self.likelihood.log_prob(x, out).mean()
@@ -179,9 +179,13 @@ class VAE(Generative):
         """A lower bound [B] on log p(x) in nats: the importance-weighted bound of `k` draws, whose mean rises with k.
 
         With k = 1 it is the ELBO, by one draw.
+
+        Raises:
+            ValueError: as `fitting`, or labels are given.
         """
+        without_labels(cond)
         with evaluating(self):
-            params = self.encoder(self.fitting(x))
+            params = self.encoder(self.fitting(x, self.likelihood.levels))
             like = x.new_empty(len(x), self.latents)
             return objectives.iwae(torch.stack([self.log_weight(x, params, normal_like(like, rng)) for _ in range(k)]))
 
@@ -198,8 +202,7 @@ class VAE(Generative):
         Raises:
             ValueError: labels are given.
         """
-        if cond is not None:
-            raise ValueError("This model was trained without labels and cannot be sampled given any.")
+        without_labels(cond)
         like = next(self.decoder.parameters()).new_empty(n, self.latents)
         with evaluating(self):
             out = self.generate(normal_like(like, rng))
@@ -210,7 +213,7 @@ class VAE(Generative):
         """Latents [B, L] drawn from the posterior of x [B, *shape]."""
         with evaluating(self):
             eps = normal_like(x.new_empty(len(x), self.latents), rng)
-            return self.posterior(self.encoder(self.fitting(x)), eps)[0]
+            return self.posterior(self.encoder(self.fitting(x, self.likelihood.levels)), eps)[0]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

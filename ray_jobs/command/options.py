@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_jobs.errors import UsageError, unknown
-from ray_jobs.recipe.settings import RecipeName, Setting, documented, parser, typed
+from ray_jobs.recipe import values
+from ray_jobs.recipe.settings import RecipeName, Setting, documented, parser, shown, typed
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.terminal import console
 
 SHORT = {"-f": "--follow", "-q": "--quiet", "-o": "--out", "-h": "--help"}
 CommandLine = typing.Annotated[list[str], "command line"]
@@ -173,16 +175,30 @@ def _parsed(form: Form, given: list[str]) -> dict[str, Any]:
 
     options = form.options
     try:
-        found = parser(options.values(), command_line=True).parse_args(given, defaults=False).as_dict()
-    except ArgumentError:
+        plain = [_plain(options, option) for option in given]
+        found = parser(options.values(), command_line=True).parse_args(plain, defaults=False).as_dict()
+        for name, value in found.items():
+            values.refuse_odd_numbers(value, options[name].default)
+    except (ArgumentError, values.WrongValue, OverflowError):
         raise UsageError(_wrong(form, given)) from None
     return {name: _since_last_empty(value) if options[name].several else value for name, value in found.items()}
 
 
-def _since_last_empty(values: list[str]) -> tuple[str, ...]:
-    """The values behind the last '', which empties the list."""
-    start = max((i + 1 for i, value in enumerate(values) if not value), default=0)
-    return tuple(values[start:])
+def _plain(options: Mapping[str, Setting], option: str) -> str:
+    """'--name=value' with a value that the parser converts as intended, see `values.plain`."""
+    name, equals, value = option.partition("=")
+    base, dot, _ = name[2:].partition(".")
+    if base not in options or not equals or (dot and not _holds_names(options[base])):
+        return option
+    type_ = options[base].type
+    kind = str if options[base].several else values.value_type(type_) if dot else type_
+    return f"{name}={values.plain(kind, value)}"
+
+
+def _since_last_empty(texts: list[str]) -> tuple[str, ...]:
+    """The texts behind the last '', which empties the list."""
+    start = max((i + 1 for i, text in enumerate(texts) if not text), default=0)
+    return tuple(texts[start:])
 
 
 def _wrong(form: Form, given: list[str]) -> str:
@@ -197,7 +213,12 @@ def _wrong(form: Form, given: list[str]) -> str:
             return unknown("setting", name, list(options), of=form.what)
         if not equals:
             return f"--{name} needs a value."
-        if not dot:
+        if dot:
+            try:
+                values.plain(values.value_type(options[base].type), value)
+            except values.WrongValue as error:
+                return f"--{name} of {form.what} {error}, not {shown(value)}."
+        else:
             typed(form.what, options, {name: [value] if options[name].several else value})
     return f"The options {' '.join(given)} of {form.what} cannot be read together."
 
@@ -209,12 +230,11 @@ def _holds_names(setting: Setting) -> bool:
 
 def usage(form: Form) -> None:
     """Print how a command is used: each option with its type, default and meaning."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"[bold]usage:[/] {escape(form.usage)}\n\n{escape(form.summary)}")
+    out = console()
+    out.print(f"[bold]usage:[/] {escape(form.usage)}\n\n{escape(form.summary)}")
     for title, options in form.groups.items():
         table = Table(
             title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), show_header=False
@@ -225,5 +245,5 @@ def usage(form: Form) -> None:
             )
             table.add_row(f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", escape(s.help) + default)
         if options:
-            console.print()
-            console.print(table)
+            out.print()
+            out.print(table)

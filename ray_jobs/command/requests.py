@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from ray_jobs.command.options import (
@@ -18,11 +19,15 @@ from ray_jobs.command.options import (
     words_of,
 )
 from ray_jobs.command.verbs import HELP, function_of, split
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, refuse_odd
 from ray_jobs.recipe import loading, settings
-from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known, typed
+from ray_jobs.recipe.settings import RecipeName, Setting, fields, from_file, known
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.recipe.trusted import own_recipe
+from ray_jobs.run.folder import Run
 
+MOVED = "moved"
+"""The option of the verbs that read a run: settings that name data which lie elsewhere now."""
 WHERE = {s.name: s for s in fields(Where)}
 SPEC = {
     "config": Setting("config", str, None, "YAML file of settings; options of the command line replace its values."),
@@ -37,6 +42,8 @@ SPEC = {
     **WHERE,
 }
 """Options of every verb that takes a recipe and its settings, by name."""
+FOR_A_SHELL = {"submit", "resubmit", "cluster"}
+"""Verbs whose options may hold lines of a script."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,9 @@ def parse(argv: Sequence[str]) -> Request:
         UsageError: the verb, a word, an option, a recipe or a file is wrong.
         SystemExit: the user asked for help, and it was printed.
     """
+    values = [word for before, word in pairwise(argv) if before.startswith("--")]
+    refuse_odd([word for word in argv if word not in values], lines=bool({*argv[:2]} & FOR_A_SHELL))
+    refuse_odd(values, lines=True)
     verb, rest = split(argv)
     function = function_of(verb)
     if reads_itself(function):
@@ -79,6 +89,11 @@ def parse(argv: Sequence[str]) -> Request:
         given = {name: value for name, value in given.items() if name in own}
         if of_recipes:
             given["settings"] = {**(given.get("settings") or {}), **of_recipes}
+    if MOVED in own:
+        places = {name: value for name, value in given.items() if name not in own}
+        given = {name: value for name, value in given.items() if name in own}
+        if places:
+            given[MOVED] = {**(given.get(MOVED) or {}), **places}
     if not takes_spec(function):
         return Request(verb, asked, given)
     spec = _spec(words[0] if words else "", given)
@@ -127,6 +142,8 @@ def form_of(verb: str, argv: Sequence[str]) -> Form:
     form = Form(f"reprise {verb}", _usage(verb, words, bool(own)), about, {"options": own}, words)
     if takes_settings(function) and argv and not argv[0].startswith("-"):
         return replace(form, groups={"options": own, f"settings of {argv[0]}": _settings_besides(own, argv[0])})
+    if MOVED in own and argv and not argv[0].startswith("-"):
+        return replace(form, groups={"options": own, f"data of {argv[0]}": _places(own, argv)})
     if not takes_spec(function):
         return form
     recipe, options = next(iter(argv), ""), {"options": SPEC | own}
@@ -147,6 +164,18 @@ def _settings_besides(own: Mapping[str, Setting], recipe: str) -> dict[str, Sett
     return {name: setting for name, setting in known(recipe).items() if name not in own}
 
 
+def _places(own: Mapping[str, Setting], argv: Sequence[str]) -> dict[str, Setting]:
+    """The settings of a run's recipe that name files and folders; none where the command line has no other option than the verb's."""
+    names = {word[2:].partition("=")[0].partition(".")[0].replace("-", "_") for word in argv[1:] if word[:2] == "--"}
+    if names <= own.keys():
+        return {}
+    run = Run.at(argv[0])
+    run.pull(checkpoints=False)
+    record = run.read("run.json")
+    settings = known(own_recipe(record["recipe"], str(run))) if record else {}
+    return {name: s for name, s in settings.items() if s.path and name not in own}
+
+
 def _usage(verb: str, words: Sequence[Word], options: bool) -> str:
     return " ".join(["reprise", verb, *(str(word) for word in words), *(["[options]"] if options else [])])
 
@@ -160,7 +189,7 @@ def _spec(recipe: str, given: Mapping[str, Any]) -> Spec:
     if not recipe:
         return Spec("")
     own, file, seed = known(recipe), given.get("config"), given.get("seed", 0)
-    filed = typed(f"{recipe} in {file}", own, from_file(file)) if file else {}
+    filed = from_file(recipe, own, file) if file else {}
     if seed < 0:
         raise UsageError(f"--seed must be at least 0, not {seed}.")
     where = Where(**{name: value for name, value in given.items() if name in WHERE})

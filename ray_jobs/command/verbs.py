@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "cancel": "ray_jobs.jobs.verbs:cancel",
     "resubmit": "ray_jobs.jobs.resubmit:resubmit",
     "jobs": "ray_jobs.jobs.verbs:jobs",
+    "trust": "ray_jobs.jobs.trust:trust",
     "cluster up": "ray_jobs.jobs.ray_cluster:up",
     "cluster status": "ray_jobs.jobs.ray_cluster:status",
     "cluster down": "ray_jobs.jobs.ray_cluster:down",

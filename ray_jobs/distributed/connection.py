@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError
+from cluster.ray_clusters.http import is_loopback, without_proxy
+from cluster.trust import knows_address
+from ray_jobs.errors import UsageError, printable
 from ray_jobs.run.signals import handlers_kept
 
 PATIENCE = 60.0
@@ -59,9 +62,38 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def cluster_address(address: str | None) -> str | None:
-    """The Ray cluster to use: --address, else RAY_ADDRESS; 'local' is this machine whatever RAY_ADDRESS says."""
-    address = address or os.environ.get("RAY_ADDRESS")
-    return None if address == "local" else address
+    """The Ray cluster to use: --address, else RAY_ADDRESS; 'local' is this machine whatever RAY_ADDRESS says.
+
+    Raises:
+        UsageError: it has another form than an address of Ray, or is that of a dashboard.
+    """
+    given = "--address" if address is not None else "RAY_ADDRESS"
+    address = address if address is not None else os.environ.get("RAY_ADDRESS", "").strip() or None
+    if address is None or address == "local":
+        return None
+    if re.match(r"https?://", address):
+        raise UsageError(
+            f"{given} {address} is a dashboard's address, which takes jobs (`reprise submit --on ray`): give Ray's own, HOST:6379 or "
+            'ray://HOST:10001; for a cluster of `reprise cluster up`, `eval "$(reprise cluster env)"` sets it.'
+        )
+    if not address or not address.isprintable() or " " in address:
+        raise UsageError(
+            f"{given} takes 'auto', 'local', HOST:6379 or ray://HOST:10001, without blanks, not {address!r}."
+        )
+    return address
+
+
+def refuse_unknown(address: str | None) -> None:
+    """Refuse the address of a cluster that a run folder names and this user never gave: the cluster would get their code and token.
+
+    Raises:
+        UsageError: it is such an address.
+    """
+    if address not in (None, "local", os.environ.get("RAY_ADDRESS")) and not knows_address(address):
+        raise UsageError(
+            f"The run names the Ray cluster {printable(address)}, and you never gave this address here: where you trust it, give "
+            "--address yourself ('local' is this machine alone)."
+        )
 
 
 def connect(address: str | None, cpus: int = 1) -> Any:
@@ -78,14 +110,16 @@ def connect(address: str | None, cpus: int = 1) -> Any:
 
     if ray.is_initialized():
         return ray
+    if not address or is_loopback(address.removeprefix("ray://").rpartition(":")[0]):
+        os.environ.update(without_proxy())  # Ray's gRPC would ask the proxy for this machine, too
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         _knock(address)
-        wanted: dict[str, Any] = {"address": address, "runtime_env": _packages()}
+        wanted: dict[str, Any] = {"address": address, "runtime_env": _packages(), "job_config": _job_config()}
     else:
         room = max(cpus + 1, os.cpu_count() or 1)
         own = {"num_cpus": room, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-        wanted = {"address": "local", "configure_logging": False, **own}
+        wanted = {"address": "local", "configure_logging": False, "job_config": _job_config(), **own}
     try:
         with handlers_kept():  # Ray's own would end the process before it has saved
             ray.init(**wanted, **quiet)
@@ -113,6 +147,26 @@ def _unanswered(address: str, seconds: float) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+class _Fixed(list[str]):
+    """A list that Ray cannot extend."""
+
+    def extend(self, _: Any) -> None:
+        """Do nothing: Ray would add the current folder, and its workers would import from it."""
+
+
+def _job_config() -> Any:
+    """Ray's configuration of our job: its workers import from the folders of PYTHONPATH and not from the current one.
+
+    Seen: Ray 2.60, whose `ray.init` extends `JobConfig._py_driver_sys_path` by the current folder.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    config._py_driver_sys_path = _Fixed(os.path.abspath(path) for path in named if path)
+    return config
 
 
 def _packages() -> dict[str, Any]:

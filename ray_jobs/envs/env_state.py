@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
+from ray_jobs.envs.plain_reader import Unknown, Wrong, from_data
+from ray_jobs.envs.plain_state import BUILTINS, NotPlain, name_of, names_in, to_data
 from ray_jobs.errors import UsageError
 
 TRUST = "REPRISE_TRUST"
 """An environment variable that is 1 where checkpoints are loaded without checks."""
-PATHS = {"Path", "PosixPath", "PurePath", "PurePosixPath"}
-PLAIN = {
-    "builtins": {
-        "bool",
-        "bytearray",
-        "bytes",
-        "complex",
-        "dict",
-        "float",
-        "frozenset",
-        "int",
-        "list",
-        "object",
-        "range",
-    }
-    | {"set", "slice", "str", "tuple"},
-    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
-    "copyreg": {"_reconstructor"},
-    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy.random._pickle": {"__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"},
-    "numpy.random.bit_generator": {"SeedSequence", "__pyx_unpickle_SeedSequence"},
-    "pathlib": PATHS,
-    "pathlib._local": PATHS,
-    "random": {"Random"},
-}
-"""Classes that hold only values, by module; numpy's reconstructors and bit generators are in `_numpys`."""
-LIBRARIES = {"gymnasium", "pettingzoo"}
-"""Packages whose classes (and no functions) environments consist of."""
-
 _TRUSTED: ContextVar[bool] = ContextVar("ours", default=False)
 
 
 @contextmanager
 def trusted(yes: bool) -> Iterator[None]:
-    """Inside the block, with `yes`, unpickle without checks: this same training has pickled it."""
+    """Inside the block, with `yes`, restore without checks: this same training has saved it."""
     before = _TRUSTED.set(yes)
     try:
         yield
@@ -58,7 +33,7 @@ def trusted(yes: bool) -> Iterator[None]:
 
 
 class Untrusted(UsageError, ValueError):
-    """Bytes that hold more than an environment."""
+    """Bytes that hold more than plain values and what the environments of this run consist of."""
 
 
 class FullPickler(pickle.Pickler):
@@ -74,36 +49,12 @@ class FullPickler(pickle.Pickler):
         return NotImplemented
 
 
-class SafeUnpickler(pickle.Unpickler):
-    """Finds plain values, numpy's, and classes of given packages, but no function that could run code.
-
-    Source: Python's documentation of pickle, "Restricting Globals".
-    """
-
-    def __init__(self, state: bytes, packages: Iterable[str]) -> None:
-        super().__init__(io.BytesIO(state))
-        self.packages = {*packages, *LIBRARIES}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class of that name.
-
-        Raises:
-            Untrusted: it is not an allowed one.
-        """
-        if name in PLAIN.get(module, ()) or _numpys(module, name):
-            return super().find_class(module, name)
-        if module.partition(".")[0] in self.packages and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__.partition(".")[0] in self.packages:
-                return found
-        raise Untrusted(
-            f"The checkpoint's environments hold {module}.{name}, which could run a program: if you trust its author, "
-            f"resume with --trust (or {TRUST}=1)."
-        )
-
-
-def pickled(x: Any) -> bytes | None:
-    """All of x as bytes, or None where it cannot be pickled."""
+def saved(x: Any) -> bytes | None:
+    """All of x as bytes: plain data, else a pickle, which only `--trust` restores; None where neither can hold it."""
+    try:
+        return to_data(x)
+    except NotPlain:
+        pass
     out = io.BytesIO()
     try:
         FullPickler(out, pickle.HIGHEST_PROTOCOL).dump(x)
@@ -112,32 +63,64 @@ def pickled(x: Any) -> bytes | None:
     return out.getvalue()
 
 
-def unpickled(state: bytes, *like: Any) -> Any:
-    """The inverse of `pickled`, for plain values, arrays and classes of the packages that `like` comes from.
+def restored(data: bytes, like: Any) -> Any:
+    """The inverse of `saved`.
 
     Args:
-        like: environments of this run, made by its recipe.
+        like: the same of this run, as its recipe makes it: only classes that are in it are restored, and arrays and lists are as large.
 
     Raises:
         Untrusted: it holds something else, is not `trusted`, and REPRISE_TRUST is not 1.
+        UsageError: it is damaged, or of something else.
     """
-    if _TRUSTED.get() or os.environ.get(TRUST) == "1":
-        return pickle.loads(state)
-    return SafeUnpickler(
-        state, {type(part).__module__.partition(".")[0] for env in like for part in layers(env)}
-    ).load()
+    trust = _TRUSTED.get() or os.environ.get(TRUST) == "1"
+    if not data.startswith(b"{"):
+        if not trust:
+            raise refused("a pickle")
+        return pickle.loads(data)
+    names = {name_of(kind): kind for kind in BUILTINS} | names_in(like)
+
+    def find(name: str) -> Any:
+        if name not in names:
+            if not trust:
+                raise Unknown(name)
+            names[name] = imported(name)
+        return names[name]
+
+    try:
+        found = from_data(data, find)
+    except Unknown as error:
+        raise refused(str(error)) from None
+    except Wrong as error:
+        raise UsageError(f"The checkpoint's environments cannot be read ({error}): it is damaged.") from None
+    if not alike(found, like):
+        raise UsageError("The checkpoint's environments are not those of this run's recipe.")
+    return found
 
 
-def layers(env: Any) -> Iterator[Any]:
-    """An environment, and those that it wraps."""
-    while env is not None:
-        yield env
-        env = next((vars(env)[name] for name in ("env", "aec_env") if name in getattr(env, "__dict__", {})), None)
+def refused(what: str) -> Untrusted:
+    """The sentence about a checkpoint that holds `what`."""
+    return Untrusted(
+        f"The checkpoint's environments hold {what}, which could run a program: if you trust its author, "
+        f"resume with --trust (or {TRUST}=1)."
+    )
 
 
-def _numpys(module: str, name: str) -> bool:
-    if module in ("numpy._core.multiarray", "numpy.core.multiarray"):
-        return name in ("_reconstruct", "scalar")
-    if module in ("numpy._core.numeric", "numpy.core.numeric"):
-        return name == "_frombuffer"
-    return module.startswith("numpy.random._") and name in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
+def imported(name: str) -> Any:
+    """The class or function of a name 'module:Name', from wherever it is."""
+    module, _, inside = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in inside.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def alike(found: Any, like: Any) -> bool:
+    """Whether two things are of one type, arrays of one shape too, and all that tuples and lists hold."""
+    if type(found) is not type(like):
+        return False
+    if isinstance(found, np.ndarray):
+        return found.shape == like.shape and found.dtype == like.dtype
+    if isinstance(found, tuple | list):
+        return len(found) == len(like) and all(map(alike, found, like))
+    return True

@@ -8,7 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from ray_jobs.envs.env_state import pickled, unpickled
+from ray_jobs.envs.env_state import restored, saved
+from ray_jobs.envs.spaces import check_holds, number
 from ray_jobs.envs.steps import StepResult
 
 
@@ -68,6 +69,7 @@ class MultiAgent:
         self.obs[i] = 0.0
         for k, (agent, size) in enumerate(zip(self.agents, self.obs_space.sizes, strict=True)):
             if agent in seen:
+                check_holds(self.obs_spaces[k], seen[agent])
                 self.obs[i, k, :size] = gym.spaces.flatten(self.obs_spaces[k], seen[agent])
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -78,7 +80,7 @@ class MultiAgent:
             chosen = {a: self.choice(k, action[i, k]) for k, a in enumerate(self.agents) if a in env.agents}
             seen, gained, ended, cut, _ = env.step(chosen)
             self._store(i, seen)
-            reward[i] = [gained.get(a, 0.0) for a in self.agents]
+            reward[i] = [number(gained.get(a, 0.0), "reward") for a in self.agents]
             over = all(ended[a] or cut[a] for a in chosen)
             truncated[i] = over and any(cut[a] and not ended[a] for a in chosen)
             terminated[i] = over and not truncated[i]
@@ -98,12 +100,13 @@ class MultiAgent:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled((self.envs, self.obs))
+        return saved((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
+        envs, obs = restored(state, (self.envs, self.obs))
         self.close()
-        self.envs, self.obs = unpickled(state, *self.envs)
+        self.envs, self.obs = envs, obs
 
     def close(self) -> None:
         """As `VectorEnv.close`."""

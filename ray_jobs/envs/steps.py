@@ -61,11 +61,15 @@ class VectorEnv(Protocol):
         ...
 
     def state(self) -> bytes | None:
-        """Everything to continue from, or None where the environments cannot be pickled."""
+        """Everything to continue from, or None where the environments cannot be saved."""
         ...
 
     def load(self, state: bytes) -> None:
-        """Continue from a `state`."""
+        """Continue from a `state`.
+
+        Raises:
+            Untrusted: it could run a program; nothing has changed.
+        """
         ...
 
     def close(self) -> None:

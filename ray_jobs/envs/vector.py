@@ -6,9 +6,7 @@ Gymnasium's vector environments spend a step on each reset (NEXT_STEP), which mu
 
 from __future__ import annotations
 
-import difflib
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -16,41 +14,32 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from ray_jobs.envs.atari import Atari
-from ray_jobs.envs.env_state import pickled, unpickled
+from ray_jobs.envs.env_state import restored, saved
 from ray_jobs.envs.failures import EnvironmentFailed, time_limit
+from ray_jobs.envs.making import maker, missing_package, registered
 from ray_jobs.envs.multi_agent import MultiAgent
+from ray_jobs.envs.spaces import Observations, number
 from ray_jobs.envs.steps import StepResult, VectorEnv
 
 MAKE_LIMIT = 60.0
 """Seconds that making environments may take; an alarm may come as late as twice that."""
 FEW = 4
 """Most cart-poles that are faster stepped one after the other than as arrays."""
-EXTRAS = {
-    "ale_py": "atari",
-    "gymnasium.envs.box2d": "box2d",
-    "gymnasium.envs.mujoco": "mujoco",
-    "mpe2": "mpe",
-    "pettingzoo": "mpe",
-}
-"""The extra of ours that installs what environments need, by the package of their code."""
 
 
 class SequentialEnv:
-    """Single environments stepped one after the other; float64 observations become float32.
+    """Single environments stepped one after the other; observations become what `spaces.Observations` says.
 
     Raises:
         ValueError: their observations are no Box and do not flatten to one.
     """
 
     def __init__(self, envs: Sequence[gym.Env]) -> None:
-        self.envs = [flattened(env) for env in envs]
-        space = self.envs[0].observation_space
-        if not isinstance(space, gym.spaces.Box):
-            raise ValueError(
-                f"The observation space {space} is not supported: it must be Box, or something that flattens to one."
-            )
-        self.obs_space, self.action_space = as_float32(space), self.envs[0].action_space
-        self.obs = np.zeros((len(self.envs), *space.shape), self.obs_space.dtype)
+        self.envs = list(envs)
+        self.seen = Observations(self.envs[0].observation_space)
+        self.obs_space, self.action_space = self.seen.space, as_vector(self.envs[0].action_space)
+        self.single = self.action_space is not self.envs[0].action_space
+        self.obs = np.zeros((len(self.envs), *self.obs_space.shape), self.obs_space.dtype)
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
         """As `VectorEnv.reset`."""
@@ -63,15 +52,14 @@ class SequentialEnv:
         """As `VectorEnv.step`."""
         reward, terminated, truncated = np.empty(len(self.envs)), *np.zeros((2, len(self.envs)), bool)
         for i, env in enumerate(self.envs):
-            obs, reward[i], terminated[i], truncated[i], _ = env.step(action[i])
+            obs, gained, over, cut, _ = env.step(action[i].reshape(()) if self.single else action[i])
+            reward[i], terminated[i], truncated[i] = number(gained, "reward"), number(over, "flag"), number(cut, "flag")
             self._store(i, obs)
         return StepResult(self.obs.copy(), reward, terminated, truncated)
 
     def _store(self, row: int, obs: Any) -> None:
-        """Store an observation; numpy alone would broadcast one that is too small over the whole row."""
-        if np.shape(obs) != self.obs.shape[1:]:
-            raise ValueError(f"an observation of shape {np.shape(obs)} in a space of shape {self.obs.shape[1:]}")
-        self.obs[row] = obs
+        """Store an observation."""
+        self.obs[row] = self.seen(obs)
 
     def restart(self, rows: np.ndarray) -> np.ndarray:
         """As `VectorEnv.restart`."""
@@ -81,12 +69,14 @@ class SequentialEnv:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled((self.envs, self.obs))
+        return saved((self.envs, self.obs))
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
+        envs, obs = restored(state, (self.envs, self.obs))
         self.close()
-        self.envs, self.obs = unpickled(state, *self.envs)
+        self.envs, self.obs = envs, obs
+        self.seen = Observations(self.envs[0].observation_space)  # earlier versions saved environments that flattened
 
     def close(self) -> None:
         """As `VectorEnv.close`."""
@@ -120,95 +110,29 @@ class CartPole:
 
     def state(self) -> bytes | None:
         """As `VectorEnv.state`."""
-        return pickled(self.env)
+        return saved(self.env)
 
     def load(self, state: bytes) -> None:
         """As `VectorEnv.load`."""
-        self.env = unpickled(state, self.env)
+        self.env = restored(state, self.env)
 
     def close(self) -> None:
         """As `VectorEnv.close`."""
         self.env.close()
 
 
-def flattened(env: gym.Env) -> gym.Env:
-    """The environment with observations in a Box: Discrete ones become one-hot, tuples and dicts are concatenated."""
-    space = env.observation_space
-    return (
-        env
-        if isinstance(space, gym.spaces.Box) or not space.is_np_flattenable
-        else gym.wrappers.FlattenObservation(env)
-    )
-
-
-def as_float32(space: gym.spaces.Box) -> gym.spaces.Box:
-    """A float64 box as float32, others as they are: half the bytes to copy and to send, and the dtype of networks."""
-    if space.dtype != np.float64:
+def as_vector(space: gym.Space) -> gym.Space:
+    """A Box of a single number as one of a vector; other spaces as they are."""
+    if not isinstance(space, gym.spaces.Box) or space.shape:
         return space
-    with np.errstate(over="ignore"):  # a bound beyond float32 becomes infinite
-        return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
-
-
-def maker(env: str, options: Mapping[str, Any]) -> Callable[[], Any]:
-    """A function that makes one environment, from a Gymnasium id or 'package.module:function'.
-
-    Raises:
-        ValueError: there is no such environment or function; the sentence says what to do.
-    """
-    if ":" in env and env not in gym.registry:
-        module, _, name = env.partition(":")
-        try:
-            make = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            if isinstance(error, ImportError) and extra_of(module):
-                raise ValueError(missing_package(env, module, error)) from None
-            hint = "give a Gymnasium id or 'package.module:function'"
-            raise ValueError(f"The environment '{env}' cannot be found ({error}): {hint}.") from None
-        return lambda: make(**options)
-    return lambda: _gym_make(env, options)
-
-
-def _gym_make(env: str, options: Mapping[str, Any]) -> gym.Env:
-    try:
-        return gym.make(env, disable_env_checker=True, **options)
-    except gym.error.DependencyNotInstalled as error:
-        raise ValueError(missing_package(env, str(gym.spec(env).entry_point), error)) from None
-    except gym.error.Error as error:
-        near = difflib.get_close_matches(env, gym.registry, n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(near)}" if near else "gymnasium.pprint_registry() lists what there is"
-        raise ValueError(f"There is no environment '{env}' ({str(error).split('.')[0]}): {hint}.") from None
-
-
-def extra_of(code: str) -> str | None:
-    """The extra that installs what the environments of a module need, or None."""
-    return next((x for package, x in EXTRAS.items() if code == package or code.startswith(package + ".")), None)
-
-
-def missing_package(env: str, code: str, error: Exception) -> str:
-    """The sentence about an environment whose code needs a package that is not installed."""
-    ours = extra_of(code.partition(":")[0])
-    remedy = f"pip install 'reprise[{ours}]'" if ours else str(error).split("\n")[0].rstrip(".")
-    return f"The environment {env} needs a package that is not installed: {remedy}."
-
-
-def registered(env: str) -> gym.envs.registration.EnvSpec | None:
-    """Gymnasium's entry of an id, or None; Atari games are registered first.
-
-    Raises:
-        ValueError: it is an Atari game, and ale-py is not installed.
-    """
-    if env.startswith("ALE/"):
-        try:
-            gym.register_envs(importlib.import_module("ale_py"))
-        except ImportError as error:
-            raise ValueError(missing_package(env, "ale_py", error)) from None
-    return gym.registry.get(env)
+    return gym.spaces.Box(space.low[None], space.high[None], dtype=space.dtype)
 
 
 def vector(env: str, n: int, options: Mapping[str, Any]) -> VectorEnv:
     """n copies of an environment, natively vectorised where that is faster and gives the same.
 
-    `env` is a Gymnasium id, or 'package.module:function' that makes a Gymnasium environment or a parallel one of PettingZoo.
+    `env` is a Gymnasium id, alone or as 'package.module:id', or 'package.module:function', where the function makes a Gymnasium
+    environment or a parallel one of PettingZoo.
 
     Raises:
         ValueError: there is no such environment, a package is missing, or an option or space does not fit.
@@ -223,9 +147,9 @@ def vector(env: str, n: int, options: Mapping[str, Any]) -> VectorEnv:
 
 
 def _vector(env: str, n: int, options: Mapping[str, Any]) -> VectorEnv:
-    spec = registered(env)
-    native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
     try:
+        spec = registered(env)
+        native = str(spec.vector_entry_point).rpartition(":")[2] if spec else ""
         if spec and native == "CartPoleVectorEnv" and n > FEW:
             return CartPole(n, **{"max_episode_steps": spec.max_episode_steps, **spec.kwargs, **options})
         if spec and native == "AtariVectorEnv":

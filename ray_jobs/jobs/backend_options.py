@@ -14,9 +14,9 @@ from cluster import backends, profiles
 from ray_jobs.command import options
 from ray_jobs.command.options import Form
 from ray_jobs.command.verbs import summary
-from ray_jobs.errors import UsageError, unknown
+from ray_jobs.errors import UsageError, printable, unknown
 from ray_jobs.jobs.verbs import usage
-from ray_jobs.recipe.settings import Setting, documented, typed
+from ray_jobs.recipe.settings import Setting, documented, shown, typed
 
 GENERAL = {
     s.name: s
@@ -155,8 +155,14 @@ def _on(argv: Sequence[str]) -> str:
 def _resolve(on: str) -> tuple[str, str, profiles.Profile]:
     """The backend behind a name, the profile's name where it is a profile, and the profile's other keys."""
     known = profiles.load(Path.cwd())
+    for path in profiles.unapproved(Path.cwd()):
+        if on in profiles.names(path) or on not in {*backends.BACKENDS, *known}:
+            raise UsageError(profiles.refusal(path))
     if on not in known:
-        backends.backend(on, known)
+        try:
+            backends.backend(on, known)
+        except ValueError as error:
+            raise UsageError(printable(error)) from None
         return on, "", {}
     keys = dict(known[on])
     named = keys.pop("on", None)
@@ -197,7 +203,7 @@ def _typed(key: str, value: profiles.Value, known: Mapping[str, Setting]) -> Any
         return typed("", known, {key: list(content) if isinstance(content, tuple) else content})[key]
     except UsageError:
         takes = "a text or a list of texts" if several else setting.typename
-        raise UsageError(f"{value.where}: {key} takes {takes}, not {content!r}.") from None
+        raise UsageError(f"{value.where}: {key} takes {takes}, not {shown(content)}.") from None
 
 
 def _env(value: profiles.Value) -> dict[str, str]:

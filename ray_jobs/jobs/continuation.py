@@ -6,8 +6,10 @@ import json
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 
+from ray_jobs.command.requests import parse
 from ray_jobs.command.verbs import HELP
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs.preflight import run_folders
@@ -25,13 +27,15 @@ def find_run(argv: Sequence[str], since: float, folder: Path = Path(), job: str 
     """
     line = shlex.join(["reprise", *argv])
     recipe = argv[1].rpartition(".")[2]
-    for path in sorted((folder / "runs").glob(f"{recipe}-seed*/run.json"), reverse=True):
+    if "/" in recipe:
+        return ""
+    for path in sorted((folder / "runs").glob(f"{escape(recipe)}-seed*/run.json"), reverse=True):
         try:
             record = json.loads(path.read_text())
             fits = record["command"] == line and datetime.fromisoformat(record["started"]).timestamp() >= since - 1
             if record.get("job") == job if record.get("job") else fits:
                 return str(path.parent)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return ""
 
@@ -54,8 +58,9 @@ def continuation(argv: Sequence[str], since: float, job: str = "") -> list[str]:
     run = next(iter(run_folders(argv)), "") or find_run(argv, since, job=job)
     if not run or not Run.at(run).exists():
         return list(argv)
+    address = parse(argv).spec.where.address
     if Run.open(run).result:
         raise UsageError(
             f"{run} is finished: there is nothing to continue. `reprise evaluate {run}` measures it again."
         )
-    return ["resume", run]
+    return ["resume", run, *(["--address", address] if address else [])]

@@ -103,7 +103,8 @@ def _plans(request: Request) -> list[Callable[[], object]]:
     recipes, given = request.words[0], request.options
     where = Where(**{k: v for k, v in given.items() if k in {f.name for f in fields(Where)} - {"address"}})
     settings, out, together = given.get("settings") or {}, given.get("out", OUT), given.get("together", 1)
-    return [partial(plan, recipe, given.get("seeds"), settings, out, where, together) for recipe in recipes]
+    first = given.get("first_seed", 0)
+    return [partial(plan, recipe, given.get("seeds"), settings, out, where, together, first) for recipe in recipes]
 
 
 def _unwritable(outs: list[str]) -> list[str]:

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from cluster import backends, storage, store
-from cluster.job import Job, Launcher, LauncherError, Resources, hide_words, parse_memory
+from cluster.hiding import hide, hide_command
+from cluster.job import Job, Launcher, LauncherError, Resources, parse_memory
 from ray_jobs.command.options import CommandLine
 from ray_jobs.command.requests import check, parse
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, printable
 from ray_jobs.jobs import preflight
 from ray_jobs.jobs.backend_options import SubmitRequest, read, variables
+from ray_jobs.jobs.program import MODULE
 from ray_jobs.jobs.storage_warnings import storage_warnings
 
 ABOUT_JOBS = ("submit", "resubmit", "status", "logs", "cancel", "jobs", "cluster", "completion")
-MODULE = ("-m", "ray_jobs.cli")
 
 
 @dataclass
@@ -199,7 +200,7 @@ def _known(request: SubmitRequest, launcher: Launcher, job: Job, follows: str) -
         for out in preflight.run_folders(request.argv)
     ]
     return {
-        "address": hide_words(getattr(launcher, "url", "")),
+        "address": hide(getattr(launcher, "url", "")),
         "profile": request.profile,
         "options": {**request.options, **pinned},
         "follows": follows,
@@ -234,7 +235,7 @@ def _shared(launcher: Launcher, backend: backends.Backend, workdir: Path) -> str
 
 
 def _report(id: str, request: SubmitRequest, warnings: list[str], follows: str) -> None:
-    going = f", which continues {follows} with `reprise {shlex.join(request.argv)}`" if follows else ""
-    print(f"Submitted {id}{going}. `reprise logs -f {id}` follows it, `reprise cancel {id}` ends it.")
+    going = f", which continues {follows} with `reprise {shlex.join(hide_command(request.argv))}`" if follows else ""
+    print(f"Submitted {id}{printable(going)}. `reprise logs -f {id}` follows it, `reprise cancel {id}` ends it.")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cluster import backends, profiles, store
 from cluster.job import History, Launcher, LauncherError, State
-from ray_jobs.errors import UsageError, unknown
+from ray_jobs.errors import UsageError, printable, unknown
 from ray_jobs.jobs import view
 from ray_jobs.jobs.continuation import find_run
+from ray_jobs.jobs.program import argv_of
+from ray_jobs.jobs.view import NOT_ASKED, SILENT
 
-SILENT = "no answer"
-"""Shown instead of a state where the job's cluster does not answer."""
 PATIENCE = 1.0
 """Seconds; a cluster that failed to answer for so long is not asked about its other jobs in the same listing."""
 
@@ -23,7 +23,12 @@ PATIENCE = 1.0
 def status(job: str) -> int:
     """Show the state of a job, and all that is recorded of it."""
     with usage():
-        entry, state = look(find(job), whole=True)
+        entry = find(job)
+        if entry.foreign:
+            view.print_one(entry, entry.state or NOT_ASKED, runs_of(entry))
+            print(f"  {printable(foreign(entry))}")
+            return 0
+        entry, state = look(entry, whole=True)
     view.print_one(entry, state.value, runs_of(entry))
     return 0
 
@@ -70,7 +75,8 @@ def jobs(*, state: str = "", on: str = "", watch: bool = False) -> int:
         raise UsageError(unknown("state", state, words))
     known, damaged = store.entries(also=_also())
     if damaged:
-        print(f"Skipped damaged entries in {store.jobs_folder()}: {', '.join(damaged)}.", file=sys.stderr)
+        where = " and ".join(map(str, [store.jobs_folder(), *_also()]))
+        print(printable(f"Skipped damaged entries in {where}: {', '.join(damaged)}."), file=sys.stderr)
     if on and on not in (
         allowed := sorted({*backends.BACKENDS, *(e.on for e in known), *(e.profile for e in known)} - {""})
     ):
@@ -127,17 +133,28 @@ def launcher_of(entry: store.Entry) -> Launcher:
     """The launcher that runs a recorded job.
 
     Raises:
-        LauncherError: this version of Reprise does not know its backend.
+        LauncherError: someone else made the record, or this version of Reprise does not know its backend.
     """
+    if entry.foreign:
+        raise LauncherError(foreign(entry))
     pinned = {"address": entry.address} if entry.address and "address" in backends.options(entry.on) else {}
     return backends.make(entry.on, dict(entry.options) | pinned)
 
 
+def foreign(entry: store.Entry) -> str:
+    """The sentence about a record that this user neither made nor approved."""
+    return (
+        f"You did not make the record of {entry.id} in {entry.foreign}, so its cluster is not asked: read it, and where you "
+        f"trust it, `reprise trust {entry.foreign}`."
+    )
+
+
 def runs_of(entry: store.Entry) -> list[str]:
     """The run folders of a job: those that its command names, or the one that its training made."""
-    if entry.runs or entry.command[3:4] != ("train",):
+    argv = argv_of(entry.command)
+    if entry.foreign or entry.runs or argv[:1] != ("train",) or len(argv) < 2:
         return list(entry.runs)
-    return list(filter(None, [find_run(entry.command[3:], entry.submitted, Path(entry.workdir), entry.id)]))
+    return list(filter(None, [find_run(argv, entry.submitted, Path(entry.workdir), entry.id)]))
 
 
 @contextlib.contextmanager
@@ -170,6 +187,9 @@ def _states(known: list[store.Entry]) -> Iterator[view.Row]:
     for entry in known:
         cluster = f"{entry.on} {entry.address} {entry.options}"
         start = time.monotonic()
+        if entry.foreign:
+            yield entry, entry.state or NOT_ASKED
+            continue
         try:
             if not entry.state and cluster in silent:
                 raise LauncherError(SILENT)

@@ -8,21 +8,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.job import JOB_VARIABLE, State
 from cluster.store import Entry
+from ray_jobs.errors import printable
+from ray_jobs.jobs.program import argv_of
+from ray_jobs.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 Row = tuple[Entry, str]
 """A job's record and its state in words."""
 COLOURS = {"succeeded": "green", "failed": "red", "lost": "red", "cancelled": "yellow", "running": "cyan"}
+SILENT = "no answer"
+"""Shown instead of a state where the job's cluster does not answer."""
+NOT_ASKED = "not asked"
+"""Shown for a job of someone else that has not ended as far as its record goes: nothing is asked of a cluster that it names."""
+WAITED_FOR = (State.pending.value, State.running.value, SILENT)
+"""States, in words, of jobs that can still change."""
 REFRESH = 1.0
 """Seconds between two updates."""
-MODULE = ("-m", "ray_jobs.cli")
 
 
 def print_list(rows: list[Row]) -> None:
@@ -38,7 +45,7 @@ def print_one(entry: Entry, state: str, runs: list[str]) -> None:
     out = _console()
     out.print(f"{entry.id}  {_coloured(state)}  on {_escaped(_where(entry))}")
     for line in _lines(entry, state, runs):
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {printable(line)}", markup=False)
 
 
 def watch(look: Callable[[], list[Row]], refresh: float = REFRESH) -> None:
@@ -65,7 +72,8 @@ def _watch_lines(look: Callable[[], list[Row]], refresh: float) -> None:
         rows = look()
         for entry, state in rows:
             if before.get(entry.id) != state:
-                print(time.strftime("%H:%M:%S"), entry.id, state, _where(entry), entry.why, flush=True)
+                line = printable(f"{entry.id} {state} {_where(entry)} {entry.why}")
+                print(time.strftime("%H:%M:%S"), line, flush=True)
         before = {entry.id: state for entry, state in rows}
         if not _going(rows):
             return
@@ -73,7 +81,7 @@ def _watch_lines(look: Callable[[], list[Row]], refresh: float) -> None:
 
 
 def _going(rows: list[Row]) -> bool:
-    return any(state not in {s.value for s in State if s.ended} for _, state in rows)
+    return any(state in WAITED_FOR for _, state in rows)
 
 
 def _table(rows: list[Row]) -> Table:
@@ -133,9 +141,9 @@ def _progress(run: str) -> str:
     from ray_jobs.run.folder import Run
 
     try:
-        status = Run(Path(run)).read("status.json") if "://" not in run else None
+        status = Run(Path(run)).progress if "://" not in run else None
         return f": {status['state']}, step {status['step']} of {status['steps']}" if status else ""
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -149,15 +157,13 @@ def _as_text(value: object) -> str:
 
 def _words(command: tuple[str, ...]) -> str:
     """The command as a user would type it, in one line."""
-    return shlex.join(command[3:] if command[1:3] == MODULE else command).replace("\n", "\\n")
+    return shlex.join(argv_of(command) or command)
 
 
-def _console() -> Console:
+def _console() -> Any:
     """A console that writes one line for each job, however long, where the output is no terminal."""
-    from rich.console import Console
-
     terminal = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else 10_000)
+    return console(soft_wrap=not terminal, width=None if terminal else 10_000)
 
 
 def _coloured(state: str) -> str:
@@ -165,9 +171,10 @@ def _coloured(state: str) -> str:
 
 
 def _escaped(text: str) -> str:
+    """Text of a record in a cell: no control characters, and no markup of rich."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
 
 
 def _when(seconds: float) -> str:

@@ -9,6 +9,7 @@ path/to/recipes.py:mine     a user's, in a file
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import importlib
@@ -17,13 +18,14 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, shortened
 from ray_jobs.recipe.declare import Headline, Recipe, Variant
 from ray_jobs.recipe.plan import KINDS, Play, Study
 
@@ -189,23 +191,60 @@ def _base(name: str) -> Recipe:
             raise UsageError(_no_recipe(name, [*names(), *systems()]))
         return found
     path, _, which = name.partition(":")
-    module = _of_file(Path(path)) if path.endswith(".py") else _imported(path, name)
+    module = _of_file(Path(path)) if path.endswith(".py") else _imported(path)
     recipes = _recipes_of(module)
     if which in recipes:
         return recipes[which]
     if not which and len(recipes) == 1:
         return next(iter(recipes.values()))
     listed = ", ".join(f"{path}:{n}" for n in recipes) or "none"
-    raise UsageError(f"{name} does not name one recipe: the module {path} declares {listed}.")
+    raise UsageError(f"{shortened(name)} does not name one recipe: the module {shortened(path)} declares {listed}.")
 
 
-def _imported(path: str, name: str) -> ModuleType:
+def _imported(path: str) -> ModuleType:
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UsageError(_no_recipe(path, names()))
     try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+        with _errors_as_sentences(path):
+            return importlib.import_module(path)
+    except ModuleNotFoundError:
+        raise UsageError(_not_found(path)) from None
+
+
+def _not_found(path: str) -> str:
+    """One sentence: Python finds no such module, and how a recipe of the current folder is named."""
+    file = Path(*path.split(".")).with_suffix(".py")
+    there = f"its file is here: write {file}" if _is_file(file) else "write its file, such as lab/mine.py"
+    return f"{shortened(path)} cannot be imported: Python's path has no such module; {there}, or set PYTHONPATH=. for packages here."
+
+
+def _is_file(file: Path) -> bool:
+    """Whether there is such a file; there is none with a name that no file can have."""
+    try:
+        return file.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a null character
+        return False
+
+
+@contextlib.contextmanager
+def _errors_as_sentences(path: str) -> Iterator[None]:
+    """Turn an error in a user's module into one sentence with file and line; that the module itself is not found stays an error."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (path == missing or path.startswith(missing + ".")):
             raise
-        raise UsageError(_no_recipe(name, names())) from None
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<", __file__))]
+        file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("", 0)
+        if isinstance(error, SyntaxError):
+            file, line = error.filename or "", error.lineno
+        where = f" ({file}, line {line})" if line else ""
+        raise UsageError(
+            f"{shortened(path)} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{where}."
+        ) from error
 
 
 def _of_file(file: Path) -> ModuleType:
@@ -214,14 +253,20 @@ def _of_file(file: Path) -> ModuleType:
     Raises:
         UsageError: there is no such file.
     """
-    if not file.is_file():
-        raise UsageError(f"There is no file {file} with a recipe.")
+    if not _is_file(file):
+        raise UsageError(f"There is no file {shortened(str(file))} with a recipe.")
     file = file.resolve()
     root, parts = file.parent, [file.stem]
     while (root / "__init__.py").exists():
         root, parts = root.parent, [root.name, *parts]
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if str(root) not in sys.path:  # a lone file's folder comes last: its neighbours replace no module of Python or ours
+        sys.path.insert(0 if len(parts) > 1 else len(sys.path), str(root))
+    with _errors_as_sentences(str(file)):
+        return _loaded(file, parts)
+
+
+def _loaded(file: Path, parts: list[str]) -> ModuleType:
+    """The module of a file, whose root is on the path: by its name in a package, else alone."""
     if len(parts) > 1:
         return importlib.import_module(".".join(parts))
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -249,4 +294,7 @@ def _no_recipe(name: str, allowed: list[str]) -> str:
     """One sentence: there is no such recipe, the nearest three, and where to look."""
     near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5)
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    return f"There is no recipe '{name}'.{hint} 'reprise list' shows the families, 'reprise list FAMILY' their recipes."
+    shown = shortened(name)
+    return (
+        f"There is no recipe '{shown}'.{hint} 'reprise list' shows the families, 'reprise list FAMILY' their recipes."
+    )

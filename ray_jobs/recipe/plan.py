@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.ranges import Count, Decay, Finite, NotNegative, Positive, Whole
 from ray_jobs.recipe.spec import Where
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 Matmul = Literal["float32", "bfloat16"]
+
+Measured = Literal["test", "validation"]
 
 
 class Layout(NamedTuple):
@@ -50,11 +53,16 @@ class Plan(Protocol):
         sample(run, *, n, seed, name, how) -> Path         samples of the newest checkpoint, drawn as `drawing.Drawing` says
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
         fixed(plan) -> mapping                             options that may not change while a run continues
+        splits(run, metrics) -> mapping                    what each metric of an evaluation is measured on
         check_together(plan)                               raises UsageError where `--together` cannot train it
     """
 
     engine: ClassVar[str]
     """Import path of the engine."""
+    choosing: ClassVar[str]
+    """What a search measures its trials on (`Spec.measured_on`): 'validation', or 'test' where a kind has nothing to keep apart."""
+    measured: ClassVar[str]
+    """What the final evaluation measures on, in words; a result's `splits` are more exact."""
     progress: ClassVar[str]
     """The logged metric by which trials are compared before their end; '' where the recipe says it (`tune_metric`), or there is none."""
     steps: int
@@ -91,32 +99,34 @@ class Fit:
     data: Data
     evaluate: Callable[[Generative, Data], dict[str, float]] | None = None
     """Metrics of the trained (averaged, where EMA is on) model, measured at the end and by `reprise evaluate`."""
-    steps: int = 1000
+    steps: Count = 1000
     """Optimiser steps; of an adversarial model, its generator's."""
-    batch: int = 128
+    batch: Count = 128
     """Global batch, over all workers; of an adversarial model, of each network's step."""
-    lr: float | None = None
+    lr: Positive | None = None
     """Learning rate of all optimisers; by default the model's own."""
-    warmup: int | None = None
+    warmup: Whole | None = None
     """Steps over which the learning rate rises from 0; by default the model's own."""
-    ema: float = 0.0
+    ema: Decay = 0.0
     """Decay of the exponential moving average of the weights per step; 0 switches it off."""
-    grad_clip: float = 0.0
+    grad_clip: NotNegative = 0.0
     """Largest norm of the gradient; 0 does not clip."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches that make up one global batch on each worker."""
     precision: Precision = "32-true"
     """Lightning's precision of weights and computation."""
     compile: bool = False
     """Run the model's forward through torch.compile."""
-    num_workers: int = 0
+    num_workers: Whole = 0
     """Processes on each worker that load data ahead; 0 loads in the training process."""
-    save_every: int = 500
+    save_every: Count = 500
     """Steps between checkpoints."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between logged metrics."""
 
     engine: ClassVar[str] = "ray_jobs.train.models"
+    measured: ClassVar[str] = "held-out examples; of data whose truth is known, fresh draws"
+    choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "loss"
 
     @classmethod
@@ -160,10 +170,11 @@ class Play:
     algorithm: Any
     """The algorithm, or where its class is: 'module:Class' in `rl/algorithms`, or 'package.module:Class'."""
     env: str
-    """Gymnasium's id, or 'package.module:function' that makes one environment, Gymnasium's or PettingZoo's parallel."""
-    steps: int
+    """Gymnasium's id (also 'package.module:id', of a module that registers it), or 'package.module:function' that makes one
+    environment, Gymnasium's or PettingZoo's parallel."""
+    steps: Count
     """Environment steps, over all runners together."""
-    envs: int = 8
+    envs: Count = 8
     """Parallel environments, over all runners together."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment; Atari's are those of `ray_jobs.envs.atari.Atari`."""
@@ -174,18 +185,24 @@ class Play:
     matmul: Matmul = "float32"
     """Number format of the factors of matrix products in updates, where the CPU has units for it; sums and weights stay float32.
     bfloat16 is faster and may learn worse: TD3 scored -685 on Pendulum with it, at one seed."""
-    stop_return: float | None = None
+    stop_return: Finite | None = None
     """Stop early once the mean return of the last 100 training episodes reaches this."""
-    eval_episodes: int = 100
+    eval_episodes: Count = 100
     """Episodes of the final evaluation, greedy, on environments apart from the training ones."""
-    save_every: int = 50_000
+    eval_steps: Count = 27_000
+    """Steps after which an episode of the evaluation is cut; Atari's own limit is 27,000."""
+    save_every: Count = 50_000
     """Environment steps between checkpoints."""
-    log_every: int = 2_000
+    log_every: Count = 2_000
     """Environment steps between logged metrics."""
+    measured_on: Measured = "test"
+    """Whether the evaluation's environments are those of a final evaluation ('test') or of a search ('validation')."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Fields of the algorithm that differ from its defaults, where `algorithm` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.agents"
+    measured: ClassVar[str] = "fresh environments"
+    choosing: ClassVar[str] = "validation"
     progress: ClassVar[str] = "episode_return"
     family: ClassVar[str] = "ray_jobs.rl.algorithms"
 
@@ -232,16 +249,18 @@ class Study:
 
     process: Any
     """The process, or where its class is: 'module:Class' in `ray_jobs/tabular`, or 'package.module:Class'."""
-    steps: int
+    steps: Count
     """Units of the process: sweeps, episodes, pulls, generations, rounds."""
-    save_every: int = 1_000
+    save_every: Count = 1_000
     """Units between checkpoints."""
-    log_every: int = 10
+    log_every: Count = 10
     """Units between logged metrics."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Fields of the process that differ from its defaults, where `process` is a path."""
 
     engine: ClassVar[str] = "ray_jobs.train.studies"
+    measured: ClassVar[str] = "the process itself"
+    choosing: ClassVar[str] = "test"
     progress: ClassVar[str] = ""
     family: ClassVar[str] = "ray_jobs.tabular"
 

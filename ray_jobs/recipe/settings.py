@@ -12,17 +12,18 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray_jobs.errors import UsageError, unknown
+from ray_jobs.errors import LONG, UsageError, unknown
+from ray_jobs.recipe import values
 from ray_jobs.recipe.declare import Recipe
 from ray_jobs.recipe.loading import family_source, kind, recipe
 from ray_jobs.recipe.plan import Fit, Matmul, Play, Precision, Study, target
+from ray_jobs.recipe.ranges import RANGED, Range, bare, check_fields
 from ray_jobs.recipe.spec import Where
 
 Location = typing.Annotated[str, "file or folder"]
@@ -47,6 +48,7 @@ SCALARS: dict[str, Any] = {
     "Mapping[str, Any] | None": dict[str, Any] | None,
     "Precision": Precision,
     "Matmul": Matmul,
+    **RANGED,
 }
 """Types of settings by their annotations."""
 
@@ -65,6 +67,8 @@ class Setting:
     """Whether it is a file or folder."""
     required: bool = False
     """Whether it must be given, though '' is its default."""
+    range: Range | None = None
+    """The numbers that it may be."""
 
     @property
     def several(self) -> bool:
@@ -92,10 +96,10 @@ def documented(thing: Any) -> dict[str, str]:
 def fields(cls: type) -> list[Setting]:
     """The scalar fields of a dataclass that have a default, or are the number of steps."""
     text = documented(cls)
-    found = [f for f in dataclasses.fields(cls) if f.type in SCALARS]
+    found = [(f, *bare(SCALARS[str(f.type)])) for f in dataclasses.fields(cls) if f.type in SCALARS]
     return [
-        Setting(f.name, SCALARS[str(f.type)], None if f.default is dataclasses.MISSING else f.default, text.get(f.name, ""), True)
-        for f in found
+        Setting(f.name, type_, None if f.default is dataclasses.MISSING else f.default, text.get(f.name, ""), True, range=range_)
+        for f, type_, range_ in found
     ]  # fmt: skip
 
 
@@ -110,10 +114,14 @@ def known(name: str) -> dict[str, Setting]:
 
 
 def _known(found: Recipe) -> dict[str, Setting]:
-    """The settings of a recipe that is a function: its keyword arguments, then the options of its kind."""
+    """The settings of a recipe that is a function: its keyword arguments, then the options of its kind.
+
+    An option that is also a keyword argument has that one's type and default.
+    """
     own, shared = _arguments(found.plan), {s.name: s for s in fields(kind(found))}
     mine = {n: s for n, s in own.items() if n not in shared}
-    return {n: _with_default(s, found.defaults) for n, s in (mine | shared).items()}
+    both = {n: dataclasses.replace(s, type=own[n].type, default=own[n].default) for n, s in shared.items() if n in own}
+    return {n: _with_default(s, found.defaults) for n, s in (mine | shared | both).items()}
 
 
 def _known_of_data(found: Recipe) -> dict[str, Setting]:
@@ -143,7 +151,8 @@ def _arguments(function: Any) -> dict[str, Setting]:
 
 def _argument(name: str, type_: Any, default: Any, help_: str) -> Setting:
     path, required = type_ in (Location, RequiredLocation), type_ == RequiredLocation
-    return Setting(name, str if path else type_, default, help_, path=path, required=required)
+    plain, range_ = bare(type_)
+    return Setting(name, str if path else plain, default, help_, path=path, required=required, range=range_)
 
 
 @functools.cache
@@ -173,7 +182,8 @@ def _of_field(file: Path, line: ast.AnnAssign, below: ast.stmt | None) -> Settin
     literal = typing.Literal[ast.literal_eval(f"({annotation[8:-1]},)")] if annotation not in SCALARS else None
     default = ast.literal_eval(line.value) if line.value else None
     text = " ".join(str(below.value.value).split())  # type: ignore[union-attr]
-    return Setting(name, SCALARS.get(annotation, literal), default, text)
+    type_, range_ = bare(SCALARS.get(annotation, literal))
+    return Setting(name, type_, default, text, range=range_)
 
 
 def parser(settings: Iterable[Setting], *, command_line: bool = False) -> Any:
@@ -190,8 +200,7 @@ def parser(settings: Iterable[Setting], *, command_line: bool = False) -> Any:
         if command_line and s.several:
             made.add_argument(f"--{s.name}", type=str, action="append")
         else:
-            required = s.type is int and s.default is not None
-            made.add_argument(f"--{s.name}", type=int if required else s.type | None)
+            made.add_argument(f"--{s.name}", type=s.type | None if values.takes_none(s.type, s.default) else s.type)
     return made
 
 
@@ -209,29 +218,32 @@ def typed(what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) 
     given = {k.replace("-", "_"): v for k, v in given.items()}
     if not given:
         return {}
-    from jsonargparse import ArgumentError
-
     for name in given:
         if name not in settings:
             raise UsageError(unknown("setting", name, list(settings), of=what))
     made = parser(settings[name] for name in given)
-    try:
-        found = made.parse_object(given, defaults=False)
-    except ArgumentError:
-        raise UsageError(_wrong(made, what, settings, given)) from None
-    return {name: found[name] for name in given}
+    return {name: _typed(made, what, settings[name], value) for name, value in given.items()}
 
 
-def _wrong(parser: Any, what: str, settings: Mapping[str, Setting], given: Mapping[str, Any]) -> str:
-    """One sentence about the first value that the parser does not take."""
+def _typed(parser: Any, what: str, setting: Setting, value: Any) -> Any:
     from jsonargparse import ArgumentError
 
-    for name, value in given.items():
-        try:
-            parser.parse_object({name: value}, defaults=False)
-        except ArgumentError:
-            return f"--{name} of {what} takes {settings[name].typename}, not {value!r}."
-    return f"The settings of {what} cannot be read together: {dict(given)}."
+    try:
+        if value is None and not values.takes_none(setting.type, setting.default):
+            raise ArgumentError(None, "null")
+        found = parser.parse_object({setting.name: values.plain(setting.type, value)}, defaults=False)[setting.name]
+        values.refuse_odd_numbers(found, setting.default)
+        return found
+    except (ArgumentError, OverflowError):
+        raise UsageError(f"--{setting.name} of {what} takes {setting.typename}, not {shown(value)}.") from None
+    except values.WrongValue as error:
+        raise UsageError(f"--{setting.name} of {what} {error}, not {shown(value)}.") from None
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence: its beginning, where it is long."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < values.LARGEST else f"{value:.3e}"
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> dict[str, Any]:
@@ -241,19 +253,17 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
         UsageError: an unknown recipe or setting, a wrong type, or a wrong combination.
     """
     settings = known(name)
-    values = typed(name, settings, given)
-    full = {k: s.default for k, s in settings.items()} | values
-    for key in ("steps", "batch", "envs", "accumulate", "save_every", "log_every"):
-        if isinstance(full.get(key), int) and full[key] < 1:
-            raise UsageError(f"--{key} of {name} must be at least 1, not {full[key]}.")
-    if isinstance(full.get("ema"), float) and not 0 <= full["ema"] < 1:
-        raise UsageError(f"--ema of {name} must be at least 0 and below 1, not {full['ema']}.")
+    chosen = typed(name, settings, given)
+    full = {k: s.default for k, s in settings.items()} | chosen
+    for key, s in settings.items():
+        if s.range and full[key] is not None and full[key] not in s.range:
+            raise UsageError(f"--{key} of {name} must be {s.range}, not {full[key]}.")
     where, found = where or Where(), recipe(name)
     if not found.data and full.get("data") == "":
         raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
     _check_where(where)
     kind(found).check(name, full, where)
-    return values
+    return chosen
 
 
 def _check_where(where: Where) -> None:
@@ -266,10 +276,16 @@ def _check_where(where: Where) -> None:
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Any:
-    """The recipe's plan with these settings, ready to train: models are made here, so seed torch first."""
+    """The recipe's plan with these settings, ready to train: models are made here, so seed torch first.
+
+    Raises:
+        UsageError: a number is out of its range.
+    """
     found = recipe(name)
-    values = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
-    return _call(found.plan, values) if callable(found.plan) else resolved(found.plan, values)
+    full = {k: s.default for k, s in known(name).items()} | {k: v for k, v in settings.items() if v is not None}
+    plan = _call(found.plan, full) if callable(found.plan) else resolved(found.plan, full)
+    check_fields(plan)
+    return plan
 
 
 def _call(function: Any, values: Mapping[str, Any]) -> Fit:
@@ -290,21 +306,34 @@ def resolved(plan: Play | Study, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(plan, **{first: built, "settings": {}, **options})
 
 
-def from_file(path: str) -> dict[str, Any]:
-    """Settings from a YAML file: a mapping from names to values, such as `reprise tune` writes.
+def from_file(recipe: str, settings: Mapping[str, Setting], path: str) -> dict[str, Any]:
+    """Settings from a YAML file, typed: a mapping from names to values, such as `reprise tune` writes.
+
+    Args:
+        recipe: its name, for the sentence about a wrong value.
+        settings: those that there are, by name.
+        path: of the file.
 
     Raises:
-        UsageError: it cannot be read or is no mapping.
+        UsageError: it cannot be read, is no mapping, or holds what is no setting of the recipe; file and line are named.
     """
     import yaml
 
+    from cluster import yaml_reader
+
+    found: dict[str, Any] = {}
     try:
-        with open(path) as f:
-            found = yaml.safe_load(f) or {}
-    except OSError as error:
-        raise UsageError(f"The settings file {path} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"The settings file {path} is not YAML: {re.sub(chr(10) + ' *', ' ', str(error))}.") from None
-    if not isinstance(found, dict):
-        raise UsageError(f"The settings file {path} must hold 'name: value' lines, not a {type(found).__name__}.")
+        node = yaml_reader.read(path)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise UsageError(f"The settings file {path} must hold 'name: value' lines.")
+        for name, (key, held) in (yaml_reader.pairs(node, path) if node else {}).items():
+            setting = settings.get(name.replace("-", "_"))
+            as_text = isinstance(held, yaml.ScalarNode) and setting is not None and values.takes_text(setting.type)
+            value = yaml_reader.text_of(held) if as_text else yaml_reader.value(held, path)
+            one = typed(f"{recipe} ({path}, line {yaml_reader.line(key)})", settings, {name: value})
+            if twice := found.keys() & one.keys():
+                raise UsageError(f"{path}, line {yaml_reader.line(key)}: '{min(twice)}' is there twice: keep one.")
+            found |= one
+    except yaml_reader.YamlError as error:
+        raise UsageError(f"The settings file {error}") from None
     return found

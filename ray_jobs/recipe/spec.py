@@ -41,14 +41,18 @@ class Spec:
     out: str | None = None
     start: Mapping[str, str] = field(default_factory=dict)
     """Runs whose averaged weights parts of the model start from: the part's name and the run's folder or address."""
+    measured_on: str = "test"
+    """'test'; 'validation' in a search: a model is measured on examples kept out of the training part, an agent on environments
+    with other seeds than those of a final evaluation."""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Spec:
         """The spec that `run.json` or a wire message holds."""
         where = Where(**record["where"])
         return cls(
-            record["recipe"], record["settings"], record["seed"], where, record.get("out"), record.get("start") or {}
-        )
+            record["recipe"], record["settings"], record["seed"], where, record.get("out"), record.get("start") or {},
+            record.get("measured_on") or "test",
+        )  # fmt: skip
 
 
 def as_flags(where: Where) -> list[str]:

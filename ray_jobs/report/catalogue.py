@@ -10,6 +10,7 @@ from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import declared, families, names
 from ray_jobs.recipe.settings import FamilyName, RecipeName, known
 from ray_jobs.results import store
+from ray_jobs.terminal import console
 
 
 def row(name: str) -> dict[str, str]:
@@ -51,7 +52,6 @@ def list_recipes(family: FamilyName = "", *, claims: bool = False, json: bool = 
 
 
 def _show_families() -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -61,16 +61,16 @@ def _show_families() -> None:
         found = [declared()[r] for r in recipes]
         count = sum(1 + len(r.variants) for r in found)
         table.add_row(f"[cyan]{name}[/]", str(count), ", ".join(dict.fromkeys(r.system for r in found)))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
+    out = console()
+    out.print(table)
+    out.print(
         "\n[dim]'reprise list FAMILY' shows its recipes, 'reprise show RECIPE' one, '--claims' what each must reach.\n"
         "A system is a recipe by its own name, too: 'reprise train ppo --env ENV', 'reprise train maf --data DATA'.[/]"
     )
 
 
 def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -78,8 +78,8 @@ def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
         table.add_column(title, no_wrap=title == "recipe")
     for r in rows:
         shown = (r["claim"], r["measured"] or "-") if claims else (r["data"], r["paper"])
-        table.add_row(f"[cyan]{r['recipe']}[/]", r["system"], *shown)
-    Console(highlight=False).print(table)
+        table.add_row(f"[cyan]{r['recipe']}[/]", escape(r["system"]), *map(escape, shown))
+    console().print(table)
 
 
 def show(recipe: RecipeName) -> None:
@@ -93,26 +93,29 @@ def show(recipe: RecipeName) -> None:
     Raises:
         UsageError: there is no such recipe.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     found, settings = loading.recipe(recipe), known(recipe)
-    console = Console(highlight=False)
-    console.print(f"[bold]{recipe}[/]  {escape(found.title)}")
+    out = console()
+    out.print(f"[bold]{escape(recipe)}[/]  {escape(found.title)}")
     if found.text:
-        console.print(escape(found.text))
+        out.print(escape(found.text))
     for key, value in row(recipe).items():
         if key != "recipe" and value:
-            console.print(f"  [dim]{key:9}[/] {escape(value)}")
+            out.print(f"  [dim]{key:9}[/] {escape(value)}")
     for other in found.variants:
-        console.print(f"  [dim]variant  [/] {recipe}@{other}: {found.variants[other].data}")
+        out.print(f"  [dim]variant  [/] {escape(f'{recipe}@{other}: {found.variants[other].data}')}")
     headings = (f"settings of {recipe}", False), (f"options of every {loading.kind(found).__name__}", True)
     for heading, shared in headings:
-        table = Table(title=f"\n{heading}", title_justify="left", title_style="bold", box=None, show_header=False)
+        table = Table(
+            title=f"\n{escape(heading)}", title_justify="left", title_style="bold", box=None, show_header=False
+        )
         for s in (s for s in settings.values() if s.shared is shared):
-            table.add_row(f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", _default(s.default), escape(s.help))
-        console.print(table)
+            table.add_row(
+                f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", escape(_default(s.default)), escape(s.help)
+            )
+        out.print(table)
 
 
 def _default(value: Any) -> str:

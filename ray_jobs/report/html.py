@@ -8,15 +8,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ray_jobs.report.cards import Card, published, tally
+from ray_jobs.report.cards import Card, on_fresh_seeds, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
+from ray_jobs.run.files import png
 from ray_jobs.run.provenance import now
 
 SIGNS = {"clearly holds": "✓", "holds": "✓", "reached": "✓", "clearly fails": "✗", "fails": "✗", "missed": "✗"}
@@ -116,11 +116,8 @@ def _images(card: Card) -> list[dict[str, str]]:
     recipe = card.result.recipe
     shown = [("Samples", f"Samples that {recipe} drew", card.picture)] if card.picture else []
     shown += [(what.capitalize(), f"{what.capitalize()} by {recipe}", path) for what, path in card.more.items()]
-    return [{"title": title, "label": label, "data": _base64(path)} for title, label, path in shown]
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+    found = ((title, label, png(path)) for title, label, path in shown)
+    return [{"title": t, "label": label, "data": base64.b64encode(data).decode()} for t, label, data in found if data]
 
 
 def _facts(card: Card) -> dict[str, str]:
@@ -129,6 +126,8 @@ def _facts(card: Card) -> dict[str, str]:
     return {
         "Claim": str(r.claim or "none"),
         "Seeds": ", ".join(f"{short(v)} (seed {s})" for s, v in zip(r.seeds, r.values, strict=False)),
+        "Measured on": card.measured,
+        "New seeds": on_fresh_seeds(card.fresh, r.claim),
         "Also measured": _other_metrics(r),
         "Settings": ", ".join(f"{k} = {json.dumps(v, default=str)}" for k, v in r.settings.items()),
         "Command": r.command,
@@ -143,4 +142,5 @@ def _facts(card: Card) -> dict[str, str]:
 def _other_metrics(r: Result) -> str:
     """The means of the metrics that the claim is not about."""
     known = {k: [v for v in values if v is not None] for k, values in r.metrics.items() if k != r.metric}
-    return ", ".join(f"{k} {short(sum(v) / len(v))}" for k, v in known.items() if v)
+    means = {k: short(sum(v) / len(v)) for k, v in known.items() if v}
+    return ", ".join(f"{k} {mean} ({r.splits[k]})" if k in r.splits else f"{k} {mean}" for k, mean in means.items())

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.hiding import hide
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
-from ray_jobs.recipe.loading import recipe
+from ray_jobs.recipe.loading import kind, recipe
+from ray_jobs.recipe.trusted import own_recipe
 from ray_jobs.report.cards import Card
 from ray_jobs.reproduce import aggregate
-from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
-from ray_jobs.run.files import write
+from ray_jobs.run.files import last_lines, write
 from ray_jobs.run.folder import Run
 
 
@@ -61,7 +63,12 @@ def measured(given: str | None, *, default: bool) -> list[Card]:
             f"There is no folder of results at {given}: 'reprise reproduce RECIPE --results {given}' makes it."
         )
     where = results.folder(given) if given or default else None
-    found = [of_result(r, where / f"{name}.png") for name, r in results.load(where).items()] if where else []
+    if where is None:
+        return []
+    fresh = results.load(where / results.FRESH)
+    found = [
+        replace(of_result(r, where / f"{name}.png"), fresh=fresh.get(name)) for name, r in results.load(where).items()
+    ]
     return sorted(found, key=lambda c: (c.system, c.result.recipe))
 
 
@@ -94,6 +101,7 @@ def of_run(location: str) -> Card:
     """
     run = Run.open(location)
     spec = run.spec
+    own_recipe(spec.recipe, location)
     try:
         claim = recipe(spec.recipe).claim
     except UsageError:  # the recipe has gone since
@@ -102,7 +110,10 @@ def of_run(location: str) -> Card:
     result = aggregate.collect(claim, [seed], {} if run.result else {spec.seed: unfinished(run)}, 1)
     said, finished = run.read("run.json") or {}, (run.result or {}).get("finished")
     result = replace(
-        result, command=said["command"], curves=aggregate.curves([run], result.metric), date=finished or said["started"]
+        result,
+        command=hide(said["command"]),
+        curves=aggregate.curves([run], result.metric),
+        date=finished or said["started"],
     )
     pictures = {path.stem.removeprefix("samples-"): path for path in run.pictures()}
     picture = pictures.pop("samples", None)
@@ -114,7 +125,7 @@ def of_run(location: str) -> Card:
 
 def unfinished(run: Run) -> str:
     """The state and step of a run without a result; for a failed run, also the end of its log."""
-    status = run.read("status.json") or {}
+    status = run.progress
     state = status.get("state", "not started")
     at = (
         f"{state}, at step {status['step']:,}" + (f" of {status['steps']:,}" if status.get("steps") else "")
@@ -132,4 +143,5 @@ def about(result: Result) -> tuple[Card, Claim | None]:
         return Card(result), result.claim
     title = found.title.rstrip(".")
     about_it = {"system": found.system, "data": found.data, "headline": found.headline, "family": found.family}
+    about_it["measured"] = result.splits.get(result.metric) or kind(found).measured
     return Card(result, title, **about_it), found.claim

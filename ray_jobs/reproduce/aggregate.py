@@ -7,7 +7,6 @@ import json
 import math
 import platform
 import shlex
-import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from ray_jobs.recipe.spec import as_flags
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
+from ray_jobs.run.files import png, write
 from ray_jobs.run.folder import Run
 from ray_jobs.run.provenance import now
 
@@ -30,9 +30,19 @@ def retrace(plan: Sequence[Seed], *, here: bool = True) -> str:
     first = plan[0]
     out = first.folder.removesuffix(f"/{first.recipe}/seed-{first.number}")
     out_option = ("--out", out) if here and out != str(Path(OUT).resolve()) else ()
+    start = ("--first_seed", str(first.number)) if first.number else ()
     together = ("--together", str(first.together)) if first.together > 1 else ()
     settings = ("--settings", json.dumps(first.settings)) if first.settings else ()
-    words = ["reprise", "reproduce", first.recipe, "--seeds", str(len(plan)), *out_option, *as_flags(first.where)]
+    words = [
+        "reprise",
+        "reproduce",
+        first.recipe,
+        "--seeds",
+        str(len(plan)),
+        *start,
+        *out_option,
+        *as_flags(first.where),
+    ]
     return shlex.join([*words, *together, *settings])
 
 
@@ -55,7 +65,7 @@ def collect(claim: Claim | None, plan: Sequence[Seed], why: Mapping[int, str], j
         plan[0].recipe, claim, retrace(plan, here=False), list(good), values, failures,
         **(asdict(summary) if summary else {}), verdict=found, holds=found in ("holds", "clearly holds"),
         settings=dict(plan[0].settings), seconds=[r["seconds"] for r in reports], jobs=min(jobs, len(plan)),
-        metrics=side_by_side([r["metrics"] for r in reports]), date=now(),
+        metrics=side_by_side([r["metrics"] for r in reports]), splits=reports[0].get("splits", {}) if reports else {}, date=now(),
         **provenance(list(good.values())), curves=curves(list(good.values()), metric), main="" if claim else metric,
     )  # fmt: skip
 
@@ -118,21 +128,31 @@ def curves(runs: Sequence[Run], metric: str) -> dict[str, dict[str, list[Any]]]:
 
 def results_folder(result: Result, given: str | None, out: str) -> Path:
     """The folder for a result: the one that was given; else the project's record, for the recipe's own settings and at least the
-    claim's seeds; else a folder next to the runs."""
-    if given:
-        return Path(given)
+    claim's seeds; else a folder next to the runs. Seeds that do not start at 0 are kept in its folder `fresh`."""
+    where = Path(given) if given else _usual_folder(result, out)
+    return where / store.FRESH if store.is_fresh(result) else where
+
+
+def _usual_folder(result: Result, out: str) -> Path:
+    """The folder for a result where none was given."""
     enough = result.claim is not None and len(result.values) + len(result.failures) >= result.claim.seeds
     own = store.folder() if enough and not result.settings else None
     return own or (Path("runs/results") if "://" in out else Path(out) / "results")
 
 
 def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
-    """Write the result, and next to it the pictures of its first seed: samples as <recipe>.png, others as <recipe>-<what>.png."""
+    """Write the result, and next to it the pictures of its first seed: samples as <recipe>.png, others as <recipe>-<what>.png.
+
+    Fresh seeds only check a claim: they have no pictures.
+    """
     path = store.save(result, where)
+    if store.is_fresh(result):
+        return path
     pictures = next(filter(None, (seed.run.pictures() for seed in plan if seed.number in result.seeds)), [])
     for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
         old.unlink(missing_ok=True)
     for new in pictures:
         what = new.stem.removeprefix("samples").removeprefix("-")
-        shutil.copyfile(new, path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"))
+        if data := png(new):
+            write(path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"), data)
     return path

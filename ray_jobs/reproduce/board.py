@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ray_jobs.reproduce.seeds import Seed, last_lines
+from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results.store import main_metric, short
+from ray_jobs.run.files import last_lines
 from ray_jobs.run.folder import Run
+from ray_jobs.run.records import metrics_line
+from ray_jobs.terminal import console
 
 LOOK = 0.5
 """Seconds between two looks into a seed's folder."""
@@ -22,15 +24,12 @@ Tell = Callable[[Seed, str], None]
 
 def glance(run: Run, wanted: str) -> dict[str, Any]:
     """The progress of a run: `step`, `steps`, and as `note` its result or newest metric; what is not known yet is left out."""
-    found: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        status = run.read("status.json") or {}
-        found = {k: status[k] for k in ("step", "steps") if status.get(k)}
-    newest: dict[str, Any] = {}
+    status = run.progress
+    found: dict[str, Any] = {k: status[k] for k in ("step", "steps") if status.get(k)}
+    newest: Mapping[str, Any] = {}
     for line in last_lines(run.path / "metrics.jsonl", 1):
-        with contextlib.suppress(ValueError):  # a line that is being written
-            newest = json.loads(line)
-            found["step"] = max(found.get("step", 0), newest["step"])
+        newest = metrics_line(line) or {}  # of a line that is being written there is none
+        found["step"] = max(found.get("step", 0), newest.get("step", 0))
     if result := run.result:
         newest = result["metrics"]
     if newest:
@@ -48,16 +47,14 @@ def board(seeds: Sequence[Seed], wanted: dict[str, str]) -> Iterator[Tell]:
     Args:
         wanted: the claim's metric of each recipe.
     """
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    draw = _live(seeds, wanted, console) if console.is_terminal else _plain(wanted, console)
+    out = console()
+    draw = _live(seeds, wanted, out) if out.is_terminal else _plain(wanted, out)
     with draw as tell:
         yield tell
 
 
 @contextlib.contextmanager
-def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterator[Tell]:
+def _live(seeds: Sequence[Seed], wanted: dict[str, str], out: Any) -> Iterator[Tell]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -68,11 +65,11 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
     )
 
     columns = [
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         TextColumn("{task.fields[state]}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("[cyan]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="cyan", markup=False),
         TimeElapsedColumn(),
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
@@ -82,8 +79,8 @@ def _live(seeds: Sequence[Seed], wanted: dict[str, str], console: Any) -> Iterat
         def refresh(self) -> None:
             """Do nothing: `Progress` would draw all rows whenever one is added; they are drawn four times a second instead."""
 
-    with Calm(*columns, console=console, refresh_per_second=4) as bar:
-        room = max(1, console.height - MARGIN)
+    with Calm(*columns, console=out, refresh_per_second=4) as bar:
+        room = max(1, out.height - MARGIN)
         yield _rows(bar, seeds, wanted) if len(seeds) <= room else _window(bar, len(seeds), wanted, room)
 
 
@@ -146,13 +143,13 @@ def _coloured(state: str) -> str:
 
 
 @contextlib.contextmanager
-def _plain(wanted: dict[str, str], console: Any) -> Iterator[Tell]:
+def _plain(wanted: dict[str, str], out: Any) -> Iterator[Tell]:
     shown: dict[Seed, str] = {}
 
     def tell(seed: Seed, state: str) -> None:
         if shown.get(seed) != state:
             shown[seed] = state
             note = glance(seed.run, wanted[seed.recipe]).get("note", "")
-            console.print(f"{seed}: {state}  {note}".rstrip(), markup=False, soft_wrap=True)
+            out.print(f"{seed}: {state}  {note}".rstrip(), markup=False, soft_wrap=True)
 
     yield tell

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.head import head_watched
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import UsageError, printable
 from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import kind
 from ray_jobs.recipe.settings import RecipeName
@@ -19,8 +21,11 @@ from ray_jobs.reproduce.seeds_on_ray import Needs, on_cluster
 from ray_jobs.results import store as results
 from ray_jobs.results.store import Result
 from ray_jobs.run import job_context
+from ray_jobs.run.folder import Run
 from ray_jobs.run.job_context import own
+from ray_jobs.run.place import Place
 from ray_jobs.run.signals import calling, interrupt
+from ray_jobs.terminal import console
 
 UNCLAIMED_SEEDS = 5
 """Seeds of a recipe without a claim, where their number is not given."""
@@ -32,6 +37,7 @@ def reproduce(
     recipes: list[RecipeName],
     *,
     seeds: int | None = None,
+    first_seed: int = 0,
     settings: dict[str, Any] | None = None,
     out: str = aggregate.OUT,
     results: str | None = None,
@@ -51,6 +57,8 @@ def reproduce(
     Args:
         recipes: recipes, or systems by their own names; one without a claim gets means and intervals.
         seeds: how many seeds, 0, 1, 2 ...; by default as many as the claim names, or 5.
+        first_seed: the first of them. Seeds that do not start at 0 are recorded apart, next to the first ones: claims were set after
+            those were seen, so only fresh seeds, such as 100 to 109, show whether a claim is luck.
         settings: what differs from the recipe's own settings, as '{"lr": 0.001}'; such a result is kept apart from the
             recipe's record.
         out: folder or URI of the runs, <out>/<recipe>/seed-<n>; on a cluster it must be shared storage.
@@ -75,15 +83,10 @@ def reproduce(
         UsageError: an unknown recipe or setting, runs of other settings in `out`.
     """
     where = Where(workers, runners, learners, accelerator, threads)
-    plans = {name: plan(name, seeds, settings or {}, out, where, together) for name in recipes}
-    each = {name: needs(name, where) for name in recipes}
-    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = address == "local"
-    starter, slots = (
-        on_machine(*widest) if local else on_cluster(address, *widest, of=each, restarts=where.max_failures)
-    )
-    limit = slots if jobs is None else jobs if local else min(jobs, slots)
+    plans = {name: plan(name, seeds, settings or {}, out, where, together, first_seed) for name in recipes}
+    address = cluster_address(address) or "local"
+    starter, slots = starting(recipes, where, address)
+    limit = slots if jobs is None else jobs if address == "local" else min(jobs, slots)
     if limit < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}.")
     part = job_context.share()
@@ -97,7 +100,13 @@ def reproduce(
 
 
 def plan(
-    recipe: str, count: int | None, settings: Mapping[str, Any], out: str, where: Where, together: int = 1
+    recipe: str,
+    count: int | None,
+    settings: Mapping[str, Any],
+    out: str,
+    where: Where,
+    together: int = 1,
+    first: int = 0,
 ) -> list[Seed]:
     """The seeds of one recipe.
 
@@ -113,12 +122,14 @@ def plan(
     n = usual if count is None else count
     if n < 1:
         raise UsageError(f"--seeds must be at least 1, not {n}.")
+    if first < 0:
+        raise UsageError(f"--first_seed must be at least 0, not {first}.")
     if together < 1:
         raise UsageError(f"--together must be at least 1, not {together}.")
     if together > 1:
         refuse(recipe, given, where)
     root = out if "://" in out else str(Path(out).resolve())
-    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(n)]
+    planned = [Seed(recipe, i, f"{root}/{recipe}/seed-{i}", given, where, together) for i in range(first, first + n)]
     for seed in planned:
         refuse_others(seed)
     return planned
@@ -151,6 +162,21 @@ def needs(recipe: str, where: Where) -> Needs:
     return Needs(layout.cpus(where.threads), layout.group if wanted else 0)
 
 
+def starting(recipes: Sequence[str], where: Where, address: str) -> tuple[seeds.Start, int]:
+    """What starts a run of these recipes, and how many runs there is room for.
+
+    Args:
+        recipes: their names.
+        where: how each run is laid out.
+        address: of a Ray cluster; 'local' is this machine.
+    """
+    each = {name: needs(name, where) for name in recipes}
+    widest = Needs(max((n.cpus for n in each.values()), default=1), max((n.gpus for n in each.values()), default=0))
+    if address == "local":
+        return on_machine(*widest)
+    return on_cluster(address, *widest, of=each, restarts=where.max_failures)
+
+
 # ---- running and recording
 
 
@@ -158,7 +184,8 @@ def measure(
     plans: Mapping[str, list[Seed]], start: seeds.Start, jobs: int, target: Callable[[Result], Path]
 ) -> list[Result] | None:
     """Run the unfinished seeds, then record each recipe's result in the folder that `target` gives; None if stopped by Ctrl-C."""
-    why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
+    with alone(plans.values()):
+        why = run_all([seed for plan in plans.values() for seed in plan], start, jobs)
     if why is None:
         for plan in plans.values():
             say(f"  {aggregate.retrace(plan)}")
@@ -172,6 +199,23 @@ def measure(
         measured.append(result)
     show(measured)
     return measured
+
+
+@contextlib.contextmanager
+def alone(plans: Iterable[list[Seed]]) -> Iterator[None]:
+    """Keep other reproductions out of the folders of recipes whose seeds have not all finished.
+
+    Raises:
+        UsageError: another one is at work in such a folder, or it cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        for plan in plans:
+            if any(seed.run.result is None for seed in plan):
+                name = plan[0].folder.rpartition("/")[0]
+                place = Place(Run.at(name).path, name)
+                held.callback(place.release)
+                place.enter()
+        yield
 
 
 def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed, str] | None:
@@ -194,9 +238,7 @@ def run_all(planned: Sequence[Seed], start: seeds.Start, jobs: int) -> dict[Seed
 
 def give_up(why: str, planned: Sequence[Seed]) -> None:
     """End this process at once, because the cluster is gone. Running seeds have saved, or continue from a checkpoint."""
-    from rich.console import Console
-
-    Console().show_cursor()  # the table has hidden it
+    console().show_cursor()  # the table has hidden it
     done = sum(seed.run.result is not None for seed in planned)
     say(f"{why} {done} of {len(planned)} seeds have finished. On a cluster that is up, the same command continues.")
     os._exit(1)
@@ -224,12 +266,11 @@ def say(line: str) -> None:
 def show(measured: Sequence[Result]) -> None:
     """Print the table of results, and below it why seeds failed."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    wide = console.width >= WIDE
+    out = console()
+    wide = out.width >= WIDE
     heads = ["recipe", "claim", escape("mean [95%]"), *(["IQM"] if wide else []), "seeds", "time", "verdict"]
     table = Table(*heads, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns:
@@ -242,7 +283,7 @@ def show(measured: Sequence[Result]) -> None:
         mean, bracket, interval = results.describe(r).partition(" [")
         found = [f"{mean}\n[dim]{escape(bracket.strip() + interval)}", *iqm, seeds_done, results.median(r), verdict]
         table.add_row(f"{r.recipe}\n[dim]{metric}", bound, *found)
-    console.print(table)
+    out.print(table)
     for r in measured:
         for number, reason in r.failures.items():
-            console.print(f"{r.recipe} seed {number} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
+            out.print(printable(f"{r.recipe} seed {number} failed: {reason}"), markup=False, soft_wrap=True)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where, as_flags
+from ray_jobs.run.files import last_lines, opened
 from ray_jobs.run.folder import Run
+from ray_jobs.run.mirror import CONTINUED
+from ray_jobs.run.place import AT_WORK
 
+TRIES = 3
+"""How often a seed that another process had is looked at again."""
 GRACE = 120.0
 """Seconds that a stopped seed has to save its checkpoint before it is killed."""
-TAIL = 12
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def command(seed: Unit) -> list[str]:
     """`reprise resume FOLDER` where the folder holds an unfinished run, else `reprise train R ...`; a group has one command for both."""
     if isinstance(seed, SeedGroup):
         specs = [asdict(Spec(s.recipe, dict(s.settings), s.number, s.where, s.folder)) for s in seed.seeds]
-        return [sys.executable, "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
-    reprise = [sys.executable, "-m", "ray_jobs.cli"]
-    if (seed.run.path / "run.json").exists():
+        return [sys.executable, "-P", "-m", "ray_jobs.reproduce.seeds_together", json.dumps(specs)]
+    reprise = [sys.executable, "-P", "-m", "ray_jobs.cli"]
+    if seed.run.place.holds_run():
         return [*reprise, "resume", seed.folder]
     options_of_run = ["--seed", str(seed.number), "--out", seed.folder]
     return [*reprise, "train", seed.recipe, *options_of_run, *as_flags(seed.where), *options(seed.settings)]
@@ -142,8 +146,7 @@ class LocalProcess:
 
     def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as out:
+        with _log(log) as out:
             self._child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -159,6 +162,13 @@ class LocalProcess:
         return last_lines(self.log)
 
 
+def _log(path: Path) -> IO[bytes]:
+    try:
+        return opened(path, "ab")
+    except OSError as error:
+        raise UsageError(f"The log {path} cannot be written ({error.strerror}): choose another --out.") from None
+
+
 BOUND = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 15)
@@ -170,7 +180,7 @@ if os.getppid() == int(sys.argv[1]):
 
 def bound(argv: Sequence[str]) -> list[str]:
     """The same command, which on Linux gets SIGTERM when this process ends, and so saves and stops; unchanged elsewhere."""
-    return [sys.executable, "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
+    return [sys.executable, "-P", "-S", "-c", BOUND, str(os.getpid()), *argv] if sys.platform == "linux" else list(argv)
 
 
 class Elsewhere:
@@ -199,27 +209,9 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | kept | dict(extra)
 
 
-def last_lines(path: Path, count: int = TAIL) -> list[str]:
-    """The last `count` lines of a file that are not blank, reading its end only."""
-    try:
-        with open(path, "rb") as f:
-            f.seek(max(0, f.seek(0, os.SEEK_END) - 20_000))
-            text = f.read().decode(errors="replace")
-    except OSError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-
-
 def held(seed: Seed) -> bool:
     """Whether a process holds the lock of the seed's folder."""
-    try:
-        with open(seed.run.path / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return seed.run.place.held()
 
 
 def on_machine(width: int, each: int = 0, build: Build = command) -> tuple[Start, int]:
@@ -276,10 +268,12 @@ def execute(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the children have saved and stopped by then.
+        UsageError: another process keeps seeds; all others have ended by then.
     """
     waiting = list(seeds)
     working: dict[int, tuple[Unit, Process]] = {}
     why: dict[Seed, str] = {}
+    kept: Counter[Seed] = Counter()
     try:
         while waiting or working:
             for slot in [p for p in range(jobs) if p not in working][: len(waiting)]:
@@ -291,6 +285,10 @@ def execute(
                 code = process.poll()
                 if code is not None:
                     del working[slot]
+                if code is not None and with_another(unit, process):  # which says nothing about the seeds
+                    kept.update(left := [seed for seed in members(unit) if seed.run.result is None])
+                    waiting += [seed for seed in left if kept[seed] < TRIES]
+                    continue
                 for seed in members(unit):
                     reason = "" if code is None else failure(seed, code, process.tail())
                     why |= {seed: reason} if reason else {}
@@ -299,7 +297,18 @@ def execute(
         stop([process for _, process in working.values()])
         for seed in (s for unit, _ in working.values() for s in members(unit)):
             tell(seed, "stopped")
+    if lost := [str(seed) for seed, tries in kept.items() if tries >= TRIES]:
+        raise UsageError(
+            f"Another process trains {', '.join(lost)}: nothing was recorded. When it has ended, the same command continues."
+        )
     return why
+
+
+def with_another(unit: Unit, process: Process) -> bool:
+    """Whether a unit ended without a result because another process had one of its seeds: before it, or from it."""
+    left = [seed for seed in members(unit) if seed.run.result is None]
+    refused = any(words in line for line in process.tail()[-1:] for words in (AT_WORK, CONTINUED))
+    return bool(left) and (isinstance(process, Elsewhere) or refused or any(map(held, left)))
 
 
 def failure(seed: Seed, code: int, tail: Sequence[str]) -> str:

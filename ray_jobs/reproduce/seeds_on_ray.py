@@ -16,6 +16,7 @@ from ray_jobs.distributed import connection, head, mailbox
 from ray_jobs.errors import UsageError
 from ray_jobs.reproduce import seeds
 from ray_jobs.reproduce.seeds import held, members
+from ray_jobs.run.files import last_lines
 
 
 class Needs(NamedTuple):
@@ -167,7 +168,7 @@ class RayProcess:
 
     def tail(self) -> list[str]:
         """The last lines that it wrote, or why it died."""
-        return self._lines or seeds.last_lines(self._unit.log)
+        return self._lines or last_lines(self._unit.log)
 
     def terminate(self) -> None:
         """Ask it to save and stop."""

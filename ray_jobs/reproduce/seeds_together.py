@@ -21,7 +21,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import noise_to
 from ray_jobs.run.signals import stopping
-from ray_jobs.train.agents import check_checkpoint, conclude
+from ray_jobs.train.agents import FIELDS, check_checkpoint, conclude
 from ray_jobs.train.launch import mark_unfinished
 
 
@@ -94,7 +94,7 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
 
 def restored(run: Run, plan: Play) -> dict | None:
     """The newest checkpoint, or None; the run's metrics are cut back to its step."""
-    found = run.latest()
+    found = run.latest(FIELDS)
     if found:
         check_checkpoint(run, plan, found)
     step = found["step"] if found else 0

@@ -34,7 +34,7 @@ STYLE = {
     "axes.edgecolor": LINE, "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": LINE, "grid.linewidth": 0.6, "xtick.color": INK, "ytick.color": INK, "xtick.major.size": 0.0,
-    "ytick.major.size": 0.0, "lines.linewidth": 1.8, "svg.fonttype": "none", "figure.dpi": 110.0,
+    "ytick.major.size": 0.0, "lines.linewidth": 1.8, "svg.fonttype": "none", "text.parse_math": False, "figure.dpi": 110.0,
 }  # fmt: skip
 
 
@@ -375,5 +375,6 @@ def _for_page(svg: str, label: str) -> str:
         (LINE, "var(--line)"),
     ):
         svg = svg.replace(ours.lower(), pages)
-    head = rf'<svg viewBox="\1" role="img" aria-label="{escape(label)}">'
-    return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', head, svg, count=1, flags=re.S)
+    shown = escape(label).replace("{", "{{").replace("}", "}}")
+    head = f'<svg viewBox="{{}}" role="img" aria-label="{shown}">'
+    return re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', lambda m: head.format(m[1]), svg, count=1, flags=re.S)

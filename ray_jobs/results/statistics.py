@@ -89,6 +89,23 @@ def verdict(claim: Claim, summary: Summary | None, *, complete: bool = True) -> 
     return "clearly holds" if sure and sides == {True} else "holds"
 
 
+def next_seed(values: Sequence[float], *, above: bool, level: float = 0.95) -> float | None:
+    """The bound that the value of one new seed keeps with probability `level`; None for fewer than two values.
+
+    Args:
+        values: of seeds on which nothing was tuned.
+        above: whether the value is to stay above the bound; else below it.
+        level: of the one-sided prediction interval, mean -+ t(n - 1) s sqrt(1 + 1 / n), of normal values.
+
+    Source: Hahn & Meeker 1991, 'Statistical intervals', section 4.8.
+    """
+    if len(values) < 2:
+        return None
+    x = np.asarray(values, float)
+    reach = stats.t.ppf(level, len(x) - 1) * x.std(ddof=1) * math.sqrt(1 + 1 / len(x))
+    return float(x.mean() - reach if above else x.mean() + reach)
+
+
 def band(curves: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and 95% Student-t interval of the mean at each point: curves [S, N] to (mean, low, high), each [N].
 

@@ -6,6 +6,7 @@ This module imports little, because `reprise list` must answer at once.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import warnings
@@ -14,12 +15,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
+from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
+from ray_jobs.run import records
+from ray_jobs.run.files import opened
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
+FRESH = "fresh"
+"""The folder, in a folder of results, of those on seeds that were not seen when the claims were set."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Result:
     """Seeds that ran at the same time on one machine, which slows each."""
     metrics: dict[str, list[float | None]] = field(default_factory=dict)
     """Every metric of the seeds' results, in the order of `seeds`."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """The part of the data, or the kind of environments, that each metric was measured on; empty in records of earlier versions."""
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     git: list[str] = field(default_factory=list)
@@ -64,6 +72,11 @@ class Result:
     def metric(self) -> str:
         """The metric of `values`: the claim's, or the main one of a recipe without a claim."""
         return self.claim.metric if self.claim else self.main
+
+
+def is_fresh(result: Result) -> bool:
+    """Whether its seeds do not start at 0."""
+    return min([*result.seeds, *map(int, result.failures)], default=0) > 0
 
 
 def folder(given: str | Path | None = None) -> Path | None:
@@ -89,18 +102,69 @@ def _lines(record: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> Result:
-    """One result; fields of a newer version are ignored.
+    """One result, each field checked; fields of a newer version are ignored.
 
     Raises:
         ValueError: the file is not a result.
     """
     try:
-        record = json.loads(path.read_text())
+        with opened(path, "rb") as file:
+            record = records.parsed(file.read(records.LARGEST + 1), str(path))
+        records.newer(record, str(path))
+        if wrong := _misfit(record):
+            raise ValueError(wrong)
         known = {f.name for f in fields(Result)}
-        claim = record["claim"] and Claim(**record["claim"])
+        claim = None if record["claim"] is None else Claim(**record["claim"])
         return Result(**{k: v for k, v in record.items() if k in known} | {"claim": claim})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a result of 'reprise reproduce' ({error}): measure again.") from None
+    except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path} is not a result of 'reprise reproduce' ({why}): measure again.") from None
+
+
+class ClaimRecord(TypedDict, total=False):
+    """A claim in a result."""
+
+    metric: str
+    at_least: float | None
+    at_most: float | None
+    seeds: records.Positive
+
+
+class CurveRecord(TypedDict):
+    """A learning curve in a result."""
+
+    steps: list[float]
+    values: list[list[float | None]]
+
+
+@functools.cache
+def _types() -> dict[str, Any]:
+    """The type of each field of a result."""
+    types = get_type_hints(Result) | {"claim": ClaimRecord | None, "curves": dict[str, CurveRecord]}
+    return types | {"jobs": records.Positive}
+
+
+def _misfit(record: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of a result; '' where they fit."""
+    wrong = (records.misfit(record[name], type_, name) for name, type_ in _types().items() if name in record)
+    if found := next(filter(None, wrong), ""):
+        return found
+    if not _finite(record):
+        return "it holds a number that is not finite"
+    name = record["recipe"]
+    if {"..", ""} & set(name.split("/")) or set("\\`|<>\"'") & set(name) or not name.isprintable() or len(name) > 200:
+        return f"the recipe cannot be named {records.shown(record['recipe'])}"
+    seeds = len(record.get("seeds", []))
+    per_seed = {"values": record.get("values", []), **record.get("metrics", {})}
+    if odd := next((name for name, values in per_seed.items() if len(values) != seeds), ""):
+        return f"{odd} has not one value for each of {seeds} seeds"
+    rows = ((key, row, c["steps"]) for key, c in record.get("curves", {}).items() for row in c["values"])
+    return next((f"a curve of {key} has not one value for each step" for key, row, s in rows if len(row) != len(s)), "")
+
+
+def _finite(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (math.isfinite(value) if isinstance(value, float) else True) and all(map(_finite, inner))
 
 
 def load(where: Path | None) -> dict[str, Result]:

@@ -8,37 +8,40 @@
 
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
 the end: object stores cannot append, and a training step must not wait for one.
+
+No link inside the folder is followed (`run.files`), and every record is checked where it is read (`run.records`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import io
-import json
 import os
 import shlex
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cluster.hiding import hide_command
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run import job_context
-from ray_jobs.run.files import write, write_json
-from ray_jobs.run.metrics_log import MetricsLog
+from ray_jobs.run import checkpoint, job_context, records
+from ray_jobs.run.files import listed, remove, sweep, write, write_json
+from ray_jobs.run.metrics_log import MetricsLog, backwards, cut_after, forwards
 from ray_jobs.run.mirror import Mirror, NoMirror
+from ray_jobs.run.place import Place
+from ray_jobs.run.private import copy_of
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.run.provenance import git_commit, now, versions
 
 KEPT = 2
+Fields = Mapping[str, type | tuple[type, ...]]
+"""Names that a checkpoint must hold, and their types."""
+NO_FIELDS: Fields = {}
 
 
 def folder_of(spec: Spec) -> str:
@@ -58,8 +61,11 @@ class Run:
     def __init__(self, path: Path, uri: str | None = None) -> None:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
+        self.used: Path | None = None
         self.report: Report = silent
-        self._lock: io.TextIOWrapper | None = None
+        self.moved: dict[str, Any] = {}
+        """Settings that name data which lie elsewhere now; they replace those of run.json."""
+        self.place = Place(path, uri or str(path))
         self._metrics_log = MetricsLog(path)
         self.mirror: Mirror | NoMirror = NoMirror()
         if uri:
@@ -90,11 +96,17 @@ class Run:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             run.lock()
-            record = asdict(spec) | {"out": str(run), "kind": kind, "started": now(), "host": socket.gethostname()}
+            record = {"format": records.FORMAT, **asdict(spec), "out": str(run), "kind": kind}
+            record |= {"started": now(), "host": socket.gethostname()}
             record |= {"job": job_context.job()} if job_context.job() else {}
             record |= {"started_from": dict(started_from)} if started_from else {}
-            record |= {"command": shlex.join(command or sys.argv), "versions": versions(), "git": git_commit()}
+            record |= {
+                "command": shlex.join(hide_command(command or sys.argv)),
+                "versions": versions(),
+                "git": git_commit(),
+            }
             write_json(run.path / "run.json", record)
+            run.place.remember()
         except OSError as error:
             raise UsageError(
                 f"The run folder {run} cannot be written ({error.strerror}): choose another --out."
@@ -105,50 +117,49 @@ class Run:
     def at(cls, location: str | Path) -> Run:
         """The folder at a path or URI, whatever it holds."""
         text = str(location)
-        if "://" not in text:
-            return cls(Path(text))
-        tag = sha256(text.encode()).hexdigest()[:16]
-        cache = Path(os.environ.get("REPRISE_CACHE", Path(tempfile.gettempdir()) / f"reprise-{os.getuid()}"))
-        return cls(cache / tag, text.rstrip("/"))
+        return cls(copy_of(text), text.rstrip("/")) if "://" in text else cls(Path(text))
 
     @classmethod
     def open(cls, location: str | Path) -> Run:
         """An existing run; a remote one is fetched first.
 
         Raises:
-            UsageError: there is no run at `location`.
+            UsageError: there is no run at `location`, or the folder holds a link, or run.json is damaged or a newer version's.
         """
         run = cls.at(location)
         run.pull()
-        if not (run.path / "run.json").is_file():
+        run.place.refuse_links()
+        if run.read("run.json") is None:
             raise UsageError(f"{location} is not a run folder: it holds no run.json. 'reprise train' makes one.")
-        run._before = max((m["time"] for m in run.metrics()), default=0.0)
+        run.place.remember()
+        run._before = (run.last() or {"time": 0.0})["time"]
         return run
 
     def exists(self) -> bool:
-        """Whether the folder, or the remote one that it mirrors, holds a run already."""
-        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else (self.path / "run.json").exists()
+        """Whether the folder, or the remote one that it mirrors, holds a run already.
+
+        Raises:
+            UsageError: its address cannot be used now, or its path cannot be.
+        """
+        return self.mirror.exists("run.json") if isinstance(self.mirror, Mirror) else self.place.holds_run()
 
     def lock(self) -> Run:
         """Lock the folder until this process ends, however it ends; a remote folder, until another process takes it.
 
         Raises:
-            UsageError: another process uses it, or its address cannot be used now.
+            UsageError: another process uses it, it holds a link or cannot be written, or its address cannot be used now.
         """
-        self._lock = open(self.path / ".lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Another process is at work in {self}: wait for it, or choose another --out.") from None
+        self.place.refuse_links()
+        self.place.take()
         self.mirror.claim()
+        sweep(self.path)
+        sweep(self.path / "checkpoints")
         return self
 
     def release(self) -> None:
         """Unlock the folder and close its files."""
         self._metrics_log.close()
-        if self._lock is not None:
-            self._lock.close()
-        self._lock = None
+        self.place.release()
 
     def __str__(self) -> str:
         return self.uri or str(self.path)
@@ -156,16 +167,29 @@ class Run:
     # ---- reading
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the folder, or None."""
-        try:
-            return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
+        """A record of the folder, one of `records.SCHEMAS`; None where there is none.
+
+        Raises:
+            UsageError: it cannot be read, is damaged, or a newer version wrote it.
+        """
+        if (data := self.place.read(name)) is None:
             return None
+        return records.record(data, name, f"{self}/{name}")
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """The content of status.json: state, step and steps; empty where there is none, or it is damaged."""
+        with contextlib.suppress(UsageError):
+            return self.read("status.json") or {}
+        return {}
 
     @property
     def spec(self) -> Spec:
-        """The recipe, settings, seed and placement that run.json records."""
-        return Spec.of(self.read("run.json") or {})
+        """The recipe, settings, seed and placement that run.json records, with data where they lie now."""
+        if not self.place.record:
+            self.place.remember()
+        found = Spec.of(records.record(self.place.record, "run.json", f"{self}/run.json"))
+        return replace(found, settings={**found.settings, **self.moved})
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -174,17 +198,19 @@ class Run:
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged lines, oldest first; a line cut off by a kill is skipped."""
-        with contextlib.suppress(FileNotFoundError), open(self.path / "metrics.jsonl") as lines:
-            for line in lines:
-                with contextlib.suppress(json.JSONDecodeError):
-                    yield json.loads(line)
+        return forwards(self.path / "metrics.jsonl")
+
+    def last(self) -> dict[str, Any] | None:
+        """The newest logged line, or None."""
+        return next((line for line, _ in backwards(self.path / "metrics.jsonl")), None)
 
     def pictures(self) -> list[Path]:
         """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
-        samples = self.path / "samples.png"
-        if samples.is_file():
-            return [samples, *sorted(self.path.glob("samples-*.png"))]
-        return [path for path in sorted(self.path.glob("*.png")) if path.name != "curve.png"]
+        found = listed(self.path, "*.png")
+        samples = [path for path in found if path.name == "samples.png"]
+        if samples:
+            return samples + [path for path in found if path.name.startswith("samples-")]
+        return [path for path in found if path.name != "curve.png"]
 
     # ---- writing as it goes
 
@@ -202,19 +228,28 @@ class Run:
         with contextlib.suppress(OSError):
             write_json(self.path / "status.json", head | {"updated": now()} | more)
 
-    def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
+    def finish(
+        self, metrics: Mapping[str, float], *, step: int, device: str, splits: Mapping[str, str] | None = None
+    ) -> None:
         """Record the final metrics and declare the run finished.
+
+        Args:
+            metrics: by name.
+            step: of the checkpoint that they were measured on.
+            device: that trained it.
+            splits: the part of the data, or the kind of environments, that each metric was measured on.
 
         Raises:
             OSError: the disk is full.
             UsageError: the run's address could not be used for ten minutes; the local copy is whole.
         """
-        self._metrics_log.flush()
+        self._keep_place()
         record = {
             "metrics": {k: float(v) for k, v in metrics.items()},
             "step": step,
             "seconds": round(self.elapsed(), 2),
         }
+        record |= {"splits": dict(splits)} if splits else {}
         record |= {"finished": now(), "device": device, "cores": os.cpu_count()}
         write_json(self.path / "result.json", record)
         self.status("finished", step, step)
@@ -224,11 +259,16 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, newest first."""
-        return sorted((self.path / "checkpoints").glob("step-*.ckpt"), reverse=True)
+        return listed(self.path / "checkpoints", "step-*.ckpt", within=self.path)[::-1]
 
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of a step is, or would be."""
         return self.path / "checkpoints" / f"step-{step:010d}.ckpt"
+
+    @staticmethod
+    def step_of(path: Path) -> int:
+        """The step of a checkpoint's file."""
+        return int(path.stem.removeprefix("step-"))
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
@@ -237,47 +277,53 @@ class Run:
             OSError: the disk is full; earlier checkpoints are untouched.
             UsageError: another process has continued the run at its address.
         """
-        import torch
-
-        self._metrics_log.flush()  # no checkpoint is ahead of its metrics
         path = self.checkpoint(step)
-        whole = {**state, "reprise": {"recipe": self.spec.recipe, "step": step}}
+        dump = checkpoint.written({**state, "reprise": {"recipe": self.spec.recipe, "step": step}})
         try:
-            write(
-                path, lambda file: torch.save(whole, file)
-            )  # without a copy in memory: a replay buffer may take half of it
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch reports a full disk as a RuntimeError
-                raise error.__context__ from None
-            raise
-        for old in self.checkpoints()[KEPT:]:
-            old.unlink(missing_ok=True)
+            self._keep_place()
+            write(path, dump, within=self.path)
+        except OSError as error:
+            raise self.place.rescue(error, path.name, dump) from None
+        self.place.rescued()
+        found = self.checkpoints()
+        later = [old for old in found if old > path]  # they could not be read when the run continued before them
+        for old in later + [old for old in found if old not in later][KEPT:]:
+            remove(old, within=self.path)
         self.mirror.send()
         return path
 
-    def load(self, path: Path) -> dict[str, Any]:
+    def _keep_place(self) -> None:
+        """Make the folder again where it vanished, and write the metrics that wait: no checkpoint is ahead of them."""
+        if self.place.keep():
+            self._metrics_log.close()
+            self.report({"note": f"{self} had vanished and was made again; what was logged before is gone."})
+        self._metrics_log.flush()
+
+    def load(self, path: Path, fields: Fields = NO_FIELDS) -> dict[str, Any]:
         """Load a checkpoint's state onto the CPU.
 
-        Raises:
-            UsageError: it is cut off or corrupt, or belongs to another recipe.
-        """
-        import torch
+        Args:
+            fields: that it must have, and their types.
 
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file fails in many ways inside torch
-            raise UsageError(
-                f"The checkpoint {path} cannot be read ({type(error).__name__}): it is cut off or not one of ours."
-            ) from None
-        written_by = state.get("reprise", {}).get("recipe") if isinstance(state, dict) else None
+        Raises:
+            UsageError: it is damaged, lacks a field, or belongs to another recipe.
+        """
+        state = checkpoint.load(path)
+        written_by = state.get("reprise", {}).get("recipe")
+        if written_by is None:
+            raise checkpoint.lacking(path, "the name of its recipe")
         if written_by != self.spec.recipe:
             raise UsageError(
                 f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
             )
+        checkpoint.check_fields(path, state, fields)
         return state
 
-    def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None where there is none; a damaged one is skipped, and noted.
+    def latest(self, fields: Fields = NO_FIELDS) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read, or None where there is none; one that cannot is passed over, and noted.
+
+        Args:
+            fields: that it must have, and their types.
 
         Raises:
             UsageError: no checkpoint can be read.
@@ -285,21 +331,33 @@ class Run:
         problem: UsageError | None = None
         for path in self.checkpoints():
             try:
-                return self.load(path)
+                state = self.load(path, fields)
             except UsageError as error:
-                problem = error
-                self.notes.append(str(error))
+                problem = problem or error
+                continue
+            self.used = path
+            if problem:
+                self.note(f"{problem} The one before it that is whole is used: {path.name}.")
+            return state
         if problem:
             raise problem
         return None
 
-    def trained(self) -> dict[str, Any]:
+    def note(self, line: str) -> None:
+        """Report a line to the user, and keep it in `notes`."""
+        self.notes.append(line)
+        self.report({"note": line})
+
+    def trained(self, fields: Fields = NO_FIELDS) -> dict[str, Any]:
         """The newest checkpoint that can be read, of a run that is to be measured or sampled.
+
+        Args:
+            fields: that it must have, and their types.
 
         Raises:
             UsageError: there is none.
         """
-        state = self.latest()
+        state = self.latest(fields)
         if state is None:
             raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")
         return state
@@ -307,10 +365,9 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""
         self._metrics_log.close()
-        kept = [m for m in self.metrics() if m["step"] <= step]
-        self._before = max((m["time"] for m in kept), default=0.0)
+        last = cut_after(self.path / "metrics.jsonl", step)
+        self._before = (last or {"time": 0.0})["time"]
         self._start = time.monotonic()
-        write(self.path / "metrics.jsonl", "".join(json.dumps(m) + "\n" for m in kept).encode())
 
     # ---- the mirror
 

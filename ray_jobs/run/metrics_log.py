@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
+
+from ray_jobs.run.files import opened
+from ray_jobs.run.records import metrics_line
+
+BLOCK = 2**16
+LONGEST = 2**20
+"""Bytes of the longest line of metrics that is read."""
+
+
+def forwards(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl, oldest first."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(path, "rb") as file:
+        while line := file.readline(LONGEST):
+            if (found := metrics_line(line)) is not None:
+                yield found
+
+
+def backwards(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The lines of metrics.jsonl, newest first, and where each one ends in the file; only what is asked for is read."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), opened(path, "rb") as file:
+        at, begun = file.seek(0, os.SEEK_END), b""  # the part of a line that the block before it begins
+        while at and len(begun) < LONGEST:
+            size = min(BLOCK, at)
+            at = file.seek(at - size)
+            begun, *lines = (file.read(size) + begun).split(b"\n")
+            end = at + len(begun) + sum(1 + len(line) for line in lines)
+            for line in reversed(lines):
+                if (found := metrics_line(line)) is not None:
+                    yield found, end
+                end -= 1 + len(line)
+        if not at and (found := metrics_line(begun)) is not None:
+            yield found, len(begun)
+
+
+def cut_after(path: Path, step: int) -> dict[str, Any] | None:
+    """Drop the lines that were logged after `step`; the last one that is kept. The time that it takes depends on what is dropped."""
+    last, end = next(((found, end) for found, end in backwards(path) if found["step"] <= step), (None, 0))
+    with opened(path, "ab") as file:
+        file.truncate(end)
+        file.write(b"\n" if last else b"")
+        file.flush()
+        os.fsync(file.fileno())
+    return last
 
 
 class AppendedFile:
     """A file to append to; data that cannot be written now waits in memory, in order, and nothing is written twice."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.waiting = path, bytearray()
-        self.file: io.RawIOBase | None = None
+    def __init__(self, path: Path, within: Path | None = None) -> None:
+        self.path, self.within, self.waiting = path, within, bytearray()
+        self.file: IO[bytes] | None = None
 
     def add(self, data: bytes) -> None:
         """Append data now, or later if it cannot be written now."""
@@ -33,9 +76,8 @@ class AppendedFile:
             OSError: the disk is full or not writable; the rest continues to wait.
         """
         if self.file is None and self.waiting:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.path, "ab", buffering=0)
-        while self.waiting:
+            self.file = opened(self.path, "ab", within=self.within, buffering=0)
+        while self.waiting and self.file is not None:
             del self.waiting[: self.file.write(self.waiting)]
 
     def close(self) -> None:
@@ -55,7 +97,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.lines = AppendedFile(folder / "metrics.jsonl")
+        self.lines = AppendedFile(folder / "metrics.jsonl", folder)
         self.events: AppendedFile | None = None
 
     def start_events(self, step: int) -> AppendedFile:
@@ -63,7 +105,10 @@ class MetricsLog:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        events, start = AppendedFile(self.folder / "tensorboard" / name), SessionLog(status=SessionLog.START)
+        events, start = (
+            AppendedFile(self.folder / "tensorboard" / name, self.folder),
+            SessionLog(status=SessionLog.START),
+        )
         for event in (Event(file_version="brain.Event:2"), Event(step=step, session_log=start)):
             event.wall_time = time.time()
             events.add(tfrecord(event.SerializeToString()))
@@ -96,7 +141,7 @@ class MetricsLog:
         for file in (self.lines, self.events):
             if file is not None:
                 file.close()
-        self.lines, self.events = AppendedFile(self.lines.path), None
+        self.lines, self.events = AppendedFile(self.lines.path, self.folder), None
 
 
 def tfrecord(data: bytes) -> bytes:

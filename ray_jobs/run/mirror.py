@@ -18,6 +18,9 @@ from typing import Any
 from uuid import uuid4
 
 from ray_jobs.errors import UsageError
+from ray_jobs.run.checkpoint import intact
+from ray_jobs.run.files import listed, opened, remove, write
+from ray_jobs.run.records import shown
 
 PATIENCE = 600.0
 """Seconds during which sending a finished run is tried again while the storage fails."""
@@ -25,8 +28,14 @@ WRITER = ".writer.json"
 """The owner's mark, at the address and, as last known, in the local copy. A name with a dot is no file of the run."""
 LATE = ".late.json"
 """In the local copy while it has newer files than the address: the mark, and the size of the metrics, at the address."""
+LONGEST = 240
+"""Bytes of a file's name; file systems allow 255, and a file that is being written has a longer name."""
 LAST = ("result.json", "status.json")
 """Files that say how far a run is; they are sent after the files that they refer to."""
+
+
+CONTINUED = "Another process has continued"
+"""The head of the sentence about an address that another process has taken over."""
 
 
 class Unreachable(UsageError):
@@ -41,14 +50,41 @@ def filesystem(uri: str) -> tuple[Any, str]:
     """The file system of `uri` and the path within it.
 
     Raises:
-        UsageError: the protocol is unknown or its package is missing.
+        UsageError: the protocol is unknown or its package is missing, the storage cannot be used now, or it ends with this process.
     """
     import fsspec
 
     try:
-        return fsspec.core.url_to_fs(uri)
+        fs, root = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise UsageError(f"The address {uri} cannot be used: {error}") from None
+        raise UsageError(f"The address {uri} cannot be used: {_first(error)}") from None
+    except (
+        Exception
+    ) as error:  # an ftp:// or sftp:// address is connected here, and each client has exceptions of its own
+        raise _unreachable(uri, error) from None
+    if "memory" in (fs.protocol if isinstance(fs.protocol, tuple | list) else [fs.protocol]):
+        raise UsageError(
+            f"{uri} is memory of one process and is gone when that ends: name a folder, or an address that lasts."
+        )
+    return fs, root.rstrip("/") or root
+
+
+def local_name(root: str, remote: str) -> str:
+    """The name of a remote file, relative to the run's address. It is a place inside the local copy, whatever the storage holds.
+
+    Raises:
+        UsageError: the name could lead elsewhere or cannot be a file here: '..', an absolute path, a drive, a backslash, an empty part, a
+            control character, or a part of more than LONGEST bytes.
+    """
+    head = f"{root}/"
+    name = remote.removeprefix(head)
+    parts = name.split("/")
+    usable = remote.startswith(head) and name.isprintable() and "\\" not in name and len(name.encode()) < 1024
+    if not usable or name[1:2] == ":" or any(part in ("", ".", "..") or len(part.encode()) > LONGEST for part in parts):
+        raise UsageError(
+            f"The run's address holds the file {shown(remote)}, whose name cannot be one of a run folder: nothing of it was fetched."
+        )
+    return name
 
 
 @contextlib.contextmanager
@@ -63,8 +99,15 @@ def one_sentence(uri: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # each client has exceptions of its own
-        first = (str(error).strip() or "no reason given").splitlines()[0]
-        raise Unreachable(f"{uri} cannot be used now ({type(error).__name__}: {first})") from error
+        raise _unreachable(uri, error) from error
+
+
+def _unreachable(uri: str, error: Exception) -> Unreachable:
+    return Unreachable(f"{uri} cannot be used now ({type(error).__name__}: {_first(error)})")
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or "no reason given").splitlines()[0]
 
 
 class Mirror:
@@ -91,8 +134,13 @@ class Mirror:
 
     def known(self) -> str:
         """The mark of the owner whose work the local copy holds."""
-        path = self.folder / WRITER
-        return self.mark or (_record(path.read_bytes()).get("mark", "") if path.exists() else "")
+        return self.mark or _record(self._here(WRITER)).get("mark", "")
+
+    def _here(self, name: str) -> bytes:
+        """A mark in the local copy; empty braces where there is none."""
+        with contextlib.suppress(FileNotFoundError), opened(self.folder / name, "rb") as file:
+            return file.read()
+        return b"{}"
 
     def claim(self) -> None:
         """Take the address over from its owner. If two processes do so at the same moment, the later one owns it.
@@ -107,7 +155,7 @@ class Mirror:
             fs.makedirs(root, exist_ok=True)
             fs.pipe_file(f"{root}/{WRITER}", json.dumps(taken).encode())
         self.mark = taken["mark"]
-        (self.folder / WRITER).write_text(json.dumps(taken))
+        write(self.folder / WRITER, json.dumps(taken).encode())
 
     def check(self, fs: Any, root: str) -> None:
         """Refuse to write where another process owns the address.
@@ -118,7 +166,7 @@ class Mirror:
         held = self.writer(fs, root)
         if held and held.get("mark") != self.known():
             who = f"process {held.get('pid')} on {held.get('host')}, since {held.get('since')}"
-            raise Superseded(f"Another process has continued {self.uri} ({who}): this one stops writing there.")
+            raise Superseded(f"{CONTINUED} {self.uri} ({who}): this one stops writing there.")
 
     # ---- sending
 
@@ -132,14 +180,16 @@ class Mirror:
         fs, root = filesystem(self.uri)
         with one_sentence(self.uri):
             self.check(fs, root)
-            files = [f for f in self.folder.rglob("*") if f.is_file() and not f.name.startswith(".")]
+            files = [
+                f for f in self.folder.rglob("*") if f.is_file() and not f.is_symlink() and not f.name.startswith(".")
+            ]
             for file in sorted(files, key=_turn):
                 self._upload(fs, file, f"{root}/{file.relative_to(self.folder).as_posix()}")
             kept = {f.name for f in files if f.parent.name == "checkpoints"}
             remote = fs.ls(f"{root}/checkpoints", detail=False) if kept else []
             for gone in (r for r in remote if r.rsplit("/", 1)[-1] not in kept and (self.mark or r in self.sent)):
                 fs.rm_file(gone)
-        (self.folder / LATE).unlink(missing_ok=True)
+        remove(self.folder / LATE)
 
     def _upload(self, fs: Any, file: Path, remote: str) -> None:
         stamp = _stamp(file)
@@ -156,7 +206,7 @@ class Mirror:
         """
         with contextlib.suppress(OSError):
             there = {"mark": self.known(), "size": self.sent.get(self._metrics(), (0, 0))[0]}
-            (self.folder / LATE).write_text(json.dumps(there))
+            write(self.folder / LATE, json.dumps(there).encode())
         try:
             self.push()
         except Unreachable as error:
@@ -216,35 +266,38 @@ class Mirror:
             held = self.writer(fs, root)
             if self._ahead(fs, held):
                 return
-            names = [(remote, os.path.relpath(remote, root)) for remote in fs.find(root)]
-            found = [(remote, self.folder / name) for remote, name in names if name != WRITER]
+            names = [(remote, local_name(root, remote)) for remote in fs.find(root)]
+            found = [(remote, self.folder / name) for remote, name in names if not name.startswith(".")]
             if not found:
                 return
             for remote, file in found:
                 if checkpoints or file.parent.name != "checkpoints":
                     self._download(fs, remote, file)
             here = {file for _, file in found}
-            ours = [*(self.folder / "checkpoints").glob("*.ckpt"), self.folder / "result.json"]
+            ours = [*listed(self.folder / "checkpoints", "*.ckpt", within=self.folder), self.folder / "result.json"]
             for stale in (f for f in ours if f not in here):
-                stale.unlink(missing_ok=True)
+                remove(stale, within=self.folder)
             self.mark = ""
-            (self.folder / WRITER).write_text(json.dumps(held))
+            write(self.folder / WRITER, json.dumps(held).encode())
 
     def _ahead(self, fs: Any, held: Mapping[str, Any]) -> bool:
         path, metrics = self.folder / LATE, self._metrics()
-        if not path.exists():
+        if not path.is_file():
             return False
         size = fs.size(metrics) if fs.exists(metrics) else 0
-        if _record(path.read_bytes()) != {"mark": held.get("mark", ""), "size": size}:
+        if _record(self._here(LATE)) != {"mark": held.get("mark", ""), "size": size}:
             return False
         self.sent[metrics] = (size, 0)
         return True
 
     def _download(self, fs: Any, remote: str, file: Path) -> None:
-        """Fetch a file; a checkpoint that is here with the same size is the same: those never change."""
-        if not (file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote)):
+        """Fetch a file; a checkpoint that is here, whole and with the same size, is the same: those never change."""
+        here = file.parent.name == "checkpoints" and file.exists() and file.stat().st_size == fs.size(remote)
+        if not (here and intact(file)):
             file.parent.mkdir(parents=True, exist_ok=True)
-            fs.get_file(remote, str(file))
+            aside = file.with_name(f".{file.name}.part")
+            fs.get_file(remote, str(aside))
+            os.replace(aside, file)  # another process of this machine may be reading it
         self.sent[remote] = _stamp(file)
 
 
@@ -263,8 +316,9 @@ class NoMirror:
 def _record(data: bytes) -> dict[str, Any]:
     """The content of a mark; of one that is cut off, the mark of an unknown owner."""
     try:
-        return json.loads(data)
-    except ValueError:
+        found = json.loads(data)
+        return found if isinstance(found, dict) else {"mark": "?"}
+    except (ValueError, RecursionError):
         return {"mark": "?"}
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
+
+from ray_jobs.errors import printable
+from ray_jobs.run.files import opened
+from ray_jobs.terminal import console, copy_of_stdout
 
 Event = Mapping[str, Any]
 """{"step", "steps", "rate", "unit", "metrics"}, any of them missing, and "note" for a line that stays."""
@@ -33,13 +38,11 @@ def display(title: str, *, quiet: bool = False) -> Iterator[Report]:
     if quiet:
         yield silent
         return
-    sys.stdout.flush()
-    with open(os.dup(1), "w", buffering=1) as out:
+    with copy_of_stdout() as out:
         yield from _live(title, out) if out.isatty() else iter([_plain(title, out)])
 
 
 def _live(title: str, out: TextIO) -> Iterator[Report]:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -52,22 +55,21 @@ def _live(title: str, out: TextIO) -> Iterator[Report]:
 
     columns = [
         SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("[cyan]{task.fields[note]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
+        TextColumn("{task.fields[note]}", style="cyan", markup=False),
         TimeElapsedColumn(),
         TextColumn("[dim]left"),
         TimeRemainingColumn(),
     ]
-    console = Console(file=out, highlight=False)
-    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
+    with Progress(*columns, console=console(out), redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(title, total=None, speed="", note="starting")
 
         def report(event: Event) -> None:
             if "note" in event:
-                bar.console.print(f"  {event['note']}")
+                bar.console.print(f"  {printable(event['note'])}", markup=False)
             if "step" in event:
                 bar.update(task, completed=event["step"], total=event.get("steps"), **_texts(event))
 
@@ -81,18 +83,18 @@ def _texts(event: Event) -> dict[str, str]:
 
 
 def _plain(title: str, out: TextIO) -> Report:
-    shown = -1
+    shown, lines = -1, console(out, markup=False, soft_wrap=True)
 
     def report(event: Event) -> None:
         nonlocal shown
         if "note" in event:
-            print(f"{title}: {event['note']}", file=out)
+            lines.print(printable(f"{title}: {event['note']}"))
         tenth = 10 * event["step"] // event["steps"] if event.get("steps") else -1
         if tenth > shown:
             shown = tenth
             text = _texts(event)
             line = f"{title}: {event['step']}/{event['steps']}  {text['speed']}  {text['note']}"
-            print(line.rstrip(), file=out)
+            lines.print(printable(line.rstrip()))
 
     return report
 
@@ -101,11 +103,13 @@ def _plain(title: str, out: TextIO) -> Report:
 def noise_to(log: Path) -> Iterator[int]:
     """Send what libraries print, warn and log to a file, down to the file descriptors; a `display` opened before stays.
 
-    It yields a file descriptor of the stderr from before.
+    It yields a file descriptor of the stderr from before. Where the folder cannot be written, the output is dropped.
+
+    Raises:
+        OSError: the file is a link or no plain file.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric", "ray")]
-    with open(log, "a", buffering=1) as sink:
+    with _sink(log) as sink:
         keep = [(fd, os.dup(fd)) for fd in (1, 2)]
         _flush()
         for fd, _ in keep:
@@ -121,6 +125,15 @@ def noise_to(log: Path) -> Iterator[int]:
             for fd, copy in keep:
                 os.dup2(copy, fd)
                 os.close(copy)
+
+
+def _sink(log: Path) -> IO[str]:
+    try:
+        return opened(log, "a", buffering=1)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+        return open(os.devnull, "w")
 
 
 def _flush() -> None:

@@ -40,15 +40,23 @@ class Stop(threading.Event):
 
     number: int = signal.SIGINT
     """The signal that set it."""
+    at_once: bool = False
+    """Whether a second Ctrl-C asked not to wait."""
 
 
 @contextlib.contextmanager
-def stopping(also: Callable[[], Any] = lambda: None) -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a request to stop, and call `also`; a second SIGINT interrupts at once."""
-    stop = Stop()
+def stopping(also: Callable[[], Any] = lambda: None, stop: Stop | None = None) -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into a request to stop, and call `also`; a second SIGINT interrupts at once.
+
+    Args:
+        also: called after the first of them.
+        stop: the event that is set; by default a new one.
+    """
+    stop = stop or Stop()
 
     def handle(number: int) -> None:
         if stop.is_set() and number == signal.SIGINT:
+            stop.at_once = True
             raise KeyboardInterrupt
         stop.number = number
         stop.set()

@@ -24,13 +24,24 @@ class Planned(Protocol):
     """The fields that both processes have."""
 
     @property
-    def env(self) -> str: ...
+    def env(self) -> str:
+        """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
+        ...
+
     @property
-    def env_options(self) -> Mapping[str, Any] | None: ...
+    def env_options(self) -> Mapping[str, Any] | None:
+        """Keyword arguments of the environment."""
+        ...
+
     @property
-    def gamma(self) -> float: ...
+    def gamma(self) -> float:
+        """Discount."""
+        ...
+
     @property
-    def shards(self) -> int: ...
+    def shards(self) -> int:
+        """Blocks of states, computed apart."""
+        ...
 
 
 @dataclass(frozen=True)

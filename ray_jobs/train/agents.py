@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,16 @@ from ray_jobs.recipe.loading import systems
 from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.settings import build, known, resolved
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import taken_over
 from ray_jobs.run.folder import Run
-from ray_jobs.run.progress import Report
+from ray_jobs.run.progress import Event, Report
 from ray_jobs.train import earlier
 from ray_jobs.train.drawing import Drawing
 
+FIELDS = {"step": int, "learners": list}
+"""What a checkpoint must hold."""
+STATUS_EVERY = 5.0
+"""Seconds between two writings of the status."""
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
 
@@ -31,10 +38,10 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     torch.set_num_threads(spec.where.threads)
     device = "cuda" if spec.where.accelerator == "gpu" else "cpu"  # small networks are faster on the CPU
     try:
-        plan = build(spec.recipe, spec.settings)
+        plan = planned(spec)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    state = run.latest()
+    state = run.latest(FIELDS)
     if state:
         check_checkpoint(run, plan, state)  # before anything of the run is cut back
     run.rewind(state["step"] if state else 0)
@@ -47,7 +54,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
             runners=spec.where.runners,
             learners=spec.where.learners,
             run=run,
-            report=report,
+            report=with_status(run, report, plan.steps),
             address=cluster_address(spec.where.address),
             resume=state,
             should_stop=should_stop,
@@ -61,6 +68,21 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
         return False
     conclude(run, metrics, device)
     return True
+
+
+def with_status(run: Run, report: Report, steps: int) -> Report:
+    """A report that also writes the step into the run's status, at its last step and else every few seconds."""
+    written = 0.0
+
+    def reporting(event: Event) -> None:
+        nonlocal written
+        now, step = time.monotonic(), event.get("step")
+        if step is not None and (step >= steps or now - written > STATUS_EVERY):
+            written = now
+            run.status("running", step, steps)
+        report(event)
+
+    return reporting
 
 
 def check_spaces(plan: Play) -> None:
@@ -80,8 +102,7 @@ def check_spaces(plan: Play) -> None:
         plan.algorithm.build(env.obs_space, env.action_space)
     except ValueError as error:
         able = ", ".join(name for name, other in _algorithms() if _builds(other, env))
-        known = f" Algorithms that can learn on {plan.env}: {able}." if able else ""
-        raise UsageError(f"{error}{known}") from None
+        raise UsageError(f"{error} Algorithms that can learn on {plan.env}: {able or 'none'}.") from None
 
 
 def _algorithms() -> Iterator[tuple[str, Any]]:
@@ -111,7 +132,23 @@ def conclude(run: Run, metrics: Mapping[str, float], device: str) -> None:
     if run.checkpoints()[:1] != [run.checkpoint(step)]:
         raise OSError(f"The last checkpoint could not be written to {run}: make room, then 'reprise resume {run}'.")
     learning_curve(run)
-    run.finish(metrics, step=step, device=device)
+    run.finish(metrics, step=step, device=device, splits=splits(run, metrics))
+
+
+def planned(spec: Spec) -> Play:
+    """The plan of a spec.
+
+    Raises:
+        ValueError: the recipe refuses its settings.
+    """
+    return replace(build(spec.recipe, spec.settings), measured_on=spec.measured_on)
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """The environments that each return was measured on; a count or a duration has none."""
+    kinds = {"test": "fresh environments", "validation": "validation environments"}
+    returns = {name: "train" if name.startswith("train_") else kinds[run.spec.measured_on] for name in metrics}
+    return {name: kind for name, kind in returns.items() if "return" in name and not name.startswith("seconds")}
 
 
 def evaluate(run: Run) -> tuple[dict[str, float], int]:
@@ -122,8 +159,8 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     """
     from ray_jobs.rl.learning.play import evaluate
 
-    state = run.trained()
-    plan = build(run.spec.recipe, run.spec.settings)
+    state = run.trained(FIELDS)
+    plan = planned(run.spec)
     check_checkpoint(run, plan, state)
     return evaluate(plan, state, seed=run.spec.seed), state["step"]
 
@@ -136,10 +173,12 @@ def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
     """
     from ray_jobs.rl.learning.setup import untrained
 
-    actor, learner, step, name = untrained(plan, 0), state["learners"][0]["learner"], state["step"], run.spec.recipe
-    earlier.check_weights(run, step, learner["actor"], actor.state_dict(), name)
-    optimisers = plan.algorithm.optimizers(actor.agent)
-    earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
+    actor, step, name = untrained(plan, 0), state["step"], run.spec.recipe
+    with taken_over(run.checkpoint(step)):
+        learner = state["learners"][0]["learner"]
+        earlier.check_weights(run, step, learner["actor"], actor.state_dict(), name)
+        optimisers = plan.algorithm.optimizers(actor.agent)
+        earlier.check_names(run, step, learner["optimizers"], optimisers, f"optimisers of {name}")
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:

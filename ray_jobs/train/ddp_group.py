@@ -19,11 +19,14 @@ from collections.abc import Callable, Iterator
 
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import last_lines, opened
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 
 GRACE = 10.0
 """Seconds that the others have to end by themselves after one worker died."""
+SILENCE = 10.0
+"""Seconds without a sign of life of a worker, which sends one each second, after which the user gets a note."""
 
 
 def free_port() -> int:
@@ -58,15 +61,19 @@ def _attempt(run: Run, spec: Spec, report: Report, should_stop: Callable[[], boo
     """Run the group once; None where a worker was killed and the group may be started again."""
     said: dict[str, str] = {}
     with _started(run, spec) as workers:
-        reader = threading.Thread(target=_read, args=(workers[0], report, said), daemon=True)
-        reader.start()
-        _watch(workers, should_stop)
-        reader.join(timeout=5)
+        pulse = Pulse(len(workers), report)
+        readers = [
+            threading.Thread(target=_read, args=(worker, rank, report, said, pulse), daemon=True)
+            for rank, worker in enumerate(workers)
+        ]
+        for reader in readers:
+            reader.start()
+        codes = _watch(workers, should_stop, pulse)
+        readers[0].join(timeout=5)
     if "usage" in said:
         raise UsageError(said["usage"])
     if "error" in said:
         raise Failed(said["error"])
-    codes = [w.returncode for w in workers]
     if any(code < 0 for code in codes):
         return None
     if any(codes):
@@ -87,15 +94,20 @@ def _started(run: Run, spec: Spec) -> Iterator[list[subprocess.Popen]]:
         "NODE_RANK": "0",
         "WORLD_SIZE": str(spec.where.workers),
     }
-    command = [sys.executable, "-m", "ray_jobs.train.ddp_worker", str(run.path), run.uri or ""]
+    command = [sys.executable, "-P", "-m", "ray_jobs.train.ddp_worker", str(run.path), run.uri or ""]
     workers = []
-    with open(run.path / "log.txt", "a") as log:
+    with opened(run.path / "log.txt", "a") as log:
         for rank in range(spec.where.workers):
-            out = subprocess.PIPE if rank == 0 else log
             env = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             workers.append(
                 subprocess.Popen(
-                    command, env=env, stdin=subprocess.PIPE, stdout=out, stderr=log, text=True, start_new_session=True
+                    command,
+                    env=env,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,
                 )
             )
     try:
@@ -107,30 +119,70 @@ def _started(run: Run, spec: Spec) -> Iterator[list[subprocess.Popen]]:
             worker.wait()
 
 
-def _read(first: subprocess.Popen, report: Report, said: dict[str, str]) -> None:
-    for line in first.stdout or ():
+class Pulse:
+    """When each worker last sent a sign of life, and notes about those that are silent.
+
+    Args:
+        workers: how many there are.
+        report: gets the notes.
+    """
+
+    def __init__(self, workers: int, report: Report) -> None:
+        self.report = report
+        self.heard = [time.monotonic()] * workers
+        self._silent: set[int] = set()
+
+    def check(self, running: list[int]) -> None:
+        """Report each of the running workers that has fallen silent, and each that is heard again, once.
+
+        Args:
+            running: their ranks.
+        """
+        now = time.monotonic()
+        silent = {rank for rank in running if now - self.heard[rank] > SILENCE}
+        for rank in sorted(silent - self._silent):
+            why = "it is stopped, or this machine is very busy"
+            self.report({"note": f"worker {rank} has been silent for {SILENCE:.0f} s ({why}); the others wait for it"})
+        for rank in sorted((self._silent - silent) & set(running)):
+            self.report({"note": f"worker {rank} is heard again"})
+        self._silent = silent
+
+
+def _read(worker: subprocess.Popen, rank: int, report: Report, said: dict[str, str], pulse: Pulse) -> None:
+    """Read a worker's events until it ends; all but its signs of life are reported."""
+    for line in worker.stdout or ():
+        pulse.heard[rank] = time.monotonic()
         with contextlib.suppress(json.JSONDecodeError):
             event = json.loads(line)
             said.update({k: event[k] for k in ("usage", "error", "outcome") if k in event})
-            report(event)
+            if "alive" not in event:
+                report(event)
 
 
-def _watch(workers: list[subprocess.Popen], should_stop: Callable[[], bool]) -> None:
-    """Wait for all workers; pass a request to stop on, once; after a failure the others have GRACE seconds to end."""
+def _watch(workers: list[subprocess.Popen], should_stop: Callable[[], bool], pulse: Pulse) -> list[int]:
+    """Wait for all workers; pass a request to stop on, once; after a failure the others have GRACE seconds to end.
+
+    Returns:
+        the exit codes; 0 for a worker that still runs, which had no failure of its own.
+    """
     asked, deadline = False, float("inf")
-    while any(w.poll() is None for w in workers) and time.monotonic() < deadline:
+    while True:
+        codes = [
+            worker.poll() for worker in workers
+        ]  # of all: a worker that nobody asks about is never seen to be dead
+        if None not in codes or time.monotonic() > deadline:
+            return [code or 0 for code in codes]
         if should_stop() and not asked:
             asked = True
             for worker in workers:
                 worker.send_signal(signal.SIGTERM)
-        if deadline == float("inf") and any(w.returncode for w in workers):
+                worker.send_signal(signal.SIGCONT)  # a stopped worker would not hear it
+        if deadline == float("inf") and any(codes):
             deadline = time.monotonic() + GRACE
+        pulse.check([rank for rank, code in enumerate(codes) if code is None])
         with contextlib.suppress(subprocess.TimeoutExpired):
-            next(w for w in workers if w.poll() is None).wait(timeout=0.1) if any(
-                w.poll() is None for w in workers
-            ) else None
+            workers[codes.index(None)].wait(timeout=0.1)
 
 
 def _last_line(run: Run) -> str:
-    lines = (run.path / "log.txt").read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it said nothing"
+    return next(iter(last_lines(run.path / "log.txt", 1)), "it said nothing").strip()

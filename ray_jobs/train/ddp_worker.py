@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,31 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
+def _channel() -> Callable[[Any], None]:
+    """What sends an event to the driver, one JSON object a line; whatever else is printed goes to the log."""
+    events, turn = os.fdopen(os.dup(1), "w"), threading.Lock()
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+
+    def send(event: Any) -> None:
+        with turn:
+            print(json.dumps(event), file=events, flush=True)
+
+    return send
+
+
+def _live(send: Callable[[Any], None]) -> None:
+    """Send a sign of life each second, for as long as the driver listens."""
+    with contextlib.suppress(OSError):
+        while True:
+            send({"alive": True})
+            time.sleep(1)
+
+
 def main() -> None:
-    """Train this rank's share; rank 0 sends its events to the driver, one JSON object a line."""
-    events, sys.stdout = sys.stdout, sys.stderr
+    """Train this rank's share; each rank sends signs of life to the driver, and rank 0 its events."""
+    send = _channel()
+    threading.Thread(target=_live, args=(send,), daemon=True).start()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -30,7 +55,7 @@ def main() -> None:
 
     def report(event: Any) -> None:
         if first:
-            print(json.dumps(event), file=events, flush=True)
+            send(event)
 
     from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.strategies import DDPStrategy

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import RENAMED
-from ray_jobs.recipe.settings import known
+from ray_jobs.recipe.settings import check, known
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.recipe.trusted import own_recipe
+from ray_jobs.run.checkpoint import lacking
+from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
 
 
@@ -21,11 +26,47 @@ def current_spec(run: Run) -> Spec:
     spec = run.spec
     if spec.recipe in RENAMED:
         raise refused(run, f"The run {run}", f"recipe {spec.recipe} is now {RENAMED[spec.recipe]}")
-    now = known(spec.recipe)
+    now = known(own_recipe(spec.recipe, str(run)))
     gone = [f"--{name}" for name in spec.settings if name not in now]
     if gone:
         raise refused(run, f"The run {run}", f"recipe {spec.recipe} had the settings {', '.join(gone)}")
+    check(spec.recipe, spec.settings, spec.where)
     return spec
+
+
+def relocate(run: Run) -> None:
+    """Record in run.json where data lie now that were moved, and where they were.
+
+    Raises:
+        UsageError: run.json cannot be written.
+    """
+    record = run.read("run.json") or {}
+    old = {name: record["settings"].get(name) for name in run.moved}
+    if old:
+        record |= {"settings": {**record["settings"], **run.moved}, "moved": old}
+        try:
+            write_json(run.path / "run.json", record)
+        except OSError as error:
+            raise run.place.unusable(error) from None
+        run.place.remember()
+
+
+@contextlib.contextmanager
+def data_found(run: Run) -> Iterator[None]:
+    """Turn an error about the run's data into a sentence that says how to name their new place.
+
+    Raises:
+        UsageError: the data cannot be used.
+    """
+    try:
+        yield
+    except (ValueError, UsageError) as error:
+        places = {n: run.spec.settings.get(n) or s.default for n, s in known(run.spec.recipe).items() if s.path}
+        gone = {n: at for n, at in places.items() if at and at in str(error) and not Path(at).exists()}
+        if not gone and isinstance(error, UsageError):
+            raise
+        hint = "".join(f" If {at} was moved, give its new place: --{n} PLACE." for n, at in gone.items())
+        raise UsageError(f"{error}{hint}") from error
 
 
 def check_weights(run: Run, step: int, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
@@ -41,6 +82,8 @@ def check_weights(run: Run, step: int, found: Mapping[str, Any], wanted: Mapping
     """
     check_names(run, step, found, wanted, f"weights of {what}")
     for name, tensor in wanted.items():
+        if not hasattr(found[name], "shape"):
+            raise lacking(run.checkpoint(step), f"the weights {name}")
         if found[name].shape != tensor.shape:
             shapes = f"{list(found[name].shape)}, now {list(tensor.shape)}"
             raise refused(run, checkpoint(run, step), f"weights of {what} had other shapes ({name}: {shapes})")

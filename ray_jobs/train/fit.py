@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from datamodules.base import Data, check_batch, part_of
+from datamodules.choosing import Choosing
+from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
-from lightning_modules.model import Density, Generative, NotFinite, Samples, Shows
-from lightning_modules.staged import Staged
+from lightning_modules.model import Generative, NotFinite, Samples
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import earlier, start
-from ray_jobs.train.drawing import AS_TRAINED, Drawing, refusing
+from ray_jobs.train.sampling import sample
 
 AGREE_EVERY = 10
 """Steps between two checks by all workers whether one of them must stop."""
@@ -33,11 +37,20 @@ LONG, REST = 5.0, 20
 """If writing a checkpoint takes over LONG seconds, write none for REST times as long: the slower the storage, the fewer checkpoints."""
 
 
-class RunCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training."""
+FIELDS = {"global_step": int, "epoch": int, "state_dict": dict, "optimizer_states": list, "lr_schedulers": list}
+FIELDS |= {"loops": dict, "callbacks": dict}
+"""What a checkpoint must hold, of that which Lightning writes."""
 
-    def __init__(self, run: Run, report: Report) -> None:
-        self.run, self.report, self.failed = run, report, ""
+
+class RunCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training.
+
+    Args:
+        state: the checkpoint to continue from, if there is one.
+    """
+
+    def __init__(self, run: Run, report: Report, state: dict[str, Any] | None) -> None:
+        self.run, self.report, self.state, self.failed, self.taken = run, report, state, "", False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint into the run folder; if that fails, report it and train on with the earlier ones."""
@@ -52,8 +65,10 @@ class RunCheckpoints(TorchCheckpointIO):
             self.report({"note": f"{self.failed} Earlier ones are kept; training continues."})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a checkpoint, see `Run.load`."""
-        return self.run.load(Path(path))
+        """The checkpoint to continue from, which was read already: not every file in the folder can be."""
+        assert self.state is not None
+        self.taken = True
+        return self.state
 
 
 class RunRecorder(L.Callback):
@@ -62,6 +77,7 @@ class RunRecorder(L.Callback):
     def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
         self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
         self.step, self.reported, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
+        self.started = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Keep the handler of SIGTERM that was set before Lightning's own."""
@@ -72,7 +88,13 @@ class RunRecorder(L.Callback):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
         self.step = self.saved = trainer.global_step
-        self.began, self.began_at = time.monotonic(), self.step
+        self.began, self.began_at, self.started = time.monotonic(), self.step, True
+        if trainer.world_size > 1:
+            same = trainer.strategy.broadcast(self.step) == self.step
+            if not trainer.strategy.reduce_boolean_decision(same, all=True):
+                raise UsageError(
+                    "The workers read checkpoints of different steps: one of them has a damaged copy. Resume the run again."
+                )
 
     def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
         """Report, save and stop where it is due, after each optimiser step."""
@@ -140,6 +162,8 @@ def prepare(spec: Spec) -> Fit:
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
+    if spec.measured_on == "validation":
+        made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
     given = {"lr": made.lr, "warmup": made.warmup}
@@ -172,12 +196,13 @@ def fit(
     """
     run.report = report
     made = prepare(spec)
-    state = run.latest()
+    state = run.latest(FIELDS)
     step = state["global_step"] if state else 0
     if state:
         earlier.check_weights(run, step, state["state_dict"], made.model.state_dict(), spec.recipe)
+        start.check_average(run, state, made)
     made.data.start = step * made.data.accumulate
-    recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report)
+    recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
     trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
@@ -188,11 +213,18 @@ def fit(
     if made.compile:
         made.model.compile()
     if step < made.steps:
+        check_data(made)
         try:
             with freed_kept():
-                trainer.fit(made.model, made.data, ckpt_path=str(run.checkpoints()[0]) if state else None)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+                trainer.fit(made.model, made.data, ckpt_path=str(run.used) if state else None)
+        except (UsageError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            if run.used and files.taken and not recorder.started:
+                raise damage(run.used, error) from error
+            if isinstance(error, ValueError):
+                raise UsageError(str(error)) from error
+            raise
     if recorder.stopped:
         return False
     if trainer.is_global_zero:
@@ -200,6 +232,22 @@ def fit(
             raise OSError(f"{files.failed} Make room, and continue with: reprise resume {run}")
         _conclude(run, spec, report)
     return True
+
+
+def check_data(made: Fit) -> None:
+    """Refuse data that cannot be read, that fill no batch, or that have no held-out part for the evaluation, before the first step.
+
+    Raises:
+        UsageError: one sentence says what is wrong.
+    """
+    try:
+        made.data.setup("fit")
+        check_batch(made.data.batch, getattr(made.data.source, "size", made.data.batch))
+        if made.evaluate is not None:
+            with contextlib.suppress(NotImplementedError):  # an evaluation may need no held-out examples
+                made.data.test(1)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _trainer(
@@ -210,6 +258,7 @@ def _trainer(
     averages = [EMA(made.ema)] if made.ema else []
     alone = made.model.automatic_optimization
     return L.Trainer(
+        default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
         max_steps=made.steps,
         max_epochs=-1,
         accelerator=spec.where.accelerator,
@@ -246,9 +295,10 @@ def trained(run: Run) -> Trained:
     """
     spec = run.spec
     made = prepare(spec)
-    state = run.trained()
+    state = run.trained(FIELDS)
     weights = start.averaged(state)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
+    start.check_average(run, state, made)
     made.model.load_state_dict(weights)
     where = spec.where.accelerator
     device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
@@ -265,66 +315,6 @@ def evaluate(of: Trained, seed: int) -> dict[str, float]:
         return of.made.evaluate(of.model, of.made.data)
 
 
-@torch.no_grad()
-def sample(
-    of: Trained, folder: Path, n: int, *, seed: int = 0, name: str = "samples", how: Drawing = AS_TRAINED
-) -> Path:
-    """Draw `n` samples into `folder`: <name>.png, <name>.npy and, for waves, <name>.wav.
-
-    A model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
-
-    Raises:
-        UsageError: the model does not take an option of `how`.
-    """
-    import numpy as np
-
-    from ray_jobs.results import plots
-    from ray_jobs.results.comparison import comparison
-
-    model = of.model.last if isinstance(of.model, Staged) else of.model
-
-    def draw(**options: Any) -> np.ndarray:
-        rng = torch.Generator(model.device).manual_seed(seed)
-        return refusing(lambda: model.sample(n, rng=rng, **options)).float().cpu().numpy()
-
-    options = how.options(model, n)
-    drawn = draw(**options)
-    if how.compare:
-        rows = {sampler: draw(**options | {"sampler": sampler}) for sampler in model.samplers}
-        comparison(rows, folder / f"{name}-compare.png")
-    np.save(folder / f"{name}.npy", drawn)
-    if drawn.shape[1:] == (2,) and isinstance(of.model, Density) and isinstance(of.made.data, Density):
-        heat(of.model, of.made.data, folder / f"{name}-density.png")
-    for what, shown in _pictures(of, seed).items():
-        plots.samples(shown, folder / f"{name}-{what}.png")
-    if isinstance(rate := getattr(of.model, "rate", None), int):
-        plots.wav(drawn, rate, folder / f"{name}.wav")
-        return plots.spectrograms(drawn, rate, folder / f"{name}.png")
-    truth = of.made.data.test(n)["x"] if drawn.shape[1:] == (2,) else None
-    return plots.samples(drawn, folder / f"{name}.png", truth=truth)
-
-
-@torch.no_grad()
-def heat(model: Any, data: Any, path: Path, *, side: int = 128) -> Path:
-    """Draw the densities of a model and of its data side by side, on the square of the plane that holds the data."""
-    from ray_jobs.results import plots
-
-    reach = 1.1 * data.test(4096)["x"].abs().quantile(0.999).item()
-    line = (torch.arange(side) + 0.5) * 2 * reach / side - reach
-    points = torch.cartesian_prod(line, line)
-    ours = torch.cat([model.log_prob(part.to(model.device)).float().cpu() for part in points.split(4096)])
-    both = [logs.reshape(side, side).numpy() for logs in (ours, data.log_prob(points))]
-    return plots.densities(*both, reach, path)
-
-
-def _pictures(of: Trained, seed: int) -> dict[str, torch.Tensor]:
-    """The pictures that the model shows besides samples, by name."""
-    if not isinstance(of.model, Shows):
-        return {}
-    of.made.data.setup("test")
-    return of.model.pictures(of.made.data, torch.Generator(of.model.device).manual_seed(seed))
-
-
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
     """Measure what was learned, draw it, and record the result."""
     from ray_jobs.results import plots
@@ -333,10 +323,25 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
     found = trained(run)
     metrics = evaluate(found, spec.seed)
     if isinstance(found.model, Samples):
-        sample(found, run.path, 2048 if found.made.data.shape == (2,) else 64, seed=spec.seed)
+        n = 2048 if found.made.data.shape == (2,) else 64
+        sample(found.model, found.made.data, run.path, n, seed=spec.seed)
     plots.learning_curve(run)
-    losses = {k: v for m in list(run.metrics())[-1:] for k, v in m.items() if k not in ("step", "time")}
-    run.finish(losses | metrics, step=found.step, device=str(found.model.device))
+    losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
+    where = splits(found.made.data, metrics)
+    if where and (again := repeated(found.made.data)):
+        report(
+            {
+                "note": f"{again} of the held-out examples are training examples too, which flatters what is measured on them"
+            }
+        )
+        where = {k: v if v == "train" else f"{v}, {again} of it trained on" for k, v in where.items()}
+    where = dict.fromkeys(losses, "train") | where
+    run.finish(losses | metrics, step=found.step, device=str(found.model.device), splits=where)
+
+
+def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
+    """The part of the data that each metric of an evaluation was measured on."""
+    return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
+from ray_jobs.run.records import shown
 from ray_jobs.train.drawing import Drawing
-from ray_jobs.train.earlier import current_spec
+from ray_jobs.train.earlier import current_spec, data_found
 
 
 def sample(
@@ -24,6 +27,7 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     compare: bool = False,
+    moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
 
@@ -42,21 +46,37 @@ def sample(
         steps: of the sampler of a diffusion model.
         guidance: strength w of guidance by the label; 0 is none.
         compare: draw the same noise by every sampler as well, into <name>-compare.png.
+        moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
         UsageError: the run has no generative model, no checkpoint, or a model that does not take an option.
     """
-    opened = Run.open(run)
     if n < 1:
         raise UsageError(f"--n must be at least 1, not {n}.")
-    with noise_to(opened.path / "log.txt"):
+    refuse_name(name)
+    opened = Run.open(run)
+    opened.moved = moved or {}
+    spec = current_spec(opened)
+    with noise_to(opened.path / "log.txt"), data_found(opened):
         how = Drawing(label, sampler, grid, steps, guidance, compare)
-        drawn = engine(recipe(current_spec(opened).recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
+        drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
+    remark(opened)
     return drawn
 
 
-def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
+def refuse_name(name: str) -> None:
+    """Refuse a name that is no name of a file in the run folder.
+
+    Raises:
+        UsageError: it is none.
+    """
+    plain = name.isprintable() and not set("/\\") & set(name) and not name.startswith(".")
+    if not plain or not 0 < len(name.encode()) < 200:
+        raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
+
+
+def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = None) -> dict[str, float]:
     """Measure a run's newest checkpoint again.
 
     Prints the metrics of the run's recipe.
@@ -64,16 +84,33 @@ def evaluate(run: str, *, json: bool = False) -> dict[str, float]:
     Args:
         run: the run folder.
         json: print JSON, for programs.
+        moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
     """
     opened = Run.open(run)
-    with noise_to(opened.path / "log.txt"):
-        metrics, step = engine(recipe(current_spec(opened).recipe)).evaluate(opened)
+    opened.moved = moved or {}
+    spec = current_spec(opened)
+    with noise_to(opened.path / "log.txt"), data_found(opened):
+        work = engine(recipe(spec.recipe))
+        metrics, step = work.evaluate(opened)
+        splits = work.splits(opened, metrics)
+    remark(opened)
     if json:
         import json as to
 
-        print(to.dumps({"step": step, "metrics": metrics}))
+        print(to.dumps({"step": step, "metrics": metrics, "splits": splits}))
     else:
         print(f"{opened} at step {step}")
         for name, value in metrics.items():
-            print(f"  {name:24} {brief(value)}")
+            print(f"  {name:24} {brief(value):12} {splits.get(name, '')}".rstrip())
     return metrics
+
+
+def remark(run: Run) -> None:
+    """Print to stderr what to know of the checkpoint that was used: a damaged one was passed over, the run has not finished."""
+    lines = list(run.notes)
+    if run.result is None and run.used:
+        steps = (run.read("status.json") or {}).get("steps") or run.spec.settings.get("steps")
+        of = f" of {steps}" if isinstance(steps, int) else ""
+        lines.append(f"{run} has not finished: this is its checkpoint of step {run.step_of(run.used)}{of}.")
+    for line in lines:
+        print(f"reprise: {line}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,25 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     return fit.evaluate(found, run.spec.seed), found.step
 
 
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """The part of the data that each metric of `evaluate` is measured on: test, validation, train, or fresh draws."""
+    from ray_jobs.train import fit
+
+    data = fit.prepare(run.spec).data
+    data.setup("test")
+    return fit.splits(data, metrics)
+
+
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Samples of the newest checkpoint in the run folder, see `fit.sample`.
+    """Samples of the newest checkpoint in the run folder, see `sampling.sample`.
 
     Raises:
         UsageError: there is no checkpoint that can be read, or the model does not take an option.
     """
-    from ray_jobs.train import fit
+    from ray_jobs.train import fit, sampling
 
-    return fit.sample(fit.trained(run), run.path, n, seed=seed, name=name, how=how)
+    found = fit.trained(run)
+    return sampling.sample(found.model, found.made.data, run.path, n, seed=seed, name=name, how=how)
 
 
 def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:

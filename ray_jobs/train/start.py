@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe.loading import recipe
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.folder import Run
+from ray_jobs.run.progress import Report, silent
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from ray_jobs.recipe.plan import Fit
 
 
 def resolved(spec: Spec) -> Spec:
@@ -38,13 +42,20 @@ def resolved(spec: Spec) -> Spec:
     return replace(spec, start=whole)
 
 
-def provenance(spec: Spec) -> dict[str, dict[str, str]]:
-    """For each part: the run, its recipe, the checkpoint and that file's SHA-256, as run.json records them."""
+def provenance(spec: Spec, report: Report = silent) -> dict[str, dict[str, str]]:
+    """For each part: the run, its recipe, its newest whole checkpoint and that file's SHA-256, as run.json records them.
+
+    Raises:
+        UsageError: a run has no checkpoint that can be read.
+    """
     found = {}
     for name, location in spec.start.items():
         run = Run.open(location)
-        newest = run.checkpoints()[0]
-        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": newest.name, "sha256": _digest(newest)}
+        run.report = report
+        run.trained()
+        assert run.used is not None
+        used = run.used
+        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": _digest(used)}
     return found
 
 
@@ -59,25 +70,40 @@ def load(model: nn.Module, run: Run) -> None:
     parts = {}
     for name, record in ((run.read("run.json") or {}).get("started_from") or {}).items():
         other = Run.open(record["run"])
-        newest = next(iter(other.checkpoints()), None)
-        if newest is None or _digest(newest) != record["sha256"]:
+        used = next((path for path in other.checkpoints() if path.name == record["checkpoint"]), None)
+        if used is None or _digest(used) != record["sha256"]:
             raise UsageError(
-                f"{record['run']} has changed since {run} was made: its newest checkpoint is not the "
+                f"{record['run']} has changed since {run} was made: it does not hold the "
                 f"{record['checkpoint']} that --start {name} recorded."
             )
-        parts[name] = averaged(other.load(newest))
+        with taken_over(used):
+            parts[name] = averaged(other.load(used))
     try:
         load_parts(model, parts)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
+def check_average(run: Run, state: Mapping[str, Any], made: Fit) -> None:
+    """Refuse a checkpoint without the average of the weights, where the run keeps one.
+
+    Raises:
+        UsageError: it has none.
+    """
+    from lightning_modules.ema import EMA
+
+    kept = state["callbacks"].get(EMA.state_key)
+    if made.ema and not (isinstance(kept, dict) and isinstance(kept.get("average"), dict)):
+        raise lacking(run.checkpoint(state["global_step"]), "the average of the weights")
+
+
 def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights of a checkpoint as they are measured and sampled: averaged where the run keeps an average."""
     from lightning_modules.ema import EMA
 
-    average = state.get("callbacks", {}).get(EMA.state_key, {}).get("average", {})
-    return {**state["state_dict"], **average}
+    kept = state.get("callbacks", {}).get(EMA.state_key)
+    average = kept.get("average") if isinstance(kept, dict) else None
+    return {**state["state_dict"], **(average if isinstance(average, dict) else {})}
 
 
 def _digest(path: Path) -> str:

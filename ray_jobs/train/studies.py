@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ray_jobs.recipe.plan import Study
 from ray_jobs.recipe.process import Converging, Crew, State
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.progress import Report
 from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.states import packed, unpacked
@@ -22,6 +23,8 @@ from ray_jobs.train.states import packed, unpacked
 if TYPE_CHECKING:
     from ray_jobs.run.folder import Run
 
+FIELDS = {"step": int, "arrays": list, "state": dict}
+"""What a checkpoint must hold."""
 SELDOM = 0.25
 """Seconds between two reports of progress."""
 
@@ -29,11 +32,11 @@ SELDOM = 0.25
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
     """Advance the process to its last step, or until it has converged; whether it got there."""
     plan = built(spec)
-    found = run.latest()
-    run.rewind(found["step"] if found else 0)
+    found = run.latest(FIELDS)
+    state, step = (restored(run, plan, spec, found), found["step"]) if found else (begin(plan, spec.seed), 0)
+    run.rewind(step)
     if found:
-        report({"note": f"continuing from step {found['step']}"})
-    state, step = (unpacked(found), found["step"]) if found else (begin(plan, spec.seed), 0)
+        report({"note": f"continuing from step {step}"})
     with crew_of(spec.where, report, should_stop) as crew:
         step = advance(plan, state, step, spec.seed, crew, run, report, should_stop)
         if not over(plan, state, step):
@@ -114,7 +117,12 @@ def conclude(run: Run, plan: Study, state: State, step: int, metrics: Mapping[st
         report({"note": f"{how} after {step} of at most {plan.steps} {plan.process.unit}s"})
     plan.process.pictures(state, run.path)
     learning_curve(run)
-    run.finish(metrics, step=step, device="cpu")
+    run.finish(metrics, step=step, device="cpu", splits=splits(run, metrics))
+
+
+def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
+    """What each metric is measured on: a study keeps nothing apart, its process is what is studied."""
+    return dict.fromkeys(metrics, "the process itself")
 
 
 def evaluate(run: Run) -> tuple[dict[str, float], int]:
@@ -123,8 +131,23 @@ def evaluate(run: Run) -> tuple[dict[str, float], int]:
     Raises:
         UsageError: there is no checkpoint that can be read.
     """
-    found = run.trained()
-    return built(run.spec).process.result(unpacked(found), run.spec.seed, Here()), found["step"]
+    found, plan = run.trained(FIELDS), built(run.spec)
+    return plan.process.result(restored(run, plan, run.spec, found), run.spec.seed, Here()), found["step"]
+
+
+def restored(run: Run, plan: Study, spec: Spec, found: Mapping[str, Any]) -> State:
+    """The state in a checkpoint of the run.
+
+    Raises:
+        UsageError: it is not a state of this process.
+    """
+    path = run.checkpoint(found["step"])
+    with taken_over(path):
+        state = unpacked(found)
+    for name, value in begin(plan, spec.seed).items():
+        if type(state.get(name)) is not type(value):
+            raise lacking(path, f"the state's {name!r}")
+    return state
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ray_jobs.command.options import CommandLine
 from ray_jobs.recipe.loading import recipe
@@ -25,7 +26,14 @@ def train(spec: Spec, argv: CommandLine, *, quiet: bool = False) -> None:
     conclude(run)
 
 
-def resume(run: str, *, quiet: bool = False, address: str | None = None, trust: bool = False) -> None:
+def resume(
+    run: str,
+    *,
+    quiet: bool = False,
+    address: str | None = None,
+    trust: bool = False,
+    moved: dict[str, Any] | None = None,
+) -> None:
     """Continue a run that was stopped or killed, bit for bit.
 
     Args:
@@ -33,6 +41,7 @@ def resume(run: str, *, quiet: bool = False, address: str | None = None, trust: 
         quiet: Print nothing while it runs.
         address: Another Ray cluster than the one where it started; 'local' is this machine alone.
         trust: Load everything that its environments stored; only for runs of authors whom you trust.
+        moved: Data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place; run.json keeps both places.
 
     Raises:
         UsageError: there is no run, it is finished, or another process is at work in it.
@@ -40,7 +49,7 @@ def resume(run: str, *, quiet: bool = False, address: str | None = None, trust: 
     if trust:
         os.environ["REPRISE_TRUST"] = "1"  # of this process and those it starts
     with display(Run.open(run).spec.recipe, quiet=quiet) as report:
-        done = launch.resume(run, report=report, address=address)
+        done = launch.resume(run, report=report, address=address, moved=moved)
     conclude(done)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray_jobs.errors import printable
+from ray_jobs.terminal import console, copy_of_stdout
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, best, brief, load_all, ranked, table
 
@@ -52,8 +53,10 @@ class Leaderboard:
         return "  ·  ".join(parts)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        yield table(rows(self.ranked()), self.search.metric, self.search.progress)
-        yield f"\n{self.summary()}  ·  {time.monotonic() - self.began:.0f} s"
+        yield table(rows(self.ranked()), self.search.measured, self.search.logged)
+        from rich.text import Text
+
+        yield Text(f"\n{self.summary()}  ·  {time.monotonic() - self.began:.0f} s")
 
 
 def ends(trials: Iterable[Trial]) -> str:
@@ -76,8 +79,8 @@ def rows(ranked: Sequence[Trial]) -> list[Trial]:
 def reached(trial: Trial, search: Search) -> str:
     """The score or progress of a trial, in words."""
     if trial.score is not None:
-        return f"{search.metric} {brief(trial.score)}"
-    return f"{search.progress} {brief(trial.progress)} after {trial.percent:.0f} %" if trial.reports else "nothing yet"
+        return f"{search.measured} {brief(trial.score)}"
+    return f"{search.logged} {brief(trial.progress)} after {trial.percent:.0f} %" if trial.reports else "nothing yet"
 
 
 def say(trial: Trial, search: Search) -> str:
@@ -93,27 +96,26 @@ def shown(board: Leaderboard, quiet: bool) -> Iterator[Any]:
 
     It yields the function to call with a trial's newest state.
     """
-    with open(os.dup(1), "w", buffering=1) as out:
+    with copy_of_stdout() as out:
         if quiet:
             yield board.hear
         elif out.isatty():
-            from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=out, highlight=False)
-            with Live(board, console=console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False):
+            with Live(board, console=console(out), refresh_per_second=4, redirect_stdout=False, redirect_stderr=False):
                 yield board.hear
         else:
             yield _plainly(board, out)
 
 
 def _plainly(board: Leaderboard, out: Any) -> Any:
+    lines = console(out, markup=False, soft_wrap=True)
     printed = {t.number for t in board.trials.values() if t.done}
 
     def hear(trial: Trial) -> None:
         board.hear(trial)
         if trial.done and trial.number not in printed:
             printed.add(trial.number)
-            print(f"{say(trial, board.search)}  [{board.summary()}]", file=out)
+            lines.print(printable(f"{say(trial, board.search)}  [{board.summary()}]"))
 
     return hear

@@ -6,7 +6,6 @@ Source: Jaderberg et al. 2017 (arXiv:1711.09846), algorithm 1: exploit (copy the
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import shutil
@@ -18,7 +17,8 @@ from typing import Any
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run.files import write, write_json
+from ray_jobs.run import checkpoint
+from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, save
@@ -102,7 +102,7 @@ def adopt(task_spec: Spec, trial: Trial, donor: Path, settings: Mapping[str, Any
     old = replace(task_spec, settings={**task_spec.settings, **origin["settings"]})
     new = replace(task_spec, settings={**task_spec.settings, **settings})
     _install(Run(at), donor / STATE, origin["step"], old, new)
-    write_json(at / "run.json", json.loads((at / "run.json").read_text()) | {"settings": new.settings})
+    write_json(at / "run.json", (Run(at).read("run.json") or {}) | {"settings": new.settings})
     reports = tuple(r for r in trial.reports if r[0] < origin["percent"])
     trial = replace(trial, settings=dict(settings), reports=reports, history=(*trial.history, event))
     save(at, trial)
@@ -110,14 +110,10 @@ def adopt(task_spec: Spec, trial: Trial, donor: Path, settings: Mapping[str, Any
 
 
 def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
-    import torch
-
-    state = torch.load(source, map_location="cpu", weights_only=True)
+    state = checkpoint.load(source)
     retune(state, assemble(old)[2], assemble(new)[2])
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
     path = run.checkpoint(step)
-    write(path, buffer.getvalue())
+    checkpoint.save(path, state)
     for other in run.checkpoints():
         if other != path:
             other.unlink(missing_ok=True)

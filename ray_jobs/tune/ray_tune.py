@@ -301,17 +301,17 @@ def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
     from ray.tune.search import Searcher
     from ray.tune.search.optuna import OptunaSearch
 
-    unfinished = [t for t in known if not t.done]
+    unfinished, dimensions = [t for t in known if not t.done], search.dimensions
     inner = OptunaSearch(
         OptunaSearch.convert_search_space(_distributions(search)),
         metric="score",
         mode=search.mode,
         seed=random.Random(f"{search.seed}/{len(known)}").getrandbits(31),  # one seed would propose the first again
-        points_to_evaluate=[_as_listed(t.settings, search) for t in unfinished] or None,
+        points_to_evaluate=[_encoded(t.settings, search) for t in unfinished] or None,
     )
     for t in (t for t in known if t.done):
         inner.add_evaluated_point(
-            _as_listed(t.settings, search), t.score, error=t.state == "failed", pruned=t.state == "stopped"
+            _encoded(t.settings, search), t.score, error=t.state == "failed", pruned=t.state == "stopped"
         )
 
     class Numbered(Searcher):
@@ -320,7 +320,9 @@ def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
         numbers = itertools.chain([t.number for t in unfinished], itertools.count(len(known)))
 
         def suggest(self, trial_id: str) -> dict[str, Any]:
-            started = trial.begin(out, next(self.numbers), inner.suggest(trial_id))
+            drawn = inner.suggest(trial_id)
+            settings = {name: d.decoded(drawn[name]) for name, d in dimensions.items()}
+            started = trial.begin(out, next(self.numbers), settings)
             return {"trial": {"number": started.number, "settings": dict(started.settings)}}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -338,23 +340,25 @@ def _searcher(search: Search, out: Path, known: Sequence[Trial]) -> Any:
     return Numbered(metric="score", mode=search.mode)
 
 
-def _as_listed(settings: Mapping[str, Any], search: Search) -> dict[str, Any]:
-    """Recorded settings, with those that JSON has made lists of as the space lists them."""
-    listed = {name: d.args for name, d in search.dimensions.items()}
-    return {n: tuple(v) if isinstance(v, list) and v not in listed[n] else v for n, v in settings.items()}
+def _encoded(settings: Mapping[str, Any], search: Search) -> dict[str, Any]:
+    """Recorded settings as numbers, see `Dimension.encoded`."""
+    return {name: d.encoded(settings[name]) for name, d in search.dimensions.items()}
 
 
 def _distributions(search: Search) -> dict[str, Any]:
-    """The space in Ray Tune's words."""
+    """The space in Ray Tune's words, of encoded values."""
+    return {name: _distribution(d) for name, d in search.dimensions.items()}
+
+
+def _distribution(dimension: Dimension) -> Any:
     from ray import tune as rt
 
-    return {name: rt.choice(list(d.args)) if d.form == "choice" else getattr(rt, _ray_name(d))(*d.args)
-            for name, d in search.dimensions.items()}  # fmt: skip
-
-
-def _ray_name(dimension: Dimension) -> str:
-    whole = dimension.form == "quniform" and all(isinstance(x, int) for x in dimension.args)
-    return "qrandint" if whole else dimension.form
+    if dimension.form == "choice":
+        return rt.choice(list(range(len(dimension.args))))
+    if dimension.form == "quniform":
+        lowest, highest = dimension.multiples
+        return rt.randint(lowest, highest + 1)
+    return getattr(rt, dimension.form)(*dimension.args)
 
 
 # ---- events

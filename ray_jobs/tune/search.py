@@ -1,9 +1,10 @@
 """The definition of a search: recipe, space, number of trials and metric; checked in full before anything starts.
 
-Two metrics steer a search. The *metric* is what is tuned: the claim's, measured by the final evaluation, and it alone ranks
-the finished trials. The *progress* metric is logged during training and lets a scheduler compare trials before their
-end: the recipe's `tune_metric` where it declares one, else the training loss of a generative model (less is better)
-and the training return of an agent (more is better); a study has none by itself. Nothing here knows Ray.
+Two metrics steer a search. The *metric* is what is tuned: the claim's, and it alone ranks the finished trials. It is measured
+on a validation part, never on the test part, because the best of many trials is partly the luckiest. The *progress* metric is
+logged during training and lets a scheduler compare trials before their end: the recipe's `tune_metric` where it declares one,
+else the training loss of a generative model (less is better) and the training return of an agent (more is better); a study
+has none by itself. Nothing here knows Ray.
 """
 
 from __future__ import annotations
@@ -55,11 +56,25 @@ class Search:
     where: Where
     start: Mapping[str, str] = field(default_factory=dict)
     """Runs that parts of each trial's model start from."""
+    measured_on: str = "validation"
+    """What trials are measured on, see `Spec.measured_on`."""
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
         """The parsed space."""
         return {name: parse(name, text) for name, text in self.space.items()}
+
+    @property
+    def measured(self) -> str:
+        """The tuned metric and what it is measured on, as tables show it."""
+        if self.metric.startswith(("loss", "grad_norm", "train_")):
+            return f"{self.metric} (train)"
+        return f"{self.metric} (validation)" if self.measured_on == "validation" else self.metric
+
+    @property
+    def logged(self) -> str:
+        """The progress metric and what it is measured on, as tables show it."""
+        return f"{self.progress} (train)" if self.measured_on == "validation" else self.progress
 
 
 def make(
@@ -95,8 +110,9 @@ def make(
     progress, towards = _progress(found, metric, direction)
     total = count(dimensions, trials)
     return Search(
-        recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where, start or {}
-    )
+        recipe, texts, fixed, total, scheduler, search, metric, direction, progress, towards, seed, where, start or {},
+        loading.kind(found).choosing,
+    )  # fmt: skip
 
 
 def _scheduler(recipe: Recipe, given: str | None) -> str:
@@ -171,7 +187,8 @@ def load(out: Path) -> Search | None:
     """
     try:
         record = json.loads((out / FILE).read_text())
-        return Search(**record | {"where": Where(**record["where"])})
+        before = {"measured_on": "test"}  # searches of earlier versions chose on it
+        return Search(**before | record | {"where": Where(**record["where"])})
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, TypeError, KeyError) as error:

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from ray_jobs.terminal import console
 from ray_jobs.tune import trials
 from ray_jobs.tune.leaderboard import Leaderboard, ends, reached
 from ray_jobs.tune.trials import Trial
@@ -33,7 +34,7 @@ def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> i
             about += f"; its settings changed on the way, these are the last ones: it {', '.join(top.history)}"
         trials.save_best(out, top, search.settings, about)
     logarithmic = [name for name, d in search.dimensions.items() if d.form.startswith("log")]
-    picture = trials.plot(out, ranked, search.metric, search.mode, logarithmic)
+    picture = trials.plot(out, ranked, search.measured, search.mode, logarithmic)
     if not quiet:
         _print(board, out, ranked, top, interrupted, picture)
     return 130 if interrupted else 0 if any(t.state == "finished" for t in ranked) else 1
@@ -42,24 +43,26 @@ def conclude(board: Leaderboard, out: Path, interrupted: bool, quiet: bool) -> i
 def _print(
     board: Leaderboard, out: Path, ranked: list[Trial], top: Trial | None, interrupted: bool, picture: Path | None
 ) -> None:
-    from rich.console import Console
-
     search, path = board.search, shlex.quote(shown_path(out))
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    lines = console(soft_wrap=True, markup=False)
     rows = [replace(t, state="unfinished") if t.state == "running" else t for t in ranked[:SHOWN]]
-    console.print(trials.table(rows, search.metric, search.progress, f"{search.recipe}, best first"))
+    lines.print(trials.table(rows, search.measured, search.logged, f"{search.recipe}, best first"))
     if len(ranked) > SHOWN:
-        console.print(f"and {len(ranked) - SHOWN} more: {path}/trials.csv has all")
-    console.print(f"\n{_counted(ranked, search.trials)}")
+        lines.print(f"and {len(ranked) - SHOWN} more: {path}/trials.csv has all")
+    lines.print(f"\n{_counted(ranked, search.trials)}")
     if top:
-        console.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {path}/trials/{top.name}")
-        console.print(f"Train with its settings: reprise train {search.recipe} --config {path}/best.yaml")
+        lines.print(f"Best: trial {top.name}, {reached(top, search)}.  Its run: {path}/trials/{top.name}")
+        if search.measured_on == "validation":
+            lines.print(
+                "This score chose the settings, so it flatters them: train again to measure them on the test part."
+            )
+        lines.print(f"Train with its settings: reprise train {search.recipe} --config {path}/best.yaml")
     else:
-        console.print("No trial finished; the table says why, and each trial's log.txt says more.")
+        lines.print("No trial finished; the table says why, and each trial's log.txt says more.")
     if picture:
-        console.print(f"Plot: {path}/{picture.name}")
+        lines.print(f"Plot: {path}/{picture.name}")
     if interrupted:
-        console.print(f"Stopped. Continue with the same command, or: reprise tune {search.recipe} --resume {path}")
+        lines.print(f"Stopped. Continue with the same command, or: reprise tune {search.recipe} --resume {path}")
 
 
 def _counted(found: list[Trial], total: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
+import json
 import math
 import random
 import re
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray_jobs.errors import UsageError
+from ray_jobs.errors import LONG, UsageError, printable
 
 Check = Callable[[Mapping[str, Any]], object]
 """Raises UsageError where the settings are not ones that the recipe takes."""
@@ -31,6 +32,12 @@ FORMS = {
     "choice": "choice(a, b, ...)",
     "grid": "grid(a, b, ...)",
 }
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
+MOST_TRIALS = 100_000
+"""Of one search."""
+NO_LITERAL = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
+"""What `ast` raises at a text that is no literal, or one that is too deep."""
 INTEGER = ("randint", "lograndint")
 LISTED = ("choice", "grid")
 
@@ -61,11 +68,33 @@ class Dimension:
         return min(max(value, low), high)
 
     def _rounded(self, value: float) -> float:
-        """The nearest multiple of the step inside the bounds; digits that only binary rounding left are dropped."""
+        """The nearest multiple of the step inside the bounds."""
+        lowest, highest = self.multiples
+        return self._multiple(min(max(round(value / self.args[2]), lowest), highest))
+
+    @property
+    def multiples(self) -> tuple[int, int]:
+        """Of quniform: the lowest and the highest multiple of the step that lie inside the bounds, in steps."""
         low, high, step = self.args
-        steps = min(max(round(value / step), math.ceil(low / step - 1e-9)), math.floor(high / step + 1e-9))
-        value = float(f"{steps * step:.12g}")
+        return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+
+    def _multiple(self, steps: int) -> float:
+        """So many steps; digits that only binary rounding left are dropped."""
+        value = float(f"{steps * self.args[2]:.12g}")
         return int(value) if all(isinstance(x, int) for x in self.args) else value
+
+    def encoded(self, value: Any) -> Any:
+        """A value as a searcher that knows plain numbers alone handles it: where values are listed its place, of quniform the steps."""
+        if self.form in LISTED:
+            texts = [json.dumps(x) for x in self.args]  # a list that was a tuple is equal, and 1 is not True
+            return texts.index(json.dumps(value))
+        return round(value / self.args[2]) if self.form == "quniform" else value
+
+    def decoded(self, code: Any) -> Any:
+        """The value that `encoded` made a number of."""
+        if self.form in LISTED:
+            return self.args[code]
+        return self._multiple(code) if self.form == "quniform" else code
 
     def ends(self) -> list[Any]:
         """Values that are checked for all others: every listed one, or the lowest, one inside and the highest."""
@@ -125,21 +154,22 @@ def plain(text: str) -> Any:
     if text.strip().lower() in words:
         return words[text.strip().lower()]
     try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+        value = ast.literal_eval(text.strip())
+    except NO_LITERAL:
         return text
+    return value if _storable(value) else text
 
 
 def _wrong(name: str, text: str, why: str) -> UsageError:
     return UsageError(
-        f"The search space of '{name}' is wrong: in '{text}', {why} allowed: {', '.join(FORMS.values())}, or one value."
+        f"The search space of '{name}' is wrong: in '{printable(text[:LONG])}', {why} allowed: {', '.join(FORMS.values())}, or one value."
     )
 
 
 def _call(name: str, text: str) -> ast.Call:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except NO_LITERAL:
         raise _wrong(name, text, "brackets, commas or quotes do not match;") from None
     if not isinstance(tree, ast.Call):
         raise _wrong(name, text, "something follows the closing bracket;")
@@ -152,9 +182,22 @@ def _value(name: str, text: str, node: ast.expr) -> Any:
     if isinstance(node, ast.Name):
         return {"true": True, "false": False, "none": None}.get(node.id.lower(), node.id)
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        raise _wrong(name, text, f"'{ast.unparse(node)}' is not a plain value, quote it if it is a text;") from None
+        value = ast.literal_eval(node)
+    except NO_LITERAL:
+        value = ...
+    if _storable(value):
+        return value
+    shown = (ast.get_source_segment(text.strip(), node) or "a value")[:LONG]
+    raise _wrong(name, text, f"'{shown}' is not a plain value, quote it if it is a text;")
+
+
+def _storable(value: object) -> bool:
+    """Whether a value is one that JSON can keep: a record of a trial is."""
+    if isinstance(value, list | tuple):
+        return all(map(_storable, value))
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _storable(v) for k, v in value.items())
+    return value is None or isinstance(value, str | int | float)
 
 
 def _checked(name: str, text: str, dimension: Dimension) -> Dimension:
@@ -162,6 +205,8 @@ def _checked(name: str, text: str, dimension: Dimension) -> Dimension:
     if form in LISTED:
         if not args:
             raise _wrong(name, text, "no value is given;")
+        if any(isinstance(x, float) and not math.isfinite(x) for x in args):
+            raise _wrong(name, text, f"{form} takes finite numbers;")
         return dimension
     wanted = 3 if form == "quniform" else 2
     if len(args) != wanted:
@@ -169,19 +214,23 @@ def _checked(name: str, text: str, dimension: Dimension) -> Dimension:
     whole = form in INTEGER
     if not all(_number(x, whole) for x in args):
         raise _wrong(name, text, f"{form} takes {'whole' if whole else 'finite'} numbers;")
+    if not math.isfinite(args[1] - args[0]):
+        raise _wrong(name, text, "the range is too wide;")
     if args[0] >= args[1]:
         raise _wrong(name, text, f"low ({args[0]}) must be less than high ({args[1]});")
     if form.startswith("log") and args[0] <= 0:
         raise _wrong(name, text, f"a logarithmic range must begin above 0, not at {args[0]};")
     if form == "quniform" and (args[2] <= 0 or args[2] > args[1] - args[0]):
         raise _wrong(name, text, f"the step ({args[2]}) must be above 0 and at most high - low;")
+    if form == "quniform" and max(map(abs, args[:2])) / args[2] > EXACT:
+        raise _wrong(name, text, f"the step ({args[2]}) is too small for this range;")
     return dimension
 
 
 def _number(x: object, whole: bool) -> bool:
     if isinstance(x, bool) or not isinstance(x, int | float):
         return False
-    return isinstance(x, int) if whole else math.isfinite(x)
+    return abs(x) <= EXACT if isinstance(x, int) else not whole and math.isfinite(x)
 
 
 def parse_all(texts: Mapping[str, object], settings: Mapping[str, Any], check: Check) -> dict[str, Dimension]:
@@ -219,7 +268,7 @@ def count(space: Space, trials: int | None, default: int = 20) -> int:
     """How many trials to run: a space of grids alone runs each combination once, any other `trials` (20) trials.
 
     Raises:
-        UsageError: fewer trials than combinations of the grids.
+        UsageError: fewer trials than combinations of the grids, or more than MOST_TRIALS.
     """
     size = grid_size(space)
     if trials is not None and trials < 1:
@@ -228,9 +277,11 @@ def count(space: Space, trials: int | None, default: int = 20) -> int:
         raise UsageError(
             f"The grids have {size} combinations, but --trials is {trials}: allow {size} or shorten a grid."
         )
-    if all(d.form == "grid" or len(d.args) == 1 for d in space.values()):
-        return size
-    return trials or max(default, size)
+    walked = all(d.form == "grid" or len(d.args) == 1 for d in space.values())
+    total = size if walked else trials or max(default, size)
+    if total > MOST_TRIALS:
+        raise UsageError(f"A search has at most {MOST_TRIALS:,} trials, not {total:,}: shorten a grid or --trials.")
+    return total
 
 
 def sample(space: Space, seed: int, trial: int) -> dict[str, Any]:

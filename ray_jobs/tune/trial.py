@@ -7,7 +7,6 @@ and continues from its last checkpoint. A trial that has ended is not trained ag
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import queue
 import threading
@@ -21,8 +20,10 @@ from typing import Any
 
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run.files import opened
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
+from ray_jobs.run.records import metrics_line
 from ray_jobs.tune import search as searches
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, folder, load, save
@@ -54,9 +55,8 @@ class Task:
         """The run of one trial: the search's settings and the trial's own, in the trial's folder."""
         search = self.search
         settings = {**searches.saving(search), **search.settings, **trial.settings}
-        return Spec(
-            search.recipe, settings, search.seed, search.where, str(folder(Path(self.out), trial.number)), search.start
-        )
+        at = str(folder(Path(self.out), trial.number))
+        return Spec(search.recipe, settings, search.seed, search.where, at, search.start, search.measured_on)
 
 
 def run(task: Task, trial: Trial, tell: Tell) -> Trial:
@@ -76,9 +76,12 @@ def _finished(task: Task, trial: Trial, at: Path) -> Trial | None:
     result = Run(at).result
     if result is None:
         return None
-    score = result["metrics"].get(task.search.metric, math.nan)
-    if math.isnan(score):
-        why = f"the result has no number '{task.search.metric}'; it has: {', '.join(result['metrics']) or 'none'}"
+    score = result["metrics"].get(task.search.metric)
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        found = "" if score is None else f" but {score}"
+        why = (
+            f"the result has no number '{task.search.metric}'{found}; it has: {', '.join(result['metrics']) or 'none'}"
+        )
         trial = replace(trial, state="failed", reason=why)
     else:
         trial = replace(trial, state="finished", score=score, seconds=result["seconds"])
@@ -95,7 +98,7 @@ def _train(task: Task, trial: Trial, at: Path, tell: Tell) -> Trial:
     except Exception as error:
         done = replace(reporter.trial, state="failed", reason=_sentence(error))
         save(at, done)
-        with open(at / "log.txt", "a") as log:
+        with opened(at / "log.txt", "a") as log:
             traceback.print_exception(error, file=log)
     if done is None:
         raise RuntimeError(f"the training of trial {trial.name} was interrupted")
@@ -149,12 +152,13 @@ class Reporter:
 
     def _new_lines(self) -> Iterator[dict[str, Any]]:
         """The lines logged since the last call; a line that is still being written waits for the next call."""
-        with contextlib.suppress(FileNotFoundError), open(self.at / "metrics.jsonl", "rb") as file:
+        with contextlib.suppress(FileNotFoundError), opened(self.at / "metrics.jsonl", "rb") as file:
             file.seek(self.read)
             for line in file:
                 if line.endswith(b"\n"):
                     self.read += len(line)
-                    yield json.loads(line)
+                    if found := metrics_line(line):
+                        yield found
 
     def _take(self, percent: float, line: Mapping[str, float]) -> None:
         value = line.get(self.task.search.progress)
@@ -249,7 +253,7 @@ def train(spec: Spec, report: Report, stop_requested: Callable[[], bool]) -> Non
     from ray_jobs.train.launch import Stopped, create, run_to_end
 
     at = Path(str(spec.out))
-    if (at / "run.json").exists():
+    if Run(at).exists():
         run = Run.open(at).lock()
     else:
         run = create(spec, as_command(spec))

@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -73,7 +73,10 @@ def load(at: Path) -> Trial | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     pairs = tuple((float(p), float(v)) for p, v in record.pop("reports"))
-    return Trial(**record | {"reports": pairs, "history": tuple(record["history"])})
+    found = Trial(**record | {"reports": pairs, "history": tuple(record["history"])})
+    if found.score is None or math.isfinite(found.score):
+        return found
+    return replace(found, state="failed", score=None, reason=f"its score is {found.score}")
 
 
 def save(at: Path, trial: Trial) -> None:
@@ -87,10 +90,10 @@ def load_all(out: Path) -> list[Trial]:
 
 
 def better(a: float | None, b: float | None, mode: Mode) -> bool:
-    """Whether `a` beats `b`; None and NaN lose to everything."""
-    if a is None or math.isnan(a):
+    """Whether `a` beats `b`; None and what is not finite lose to everything."""
+    if a is None or not math.isfinite(a):
         return False
-    return b is None or math.isnan(b) or (a > b if mode == "max" else a < b)
+    return b is None or not math.isfinite(b) or (a > b if mode == "max" else a < b)
 
 
 def ranked(trials: Iterable[Trial], mode: Mode, progress_mode: Mode) -> list[Trial]:
@@ -100,7 +103,7 @@ def ranked(trials: Iterable[Trial], mode: Mode, progress_mode: Mode) -> list[Tri
     def key(t: Trial) -> tuple[float, float, float, int]:
         value, direction = (t.score, mode) if t.state == "finished" else (t.progress, progress_mode)
         sign = -1.0 if direction == "max" else 1.0
-        rank = math.inf if value is None or math.isnan(value) else sign * value
+        rank = math.inf if value is None or not math.isfinite(value) else sign * value
         return order[t.state], 0.0 if t.state == "finished" else -t.percent, rank, t.number
 
     return sorted(trials, key=key)
@@ -171,22 +174,25 @@ def save_best(out: Path, trial: Trial, fixed: Mapping[str, Any], about: str) -> 
 
 
 def plot(out: Path, trials: Sequence[Trial], metric: str, mode: Mode, logarithmic: Iterable[str] = ()) -> Path | None:
-    """tune.png: the metric against each setting that varied, and the best so far; None where nothing was scored."""
+    """tune.png: the metric against each setting that varied, and the best so far; None where nothing was scored, or cannot be drawn."""
     scored = [t for t in sorted(trials, key=lambda t: t.number) if better(t.score, None, mode)]
     names = [n for n in (scored[0].settings if scored else ()) if len({str(t.settings.get(n)) for t in scored}) > 1]
-    if not scored:
+    values = [t.score for t in scored if t.score is not None]
+    if not values or not math.isfinite(2 * (max(values) - min(values))):
         return None
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.4 * (len(names) + 1), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)[0]
-    _draw_progress(axes[0], scored, metric, mode)
-    for axis, name in zip(axes[1:], names, strict=True):
-        _draw_setting(axis, scored, name, mode, name in set(logarithmic))
     aside = out / ".tune.png"
-    figure.savefig(aside, dpi=120, format="png")
+    with rc_context({"text.parse_math": False}):  # a $ in a name is a dollar
+        figure = Figure(figsize=(3.4 * (len(names) + 1), 3.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(names) + 1, sharey=True, squeeze=False)[0]
+        _draw_progress(axes[0], scored, metric, mode)
+        for axis, name in zip(axes[1:], names, strict=True):
+            _draw_setting(axis, scored, name, mode, name in set(logarithmic))
+        figure.savefig(aside, dpi=120, format="png")
     aside.replace(out / "tune.png")
     return out / "tune.png"
 

@@ -67,12 +67,10 @@ def tune(
     Raises:
         UsageError: an option is wrong; nothing was started.
     """
+    fixed = {"scheduler": scheduler, "search": search != "random", "metric": metric, "mode": mode}
+    asked = (*(space or {}), *spec.settings, *(name for name, given in fixed.items() if given))
     if resume:
-        fixed = {"scheduler": scheduler, "search": search != "random", "metric": metric, "mode": mode}
-        asked = (*(space or {}), *spec.settings, *(name for name, given in fixed.items() if given))
         wanted = _resumed(resume, spec, trials, asked=asked)
-    elif not spec.recipe:
-        raise UsageError("Name the recipe first: reprise tune RECIPE ..., or --resume FOLDER to continue a search.")
     else:
         wanted = made(spec, space, trials, scheduler, search, metric, mode)
     out = Path(resume or spec.out or searches.default_out(wanted)).resolve()
@@ -121,6 +119,8 @@ def made(
     Raises:
         UsageError: an option is wrong.
     """
+    if not spec.recipe:
+        raise UsageError("Name the recipe first: reprise tune RECIPE ..., or --resume FOLDER to continue a search.")
     if "://" in str(spec.out):
         raise UsageError(
             f"--out {spec.out} is no path: a search needs a folder that all machines share, such as /shared/x."

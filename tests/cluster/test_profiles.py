@@ -6,12 +6,14 @@ import pytest
 
 from cluster import profiles
 from cluster.job import LauncherError
+from tests.cluster import approving
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A project, and a configuration folder of the user's own."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
     (tmp_path / "config/reprise").mkdir(parents=True)
     project = tmp_path / "project"
     (project / ".git").mkdir(parents=True)
@@ -26,7 +28,7 @@ def contents(profile: profiles.Profile) -> dict[str, profiles.Content]:
 def test_the_project_wins_key_by_key(here):
     own = here.parent / "config/reprise/clusters.yaml"
     own.write_text("lab: {on: slurm, partition: cpu, time: 12:00:00, env: {A: 1, B: 2}}\nmine: {on: ray}\n")
-    (here / "clusters.yaml").write_text("lab:\n  partition: gpu\n  gpus-per-node: 8\n  env: {B: 3}\n")
+    approving.write("lab:\n  partition: gpu\n  gpus-per-node: 8\n  env: {B: 3}\n", here / "clusters.yaml")
     found = profiles.load()
     assert set(found) == {"lab", "mine"}
     assert contents(found["lab"]) == {
@@ -39,7 +41,7 @@ def test_the_project_wins_key_by_key(here):
 @pytest.mark.parametrize("name", profiles.FILES)
 def test_a_project_is_found_from_below_and_ends_with_its_checkout(here, name, monkeypatch):
     (here / name).parent.mkdir(exist_ok=True)
-    (here / name).write_text("lab: {on: ray}")
+    approving.write("lab: {on: ray}", here / name)
     below = here / "a/b"
     below.mkdir(parents=True)
     assert set(profiles.load(below)) == {"lab"}
@@ -53,8 +55,8 @@ def test_a_project_is_found_from_below_and_ends_with_its_checkout(here, name, mo
 
 def test_both_files_of_a_project_count(here):
     (here / ".reprise").mkdir()
-    (here / "clusters.yaml").write_text("lab: {on: ray, address: 'h:1'}")
-    (here / ".reprise/clusters.yaml").write_text("lab: {address: 'h:2'}")
+    approving.write("lab: {on: ray, address: 'h:1'}", here / "clusters.yaml")
+    approving.write("lab: {address: 'h:2'}", here / ".reprise/clusters.yaml")
     assert contents(profiles.load()["lab"]) == {"on": "ray", "address": "h:2"}
 
 
@@ -69,9 +71,10 @@ def test_the_users_file_lies_where_the_xdg_specification_says(monkeypatch, tmp_p
 
 
 def test_values_stay_as_they_are_written(here):
-    (here / "clusters.yaml").write_text(
+    approving.write(
         "lab:\n  on: slurm\n  time: 12:00:00\n  account: 0123\n  constraint: yes\n  qos: ''\n"
-        "  setup: ['module load cuda', \"echo 'x y'\"]\n  env: {HF_TOKEN: , HOME_: ~, EMPTY: '', N: 0x10}\n"
+        "  setup: ['module load cuda', \"echo 'x y'\"]\n  env: {HF_TOKEN: , HOME_: ~, EMPTY: '', N: 0x10}\n",
+        here / "clusters.yaml",
     )
     assert contents(profiles.load()["lab"]) == {
         "on": "slurm", "time": "12:00:00", "account": "0123", "constraint": "yes", "qos": "",
@@ -97,7 +100,7 @@ def test_values_stay_as_they_are_written(here):
     ],
 )
 def test_what_is_wrong_is_said_with_file_and_line(here, text, sentence):
-    (here / "clusters.yaml").write_text(text)
+    approving.write(text, here / "clusters.yaml")
     with pytest.raises(LauncherError, match=sentence) as refused:
         profiles.load()
     assert "clusters.yaml" in str(refused.value)
@@ -105,11 +108,11 @@ def test_what_is_wrong_is_said_with_file_and_line(here, text, sentence):
 
 
 def test_bytes_that_are_no_text_are_refused(here):
-    (here / "clusters.yaml").write_bytes(b"\xff\xfe\x00lab")
+    approving.write(b"\xff\xfe\x00lab", here / "clusters.yaml")
     with pytest.raises(LauncherError, match="cannot be read"):
         profiles.load()
 
 
 def test_secrets_by_reference_are_allowed(here):
-    (here / "clusters.yaml").write_text("lab: {secrets: [HF_TOKEN=hub/token], setup: [export HF_TOKEN=$MINE]}")
+    approving.write("lab: {secrets: [HF_TOKEN=hub/token], setup: [export HF_TOKEN=$MINE]}", here / "clusters.yaml")
     assert contents(profiles.load()["lab"])["secrets"] == ("HF_TOKEN=hub/token",)

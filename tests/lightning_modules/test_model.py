@@ -10,6 +10,7 @@ import torch
 
 from datamodules.base import Data, table
 from lightning_modules.draws import Draws, key
+from lightning_modules.dropout import Dropout
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative, NotFinite
 
@@ -18,19 +19,19 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Line(Generative):
-    """Least squares with drawn noise and dropout."""
+    """Least squares with drawn noise; with torch's dropout where `poison` is -2, with ours where it is -3."""
 
     def __init__(self, poison: int = -1) -> None:
         super().__init__()
         self.net = torch.nn.Linear(3, 3)
         torch.nn.init.eye_(self.net.weight)
         torch.nn.init.zeros_(self.net.bias)
-        self.drop, self.poison = torch.nn.Dropout(0.5), poison
+        self.drop, self.poison = torch.nn.Dropout(0.5) if poison == -2 else Dropout(0.5), poison
         self.seen = []
 
     def losses(self, batch):
         x = batch["x"]
-        error = self.net(self.drop(x) if self.poison == -2 else x + self.draws.normal(*x.shape)) - x
+        error = self.net(self.drop(x) if self.poison < -1 else x + self.draws.normal(*x.shape)) - x
         bad = float("nan") if self.trainer.global_step == self.poison else 1.0
         return {"near": error.square().mean(), "far": bad * error.abs().mean()}
 
@@ -98,8 +99,9 @@ def test_draws_are_standard():
     assert abs(u.mean() - 0.5) < 5 * (1 / 12 / 40_000) ** 0.5
 
 
-def test_cutting_the_batch_into_micro_batches_changes_nothing():
-    whole, cut = Line(), Line()
+@pytest.mark.parametrize("poison", [-1, -3], ids=["draws", "dropout"])
+def test_cutting_the_batch_into_micro_batches_changes_nothing(poison):
+    whole, cut = Line(poison), Line(poison)
     one, two = fit(whole), fit(cut, accumulate=2)
     torch.testing.assert_close(cut.net.weight, whole.net.weight)
     torch.testing.assert_close(one.logged_metrics["loss"], two.logged_metrics["loss"])
@@ -107,7 +109,7 @@ def test_cutting_the_batch_into_micro_batches_changes_nothing():
     torch.testing.assert_close(pairs, torch.tensor(whole.seen))
 
 
-@pytest.mark.parametrize("poison", [-1, -2], ids=["draws", "dropout"])
+@pytest.mark.parametrize("poison", [-1, -2, -3], ids=["draws", "torch's dropout", "dropout"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_resume_is_exact(poison, accumulate, tmp_path):
     straight = Line(poison)
@@ -142,13 +144,13 @@ def resume(model, path, ema, start, accumulate):
     trainer.fit(model, data, ckpt_path=path, weights_only=True)
 
 
-def worker(rank, port, path):
+def worker(rank, port, path, poison):
     import os
 
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), NODE_RANK="0", LOCAL_RANK=str(rank))
     os.environ.update(WORLD_SIZE="2", RANK=str(rank))
     torch.set_num_threads(1)
-    model = Line()
+    model = Line(poison)
     trainer = fit(model, devices=2, strategy="ddp")
     if rank == 0:
         torch.save([model.net.weight.detach(), trainer.logged_metrics["loss"]], path)
@@ -160,10 +162,11 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def test_two_processes_compute_what_one_does(tmp_path):
-    torch.multiprocessing.spawn(worker, (free_port(), tmp_path / "two.pt"), nprocs=2)
+@pytest.mark.parametrize("poison", [-1, -3], ids=["draws", "dropout"])
+def test_two_processes_compute_what_one_does(poison, tmp_path):
+    torch.multiprocessing.spawn(worker, (free_port(), tmp_path / "two.pt", poison), nprocs=2)
     weight, loss = torch.load(tmp_path / "two.pt")
-    alone = Line()
+    alone = Line(poison)
     trainer = fit(alone)
     torch.testing.assert_close(weight, alone.net.weight.detach())
     torch.testing.assert_close(loss, trainer.logged_metrics["loss"])

@@ -48,6 +48,31 @@ def here(*words: object, code: int = 0) -> str:
     return printed.getvalue()
 
 
+STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "socket.connect")
+"""What Python itself reports when a program is started or an address is reached."""
+_watchers: list[list[str]] = []
+
+
+def _hear(event: str, args: tuple) -> None:
+    if _watchers and event in STARTS:
+        for heard in _watchers:
+            heard.append(f"{event} {args}"[:200])
+
+
+@contextlib.contextmanager
+def what_starts() -> Iterator[list[str]]:
+    """The programs that this process starts in the block, and the addresses that it reaches."""
+    if not hasattr(_hear, "added"):
+        sys.addaudithook(_hear)
+        _hear.added = True
+    heard: list[str] = []
+    _watchers.append(heard)
+    try:
+        yield heard
+    finally:
+        _watchers.remove(heard)
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen | None = None, seconds: float = 300.0) -> None:
     """Look until `condition()` is true, at most so long, and only while `process` runs."""
     deadline = time.monotonic() + seconds

@@ -213,4 +213,5 @@ def test_a_request_is_checked_without_being_carried_out(line, sentence):
 
 @pytest.mark.parametrize("line", ["list", "show ppo_cartpole", "reproduce ppo_cartpole", "tune --resume x", "demo"])
 def test_a_request_that_can_be_passes_the_check(line):
-    check(parse(line.split()))
+    request = parse(line.split())
+    assert check(request) is None and request.verb == line.split()[0]

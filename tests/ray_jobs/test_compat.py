@@ -66,5 +66,7 @@ def test_an_actor_says_when_its_process_has_started(ray_cluster):
         pass
 
     actor = ray_cluster.remote(num_cpus=0)(Small).remote()
-    ray_cluster.get(compat.actor_ready(actor), timeout=120)
+    ready = compat.actor_ready(actor)
+    started, waiting = ray_cluster.wait([ready], timeout=120)
     ray_cluster.kill(actor)
+    assert started == [ready] and not waiting

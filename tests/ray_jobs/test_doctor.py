@@ -8,7 +8,7 @@ import pytest
 
 from ray_jobs import doctor as it
 from ray_jobs.doctor import GIB, Row
-from tests.cluster import heads
+from tests.cluster import approving, heads
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -128,8 +128,11 @@ def test_profiles_are_listed_and_a_broken_file_is_named(place, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(place / "config"))
     [row] = it.profiles()
     assert (row.verdict, row.found) == ("ok", "none")
-    (place / "clusters.yaml").write_text("lab: {on: slurm}\nbig: {on: ray}")
+    approving.write("lab: {on: slurm}\nbig: {on: ray}", place / "clusters.yaml")
     assert [row.found for row in it.profiles()] == ["lab, big"]
-    (place / "clusters.yaml").write_text("lab: [")
+    approving.write("lab: [", place / "clusters.yaml")
     [row] = it.profiles()
     assert row.verdict == "fail" and "clusters.yaml" in row.found and row.mend
+    (place / "clusters.yaml").write_text("lab: {on: local, python: ./theirs}")
+    [none, row] = it.profiles()
+    assert none.found == "none" and row.verdict == "warn" and "reprise trust" in row.mend

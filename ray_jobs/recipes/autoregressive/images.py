@@ -87,7 +87,7 @@ def digits(build: Build, system: str, *, steps: int, layers: int) -> Recipe:
 
     @fit(
         system=system,
-        data="digits, 4 levels",
+        data="digits, 4 levels, writers shared by both parts",
         headline=paper(),
         claim=Claim("bits_per_dim", at_most=0.85),
         steps=steps,

@@ -59,7 +59,7 @@ def made_ising(*, width: int = 64, orders: int = 1) -> Fit:
 
 
 @fit(
-    system="MADE", data="binary digits", headline=PAPER, claim=Claim("nats", at_most=18.0),
+    system="MADE", data="binary digits, writers shared by both parts", headline=PAPER, claim=Claim("nats", at_most=18.0),
     space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(100,200,500)", "orders": "choice(1,8,32)"}, steps=1500,
     batch=100, lr=2e-3, ema=0.99,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from ray_jobs.recipes.flows import shared
     claim=shared.excess(0.12), space=shared.SPACE,
     variants={
         "moons": shared.moons(0.2),
-        "pinwheel8": shared.pinwheel8(0.33),
+        "pinwheel8": shared.pinwheel8(0.43),
         "clayton": shared.clayton(0.15),
     },
     steps=1000, **shared.VECTORS,

@@ -15,7 +15,7 @@ from ray_jobs.recipes.flows import shared
     variants={
         "moons": shared.moons(0.025),
         "pinwheel8": shared.pinwheel8(0.12, depth=16),
-        "clayton": shared.clayton(0.025),
+        "clayton": shared.clayton(0.03),
     },
     steps=2000, **shared.VECTORS,
 )  # fmt: skip

@@ -16,7 +16,7 @@ VECTORS: dict[str, Any] = {"batch": 512, "lr": 0.002, "warmup": 100, "ema": 0.99
 SPACE = {"lr": "loguniform(5e-4,1e-2)", "width": "choice(32,64,128)"}
 """Its search space."""
 DIGITS: dict[str, Any] = {
-    "data": "digits",
+    "data": "digits, writers shared by both parts",
     "space": {"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,32,64)"},
     "batch": 64,
     "warmup": 100,

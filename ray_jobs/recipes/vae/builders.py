@@ -63,7 +63,7 @@ def bits_of_digits(model: VAE, data: Data) -> dict[str, float]:
     import torch
 
     rng = torch.Generator().manual_seed(0)
-    x, seen = data.test()["x"].to(model.device), data.train["x"].to(model.device)  # type: ignore[attr-defined]
+    x, seen = data.test()["x"].to(model.device), data.seen()["x"].to(model.device)
 
     def bits(of: torch.Tensor, k: int) -> float:
         return model.bits_per_dim(of, k=k, rng=rng).mean().item()

@@ -45,7 +45,7 @@ def vae_density2d(
 
 
 @fit(
-    system="VAE", data="digits", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.92),
+    system="VAE", data="digits, writers shared by both parts", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.92),
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,128,256)", "latents": "choice(8,16,32)"}, steps=2500,
     batch=100, lr=1e-3, warmup=100, ema=0.995, grad_clip=1.0,
 )  # fmt: skip

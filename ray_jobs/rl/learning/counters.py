@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,19 @@ class Counters:
         if not self.returns:
             return {}
         return {"episode_return": float(np.mean(self.returns)), "episode_length": float(np.mean(self.lengths))}
+
+
+def counters_of(record: Mapping[str, Any]) -> Counters:
+    """The counters that a checkpoint holds.
+
+    Raises:
+        TypeError: one is missing, too many, or of another type.
+    """
+    found = Counters(**record)
+    for name, value in asdict(Counters()).items():
+        if not isinstance(record[name], type(value)):
+            raise TypeError(f"{name} is {record[name]!r}")
+    return found
 
 
 @dataclass

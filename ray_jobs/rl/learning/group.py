@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,10 @@ from ray_jobs.distributed.deaths import who_died
 from ray_jobs.distributed.ray_group import Group, restart_on_failure
 from ray_jobs.envs import failures
 from ray_jobs.envs.failures import EnvironmentFailed
+from ray_jobs.envs.making import learn_of
 from ray_jobs.errors import UsageError
 from ray_jobs.rl.learning.training import Recorder, Report, save
+from ray_jobs.rl.rollout.runner import ASK_EVERY
 
 
 @dataclass
@@ -50,6 +53,7 @@ class DriverProxy:
 
     def __init__(self, mail: Any, rank: int) -> None:
         self.mail, self.rank, self.first, self.reply = mail, rank, rank == 0, None
+        self.stop, self.asked = False, time.monotonic()
 
     def send(self, kind: str, *content: Any) -> None:
         """Leave an event for `GroupDriver.on_KIND`."""
@@ -72,13 +76,14 @@ class DriverProxy:
             self.send("report", event)
 
     def should_stop(self) -> bool:
-        """The driver's last answer; does not wait for a new one."""
+        """The driver's last answer; does not wait for a new one, and asks for one a few times a second."""
         import ray
 
-        if self.reply is None:
-            return False
-        ready, _ = ray.wait([self.reply], timeout=0)
-        return bool(ready) and ray.get(ready[0])
+        if self.reply is not None and ray.wait([self.reply], timeout=0)[0]:
+            self.stop, self.reply = self.stop or ray.get(self.reply), None
+        if self.reply is None and time.monotonic() - self.asked > ASK_EVERY:
+            self.reply, self.asked = self.mail.should_stop.remote(), time.monotonic()
+        return self.stop
 
 
 def run_learner(config: dict[str, Any]) -> None:
@@ -89,6 +94,7 @@ def run_learner(config: dict[str, Any]) -> None:
     from ray_jobs.rl.learning.setup import generator, prepare  # which imports this module
 
     torch.set_num_threads(1)
+    learn_of(config["entry"])
     mail = config["mailbox"]
     step, state = ray.get(config["from"])
     rank, device = dist.get_rank(), torch.device(config["device"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -168,7 +169,7 @@ class Learner:
         self.actor.load_state_dict(state["actor"])
         for k, o in self.optimizers.items():
             o.load_state_dict(state["optimizers"][k])
-        self.version, self.pending_updates = state["version"], state["owed"]
+        self.version, self.pending_updates = operator.index(state["version"]), float(state["owed"])
         on = self.device
         self.kept = [Steps(*(x.to(on) for x in s[:-1]), {k: x.to(on) for k, x in s[-1].items()}) for s in state["kept"]]
         self.world.rng.set_state(state["rng"])

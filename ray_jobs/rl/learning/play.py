@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray_jobs.distributed.connection import connect
+from ray_jobs.envs.making import registered
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.learning.group import train_group
@@ -57,6 +58,7 @@ def play(
         connect(address, cpus=runners + learners)
     if learners > 1:
         config = {"recipe": recipe, "seed": seed, "runners": runners, "device": device}
+        config["entry"] = registered(recipe.env)
         return train_group(config, learners, run, resume, report, should_stop, failures)
     training = prepare(recipe, seed, Alone(generator(seed, 0)), runners, run, report, should_stop, device)
     return training.go(resume)

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ray_jobs.envs.making import registered
 from ray_jobs.envs.vector import vector
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
+from ray_jobs.recipe.ranges import check_fields
 from ray_jobs.rl.contract import Gradients, World
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.learning.training import Recorder, Report, Training
@@ -33,15 +35,17 @@ def untrained(recipe: Play, seed: int) -> ActingAgent:
 
 
 def check(recipe: Play, runners: int, learners: int) -> None:
-    """Refuse numbers of environments, runners and learners that do not fit.
+    """Refuse numbers of environments, runners and learners that do not fit, and settings out of their ranges.
 
     Raises:
-        UsageError: environments cannot be divided evenly.
+        UsageError: environments cannot be divided evenly, or a number is out of its field's range.
     """
     if runners < 0 or learners < 1 or recipe.envs < 1 or recipe.steps < 1:
         raise UsageError(
             "There must be at least one environment, one step and one learner, and not fewer than 0 runners."
         )
+    for declared in (recipe, recipe.algorithm):
+        check_fields(declared)
     if runners % learners:
         raise UsageError(
             f"{runners} runners cannot be shared by {learners} learners: give a multiple of {learners}, or 0."
@@ -75,6 +79,7 @@ def runner_specs(recipe: Play, seed: int, learner: int, learners: int, runners: 
         learner,
         env_options=dict(recipe.env_options),
         normalize_obs=recipe.normalize_obs,
+        entry=registered(recipe.env),
     )
     return [replace(one, index=i) for i in range(mine)]
 

@@ -14,14 +14,15 @@ import torch
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Experience, Gradients, Replay, Stream
-from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown
+from ray_jobs.rl.learning.counters import WINDOW, Counters, TimeBreakdown, counters_of
 from ray_jobs.rl.learning.learner import Learner
 from ray_jobs.rl.rollout.pools import Pool, Remote
-from ray_jobs.rl.rollout.runner import ActingAgent, Fragment, RunnerSpec, evaluate
+from ray_jobs.rl.rollout.runner import ActingAgent, EvaluationStopped, Fragment, RunnerSpec, evaluate
+from ray_jobs.run.checkpoint import taken_over
 
 Report = Callable[[dict[str, Any]], None]
-EVALUATION = 1_000_000
-"""The evaluation's index among learners, which no learner has."""
+EVALUATION = {"test": 1_000_000, "validation": 1_000_001}
+"""The evaluation's index among learners, which no learner has: of a final evaluation, and of a search's."""
 EVALUATION_ENVS = 25
 """Environments of the evaluation, at most."""
 
@@ -197,8 +198,12 @@ class Training:
         return found | ({} if math.isnan(led.reached) else {"seconds_to_return": led.reached})
 
     def evaluate(self) -> dict[str, float]:
-        """The result's metrics of an evaluation."""
-        return evaluate_greedy(self.recipe, self.seed, self.learner.actor.to("cpu"))
+        """The result's metrics of an evaluation; none where a stop was requested before its end: resuming evaluates again."""
+        actor = self.learner.actor.to("cpu")
+        try:
+            return evaluate_greedy(self.recipe, self.seed, actor, self.report, self.stop_requested)
+        except EvaluationStopped:
+            return {}
 
     def state(self) -> dict[str, Any]:
         """A checkpoint: plain types, tensors, and the runners' environments as bytes in tensors. 'ledger' is its name for the counters."""
@@ -216,28 +221,63 @@ class Training:
         Raises:
             UsageError: it has another number of learners or runners.
         """
-        states = state["learners"]
-        if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
-            raise UsageError(
-                f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
-            )
-        mine = states[self.world.rank]
-        self.learner.load(mine["learner"])
-        self.counters = Counters(**mine["ledger"])
-        self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
-        self.reported = (time.monotonic(), self.counters.steps)
-        runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
+        with taken_over(f"of step {state['step']}"):
+            states = state["learners"]
+            if len(states) != self.world.size or len(states[0]["runners"]) != len(self.pool.state()):
+                raise UsageError(
+                    f"The checkpoint is of {len(states)} learners with {len(states[0]['runners'])} runners each: resume with as many."
+                )
+            mine = states[self.world.rank]
+            self.learner.load(mine["learner"])
+            self.counters = counters_of(mine["ledger"])
+            self.logged, self.saved = mine.get("logged", self.counters.steps), self.counters.steps
+            self.reported = (time.monotonic(), self.counters.steps)
+            runners = [{**s, "ours": trusted} for s in tensors_to_bytes(mine["runners"])]
         if not self.pool.load(runners):
-            self.report({"note": f"{self.recipe.env} cannot be saved midway: its environments begin new episodes."})
+            self.report(
+                {"note": new_episodes(self.recipe.env, all(s["env"] is not None for s in runners if s["runner"]))}
+            )
 
 
-def evaluate_greedy(recipe: Play, seed: int, actor: ActingAgent) -> dict[str, float]:
-    """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has."""
+def evaluate_greedy(
+    recipe: Play,
+    seed: int,
+    actor: ActingAgent,
+    report: Report = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Mean and deviation of the returns of greedy episodes, on environments whose seeds no runner has.
+
+    Where episodes were cut at `recipe.eval_steps`, 'episodes_cut' counts them.
+
+    Raises:
+        EvaluationStopped: a stop was requested.
+    """
     n = min(recipe.eval_episodes, EVALUATION_ENVS)
-    options = dict(recipe.env_options)
-    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION, env_options=options)
-    returns = evaluate(spec, actor, recipe.eval_episodes)
-    return {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+    options, cut = dict(recipe.env_options), [0]
+    spec = RunnerSpec(recipe.algorithm, recipe.env, n, seed, EVALUATION[recipe.measured_on], env_options=options)
+
+    def on_cut(count: int) -> None:
+        if not cut[0]:
+            report({"note": f"Episodes of {recipe.env} in the evaluation are cut after {recipe.eval_steps:,} steps."})
+        cut[0] += count
+
+    returns = evaluate(
+        spec, actor, recipe.eval_episodes, longest=recipe.eval_steps, on_cut=on_cut, should_stop=should_stop
+    )
+    found = {"episode_return": float(returns.mean()), "episode_return_std": float(returns.std())}
+    return found | ({"episodes_cut": float(cut[0])} if cut[0] else {})
+
+
+def new_episodes(env: str, kept: bool) -> str:
+    """The sentence about environments that do not continue their episodes.
+
+    Args:
+        kept: whether the checkpoint has their state.
+    """
+    if kept:
+        return f"The state of {env} holds more than plain values: its environments begin new episodes, but --trust restores them."
+    return f"{env} cannot be saved midway: its environments begin new episodes."
 
 
 def bytes_to_tensors(states: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.maths import draws
-from ray_jobs.rl.networks.critics import Ensemble, polyak
-from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, TanhMLP, image
-from ray_jobs.rl.networks.policies import Squash, noisy, policy_for
+from ray_jobs.rl.networks.critics import critics_of, polyak
+from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, TanhMLP, brightest, image
+from ray_jobs.rl.networks.policies import Squash, Units, noisy, policy_for
 
 
 def rows(obs: Tensor, event: int) -> Tensor:
@@ -53,7 +53,7 @@ class ActorCritic(nn.Module):
 
         def network(outputs: int, last: float | list[float]) -> nn.Module:
             if self.image:
-                return ConvNet(obs.shape, outputs, top=float(obs.high.max()), last=last)
+                return ConvNet(obs.shape, outputs, top=brightest(obs), last=last)
             return net([math.prod(obs.shape), width, width, outputs], last=last)
 
         if self.shared:
@@ -88,11 +88,11 @@ class ActorCritic(nn.Module):
 
 
 class Deterministic(nn.Module):
-    """An action [*, *A] within its Box for each observation [*, *O], flattened: ReLU layers, then tanh.
+    """An action [*, *A] within its Box for each observation [*, *O]: ReLU layers, then tanh; pictures go through convolutions.
 
     Args:
-        width: units in each of two hidden layers; with 0 the network is linear up to the tanh.
-        net: the network, made from the layers' sizes; `nets.mlp` can be differentiated twice.
+        width: units in each of two hidden layers; with 0 the network is linear up to the tanh. The network of pictures has its own.
+        net: the network of vectors, made from the layers' sizes; `nets.mlp` can be differentiated twice.
 
     Source: Lillicrap et al. 2016, arXiv:1509.02971, section 7.
     Differs: both hidden layers have `width` units; the last layer's initial weights are torch's, not tiny.
@@ -105,14 +105,17 @@ class Deterministic(nn.Module):
         self, obs: gym.spaces.Box, action: gym.Space, *, width: int, net: Callable[..., nn.Module] = ReLUMLP
     ) -> None:
         super().__init__()
-        self.event, self.squash = len(obs.shape), Squash(action)
+        self.event, self.squash, self.image = len(obs.shape), Squash(action), image(obs)
         hidden = [width, width] if width else []
-        self.net = net([math.prod(obs.shape), *hidden, self.squash.n])
+        if self.image:
+            self.net: nn.Module = ConvNet(obs.shape, self.squash.n, top=brightest(obs))
+        else:
+            self.net = net([math.prod(obs.shape), *hidden, self.squash.n])
         self.register_buffer("started", torch.zeros(()))
 
     def forward(self, obs: Tensor) -> Tensor:
         """mu(obs) [*, *A]"""
-        return self.squash(self.net(rows(obs, self.event)))
+        return self.squash(self.net(obs if self.image else rows(obs, self.event)))
 
     def act(self, obs: Tensor, noise: float, *, explore: bool, rng: torch.Generator) -> Tensor:
         """mu(obs), or an exploring action: uniform in the Box until `started` is 1, then mu(obs) plus normal noise.
@@ -145,7 +148,8 @@ class ActorCritics(nn.Module):
     ) -> None:
         super().__init__()
         self.actor = Deterministic(obs, action, width=width)
-        self.critics = Ensemble(critics, [math.prod(obs.shape) + self.actor.squash.n, width, width, outputs])
+        n = self.actor.squash.n
+        self.critics = critics_of(critics, obs, width=width, actions=n, outputs=outputs, units=Units(action))
         self.slow_actor, self.slow_critics = copy.deepcopy(self.actor), copy.deepcopy(self.critics)
         now, slow = nn.ModuleList([self.actor, self.critics]), nn.ModuleList([self.slow_actor, self.slow_critics])
         self.pairs = list(slow.requires_grad_(False).parameters()), list(now.parameters())

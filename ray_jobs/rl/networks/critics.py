@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.fast.layers import RELU, fused
 from ray_jobs.rl.fast.vmapped import unwrap
+from ray_jobs.rl.networks.nets import ConvNet, brightest, image
+from ray_jobs.rl.networks.policies import Units
 
 
 def uniform_parameter(*shape: int, fan: int) -> nn.Parameter:
@@ -26,11 +30,12 @@ class Ensemble(nn.Module):
         n: members.
         sizes: of the layers; the first is of an observation and an action side by side, the last is the outputs of one member: 1 for a
             value, or the actions, atoms or quantiles.
+        units: of the Box of the actions, in which the networks see them; their own without.
     """
 
-    def __init__(self, n: int, sizes: Sequence[int]) -> None:
+    def __init__(self, n: int, sizes: Sequence[int], units: Units | None = None) -> None:
         super().__init__()
-        self.n, self.single = n, sizes[-1] == 1
+        self.n, self.single, self.units = n, sizes[-1] == 1, units
         self.weights = nn.ParameterList(uniform_parameter(n, a, b, fan=a) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(uniform_parameter(n, 1, b, fan=a) for a, b in pairwise(sizes))
         self.ordered = [p for pair in zip(self.weights, self.biases, strict=True) for p in pair]
@@ -44,7 +49,9 @@ class Ensemble(nn.Module):
             frozen: gradients reach the inputs alone.
             first: only the first so many members.
         """
-        x = obs.flatten(1) if action is None else torch.cat([obs.flatten(1), action.flatten(1)], 1)
+        x = obs.flatten(1) if obs.is_floating_point() else obs.flatten(1).float()
+        if action is not None:
+            x = torch.cat([x, self.units.inverse(action.flatten(1)) if self.units else action.flatten(1)], 1)
         out = self.each(x.expand(first or self.n, -1, -1), frozen=frozen, first=first)
         return out.squeeze(-1) if self.single else out
 
@@ -53,6 +60,42 @@ class Ensemble(nn.Module):
         parameters = [p.detach() for p in self.ordered] if frozen else self.ordered
         parameters = parameters if first is None else [p[:first] for p in parameters]
         return fused(x, parameters, RELU, as_layers)
+
+
+class PictureCritics(nn.Module):
+    """Critics that share the convolutions which turn pictures into features; called as an `Ensemble` is.
+
+    Source: Yarats et al. 2021, arXiv:2004.13649, appendix B: the encoder learns from the critics' loss.
+    Differs: the actor has convolutions of its own, as in Lillicrap et al. 2016, arXiv:1509.02971, section 7; features are linear.
+    """
+
+    def __init__(self, encoder: nn.Module, heads: Ensemble) -> None:
+        super().__init__()
+        self.encoder, self.heads = encoder, heads
+
+    def forward(
+        self, obs: Tensor, action: Tensor | None = None, *, frozen: bool = False, first: int | None = None
+    ) -> Tensor:
+        """As `Ensemble`, for pictures [N, C, H, W]."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            features = self.encoder(obs)
+        return self.heads(features, action, frozen=frozen, first=first)
+
+
+def critics_of(
+    n: int, obs: gym.spaces.Box, *, width: int, actions: int = 0, outputs: int = 1, units: Units | None = None
+) -> Ensemble | PictureCritics:
+    """n critics of observations, and of actions with so many dimensions; pictures go through convolutions first.
+
+    Args:
+        width: units in each of two hidden layers, and features of a picture.
+        outputs: of each critic.
+        units: as `Ensemble`.
+    """
+    if image(obs):
+        encoder = ConvNet(obs.shape, width, top=brightest(obs))
+        return PictureCritics(encoder, Ensemble(n, [width + actions, width, width, outputs], units))
+    return Ensemble(n, [math.prod(obs.shape) + actions, width, width, outputs], units)
 
 
 def as_layers(parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
 import gymnasium as gym
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector
 
+from ray_jobs.envs.spaces import picture
 from ray_jobs.rl.fast.layers import RELU, TANH, fused
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
@@ -128,7 +129,7 @@ class ConvNet(nn.Module):
         self.layers.append(scale_rows(orthogonal(nn.Linear(hidden, outputs), 1.0), last))
 
     def forward(self, x: Tensor) -> Tensor:
-        """uint8 or floats of the same range"""
+        """Bytes, or floats of the same range."""
         return self.layers(x.reshape(-1, *x.shape[-3:]) * self.scale).reshape(*x.shape[:-3], -1)
 
 
@@ -178,5 +179,11 @@ def vectors(nets: Sequence[nn.Module]) -> nn.Parameter:
 
 
 def image(space: gym.spaces.Box) -> bool:
-    """Are observations images, channels first? Then they are of three dimensions and uint8."""
-    return len(space.shape) == 3 and space.dtype == np.uint8
+    """Whether observations are pictures, channels first, which go through convolutions."""
+    return picture(space)
+
+
+def brightest(space: gym.spaces.Box) -> float:
+    """The largest size of a pixel, by which pictures are divided; 1 where they have no bounds."""
+    top = float(max(abs(space.low.min()), abs(space.high.max())))
+    return top if 0 < top < math.inf else 1.0

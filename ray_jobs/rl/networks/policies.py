@@ -132,25 +132,69 @@ def normal_kl(old_mean: Tensor, old_log_std: Tensor, mean: Tensor, log_std: Tens
     return (0.5 * (torch.expm1(2 * wider) + shift.square()) - wider).sum(-1)
 
 
-class Gaussian(nn.Module):
-    """Independent normal actions [*, *shape] around `out`, with deviations that do not depend on the observation."""
+NEAR = 0.5, 2.0
+"""Half-widths of a Box around 0 that a standard normal fits: its dimensions keep their own units."""
 
-    def __init__(self, shape: Sequence[int], log_std: float = 0.0) -> None:
+
+class Units(nn.Module):
+    """Maps vectors [*, A] into a Box: -1 and 1 are its bounds.
+
+    A dimension keeps its own units where it has no bounds, or where a standard normal fits it as it is: its centre is 0, and its
+    half-width is between 0.5 and 2.
+    """
+
+    def __init__(self, action: gym.spaces.Box) -> None:
+        super().__init__()
+        low, high = (np.asarray(x, np.float64).ravel() for x in (action.low, action.high))
+        bounded = np.isfinite(low) & np.isfinite(high) & (low < high)
+        low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        centre, reach = (low + high) / 2, (high - low) / 2
+        kept = ~bounded | ((centre == 0) & (reach >= NEAR[0]) & (reach <= NEAR[1]))
+        self.trivial = bool(kept.all())
+        self.register_buffer("centre", torch.tensor(np.where(kept, 0.0, centre)).float(), persistent=False)
+        self.register_buffer("reach", torch.tensor(np.where(kept, 1.0, reach)).float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.trivial else torch.addcmul(self.centre, self.reach, x)
+
+    def inverse(self, action: Tensor) -> Tensor:
+        """The vector [*, A] of an action [*, A]."""
+        return action if self.trivial else (action - self.centre) / self.reach
+
+    def log_slope(self) -> Tensor | float:
+        """Log of the map's derivative []."""
+        return 0.0 if self.trivial else self.reach.log().sum()
+
+
+class Gaussian(nn.Module):
+    """Independent normal actions [*, *shape] around `out`, with deviations that do not depend on the observation.
+
+    Args:
+        shape: of an action.
+        log_std: the deviations' logarithm, at the start.
+        box: the space of the actions; `out` and the deviations are in its `Units`. Without it they are in the actions' own.
+    """
+
+    def __init__(self, shape: Sequence[int], log_std: float = 0.0, box: gym.spaces.Box | None = None) -> None:
         super().__init__()
         self.shape, self.outputs = tuple(shape), math.prod(shape)
         self.log_std = nn.Parameter(torch.full((self.outputs,), log_std))
+        self.units = Units(gym.spaces.Box(-np.inf, np.inf, self.shape) if box is None else box)
 
     def sample(self, out: Tensor, rng: torch.Generator) -> Tensor:
         return self.mode(out + self.log_std.exp() * normal(out, rng))
 
     def mode(self, out: Tensor) -> Tensor:
-        return out.reshape(*out.shape[:-1], *self.shape)
+        return self.units(out).reshape(*out.shape[:-1], *self.shape)
 
     def log_prob(self, out: Tensor, action: Tensor) -> Tensor:
-        return normal_log_prob((action.reshape(out.shape) - out) * (-self.log_std).exp(), self.log_std)
+        away = self.units.inverse(action.reshape(out.shape)) - out
+        logp = normal_log_prob(away * (-self.log_std).exp(), self.log_std)
+        return logp if self.units.trivial else logp - self.units.log_slope()
 
     def entropy(self, out: Tensor) -> Tensor:
-        return normal_entropy(self.log_std).expand(out.shape[:-1])
+        entropy = normal_entropy(self.log_std).expand(out.shape[:-1])
+        return entropy if self.units.trivial else entropy + self.units.log_slope()
 
     def kl(self, old_out: Tensor, new_out: Tensor, old: Policy | None = None) -> Tensor:
         before = self if old is None else old
@@ -244,7 +288,7 @@ class SquashedGaussian(nn.Module):
 
 
 def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | MultiCategorical | Gaussian:
-    """The policy that fits an action space. A Gaussian's actions may exceed the bounds of a Box; the runner clips them.
+    """The policy that fits an action space. A Gaussian acts in a Box's `Units`; its actions may exceed the bounds: the runner clips them.
 
     Raises:
         ValueError: it is neither Discrete nor MultiDiscrete (from 0) nor Box.
@@ -254,7 +298,7 @@ def policy_for(action: gym.Space, log_std: float = 0.0) -> Categorical | MultiCa
     if isinstance(action, gym.spaces.MultiDiscrete) and action.nvec.ndim == 1 and not action.start.any():
         return MultiCategorical(action.nvec.tolist())
     if isinstance(action, gym.spaces.Box):
-        return Gaussian(action.shape, log_std)
+        return Gaussian(action.shape, log_std, action)
     raise ValueError(
         f"The action space {action} is not supported: "
         "it must be Discrete (starting at 0), MultiDiscrete (one row, starting at 0) or Box."

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.critics import Ensemble
-from ray_jobs.rl.networks.nets import ReLUMLP
-from ray_jobs.rl.networks.policies import Categorical, SquashedGaussian
+from ray_jobs.rl.networks.critics import Ensemble, PictureCritics, critics_of
+from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, brightest, image
+from ray_jobs.rl.networks.policies import Categorical, SquashedGaussian, Units
 
 
 class SoftActor(nn.Module):
@@ -20,13 +20,16 @@ class SoftActor(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, action: gym.Space, width: int, alpha: float) -> None:
         super().__init__()
-        self.event, self.policy = len(obs.shape), soft_policy(action)
-        self.net = ReLUMLP([math.prod(obs.shape), width, width, self.policy.outputs])
+        self.event, self.policy, self.image = len(obs.shape), soft_policy(action), image(obs)
+        if self.image:
+            self.net: nn.Module = ConvNet(obs.shape, self.policy.outputs, top=brightest(obs))
+        else:
+            self.net = ReLUMLP([math.prod(obs.shape), width, width, self.policy.outputs])
         self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha)))
 
     def forward(self, obs: Tensor) -> Tensor:
         """The parameters of the policy's distributions [N, outputs] for obs [N, *O]."""
-        return self.net(rows(obs, self.event))
+        return self.net(obs if self.image else rows(obs, self.event))
 
 
 class SoftAgent(nn.Module):
@@ -42,11 +45,13 @@ class SoftAgent(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, action: gym.Space, width: int, alpha: float) -> None:
         super().__init__()
-        self.actor, n = SoftActor(obs, action, width, alpha), math.prod(obs.shape)
+        self.actor = SoftActor(obs, action, width, alpha)
         policy = self.actor.policy
         self.discrete = isinstance(policy, Categorical)
-        inputs, outputs = (n, policy.outputs) if self.discrete else (n + policy.squash.n, 1)
-        self.critics = Ensemble(2, [inputs, width, width, outputs])
+        if self.discrete:
+            self.critics = critics_of(2, obs, width=width, outputs=policy.outputs)
+        else:
+            self.critics = critics_of(2, obs, width=width, actions=policy.squash.n, units=Units(action))
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
 
     @property
@@ -60,7 +65,7 @@ class SoftAgent(nn.Module):
             return self.critics(obs, action)
         return self.critics(obs).gather(-1, action.expand(2, -1)[..., None]).squeeze(-1)
 
-    def evaluate(self, critics: Ensemble, obs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def evaluate(self, critics: Ensemble | PictureCritics, obs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Q [2, N] and log pi [N] of an action drawn from the policy; or of all discrete actions, [2, N, A] and [N, A].
 
         Gradients reach the actor alone.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 from torch import Tensor, nn
 
-from ray_jobs.envs.env_state import pickled, trusted, unpickled
+from ray_jobs.envs.env_state import Untrusted, restored, saved, trusted
 from ray_jobs.envs.failures import TimedEnv
+from ray_jobs.envs.making import learn_of
 from ray_jobs.envs.steps import StepResult, VectorEnv
 from ray_jobs.envs.vector import vector
 from ray_jobs.rl.contract import Algorithm, Gradients
@@ -24,6 +27,10 @@ from ray_jobs.rl.rollout.normalise import Moments
 
 STEP_LIMIT = 60.0
 """Seconds that environments may take to answer."""
+LONGEST = 27_000
+"""Steps after which an episode of an evaluation is cut where nothing else is said: Atari's own limit."""
+ASK_EVERY = 0.25
+"""Seconds between two looks, during an evaluation, at whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,22 @@ class RunnerSpec:
     """How many runners there were in this slot before; a replacement draws other random numbers."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     normalize_obs: bool = False
+    entry: EnvSpec | None = None
+    """Gymnasium's entry of the environment in the driver, whose modules may have registered it."""
     step_limit: float = STEP_LIMIT
     """Seconds without an answer after which the environments count as hanging."""
 
     def generators(self, *after: int) -> tuple[list[int], torch.Generator]:
-        """Seeds of the environments, and the policy's generator: functions of seed, learner, index and attempt alone, and of `after`."""
-        root = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
-        words = root.generate_state(self.envs + 1)
-        return [int(w) & 0x7FFFFFFF for w in words[1:]], torch.Generator().manual_seed(int(words[0]))
+        """Seeds of the environments, and the policy's generator: functions of seed, learner, index and attempt alone, and of `after`.
+
+        The seeds are those that one runner of all the learner's environments would have, unless this is a replacement.
+        """
+        own = np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, self.index, self.attempt, *after))
+        word = int(own.generate_state(1)[0])
+        first = 1 if self.attempt else 1 + self.index * self.envs
+        source = own if self.attempt else np.random.SeedSequence(self.seed, spawn_key=(1 + self.learner, 0, 0, *after))
+        seeds = source.generate_state(first + self.envs)[first:]
+        return [int(w) & 0x7FFFFFFF for w in seeds], torch.Generator().manual_seed(word)
 
 
 class ActingAgent(nn.Module):
@@ -200,9 +215,12 @@ class EnvRunner:
         raise FloatingPointError(f"The environment {self.spec.env} gave {name} that is {where}: bound what it returns.")
 
     def state(self) -> dict[str, Any]:
-        """Everything to continue from, in bytes; without the environments where they cannot be pickled. 'life' is the attempt."""
-        mine = (self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy())
-        return {"env": self.env.state(), "runner": pickled(mine), "life": self.spec.attempt}
+        """Everything to continue from, in bytes; without the environments where they cannot be saved. 'life' is the attempt."""
+        return {"env": self.env.state(), "runner": saved(self.mine()), "life": self.spec.attempt}
+
+    def mine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray]:
+        """Its own state: the observations, the returns and lengths so far, the steps, and the policy's generator."""
+        return self.obs, self.so_far, self.length, self.env.steps, self.rng.get_state().numpy()
 
     def load(self, state: Mapping[str, Any]) -> bool:
         """Continue from a state. False where the environments had to begin new episodes, which differ from the first ones."""
@@ -213,16 +231,17 @@ class EnvRunner:
 
     def restore(self, state: Mapping[str, Any]) -> bool:
         """`load`, of a runner that had a process."""
-        obs, so_far, length, self.env.steps, rng = unpickled(state["runner"])
-        self.rng.set_state(torch.from_numpy(rng))
-        self.begins = state["env"] is None or state.get("ahead", False)
-        if state["env"] is None:
-            with self.env.within(self.spec.step_limit):
-                self.obs = self.env.reset(self.spec.generators(self.env.steps)[0])
-            return False
-        self.env.load(state["env"])
-        self.obs, self.so_far, self.length = obs, so_far, length
-        return True
+        with contextlib.suppress(Untrusted):
+            obs, so_far, length, self.env.steps, rng = restored(state["runner"], self.mine())
+            self.rng.set_state(torch.from_numpy(rng))
+            if state["env"] is not None:
+                self.env.load(state["env"])
+                self.obs, self.so_far, self.length, self.begins = obs, so_far, length, state.get("ahead", False)
+                return True
+        self.begins = True
+        with self.env.within(self.spec.step_limit):
+            self.obs = self.env.reset(self.spec.generators(self.env.steps)[0])
+        return False
 
 
 def timed_env(spec: RunnerSpec, n: int, who: str) -> TimedEnv:
@@ -231,6 +250,7 @@ def timed_env(spec: RunnerSpec, n: int, who: str) -> TimedEnv:
     Raises:
         ValueError: environment or options do not fit.
     """
+    learn_of(spec.entry)
     return TimedEnv(vector(spec.env, n, spec.env_options), spec.env, who)
 
 
@@ -248,31 +268,61 @@ def act(
     return out.action.numpy(), {k: v.numpy() for k, v in out.extras.items()}
 
 
+class EvaluationStopped(Exception):
+    """A stop was requested during an evaluation."""
+
+
 @torch.inference_mode()
-def evaluate(spec: RunnerSpec, actor: ActingAgent, episodes: int) -> np.ndarray:
+def evaluate(
+    spec: RunnerSpec,
+    actor: ActingAgent,
+    episodes: int,
+    *,
+    longest: int = LONGEST,
+    on_cut: Callable[[int], None] = lambda n: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
     """Returns [episodes] of greedy episodes, on environments made for them; each environment plays equally many to the end.
 
     Counting the first `episodes` to finish would favour short ones.
 
+    Args:
+        longest: steps after which an episode is cut. Where none ends before, each environment plays only one, and there are fewer returns.
+        on_cut: called with how many episodes were cut in a step.
+        should_stop: asked a few times a second.
+
     Raises:
         EnvironmentFailed: the environments raised or hang.
+        EvaluationStopped: a stop was requested.
     """
     n = min(episodes, spec.envs)
     seeds, rng = spec.generators()
     env = timed_env(spec, n, "the evaluation")
-    limits, so_far, out = bounds(env.action_space), np.zeros(n), [[] for _ in range(n)]
-    quota = -(-episodes // n)
+    limits, so_far, length, out = bounds(env.action_space), np.zeros(n), np.zeros(n, int), [[] for _ in range(n)]
+    quota, ended, asked = -(-episodes // n), False, time.monotonic()
+    needed = quota
     with env.within(spec.step_limit):
         obs = env.reset(seeds[:n])
-        while min(map(len, out)) < quota:
+        while min(map(len, out)) < needed:
             action, _ = act(spec.algorithm, actor, obs, False, rng)
             result = env.step(np.clip(action, *limits) if limits else action)
             so_far += result.gained
-            obs, boundary = result.obs, result.boundary
-            if boundary.any():
-                for i in np.flatnonzero(result.over):
+            length += 1
+            cut = (length >= longest) & ~result.over
+            obs, over = result.obs, result.over | cut
+            ended = ended or bool(result.over.any())
+            if cut.any():
+                on_cut(int(cut.sum()))
+                needed = quota if ended else 1
+            if over.any():
+                for i in np.flatnonzero(over):
                     out[i].append(float(so_far[i]))
-                so_far[result.over] = 0.0
-                obs = env.restart(boundary)
+                so_far[over], length[over] = 0.0, 0
+            if (restarting := result.boundary | cut).any():
+                obs = env.restart(restarting)
+            if time.monotonic() - asked > ASK_EVERY:
+                asked = time.monotonic()
+                if should_stop():
+                    raise EvaluationStopped
     env.close()
     return np.array([x[:quota] for x in out]).T.flatten()[:episodes]

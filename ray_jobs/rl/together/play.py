@@ -46,7 +46,7 @@ def play_together(
         FloatingPointError, EnvironmentFailed: an environment's fault, which ends all.
     """
     trainings = [
-        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, lambda event: None, lambda: False, "cpu")
+        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, lambda event: None, should_stop, "cpu")
         for seed, run in zip(seeds, runs, strict=True)
     ]
     for training, state in zip(trainings, states, strict=True):

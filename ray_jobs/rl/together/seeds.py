@@ -43,16 +43,23 @@ class Together:
         self.algorithm = self.recipe.algorithm
         self.stats: dict[str, Tensor] = {}
         """Of the last update, [S] each."""
+        self.unmeasured = False
+        """Whether a seed reached its last step, and its evaluation was stopped."""
         self.stack(trainings)
 
     @property
     def singles(self) -> list[Learner]:
+        """Each seed's own learner."""
         return [t.learner for t in self.trainings]
 
     def stack(self, trainings: Sequence[Training]) -> None:
         """One learner of all these seeds' numbers."""
         self.trainings = list(trainings)
         self.runners = [t.pool.runners[0] for t in self.trainings if isinstance(t.pool, Local)]
+        for t, runner in zip(self.trainings, self.runners, strict=True):
+            if runner.begins:  # its next step does not follow the last one in the buffer
+                t.learner.restart_columns(str(runner.spec.index), torch.ones(runner.spec.envs, dtype=torch.bool))
+                runner.begins = False
         self.rngs = as_one([r.rng for r in self.runners])
         singles, first = self.singles, self.singles[0]
         named = [dict(learner.actor.named_parameters()) for learner in singles]
@@ -176,7 +183,7 @@ class Together:
                 self.leave(self.log_and_checkpoint(over, done, failed, stopped))
             if stopped:
                 break
-        return bool(self.trainings)
+        return bool(self.trainings) or self.unmeasured
 
     def due(self) -> bool:
         """Whether it is time to log or to save."""
@@ -192,7 +199,10 @@ class Together:
             try:
                 t.log_and_checkpoint(last=stopped or t in over)
                 if t in over:
-                    done(t, t.summary() | t.evaluate())
+                    measured = t.evaluate()
+                    self.unmeasured = self.unmeasured or not measured
+                    if measured:
+                        done(t, t.summary() | measured)
             except (FloatingPointError, OSError) as error:
                 failed(t, error)
                 ended += [] if t in over else [t]

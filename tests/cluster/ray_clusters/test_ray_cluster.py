@@ -58,13 +58,13 @@ def apart(tmp_path, monkeypatch):
 
 def test_golden_lines():
     head, other = (start_line(FIXED, i) for i in (0, 1))
-    assert head[:3] == other[:3] == [sys.executable, "-c", plan.BEGIN]
+    assert head[:4] == other[:4] == [sys.executable, "-P", "-c", plan.BEGIN]
     common = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1", "--memory=1073741824"]
     common += ['--resources={"fast": 1}', "--min-worker-port=0", "--max-worker-port=0"]
     begin = ["start", "--block", "--disable-usage-stats"]
     place = ["--head", "--dashboard-host=127.0.0.1", "--temp-dir=/x/0"]
-    assert head[3:] == [*begin, *place, *common, "--port=1", "--dashboard-port=2"]
-    assert other[3:] == [*begin, "--address=127.0.0.1:1", "--temp-dir=/x/1", *common, "--node-manager-port=3"]
+    assert head[4:] == [*begin, *place, *common, "--port=1", "--dashboard-port=2"]
+    assert other[4:] == [*begin, "--address=127.0.0.1:1", "--temp-dir=/x/1", *common, "--node-manager-port=3"]
 
 
 def test_nodes_are_marked_guarded_and_share_the_gpus():

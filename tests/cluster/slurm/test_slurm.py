@@ -247,8 +247,8 @@ def test_several_nodes_share_a_ray(shared):
     assert mode == "0o100600"
     assert token not in (shared / id / "script").read_text()
     until(lambda: "COMPLETING" not in queued(number(shared, id)))
-    assert not Path(f"/tmp/reprise-{number(shared, id)}").exists()
-    assert not [p for p in _processes() if f"/tmp/reprise-{number(shared, id)}" in p]
+    assert not list(Path("/tmp").glob(f"rp-{number(shared, id)}-*"))
+    assert not [p for p in _processes() if f"/tmp/rp-{number(shared, id)}-" in p]
 
 
 def test_a_job_begins_with_fewer_nodes_where_it_may(shared):

@@ -1,15 +1,20 @@
 """MAF's tables from a small archive of the same layout, each against its preparation written out slowly."""
 
 import io
+import pickle
 import tarfile
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from datamodules.readers import pickled_table
 from datamodules.readers.uci import UCI
+from tests.ray_jobs.envs.payloads import payloads
 
 N = 200
 
@@ -183,3 +188,79 @@ def test_corrupt_members_are_named(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(content)
         refused(name, name.split("/")[0], tmp_path)
+
+
+FRAME = pd.DataFrame({"Time": [1.5, 2.5, 3.5], "x": [1, 2, 3], "y": np.float32([4, 5, 6]), "z": [7.0, 8.0, 9.0]})
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "frame",
+    [
+        FRAME,
+        FRAME[::-1],
+        FRAME.iloc[:, ::2],
+        FRAME.iloc[:, [3, 0]],
+        FRAME.set_index("z", drop=False),
+        FRAME.set_axis(np.array(list("abcd"), object), axis=1),
+        FRAME.set_axis(range(4), axis=1),
+    ],
+)
+def test_a_pickled_table_is_read_without_pandas(frame, protocol):
+    names, values = pickled_table.read(io.BytesIO(pickle.dumps(frame, protocol)))
+    assert names == [str(column) for column in frame.columns]
+    np.testing.assert_array_equal(values, frame.to_numpy(np.float64))
+
+
+def test_a_table_of_old_pandas_and_python_2_is_read():
+    """As pandas 0.14 to 1.2 wrote it: the blocks are in a state that names a version."""
+
+    def array(rows):
+        return b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\nt" + b"R" + state(rows)
+
+    def state(rows):
+        kind = b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+        data = pickle.SHORT_BINSTRING + bytes([rows.nbytes]) + rows.tobytes()
+        return b"(I1\n(" + b"".join(b"I%d\n" % n for n in rows.shape) + b"t" + kind + b"I00\n" + data + b"tb"
+
+    names = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\ntcnumpy\ndtype\n"
+    names += b"(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntbI00\n(lS'Time'\naS'x'\natb"
+    rows = np.array([[1.5, 2.5, 3.5], [4.0, 5.0, 6.0]])
+    axis = b"cpandas.indexes.base\n_new_Index\n(cpandas.indexes.base\nIndex\n(dS'data'\n" + names + b"sS'name'\nNstR"
+    index = b"cpandas.indexes.base\n_new_Index\n(cpandas.indexes.range\nRangeIndex\n(dS'start'\nI0\nsS'stop'\nI3\nsS'step'\nI1\nstR"
+    block = b"(dS'values'\n" + array(rows) + b"sS'mgr_locs'\nc__builtin__\nslice\n(I0\nI2\nI1\ntRs"
+    newer = b"(dS'0.14.1'\n(dS'axes'\n(l" + axis + b"a" + index + b"asS'blocks'\n(l" + block + b"ass"
+    manager = b"cpandas.core.internals\nBlockManager\n)\x81((l(l(l" + newer + b"tb"
+    made = b"\x80\x02cpandas.core.frame\nDataFrame\n)\x81(dS'_data'\n" + manager + b"sb."
+    found, values = pickled_table.read(io.BytesIO(made))
+    assert found == ["Time", "x"]
+    np.testing.assert_array_equal(values, rows.T)
+
+
+with tempfile.TemporaryDirectory() as somewhere:
+    NAMES = sorted(payloads(Path(somewhere) / "mark", Path(somewhere)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pickle_that_runs_a_program_is_refused(name, tmp_path, monkeypatch):
+    mark, modules = tmp_path / "mark", tmp_path / "modules"
+    modules.mkdir()
+    monkeypatch.syspath_prepend(modules)
+    (tmp_path / "gas").mkdir()
+    evil = payloads(mark, modules)[name]
+    for content in (evil, b"\x80\x04(" + evil[:-1].removeprefix(b"\x80\x04") + b"t."):
+        (tmp_path / "gas/ethylene_CO.pickle").write_bytes(content)
+        refused("gas/ethylene_CO.pickle of .* cannot be read", "gas", tmp_path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_pickle_is_one_sentence(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    made = bytearray(FILES["gas/ethylene_CO.pickle"])
+    at = rng.integers(300) if seed % 2 else rng.integers(len(made) - 600, len(made))
+    made[at] ^= 1 << rng.integers(8)
+    try:
+        pickled_table.read(io.BytesIO(bytes(made)))
+    except ValueError as error:
+        assert str(error)  # noqa: PT017 - other damage only changes a value

@@ -262,3 +262,19 @@ def test_made_learns_a_source_whose_entropy_is_known(seeded):
 def test_what_cannot_be_is_refused(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("n", [1, 3, 50])
+def test_made_draws_each_example_from_an_order_of_its_own(n, seeded):
+    """The mixture of 4 orders in calls of any size: each bit has the chance that the exact probabilities of all vectors give."""
+    model = MADE((3,), hidden=(8,), orders=4)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=2)
+    every = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    wanted = model.log_prob(every).exp()
+    assert wanted.sum().item() == pytest.approx(1, abs=1e-5)
+    rng = torch.Generator().manual_seed(0)
+    x = torch.cat([model.sample(n, rng=rng) for _ in range(3000 // n)])
+    found = (x[:, None] == every).all(2).double().mean(0)
+    error = (wanted * (1 - wanted) / len(x)).sqrt()
+    assert ((found - wanted).abs() < 5 * error + 1e-6).all()

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from lightning_modules.conditions import Cond
+from lightning_modules.draws import Draws
+from lightning_modules.dropout import Dropout
 from lightning_modules.nets.attention import attend
 from lightning_modules.nets.embed import waves
 from lightning_modules.nets.mlp import ResidualMLP
@@ -81,6 +83,36 @@ def test_dropout_acts_in_training_only(seeded):
     assert not torch.equal(net(x, level), net(x, level))
     net.eval()
     assert torch.equal(net(x, level), net(x, level))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.75])
+def test_dropout_keeps_the_mean_and_drops_its_share(rate):
+    layer = Dropout(rate)
+    layer.draws = Draws(3, 4)
+    h = layer(torch.ones(200, 500))
+    assert (h == 0).double().mean().item() == pytest.approx(rate, abs=0.01)
+    assert h.mean().item() == pytest.approx(1, abs=0.02)
+    assert h.max().item() == pytest.approx(1 / (1 - rate))
+
+
+def test_dropout_of_an_example_depends_on_its_row_in_the_global_batch_alone(seeded):
+    """The U-Net's answers for a whole batch, and for four slices of it, as four workers compute them."""
+    net, x, level = awake(small(dropout=0.5)), torch.randn(8, 1, 8, 8), torch.randn(8)
+
+    def answer(part, parts):
+        draws = Draws(1, 2, part, parts)
+        for layer in net.modules():
+            if isinstance(layer, Dropout):
+                layer.draws = draws
+        return net(x.chunk(parts)[part], level.chunk(parts)[part])
+
+    torch.testing.assert_close(torch.cat([answer(i, 4) for i in range(4)]), answer(0, 1))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+def test_a_share_that_cannot_be_dropped_is_refused(rate):
+    with pytest.raises(ValueError, match=r"it must be in \[0, 1\)"):
+        small(dropout=rate)
 
 
 def test_sizes_that_cannot_be_halved_are_refused():

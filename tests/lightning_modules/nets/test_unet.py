@@ -6,10 +6,11 @@ from torch.nn import functional as F
 
 from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws
+from lightning_modules.dropout import Dropout
 from lightning_modules.nets.attention import attend
+from lightning_modules.nets.dit import DiT, Size
 from lightning_modules.nets.embed import index_waves, resized
 from lightning_modules.nets.patches import patchify, unpatchify
-from lightning_modules.nets.recompute import recomputed
 from lightning_modules.nets.residual import Residual, double, halve
 from lightning_modules.nets.unet import UNet
 from tests.lightning_modules.nets.awake import awake
@@ -139,29 +140,22 @@ def test_checkpointed_gradients_are_the_plain_ones(dropout, seeded):
         assert torch.equal(a, b)
 
 
-class Noisy(torch.nn.Module):
-    """Multiplies by noise of the model's draws, as a dropout does that depends on the row in the global batch."""
-
-    def __init__(self, draws):
-        super().__init__()
-        self.draws, self.scale = draws, torch.nn.Parameter(torch.ones(3))
-
-    def forward(self, x):
-        return x.tanh() * self.scale * self.draws.normal(*x.shape)
-
-
-def test_what_is_recomputed_draws_the_same_from_the_models_draws(seeded):
-    x, grads, counts = torch.randn(4, 3), [], []
-    for through in (recomputed, lambda part, h: part(h)):
-        draws = Draws(1, 2)
-        part = torch.nn.Sequential(Noisy(draws), Noisy(draws))
-        out = through(part, through(part, x))
-        counts.append(draws.count)
-        out.square().sum().backward()
-        assert draws.count == counts[-1]  # the backward pass leaves no trace
-        grads.append([p.grad for p in part.parameters()])
-    assert counts == [4, 4]
-    for a, b in zip(*grads, strict=True):
+@pytest.mark.parametrize("build", [everything, lambda **options: awake(DiT(3, Size(16, 2, 2), image=2, **options))])
+def test_what_is_recomputed_drops_the_same_by_the_models_draws(build, seeded):
+    """The backward pass of a checkpointed network repeats the draws of its forward pass and leaves no trace in their count."""
+    plain, found = build(dropout=0.5).train(), []
+    for checkpoint in (False, True):
+        net, draws = build(dropout=0.5, checkpoint=checkpoint).train(), Draws(1, 2)
+        net.load_state_dict(plain.state_dict())
+        for layer in net.modules():
+            if isinstance(layer, Dropout):
+                layer.draws = draws
+        out = net(torch.linspace(-1, 1, 384).reshape(2, 3, 8, 8), torch.tensor([0.5, -1.0]), whole(net))
+        count = draws.count
+        out.square().mean().backward()
+        assert draws.count == count > 0
+        found.append([out.detach(), *(p.grad for p in net.parameters())])
+    for a, b in zip(*found, strict=True):
         assert torch.equal(a, b)
 
 

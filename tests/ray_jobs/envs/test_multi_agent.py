@@ -18,7 +18,7 @@ from ray_jobs.rl.rollout.normalise import RewardScale
 from ray_jobs.rl.rollout.runner import EnvRunner, RunnerSpec, evaluate
 from tests.ray_jobs.rl.scripted import Chance
 
-SCRIPTED = "tests.ray_jobs.rl.scripted:"
+TEAMS = "tests.ray_jobs.rl.scripted_teams:"
 SPREAD, ADVERSARY = "mpe2.simple_spread_v3:parallel_env", "mpe2.simple_adversary_v3:parallel_env"
 
 
@@ -71,7 +71,7 @@ def test_every_number_is_the_parallel_environments(env, sizes, continuous):
 
 
 def test_restarting_one_world_leaves_the_other():
-    env = vector(SCRIPTED + "Team", 2, {})
+    env = vector(TEAMS + "Team", 2, {})
     env.reset([0, 1])
     for _ in range(4):
         moved = env.step(np.zeros((2, 2), int))
@@ -83,7 +83,7 @@ def test_restarting_one_world_leaves_the_other():
 @pytest.mark.parametrize("ends", ["cut", "terminated"])
 def test_an_agent_that_is_done_first_observes_and_earns_nothing(ends):
     """'a' is done after 2 of 4 steps. The environment itself asserts that it gets no action afterwards."""
-    env = vector(SCRIPTED + "Team", 1, {"ends": ends})
+    env = vector(TEAMS + "Team", 1, {"ends": ends})
     assert env.reset([0]).tolist() == [[[0, 0], [10, 0]]]
     moves = [env.step(np.array([[2, 1]])) for _ in range(4)]
     assert [m.obs[0].tolist() for m in moves] == [
@@ -99,7 +99,7 @@ def test_an_agent_that_is_done_first_observes_and_earns_nothing(ends):
 
 def test_fragments_learners_and_buffers_take_a_reward_for_each_agent():
     T, B = 9, 2
-    r = EnvRunner(RunnerSpec(Chance(), SCRIPTED + "Team", B, seed=0))
+    r = EnvRunner(RunnerSpec(Chance(), TEAMS + "Team", B, seed=0))
     fragment = r.sample(r.actor.pack(), 0, T)
     data = tensors([fragment, fragment], torch.device("cpu"))
     assert data.obs.shape == (T + 1, 2 * B, 2, 2)
@@ -135,7 +135,7 @@ def test_the_reward_scale_forgets_every_agents_return_at_an_end():
 
 def test_evaluation_reports_the_teams_return():
     """Two agents are paid 1 to 3 and 1 or 2 for 2 and 4 steps."""
-    spec = RunnerSpec(Chance(), SCRIPTED + "Team", 2, seed=0)
+    spec = RunnerSpec(Chance(), TEAMS + "Team", 2, seed=0)
     returns = evaluate(spec, EnvRunner(spec).actor, 40)
     assert returns.shape == (40,)
     assert returns.min() >= 6
@@ -157,7 +157,7 @@ def test_a_runner_plays_real_worlds(env):
 def test_a_world_continues_from_its_state_or_starts_again():
     """A scripted one can be saved; those of mpe2 pickle no more than their arguments, which is not enough."""
     pytest.importorskip("mpe2")
-    first, second = (vector(SCRIPTED + "Team", 2, {}) for _ in range(2))
+    first, second = (vector(TEAMS + "Team", 2, {}) for _ in range(2))
     first.reset([0, 1])
     first.step(np.zeros((2, 2), int))
     second.load(first.state())
@@ -168,7 +168,7 @@ def test_a_world_continues_from_its_state_or_starts_again():
 
 
 def test_one_agents_reward_that_is_not_finite_is_noticed():
-    r = EnvRunner(RunnerSpec(Chance(), SCRIPTED + "Poor", 2, seed=0))
+    r = EnvRunner(RunnerSpec(Chance(), TEAMS + "Poor", 2, seed=0))
     with pytest.raises(FloatingPointError, match="Poor gave a reward that is not finite, at step 2 of runner 0"):
         r.sample(r.actor.pack(), 0, 8)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.job import History, Job, LauncherError, State, hide_env, new_id
+from cluster.hiding import hide_env
+from cluster.job import History, Job, LauncherError, State, new_id
 
 KEPT: dict[str, tuple[Job, State]] = {}
 HISTORIES: dict[str, History] = {}

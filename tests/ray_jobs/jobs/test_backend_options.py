@@ -1,11 +1,10 @@
 """The options of submit: flags and profiles become one request, and an error names the file and line."""
 
-from pathlib import Path
-
 import pytest
 
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs.backend_options import options_of, read, variables
+from tests.cluster import approving
 
 LAB = """\
 lab:
@@ -30,7 +29,7 @@ shelf:
 @pytest.fixture
 def lab(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "s3cret")
-    Path("clusters.yaml").write_text(LAB)
+    approving.write(LAB)
 
 
 def test_a_profile_is_a_backend_with_its_options(lab):
@@ -92,19 +91,19 @@ def test_the_backend_is_found_wherever_it_is_named(words):
     ],
 )
 def test_what_is_wrong_in_a_profile_is_said_with_file_and_line(text, on, sentence):
-    Path("clusters.yaml").write_text(text)
+    approving.write(text)
     with pytest.raises(UsageError, match=sentence):
         read("submit", ["--on", on, "list"])
 
 
 def test_every_wrong_key_of_a_profile_is_told_at_once():
-    Path("clusters.yaml").write_text("lab: {on: shelf, slots: two, tilt: steep, odd: 1}")
+    approving.write("lab: {on: shelf, slots: two, tilt: steep, odd: 1}")
     with pytest.raises(UsageError, match=r"slots takes int.*tilt takes float.*no key 'odd'"):
         read("submit", ["--on", "lab", "list"])
 
 
 def test_another_profile_that_is_wrong_disturbs_nobody():
-    Path("clusters.yaml").write_text("bad: {on: shelf, slots: two}\nlab: {on: shelf}")
+    approving.write("bad: {on: shelf, slots: two}\nlab: {on: shelf}")
     assert read("submit", ["--on", "lab", "list"]).backend == "shelf"
 
 

@@ -16,7 +16,8 @@ from cluster.job import History, State
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs, view
 from ray_jobs.jobs.submit import submit
-from tests.cluster import heads
+from ray_jobs.jobs.trust import trust
+from tests.cluster import approving, heads
 from tests.ray_jobs.jobs import shelf
 
 RECIPE = "ddpm_mixture2d"
@@ -36,7 +37,7 @@ def test_a_job_is_found_again_until_its_end(echo, capsys, ended, only):
     assert only().name == RECIPE
     assert only().id in capsys.readouterr().out
     assert verbs.logs(only().id, follow=True) == 0
-    assert json.loads(capsys.readouterr().out) == ["-m", "ray_jobs.cli", *argv]
+    assert json.loads(capsys.readouterr().out) == ["-P", "-m", "ray_jobs.cli", *argv]
     assert verbs.status(only().id) == 0
     output = capsys.readouterr().out
     assert "succeeded" in output and "exit code 0" in output and "1 node: 1 CPUs, 0 GPUs" in output
@@ -113,7 +114,7 @@ def test_an_unknown_job_names_the_nearest(verb):
 
 
 def test_the_list_is_filtered_by_state_and_backend(capsys):
-    Path("clusters.yaml").write_text("lab: {on: shelf}")
+    approving.write("lab: {on: shelf}")
     first, second, third = sent("--on", "shelf"), sent("--on", "lab"), sent("--on", "lab")
     shelf.move(second, State.running)
     shelf.move(third, State.running)
@@ -166,12 +167,20 @@ def test_nothing_to_list_is_said(capsys):
 
 
 def test_the_shared_folder_of_a_profile_is_looked_into(tmp_path, monkeypatch):
-    Path("clusters.yaml").write_text(f"lab: {{on: shelf, shared: {tmp_path / 'common'}}}")
+    approving.write(f"lab: {{on: shelf, shared: {tmp_path / 'common'}}}")
     id = sent("--on", "lab")
     assert (tmp_path / f"common/.reprise/jobs/{id}.json").exists()
+    key = (tmp_path / "state/key").read_bytes()
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
+    approving.write(Path("clusters.yaml").read_text())
     assert [e.id for e, _ in verbs.rows()] == [id]
-    Path("clusters.yaml").write_text("lab: [broken")
+    assert [state for _, state in verbs.rows()] == ["not asked"]
+    (tmp_path / "theirs/key").unlink()
+    trust_key = tmp_path / "theirs/key"
+    trust_key.write_bytes(key)
+    trust_key.chmod(0o600)
+    assert [state for _, state in verbs.rows()] == ["pending"]  # another machine of the same user
+    approving.write("lab: [broken")
     assert verbs.rows() == []
 
 
@@ -181,7 +190,12 @@ def test_colleagues_on_shared_storage_see_the_job_too(tmp_path, monkeypatch, cap
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "theirs"))
     assert [e.id for e, _ in verbs.rows()] == [id]
     shelf.move(id, State.failed, History(why="out of memory"))
-    verbs.status(id)  # a colleague sees the end first
+    shelf.ASKED.clear()
+    verbs.status(id)  # a colleague sees what was sent, and asks no cluster that another's record names
+    shown = capsys.readouterr().out
+    assert "not asked" in shown and "reprise trust" in shown and not shelf.ASKED
+    trust(f".reprise/jobs/{id}.json")
+    verbs.status(id)  # now the colleague sees the end first
     assert not list((tmp_path / "theirs").rglob("*.json"))  # and it does not become a job of theirs
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
     assert store.find(id, also=[Path(".reprise/jobs")]).why == "out of memory"
@@ -269,7 +283,7 @@ def test_on_ray_from_submission_to_the_list(echo, capsys, only):
     assert submit(["--on", "ray", "--address", heads.open_head(), "--python", echo, *argv]) == 0
     assert "--out" in capsys.readouterr().err  # the copy of the folder does not last
     assert verbs.logs(only().id, follow=True) == 0
-    assert json.dumps(["-m", "ray_jobs.cli", *argv]) in capsys.readouterr().out
+    assert json.dumps(["-P", "-m", "ray_jobs.cli", *argv]) in capsys.readouterr().out
     assert only().state == "succeeded"  # kept for when the cluster is gone
     assert only().why == "exit code 0" and only().ended >= only().started > 0
 

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from cluster import store
 from cluster.backends import BACKENDS, Backend
-from cluster.job import HIDDEN, Resources, State
+from cluster.hiding import HIDDEN
+from cluster.job import Resources, State
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.jobs import verbs
+from ray_jobs.jobs.program import argv_of
 from ray_jobs.jobs.resubmit import resubmit
 from ray_jobs.jobs.submit import submit
 from tests.ray_jobs.jobs import shelf
@@ -56,8 +58,8 @@ def test_hostile_settings_and_variables_arrive_verbatim(density, out, value, ech
     assert ended(entry.id) == "succeeded"
     capsys.readouterr()
     verbs.logs(entry.id)
-    assert json.loads(capsys.readouterr().out) == ["-m", "ray_jobs.cli", *argv]
-    assert entry.command == (echo, "-m", "ray_jobs.cli", *argv) and entry.env == {"ODD": value}
+    assert json.loads(capsys.readouterr().out) == ["-P", "-m", "ray_jobs.cli", *argv]
+    assert entry.command == (echo, "-P", "-m", "ray_jobs.cli", *argv) and entry.env == {"ODD": value}
     assert entry.runs == (str(Path(out).absolute()),)
     assert not list(tmp_path.rglob("pwned"))
 
@@ -87,7 +89,7 @@ def test_the_record_says_what_was_sent_and_where(only, tmp_path):
     entry = only()
     assert entry.wanted == Resources(cpus=1, gpus=8, memory=4 * 2**30, nodes=2)
     assert entry.options == {"slots": 3, "fragile": True, "labels": ["a b", "c"]}
-    assert entry.command[3:] == ("reproduce", "ppo_cartpole", "--seeds", "2", "--out", "r")
+    assert argv_of(entry.command) == ("reproduce", "ppo_cartpole", "--seeds", "2", "--out", "r")
     assert entry.runs == (str(Path("r/ppo_cartpole").absolute()),)
     assert entry.workdir == str(Path.cwd()) and len(entry.commit) == 40 and entry.version
     assert verbs.launcher_of(entry) == shelf.Shelf(slots=3, fragile=True, labels=("a b", "c"))
@@ -357,7 +359,7 @@ def test_a_cancelled_training_continues_in_its_run_folder(ended, capsys):
     assert ended(first.id) == "cancelled"
     assert cli.main(["resubmit", first.id]) == 0
     second = store.entries()[0][0]
-    assert second.command[3:] == ("resume", str(run)) and second.follows == first.id
+    assert argv_of(second.command) == ("resume", str(run)) and second.follows == first.id
     assert ended(second.id) == "succeeded"
     assert json.loads((run / "result.json").read_text())["step"] >= 60_000
     with pytest.raises(UsageError, match="is finished"):

@@ -1,12 +1,17 @@
 """Settings: what a recipe takes, and one sentence for everything that it does not."""
 
+import math
+
 import pytest
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import settings
 from ray_jobs.recipe.declare import Claim
-from ray_jobs.recipe.loading import names, recipe
+from ray_jobs.recipe.loading import names, recipe, systems
+from ray_jobs.recipe.plan import Play
 from ray_jobs.recipe.spec import Where
+from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
+from ray_jobs.rl.learning.setup import check as check_play
 
 
 def test_types_come_from_the_signature_and_the_kind():
@@ -33,6 +38,13 @@ def test_dashes_are_underscores():
         ("ddpm_digits", {"precision": "8"}, {}, "32-true | bf16-mixed"),
         ("ddpm_digits", {"steps": 0}, {}, "--steps of ddpm_digits must be at least 1, not 0"),
         ("ddpm_digits", {"ema": 1.0}, {}, "--ema of ddpm_digits must be at least 0 and below 1"),
+        ("ddpm_digits", {"grad_clip": -1}, {}, "--grad_clip of ddpm_digits must be at least 0 and finite, not -1.0"),
+        ("ddpm_digits", {"lr": float("nan")}, {}, "--lr of ddpm_digits must be above 0 and finite, not nan"),
+        ("ppo_cartpole", {"clip": -0.2}, {}, "--clip of ppo_cartpole must be above 0 and finite, not -0.2"),
+        ("ppo_cartpole", {"eval_episodes": 0}, {}, "--eval_episodes of ppo_cartpole must be at least 1, not 0"),
+        ("dqn_cartpole", {"n_step": 0}, {}, "--n_step of dqn_cartpole must be at least 1, not 0"),
+        ("dqn_cartpole", {"epsilon": 1.5}, {}, "--epsilon of dqn_cartpole must be at least 0 and at most 1, not 1.5"),
+        ("sac_pendulum", {"tau": 0}, {}, "--tau of sac_pendulum must be above 0 and at most 1, not 0.0"),
         ("ddpm_digits", {"batch": 63}, {"workers": 2}, "does not divide into --workers x --accumulate = 2"),
         ("ddpm_digits", {}, {"runners": 2}, "--runners and --learners are for agents"),
         ("ddpm_digits", {}, {"workers": 0}, "--workers must be at least 1, not 0"),
@@ -50,19 +62,50 @@ def test_what_cannot_be_is_refused_in_one_sentence(name, given, where, sentence)
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", sorted(n for n, r in systems().items() if isinstance(r.plan, Play)))
+def test_every_number_of_an_algorithm_has_a_range(name):
+    """One below the lowest is refused, and so is NaN."""
+    numbers = [s for s in settings.known(name).values() if s.type in (int, float, int | None, float | None)]
+    assert not [s.name for s in numbers if s.range is None]
+    for s in numbers:
+        for wrong in [s.range.low - 1] if s.type in (int, int | None) else [s.range.low - 1, math.nan]:
+            with pytest.raises(UsageError, match=f"^--{s.name} of {name} must be .* not "):
+                settings.check(name, {"env": "CartPole-v1", s.name: int(wrong) if s.type is int else wrong})
+
+
+def test_an_algorithm_made_in_python_is_checked_too():
+    plan = Play(PPO(clip=-0.1), "CartPole-v1", 100)
+    with pytest.raises(UsageError, match=r"^clip of PPO must be above 0 and finite, not -0\.1\.$"):
+        check_play(plan, 0, 1)
+
+
 def test_a_settings_file(tmp_path):
     good, bad, odd = tmp_path / "good.yaml", tmp_path / "bad.yaml", tmp_path / "odd.yaml"
     good.write_text("lr: 1e-3\nsteps: 5\n")
     bad.write_text("lr: [1\n")
     odd.write_text("- 1\n")
-    assert settings.check("ddpm_digits", settings.from_file(str(good))) == {"lr": 1e-3, "steps": 5}
+    assert settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(good)) == {"lr": 1e-3, "steps": 5}
     for path, sentence in (
         (bad, "is not YAML"),
         (odd, "must hold 'name: value' lines"),
         (tmp_path / "none", "cannot be read"),
     ):
         with pytest.raises(UsageError, match=sentence):
-            settings.from_file(str(path))
+            settings.from_file("ddpm_digits", settings.known("ddpm_digits"), str(path))
+
+
+def test_an_option_of_the_kind_may_have_a_default_of_the_functions_own(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ray_jobs.recipe import Fit, Headline, fit\n\n\n"
+        "@fit(system='Toy', data='toy', headline=Headline('me'), steps=5)\n"
+        "def mine(*, steps: int = 7, lr: float = 0.5) -> Fit:\n"
+        '    """Mine.\n\n    Args:\n        steps: optimiser steps.\n        lr: step size.\n    """\n'
+    )
+    known = settings.known(str(file))
+    assert (known["lr"].default, known["lr"].type, known["steps"].default) == (0.5, float, 5)
+    with pytest.raises(UsageError, match="takes float, not None"):
+        settings.check(str(file), {"lr": None})
 
 
 def test_a_claim_has_one_bound_and_nan_holds_none():
@@ -104,3 +147,33 @@ def test_a_variant_changes_settings_that_there_are(name):
 def test_a_variant_that_is_not_there_is_refused(name):
     with pytest.raises(UsageError, match=r"There is no recipe '"):
         recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            None,
+            "lab.mine cannot be imported: Python's path has no such module; write its file, such as lab/mine.py, or set PYTHONPATH=.",
+        ),
+        ("1 +", r"lab/mine.py cannot be imported: SyntaxError: .*mine\.py, line 1\)"),
+        ("\nx = y", r"lab/mine.py cannot be imported: NameError: .*mine\.py, line 2\)"),
+        ("import nothing_of_the_kind", r"lab/mine.py cannot be imported: ModuleNotFoundError: .*mine\.py, line 1\)"),
+        ("x = 1", "does not name one recipe"),
+    ],
+)
+def test_a_users_module_that_cannot_be_imported_is_one_sentence(text, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    if text is not None:
+        (tmp_path / "lab/mine.py").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        recipe("lab.mine" if text is None else "lab/mine.py")
+
+
+def test_a_module_that_lies_here_is_named_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/mine.py").touch()
+    with pytest.raises(UsageError, match=r"its file is here: write lab/mine\.py"):
+        recipe("lab.mine")

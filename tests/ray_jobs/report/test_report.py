@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.declare import Claim
@@ -156,6 +158,23 @@ def test_the_page_shows_that_a_claim_has_changed_since(aim: str, tmp_path: Path)
     assert "fakelab.gone" in page.text
 
 
+def test_fresh_seeds_are_shown_next_to_the_recorded_ones(aim: str, tmp_path: Path) -> None:
+    where = tmp_path / "results"
+    results.save(result(aim, [490.0, 480.0, 500.0]), where)
+    results.save(result(aim, [490.0, 470.0, 481.0, 483.0], seeds=[100, 101, 102, 103]), where / results.FRESH)
+    out = report(out=str(tmp_path / "r.html"), results=str(where), markdown=str(tmp_path / "pages"))
+    values = [490.0, 470.0, 481.0, 483.0]
+    bound = 481 - stats.t.ppf(0.95, 3) * np.std(values, ddof=1) * (1 + 1 / 4) ** 0.5
+    low, high = summarize(values).interval or (0, 0)
+    sentence = (
+        f"seeds 100 to 103: 481 [{low:.4g}, {high:.4g}]; 3 of 4 keep score ≥ 475 by themselves; "
+        f"a new one stays above {bound:.4g} with 95%"
+    )
+    assert sentence in Tags(out.read_text()).text
+    page = (tmp_path / "pages" / "own.md").read_text()
+    assert "| 3 seeds | 3 of 4 |" in page and f"- New seeds: {sentence}".replace("[", "\\[").replace("]", "\\]") in page
+
+
 def test_runs_are_shown_against_their_claims(aim: str, tmp_path: Path) -> None:
     good = run(tmp_path / "good", aim)
     for shown in ("samples", "samples-reconstructions"):
@@ -249,3 +268,20 @@ def test_chromium_renders_it_in_light_and_dark_wide_and_narrow(aim: str, tmp_pat
     assert dark["paper"] != light["paper"]
     assert dark["line"] != light["line"]
     assert os.path.getsize(page) < 500_000
+
+
+def test_results_that_do_not_fit_are_passed_over_with_a_sentence(aim: str, tmp_path: Path) -> None:
+    """Values of a wrong type or shape, and names that lead elsewhere: the page is made of the others."""
+    where = tmp_path / "results"
+    results.save(result(aim, [500.0, 490.0, 495.0]), where)
+    good = json.loads((where / f"{aim}.json").read_text())
+    values = (None, True, -1, "<script>alert(1)</script>\x1b[31m", [], {}, [[1]], {"a": 1}, float("inf"), 10**400)
+    for n, (field, value) in enumerate((field, value) for field in good for value in values):
+        (where / f"bad{n}.json").write_text(json.dumps(good | {"recipe": f"other{n}", field: value}))
+    for n, name in enumerate(("../../x", "/x", "a\\b", "a`b", "", "x" * 300)):
+        (where / f"name{n}.json").write_text(json.dumps(good | {"recipe": name}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = report(out=str(tmp_path / "r.html"), results=str(where), markdown=str(tmp_path / "md")).read_text()
+    assert aim in page and "<script" not in page and "\x1b" not in page and "../" not in page
+    assert all("<script" not in file.read_text() for file in (tmp_path / "md").iterdir())

@@ -81,6 +81,26 @@ def test_finished_seeds_are_not_run_again(aim: str, tmp_path: Path, capsys: pyte
     assert "2 of 3 seeds finished earlier" in capsys.readouterr().out
 
 
+def test_seeds_from_100_on_are_recorded_next_to_the_first_ones(
+    aim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path)
+    first = measure(aim, lab)
+    plan = reproduce.plan(aim, 2, {}, str(lab.folder / "out"), NOWHERE, 1, 100)
+    start, _ = seeds.on_machine(1, 0, lab.build)
+    kept = lambda r: aggregate.results_folder(r, str(tmp_path / "results"), "unused")  # noqa: E731
+    (fresh,) = reproduce.measure({aim: plan}, start, 2, target=kept)
+    assert fresh.seeds == [100, 101] and sorted(lab.started()) == [0, 1, 2, 100, 101]
+    assert fresh.command == f"reprise reproduce {aim} --seeds 2 --first_seed 100"
+    recorded = store.load(tmp_path / "results"), store.load(tmp_path / "results" / store.FRESH)
+    assert [found[aim].values for found in recorded] == [first[0].values, fresh.values]
+
+
+def test_a_negative_first_seed_is_refused(aim: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--first_seed must be at least 0, not -1"):
+        reproduce.plan(aim, 2, {}, str(tmp_path), NOWHERE, 1, -1)
+
+
 def test_a_failed_seed_is_told_and_does_not_stop_the_others(
     aim: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -227,7 +247,7 @@ def test_runs_of_other_settings_are_not_taken_for_ours(aim: str, tmp_path: Path)
 
 def test_the_command_trains_a_new_seed_and_resumes_a_begun_one(tmp_path: Path) -> None:
     seed = Seed("aim", 3, str(tmp_path / "r"), {"lr": 0.001, "net": "a b"}, Where(runners=2))
-    python = [sys.executable, "-m", "ray_jobs.cli"]
+    python = [sys.executable, "-P", "-m", "ray_jobs.cli"]
     train = ["train", "aim", "--seed", "3", "--out", seed.folder, "--runners", "2", "--lr=0.001", "--net=a b"]
     assert seeds.command(seed) == [*python, *train]
     Run.create(Spec("aim", {}, 3, out=seed.folder), kind="Play")
@@ -356,3 +376,62 @@ def test_a_finished_row_shows_the_result_and_a_running_one_the_newest_line(tmp_p
     assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -9"}
     (tmp_path / "result.json").write_text('{"metrics": {"episode_return": -4.0}, "step": 7}')
     assert glance(Run.at(tmp_path), "episode_return") == {"step": 7, "note": "episode_return -4"}
+
+
+# ---- two reproductions in one folder
+
+
+def test_a_second_reproduction_in_one_folder_is_refused(aim: str, tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {0: "hold", 1: "hold", 2: "hold"})
+    first = drive(aim, lab)
+    wait_for(lambda: status(lab, aim, 0) == "running")
+    with pytest.raises(UsageError, match=r"Another process is at work in .*: wait for it, or choose another --out"):
+        measure(aim, lab)
+    lab.go()
+    first.communicate(timeout=60)
+    assert first.returncode == 0
+    kept = json.loads((tmp_path / "results" / f"{aim}.json").read_text())
+    assert kept["failures"] == {}
+
+
+def test_no_failure_is_recorded_of_a_seed_that_another_process_trains(
+    aim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process takes the folder between the look at its lock and the start of the child: the child is refused."""
+    lab = Lab(tmp_path, {1: "fail"})
+    plan = reproduce.plan(aim, 1, {}, str(tmp_path / "out"), NOWHERE)
+    other = subprocess.Popen(Lab(tmp_path, {0: "hold"}).build(plan[0]))
+    wait_for(lambda: plan[0].run.place.held())
+
+    class Refused:
+        def poll(self) -> int:
+            return 2
+
+        def tail(self) -> list[str]:
+            return ["reprise: Another process is at work in here: wait for it, or choose another --out."]
+
+    told: list[str] = []
+
+    def tell(seed: Seed, state: str) -> None:
+        told.append(state)
+        lab.go()
+
+    look, early = seeds.held, iter([False])  # the first look is too early
+    monkeypatch.setattr(seeds, "held", lambda seed: next(early, None) is None and look(seed))
+    assert seeds.execute([plan[0]], lambda unit, slot: Refused(), 1, tell) == {}
+    other.wait(timeout=30)
+    assert told[-1] == "finished" and "failed" not in told
+
+
+def test_a_seed_that_another_process_keeps_is_told_and_nothing_is_recorded(aim: str, tmp_path: Path) -> None:
+    plan = reproduce.plan(aim, 1, {}, str(tmp_path / "out"), NOWHERE)
+
+    class Superseded:
+        def poll(self) -> int:
+            return 2
+
+        def tail(self) -> list[str]:
+            return ["reprise: Another process has continued s3://x (process 1 on there): this one stops writing there."]
+
+    with pytest.raises(UsageError, match=r"Another process trains .* seed 0: nothing was recorded"):
+        seeds.execute([plan[0]], lambda unit, slot: Superseded(), 1, lambda seed, state: None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ray_jobs.recipe.declare import Claim
-from ray_jobs.results.statistics import Summary, band, interval, iqm, summarize, verdict
+from ray_jobs.results.statistics import Summary, band, interval, iqm, next_seed, summarize, verdict
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12)
 
@@ -121,3 +121,19 @@ def test_band_is_students_interval_and_skips_what_is_missing() -> None:
     expected = stats.t.interval(0.95, 2, loc=3.0, scale=first.std(ddof=1) / math.sqrt(3))
     assert (mean[0], low[0], high[0]) == pytest.approx((3.0, *expected))
     assert (mean[2], low[2], high[2]) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_a_new_seed_keeps_its_bound_with_the_stated_probability(above: bool) -> None:
+    rng = np.random.default_rng(0)
+    kept = 0
+    for _ in range(4000):
+        *seen, new = rng.normal(3.0, 2.0, 11)
+        bound = next_seed(seen, above=above)
+        assert bound is not None
+        kept += new >= bound if above else new <= bound
+    assert kept / 4000 == pytest.approx(0.95, abs=0.011)
+
+
+def test_one_seed_bounds_no_other() -> None:
+    assert next_seed([1.0], above=True) is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import math
 import random
 
@@ -166,3 +167,43 @@ def test_a_trial_is_a_function_of_seed_and_number():
     assert draws == [sample(space, seed, trial) for seed in range(3) for trial in range(20)]
     assert len({value for d in draws for value in d.values()}) == 120
     assert sample({"b": space["b"]}, 0, 4)["b"] == sample(space, 0, 4)["b"]
+
+
+@steady
+@given(dimensions(), UNIT)
+def test_a_value_and_its_number_stand_for_each_other(dimension, u):
+    value = dimension.at(u)
+    code = dimension.encoded(json.loads(json.dumps(value)))
+    assert isinstance(code, int | float) and dimension.decoded(code) == value
+
+
+def test_lists_truths_and_numbers_have_numbers_of_their_own():
+    dimension = parse("x", "choice([1, 2], (3, 4), 1, True, 1.0, none, 'a', {'k': 1})")
+    assert [dimension.encoded(json.loads(json.dumps(x))) for x in dimension.args] == list(range(8))
+    assert [dimension.decoded(i) for i in range(8)] == list(dimension.args)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "qloguniform(1e-4, 1, 1e-4)", "qrandint(1, 8, 2)", "sample_from(lambda spec: 1)", "randn(0, 1)", "normal(0, 1)", "quniform(0, 1)",
+        "uniform(1, nan)", "uniform(0, 1e999)", "uniform(-1.7e308, 1.7e308)", "randint(0, 1" + "0" * 400 + ")", "randint(0.5, 2)",
+        "quniform(0, 1e300, 1e-300)", "loguniform(0, 1)", "randint(3, 3)", "choice()", "grid()", "choice(b'x')", "choice({1, 2})",
+        "choice(1j)", "choice(1e999)", "choice(...)", "choice({1: 2})", "choice(" + "1+" * 3000 + "1)",
+        "choice(" + "[" * 300 + "]" * 300 + ")", "choice(-'a')", "choice({[]: 1})",
+        "uniform(low=0, high=1)", "uniform(*[0, 1])", "uniform(0, 1)(2)", "choice(x.y)", "choice(\x00)",
+        "choice(a" + "\n" * 3, "uniform(True, 2)", "randint('a', 'b')", "os.system('touch mark')", "choice(__import__('os'))",
+    ],
+)  # fmt: skip
+def test_a_space_that_cannot_be_is_one_sentence(text):
+    with pytest.raises(UsageError, match=r"^The search space of 'lr' is wrong: ") as error:
+        parse("lr", text)
+    assert str(error.value).isprintable() and len(str(error.value)) < 500
+
+
+def test_a_search_has_a_bound():
+    many = {n: parse(n, f"grid({', '.join(map(str, range(50)))})") for n in "abcd"}
+    with pytest.raises(UsageError, match="at most 100,000 trials, not 6,250,000"):
+        count(many, None)
+    with pytest.raises(UsageError, match="at most 100,000 trials"):
+        count({"a": parse("a", "uniform(0, 1)")}, 10**9)

@@ -14,13 +14,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, Decay, NotNegative, Positive, Share, Threshold, Whole
 from ray_jobs.rl.batches import successors
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Steps, World
 from ray_jobs.rl.maths.policy_losses import truncated_importance, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Categorical
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -32,7 +33,7 @@ class ActorQ(nn.Module):
         super().__init__()
         self.event, self.image, self.policy = len(obs.shape), image(obs), Categorical(n)
         if self.image:
-            self.both = ConvNet(obs.shape, 2 * n, top=float(obs.high.max()), last=[0.01] * n + [1.0] * n)
+            self.both = ConvNet(obs.shape, 2 * n, top=brightest(obs), last=[0.01] * n + [1.0] * n)
         else:
             self.actor = TanhMLP([math.prod(obs.shape), width, width, n], last=0.01)
             self.critic = TanhMLP([math.prod(obs.shape), width, width, n])
@@ -45,6 +46,7 @@ class ActorQ(nn.Module):
         return self.actor(obs), self.critic(obs)
 
     def logits(self, obs: Tensor) -> Tensor:
+        """The policy's logits [*, A]."""
         return self(obs)[0] if self.image else self.actor(rows(obs, self.event))
 
     def value(self, obs: Tensor) -> Tensor:
@@ -61,35 +63,35 @@ def expected(out: Tensor, q: Tensor) -> Tensor:
 class ACER:
     """One update by the newest steps and a few by replayed ones, whose policies may be long gone."""
 
-    horizon: int = 20
+    horizon: Count = 20
     """Steps in a sequence."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Sequences of a replayed update."""
-    train_every: int = 320
+    train_every: Count = 320
     """Steps of all environments together between rounds of updates; at least `horizon` of each."""
-    replays: int = 4
+    replays: Whole = 4
     """Replayed updates in a round."""
-    buffer_size: int = 50_000
+    buffer_size: Count = 50_000
     """Steps kept."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lr: float = 7e-4
+    lr: Positive = 7e-4
     """Adam's step size, at the start; it falls linearly to 0."""
-    c: float = 10.0
+    c: Threshold = 10.0
     """Where importance weights are cut."""
-    delta: float = 1.0
+    delta: Threshold = 1.0
     """How far, to first order, an update may move the policy away from the average one, in nats for a step size of 1."""
-    decay: float = 0.99
+    decay: Decay = 0.99
     """Of the average policy, per update."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the critic's loss."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property
@@ -106,9 +108,7 @@ class ACER:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-            raise ValueError(
-                f"ACER needs a Discrete action space that starts at 0, and this is {action}: take ACERContinuous for a Box."
-            )
+            raise ValueError(f"ACER needs a Discrete action space that starts at 0, and this is {action}.")
         return Averaged(ActorQ(obs, int(action.n), self.width))
 
     def optimizers(self, agent: Averaged) -> Optimizers:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, Decay, NotNegative, Positive, Share, Threshold, Whole
 from ray_jobs.rl.batches import successors
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient, trust_region
 from ray_jobs.rl.maths.returns import retrace
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import Averaged, rows
-from ray_jobs.rl.networks.nets import TanhMLP
+from ray_jobs.rl.networks.nets import TanhMLP, image
 from ray_jobs.rl.networks.policies import Gaussian
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -32,9 +33,9 @@ class GaussianActor(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, action: gym.spaces.Box, width: int, std: float) -> None:
         super().__init__()
-        self.event, self.policy = len(obs.shape), Gaussian(action.shape)
+        self.event, self.policy = len(obs.shape), Gaussian(action.shape, box=action)
         half = torch.from_numpy(np.asarray(action.high / 2 - action.low / 2, np.float32).ravel())
-        self.policy.log_std.data.copy_((std * half.where(half.isfinite(), 1.0)).log())
+        self.policy.log_std.data.copy_((std * half.where(half.isfinite(), 1.0) / self.policy.units.reach).log())
         self.policy.log_std.requires_grad_(False)
         self.net = TanhMLP([math.prod(obs.shape), width, width, self.policy.outputs], last=0.01)
 
@@ -57,7 +58,7 @@ class Dueling(nn.Module):
     def advantage(self, obs: Tensor, action: Tensor) -> Tensor:
         """A [k, *] of observations [*, *O] and k actions [k, *, n] in each."""
         obs = rows(obs, self.actor.event).expand(len(action), *action.shape[1:-1], -1)
-        return self.a(torch.cat([obs, action], -1)).squeeze(-1)
+        return self.a(torch.cat([obs, self.actor.policy.units.inverse(action)], -1)).squeeze(-1)
 
 
 class Judged(NamedTuple):
@@ -75,37 +76,37 @@ class Judged(NamedTuple):
 class ACERContinuous:
     """One update by the newest steps and a few by replayed ones, whose policies may be long gone."""
 
-    horizon: int = 20
+    horizon: Count = 20
     """Steps in a sequence."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Sequences of a replayed update."""
-    train_every: int = 320
+    train_every: Count = 320
     """Steps of all environments together between rounds of updates; at least `horizon` of each."""
-    replays: int = 4
+    replays: Whole = 4
     """Replayed updates in a round."""
-    buffer_size: int = 50_000
+    buffer_size: Count = 50_000
     """Steps kept."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Adam's step size, at the start; it falls linearly to 0."""
-    c: float = 5.0
+    c: Threshold = 5.0
     """Where importance weights are cut."""
-    delta: float = 1.0
+    delta: Threshold = 1.0
     """How far, to first order, an update may move the policy away from the average one, in nats for a step size of 1."""
-    decay: float = 0.995
+    decay: Decay = 0.995
     """Of the average policy, per update."""
-    drawn: int = 5
+    drawn: Count = 5
     """Actions whose mean advantage is taken off."""
-    std: float = 0.3
+    std: Positive = 0.3
     """Deviation of actions: a share of half their Box's width, or in their own units where that is infinite."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the critics' losses."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property
@@ -122,9 +123,9 @@ class ACERContinuous:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> Averaged:
         if not isinstance(action, gym.spaces.Box):
-            raise ValueError(
-                f"ACERContinuous needs a Box of actions, and this is {action}: take ACER if it is Discrete."
-            )
+            raise ValueError(f"ACERContinuous needs a Box of actions, and this is {action}.")
+        if image(obs):
+            raise ValueError(f"ACERContinuous learns from vectors, and observations of shape {obs.shape} are images.")
         return Averaged(Dueling(obs, action, self.width, self.std), "actor")
 
     def optimizers(self, agent: Averaged) -> Optimizers:

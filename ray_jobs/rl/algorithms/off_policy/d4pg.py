@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, Finite, NotNegative, Positive, Share, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import categorical, project
@@ -24,41 +25,41 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class D4PG:
     """A critic that tells the distribution of returns over several steps, and an actor that goes up the slope of its mean."""
 
-    buffer_size: int = 1_000_000
+    buffer_size: Count = 1_000_000
     """Transitions kept."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 4
+    train_every: Count = 4
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    n_step: int = 5
+    n_step: Count = 5
     """Steps whose rewards a target sums."""
-    priority: float = 0.6
+    priority: NotNegative = 0.6
     """Exponent of the cross entropies in proportion to which transitions are drawn; 0 is uniform."""
-    importance: float = 0.4
+    importance: Share = 0.4
     """Exponent of the importance weights that undo this, at the start; it rises to 1."""
     asynchronous: bool = True
     """Let runners play on while the learner learns."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    actor_lr: float = 1e-4
+    actor_lr: Positive = 1e-4
     """Adam's step size, of the actor."""
-    critic_lr: float = 1e-4
+    critic_lr: Positive = 1e-4
     """Adam's step size, of the critic."""
-    target_every: int = 100
+    target_every: Count = 100
     """Updates between copies of the networks into those that targets are made of."""
-    low: float = -150.0
+    low: Finite = -150.0
     """The least return that the critic can tell."""
-    high: float = 150.0
+    high: Finite = 150.0
     """The largest."""
-    atoms: int = 51
+    atoms: Count = 51
     """Returns between them, at even distances, each of which gets a probability."""
-    exploration_noise: float = 0.3
+    exploration_noise: NotNegative = 0.3
     """Deviation of exploring actions, in halves of their range."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import squared
@@ -24,27 +25,27 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class DDPG:
     """One step of the critic, one of the actor up the critic's slope, and one of their slow copies per replayed batch."""
 
-    buffer_size: int = 1_000_000
+    buffer_size: Count = 1_000_000
     """Transitions kept."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update; their actions are drawn from all of the Box."""
-    train_every: int = 4
+    train_every: Count = 4
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    actor_lr: float = 1e-4
+    actor_lr: Positive = 1e-4
     """Adam's step size, of the actor."""
-    critic_lr: float = 1e-3
+    critic_lr: Positive = 1e-3
     """Adam's step size, of the critic."""
-    tau: float = 0.001
+    tau: Part = 0.001
     """Share of the way that the slow copies go to the networks in each update."""
-    exploration_noise: float = 0.1
+    exploration_noise: NotNegative = 0.1
     """Deviation of exploring actions, in halves of their range."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

@@ -16,11 +16,12 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.curvature import flat
 from ray_jobs.rl.networks.agents import Deterministic, rows
 from ray_jobs.rl.networks.critics import polyak
-from ray_jobs.rl.networks.nets import ReLUMLP, mlp, orthogonal
+from ray_jobs.rl.networks.nets import ReLUMLP, image, mlp, orthogonal
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -58,6 +59,7 @@ class DPGAgent(nn.Module):
 
     @property
     def acting(self) -> nn.Module:
+        """The part that chooses actions, which alone is sent to runners."""
         return self.actor
 
 
@@ -79,33 +81,33 @@ class DPG:
     With phi(s, a) = J(s)' (a - mu(s)), delta = r + discount V(s') - Q(s, a) moves V by delta dV and w by delta phi; theta by J' J w.
     """
 
-    buffer_size: int = 10_000
+    buffer_size: Count = 10_000
     """Transitions kept."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 4
+    train_every: Count = 4
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    actor_lr: float = 3e-4
+    actor_lr: Positive = 3e-4
     """Adam's step size, of the actor, at the start."""
-    critic_lr: float = 1e-3
+    critic_lr: Positive = 1e-3
     """Adam's step size, of V and w, at the start."""
     anneal: bool = False
     """Let both fall linearly to 0 over the training: the last policy then wavers less."""
-    tau: float = 0.005
+    tau: Part = 0.005
     """Share of the way that V's slow copy, of which targets are made, goes to V in each update; at 1 there is no difference."""
-    patience: int = 500
+    patience: Whole = 500
     """Updates of the critic before the actor's first: Adam's steps are as long for a slope that is not yet known."""
-    exploration_noise: float = 0.3
+    exploration_noise: NotNegative = 0.3
     """Deviation of the behaviour's actions around the actor's, in halves of their range."""
-    actor_width: int = 32
+    actor_width: Whole = 32
     """Units in each of the actor's two hidden layers; 0 has none: mu is linear, up to the tanh that keeps it within the Box."""
-    width: int = 64
+    width: Count = 64
     """Units in each of V's two hidden layers."""
 
     not_together = "its compatible critic needs derivatives of the actor's derivatives"
@@ -115,6 +117,8 @@ class DPG:
         return Replay(self.buffer_size, self.batch_size, self.learning_starts, self.train_every, self.updates_per_train)
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> DPGAgent:
+        if image(obs):
+            raise ValueError(f"DPG learns from vectors, and observations of shape {obs.shape} are images.")
         actor = Deterministic(obs, action, width=self.actor_width, net=mlp)  # J w differentiates it twice
         orthogonal(actor.net[-1], 0.01)  # actions are small at first
         actor.started.fill_(1.0)  # exploration is around the actor from the first step on

@@ -16,11 +16,13 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Threshold, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.maths.value_losses import huber, q_target
+from ray_jobs.rl.networks.agents import rows
 from ray_jobs.rl.networks.critics import overwrite
-from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, brightest, image
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -29,9 +31,9 @@ class QAgent(nn.Module):
 
     def __init__(self, obs: gym.spaces.Box, actions: int, width: int) -> None:
         super().__init__()
-        self.image = image(obs)
+        self.image, self.event = image(obs), len(obs.shape)
         if self.image:
-            self.q: nn.Module = ConvNet(obs.shape, actions, top=float(obs.high.max()))
+            self.q: nn.Module = ConvNet(obs.shape, actions, top=brightest(obs))
         else:
             self.q = ReLUMLP([math.prod(obs.shape), width, width, actions])
         self.target = copy.deepcopy(self.q).requires_grad_(False)
@@ -46,47 +48,47 @@ class QAgent(nn.Module):
         return part
 
     def encode(self, obs: Tensor) -> Tensor:
-        """[B, *O] -> [B, n]; images stay as they are."""
-        return obs if self.image else obs.flatten(1)
+        """[B, *O] -> [B, n] floats; images stay as they are."""
+        return obs if self.image else rows(obs, self.event)
 
 
 @dataclass(frozen=True)
 class DQN:
     """One gradient step on Bellman errors per replayed batch; exploration falls linearly."""
 
-    buffer_size: int = 100_000
+    buffer_size: Count = 100_000
     """Transitions kept."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 256
+    train_every: Count = 256
     """Steps between rounds of updates."""
-    updates_per_train: int = 128
+    updates_per_train: Count = 128
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lr: float = 2.3e-3
+    lr: Positive = 2.3e-3
     """Adam's step size, at the start."""
     anneal: bool = False
     """Let `lr` fall linearly to 0 over the training: the last policy then wavers less."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
-    priority: float = 0.0
+    priority: NotNegative = 0.0
     """Exponent of the errors in proportion to which transitions are drawn; 0 draws evenly."""
-    n_step: int = 1
+    n_step: Count = 1
     """Steps whose rewards a target sums, at most."""
-    target_every: int = 128
+    target_every: Count = 128
     """Updates between copies of the online network into the target."""
-    explore_for: float = 0.16
+    explore_for: Part = 0.16
     """Share of the training over which epsilon falls."""
-    epsilon: float = 0.04
+    epsilon: Share = 0.04
     """Probability of a random action after that."""
-    error_clip: float = 1.0
+    error_clip: Threshold = 1.0
     """Where the loss turns from square to linear: at 1, few bad ends are outvoted by many steps before them."""
-    max_norm: float = 10.0
+    max_norm: Threshold = 10.0
     """Largest norm of a gradient."""
-    width: int = 256
+    width: Count = 256
     """Units in each of two hidden layers; the network of images has its own."""
 
     @property
@@ -103,9 +105,7 @@ class DQN:
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> QAgent:
         if not isinstance(action, gym.spaces.Discrete) or action.start != 0:
-            raise ValueError(
-                f"DQN needs a Discrete action space that starts at 0, and this is {action}: use PPO, for example."
-            )
+            raise ValueError(f"DQN needs a Discrete action space that starts at 0, and this is {action}.")
         return QAgent(obs, int(action.n), self.width)
 
     def optimizers(self, agent: QAgent) -> Optimizers:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ray_jobs.envs.multi_agent import Padded, joint
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Threshold, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.critics import Ensemble, polyak
@@ -52,7 +52,7 @@ class DiscreteActions(nn.Module):
 
     def encode(self, action: Tensor) -> Tensor:
         """The critics' input: one-hot [B, N, A]."""
-        return F.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
+        return nn.functional.one_hot(action.reshape(-1, len(self.valid)), self.valid.shape[1]).float()
 
 
 class ContinuousActions(nn.Module):
@@ -133,33 +133,33 @@ class MultiAgentCritics(nn.Module):
 class MADDPG:
     """For each replayed batch: every agent's critic towards its Bellman target, then every actor up its own critic."""
 
-    buffer_size: int = 1_000_000
+    buffer_size: Count = 1_000_000
     """Steps kept."""
-    batch_size: int = 1024
+    batch_size: Count = 1024
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 100
+    train_every: Count = 100
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    gamma: float = 0.95
+    gamma: Share = 0.95
     """Discount."""
-    actor_lr: float = 1e-2
+    actor_lr: Positive = 1e-2
     """Adam's step size, of the actors."""
-    critic_lr: float = 1e-2
+    critic_lr: Positive = 1e-2
     """Adam's step size, of the critics."""
-    tau: float = 1e-2
+    tau: Part = 1e-2
     """Share by which the slow copies follow, each update."""
-    logit_penalty: float = 1e-3
+    logit_penalty: NotNegative = 1e-3
     """Weight of the mean square of the actors' numbers, which keeps choices open; as in the authors' code."""
-    exploration_noise: float = 0.1
+    exploration_noise: NotNegative = 0.1
     """Deviation of exploration around continuous actions, in halves of their range."""
-    max_norm: float = 0.5
+    max_norm: Threshold = 0.5
     """Largest norm of a gradient."""
-    ensemble: int = 1
+    ensemble: Count = 1
     """Members of each agent's policy, which its opponents cannot learn by heart; a runner needs as many environments."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

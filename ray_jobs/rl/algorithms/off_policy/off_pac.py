@@ -16,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import draws
@@ -23,7 +24,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest
 from ray_jobs.rl.networks.policies import policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -38,9 +39,10 @@ class Agent(ActorCritic):
         super().__init__(obs, action, width=width, net=net)
         self.fixed = policy_for(action).requires_grad_(False)
         n = math.prod(obs.shape)
-        self.second = ConvNet(obs.shape, 1, top=float(obs.high.max())) if self.image else net([n, width, width, 1])
+        self.second = ConvNet(obs.shape, 1, top=brightest(obs)) if self.image else net([n, width, width, 1])
 
     def correction(self, obs: Tensor) -> Tensor:
+        """The critic's correction h(obs) [*] of observations [*, *O]."""
         return self.second(self.encode(obs)).squeeze(-1)
 
 
@@ -48,21 +50,21 @@ class Agent(ActorCritic):
 class OffPAC:
     """Log pi and V move by importance-weighted temporal differences along the behaviour's steps."""
 
-    wander: float = 1.0
+    wander: Share = 1.0
     """Share of the actions that a fixed policy takes, even over choices, normal over a Box; the rest are the learned policy's own."""
-    lam: float = 0.4
+    lam: Share = 0.4
     """How far traces reach: 0 is one step, 1 to the horizon's end."""
-    horizon: int = 16
+    horizon: Count = 16
     """Steps of each environment between updates."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Adam's step size, at the start; it falls linearly to 0."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    value_weight: float = 1.0
+    value_weight: NotNegative = 1.0
     """Weight of the critic's losses."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, Finite, Part, Positive, Share, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import soft, temperature
 from ray_jobs.rl.maths.value_losses import expected, soft_target, squared
@@ -25,31 +26,31 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class SAC:
     """One step each for critics, policy and temperature per replayed batch."""
 
-    buffer_size: int = 100_000
+    buffer_size: Count = 100_000
     """Transitions kept."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update."""
-    train_every: int = 4
+    train_every: Count = 4
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    actor_lr: float = 3e-4
+    actor_lr: Positive = 3e-4
     """Adam's step size for the policy and the temperature."""
-    critic_lr: float = 3e-4
+    critic_lr: Positive = 3e-4
     """Adam's step size for the critics."""
-    tau: float = 0.005
+    tau: Part = 0.005
     """Share of the way that the slow critics go to the others in each update."""
     automatic: bool = True
     """Let the temperature seek `target_entropy`."""
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     """The temperature: the weight of a nat of entropy beside rewards; where automatic, at the start."""
-    target_entropy: float | None = None
+    target_entropy: Finite | None = None
     """In nats, of actions scaled to +-1. None is minus their dimension or, of n discrete actions, 0.98 log n."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

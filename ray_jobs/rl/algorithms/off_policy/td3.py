@@ -12,6 +12,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths.policy_losses import deterministic
 from ray_jobs.rl.maths.value_losses import smoothed, squared, twin_target
@@ -23,33 +24,33 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class TD3:
     """One step of both critics per replayed batch, towards the lesser of two targets; an actor's step every few of them."""
 
-    buffer_size: int = 1_000_000
+    buffer_size: Count = 1_000_000
     """Transitions kept."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions of one update."""
-    learning_starts: int = 1000
+    learning_starts: Whole = 1000
     """Steps before the first update; their actions are drawn from all of the Box."""
-    train_every: int = 4
+    train_every: Count = 4
     """Steps between rounds of updates."""
-    updates_per_train: int = 1
+    updates_per_train: Count = 1
     """Updates in a round."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    actor_lr: float = 3e-4
+    actor_lr: Positive = 3e-4
     """Adam's step size, of the actor."""
-    critic_lr: float = 3e-4
+    critic_lr: Positive = 3e-4
     """Adam's step size, of the critics."""
-    tau: float = 0.005
+    tau: Part = 0.005
     """Share of the way that the slow copies go to the networks, whenever the actor is updated."""
-    delay: int = 2
+    delay: Count = 2
     """Updates of the critics for one of the actor and of the slow copies."""
-    exploration_noise: float = 0.1
+    exploration_noise: NotNegative = 0.1
     """Deviation of exploring actions, in halves of their range."""
-    smoothing: float = 0.2
+    smoothing: NotNegative = 0.2
     """Deviation of the noise on the slow actor's actions in a target, in halves of their range."""
-    smoothing_clip: float = 0.5
+    smoothing_clip: NotNegative = 0.5
     """The most that this noise may be."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

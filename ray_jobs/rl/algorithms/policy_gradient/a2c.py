@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import bootstrapped_returns
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
@@ -25,26 +26,26 @@ from ray_jobs.rl.optim.step import adam, gradient_step, rmsprop
 class A2C:
     """One gradient step after every few steps: log pi times the advantage of n-step returns, and the squared error of the value."""
 
-    horizon: int = 5
+    horizon: Count = 5
     """Steps of each environment between updates: returns sum as many rewards, at most."""
-    lr: float = 7e-4
+    lr: Positive = 7e-4
     """Step size, at the start."""
     anneal: bool = True
     """Let `lr` fall linearly to 0 over the training."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the value loss."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    max_norm: float = 0.5
+    max_norm: Threshold = 0.5
     """Largest norm of a gradient."""
     use_rmsprop: bool = True
     """RMSProp, as in the paper; else Adam."""
-    eps: float = 3e-3
+    eps: Positive = 3e-3
     """Added by RMSProp to the root of the mean square: about the root of the 1e-5 that is customary beneath it. It keeps steps small
     where gradients vanish, as when the pole stands."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
     shared: bool = False
     """Let policy and value share their hidden layers."""

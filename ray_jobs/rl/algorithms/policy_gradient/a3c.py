@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import bootstrapped_returns
 from ray_jobs.rl.contract import Act, Gradient, Gradients, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
@@ -25,24 +26,24 @@ from ray_jobs.rl.optim.step import adam, apply_gradient, rmsprop
 class A3C:
     """Each runner differentiates its own few steps by weights that may be a few updates old; all gradients go to one optimiser."""
 
-    horizon: int = 5
+    horizon: Count = 5
     """Steps of each environment for one gradient, t_max: returns sum as many rewards, at most."""
-    lr: float = 7e-4
+    lr: Positive = 7e-4
     """Step size, at the start; it falls linearly to 0."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the value loss."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    max_norm: float = 0.5
+    max_norm: Threshold = 0.5
     """Largest norm of a runner's gradient."""
     use_rmsprop: bool = True
     """RMSProp with statistics that all runners' gradients share, as in the paper; else Adam, likewise."""
-    eps: float = 3e-3
+    eps: Positive = 3e-3
     """Added by RMSProp to the root of the mean square: about the root of the 1e-5 that is customary beneath it. It keeps steps small
     where gradients vanish, as when the pole stands."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
     shared: bool = False
     """Let policy and value share their hidden layers."""

@@ -14,6 +14,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, Decay, NotNegative, Positive, Share
 from ray_jobs.rl.batches import standardise, successors
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
@@ -30,31 +31,31 @@ from ray_jobs.rl.optim.step import gradient_step
 class ACKTR:
     """One natural step of the policy and one Gauss-Newton step of the value per batch, both by K-FAC."""
 
-    horizon: int = 20
+    horizon: Count = 20
     """Steps of each environment between updates."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lam: float = 1.0
+    lam: Share = 1.0
     """GAE's lambda."""
-    lr: float = 0.25
+    lr: Positive = 0.25
     """K-FAC's step size of the policy at most, at the start."""
-    max_kl: float = 1e-3
+    max_kl: Positive = 1e-3
     """How far a step may move the policy, in nats, by K-FAC's model: running factors lag, and steps may go several times as far."""
-    value_lr: float = 0.25
+    value_lr: Positive = 0.25
     """K-FAC's step size of the value at most, at the start."""
-    value_max_kl: float = 1e-2
+    value_max_kl: Positive = 1e-2
     """How far a step may move the value: half the mean square of its move over that of its errors, to second order."""
-    damping: float = 1e-2
+    damping: Positive = 1e-2
     """Added to the Fisher matrices, factored."""
-    decay: float = 0.99
+    decay: Decay = 0.99
     """Of the running factors, at most."""
-    invert_every: int = 10
+    invert_every: Count = 10
     """Updates from one inversion of the factors to the next."""
     anneal: bool = True
     """Let the step sizes fall linearly to 0 over the training."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     not_together = "K-FAC inverts each seed's own factors"

@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import successors
 from ray_jobs.rl.contract import Act, Log, Optimizers, Steps, Stream, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
@@ -26,23 +27,23 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class IMPALA:
     """One gradient step per fragment, corrected for the policy having moved since it was played."""
 
-    horizon: int = 20
+    horizon: Count = 20
     """Steps of each environment in a fragment."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lr: float = 2e-3
+    lr: Positive = 2e-3
     """Adam's step size, at the start; it falls linearly to 0."""
-    rho_max: float = 1.0
+    rho_max: Threshold = 1.0
     """Truncation of the importance weight of a temporal difference: which policy the value is of."""
-    c_max: float = 1.0
+    c_max: Threshold = 1.0
     """Truncation of the weights along the trace: how far corrections reach."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the value loss."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
     shared: bool = False
     """Let policy and value have their hidden layers in common."""

@@ -16,13 +16,14 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import shuffled, standardise, values
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizer, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import clipped, kl_estimate
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import ActorCritic
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Policy
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -34,12 +35,13 @@ class PhasicAgent(nn.Module):
         super().__init__()
         self.actor = ActorCritic(obs, action, width=width, shared=True)
         if image(obs):
-            self.critic: nn.Module = ConvNet(obs.shape, 1, top=float(obs.high.max()))
+            self.critic: nn.Module = ConvNet(obs.shape, 1, top=brightest(obs))
         else:
             self.critic = TanhMLP([math.prod(obs.shape), width, width, 1])
 
     @property
     def acting(self) -> ActorCritic:
+        """The part that chooses actions, which alone is sent to runners."""
         return self.actor
 
     def value(self, obs: Tensor) -> Tensor:
@@ -68,39 +70,39 @@ class Batch(NamedTuple):
 class PPG:
     """PPO's policy loss without the value's beside it; after every `policy_phases` of those, an auxiliary phase."""
 
-    horizon: int = 128
+    horizon: Count = 128
     """Steps of each environment between updates."""
-    policy_phases: int = 32
+    policy_phases: Count = 32
     """Updates between auxiliary phases: the paper's N."""
-    epochs: int = 1
+    epochs: Count = 1
     """The policy's passes over each batch."""
-    value_epochs: int = 1
+    value_epochs: Count = 1
     """The value's passes over each batch."""
-    minibatches: int = 8
+    minibatches: Count = 8
     """Parts of a batch; each is one gradient step, and has this learner's share of the steps."""
-    aux_epochs: int = 6
+    aux_epochs: Count = 6
     """Passes of an auxiliary phase over all steps since the last one."""
-    aux_minibatches: int = 16
+    aux_minibatches: Count = 16
     """Parts of those steps for each policy phase they come from."""
-    lr: float = 5e-4
+    lr: Positive = 5e-4
     """Adam's step size, at the start."""
     anneal: bool = False
     """Let `lr` fall linearly to 0 over the training."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """How far the probability ratio may move from 1."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lam: float = 0.95
+    lam: Share = 0.95
     """GAE's lambda."""
-    entropy_weight: float = 0.01
+    entropy_weight: NotNegative = 0.01
     """Weight of the entropy bonus."""
-    aux_weight: float = 1.0
+    aux_weight: NotNegative = 1.0
     """Weight of the auxiliary head's error."""
-    beta_clone: float = 1.0
+    beta_clone: NotNegative = 1.0
     """Weight of the KL from the policy as it was when the auxiliary phase began."""
-    max_norm: float = 0.5
+    max_norm: Threshold = 0.5
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

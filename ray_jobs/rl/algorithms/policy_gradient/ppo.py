@@ -1,9 +1,10 @@
 """Proximal policy optimisation with the clipped surrogate, or with an adaptive penalty on the KL.
 
 Source: Schulman et al. 2017, arXiv:1707.06347, eq. 7 to 9, section 4 and algorithm 1.
-Differs: advantages are standardised in each minibatch; policy and value have networks of their own
-unless they share layers; Gaussian deviations are free parameters. Value clipping, annealing and the KL stop are options, as studied by
-Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, so that it can always double or halve.
+Differs: advantages are standardised in each minibatch; policy and value have networks of their own unless they share layers;
+Gaussian deviations are free parameters, in units of the Box (`networks.policies.Units`). Value clipping, annealing and the KL stop are
+options, as studied by Engstrom et al. 2020, arXiv:2005.12729. The penalty's weight stays between 1e-3 and 1e3, so that it can always
+double or halve.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold
 from ray_jobs.rl.batches import Batch, advantage_batch, kl_and_entropy, shuffled, standardise
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import policy_losses, value_losses
@@ -27,39 +29,39 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class PPO:
     """Several epochs of minibatch ascent on the clipped or penalised surrogate after every `horizon` steps."""
 
-    horizon: int = 128
+    horizon: Count = 128
     """Steps of each environment between updates."""
-    epochs: int = 4
+    epochs: Count = 4
     """Passes over each batch."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Parts of a batch; each is one gradient step, and has this learner's share of the steps."""
-    lr: float = 2.5e-4
+    lr: Positive = 2.5e-4
     """Adam's step size, at the start."""
     anneal: bool = False
     """Let `lr` and `clip` fall linearly to 0 over the training."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """How far the probability ratio may move from 1, at the start."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lam: float = 0.95
+    lam: Share = 0.95
     """GAE's lambda."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the value loss."""
-    value_clip: float = 0.0
+    value_clip: NotNegative = 0.0
     """How far values may move in one update; 0 does not clip."""
-    entropy_weight: float = 0.0
+    entropy_weight: NotNegative = 0.0
     """Weight of the entropy bonus."""
-    max_norm: float = 0.5
+    max_norm: Threshold = 0.5
     """Largest norm of a gradient."""
-    target_kl: float = 0.0
+    target_kl: NotNegative = 0.0
     """End an update after the epoch whose KL from the old policy exceeds this; 0 never does."""
-    penalty_kl: float = 0.0
+    penalty_kl: NotNegative = 0.0
     """KL that an update is to reach, by a penalty of adapted weight in place of clipping; 0 clips."""
-    penalty: float = 1.0
+    penalty: Positive = 1.0
     """Weight of the KL penalty, at the start."""
     normalize_advantage: bool = True
     """Standardise advantages in each minibatch."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
     shared: bool = False
     """Let policy and value have their hidden layers in common."""
@@ -70,6 +72,7 @@ class PPO:
 
     @property
     def not_together(self) -> str:
+        """Why seeds cannot train together, see `contract.reason_not_together`."""
         return "it branches on KLs, numbers that differ between seeds" if self.target_kl or self.penalty_kl else ""
 
     def build(self, obs: gym.spaces.Box, action: gym.Space) -> ActorCritic:

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_jobs.recipe.ranges import Count, Positive, Share, Threshold
 from ray_jobs.rl.batches import cut
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, image
-from ray_jobs.rl.networks.policies import policy_for
+from ray_jobs.rl.networks.nets import ConvNet, TanhMLP, brightest, image
+from ray_jobs.rl.networks.policies import Units, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -50,6 +51,8 @@ class Critic(nn.Module):
         elif image(obs):
             raise ValueError(f"QAC needs a Discrete action space where observations are images, and this is {action}.")
         else:
+            if isinstance(action, gym.spaces.Box):
+                self.units = Units(action)
             flat = gym.spaces.Box(-1.0, 1.0, (math.prod(obs.shape),))
             self.net = network(flat, gym.spaces.flatdim(action), 1, width, net)
 
@@ -64,7 +67,7 @@ class Critic(nn.Module):
         if isinstance(self.space, gym.spaces.MultiDiscrete):
             parts = zip(action.unbind(-1), self.space.nvec.tolist(), strict=True)
             return torch.cat([F.one_hot(a, n) for a, n in parts], -1).float()
-        return rows(action, len(self.space.shape))
+        return self.units.inverse(rows(action, len(self.space.shape)))
 
 
 def network(
@@ -72,7 +75,7 @@ def network(
 ) -> nn.Module:
     """Convolutions for images; else `net` of the observation and `more` numbers."""
     if image(obs):
-        return ConvNet(obs.shape, outputs, top=float(obs.high.max()), last=last)
+        return ConvNet(obs.shape, outputs, top=brightest(obs), last=last)
     return net([math.prod(obs.shape) + more, width, width, outputs], last=last)
 
 
@@ -90,17 +93,17 @@ class Agent(nn.Module):
 class QAC:
     """One gradient step of the policy and one of Q after every few steps."""
 
-    horizon: int = 8
+    horizon: Count = 8
     """Steps of each environment between updates; each of them looks one step ahead."""
-    actor_lr: float = 1e-3
+    actor_lr: Positive = 1e-3
     """Adam's step size for the policy, at the start; it falls linearly to 0."""
-    critic_lr: float = 3e-3
+    critic_lr: Positive = 3e-3
     """Adam's step size for Q: larger, so that Q keeps up with the policy that it is of."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of the policy's gradient, and of Q's."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

@@ -13,6 +13,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share, Threshold, Whole
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import accumulate
@@ -25,22 +26,22 @@ from ray_jobs.rl.optim.step import adam, gradient_step
 class REINFORCE:
     """Log pi of each step times all that was earned from there to the episode's end."""
 
-    horizon: int = 128
+    horizon: Count = 128
     """Steps of each environment that an update learns from."""
-    tail: int = 384
+    tail: Whole = 384
     """Steps played after those for the sake of their returns, and not learned from. Where no episode is longer, each return is whole;
     a longer one is cut there. Which steps count must not hang on how they end: episodes that the data finish are the short ones."""
     baseline: bool = True
     """Subtract V(s), fitted to the returns; else nothing, and V is not learned."""
-    lr: float = 1e-2
+    lr: Positive = 1e-2
     """Adam's step size, at the start; it falls linearly to 0."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    value_weight: float = 0.5
+    value_weight: NotNegative = 0.5
     """Weight of the value loss."""
-    max_norm: float = 1.0
+    max_norm: Threshold = 1.0
     """Largest norm of a gradient."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     @property

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.ranges import Count, Positive, Share
 from ray_jobs.rl.batches import standardise
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizers, Steps, World
 from ray_jobs.rl.maths import stein
@@ -23,7 +24,7 @@ from ray_jobs.rl.maths.policy_losses import policy_gradient
 from ray_jobs.rl.maths.returns import gae
 from ray_jobs.rl.maths.value_losses import squared
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.nets import ConvStack, Stack, image
+from ray_jobs.rl.networks.nets import ConvStack, Stack, brightest, image
 from ray_jobs.rl.networks.policies import Gaussian, policy_for
 from ray_jobs.rl.optim.step import adam, gradient_step
 
@@ -56,7 +57,7 @@ class SVPGAgent(nn.Module):
 def stack(n: int, obs: gym.spaces.Box, width: int, outputs: int, last: float) -> Stack | ConvStack:
     """n networks of observations."""
     if image(obs):
-        return ConvStack(n, obs.shape, outputs, top=float(obs.high.max()), last=last)
+        return ConvStack(n, obs.shape, outputs, top=brightest(obs), last=last)
     return Stack(n, [math.prod(obs.shape), width, width, outputs], last=last)
 
 
@@ -69,21 +70,21 @@ def encode(obs: Tensor, lead: int, net: Stack | ConvStack) -> Tensor:
 class SVPG:
     """One Stein step of all particles per batch; environment i of a runner is played by particle i modulo their number."""
 
-    particles: int = 4
+    particles: Count = 4
     """Policies; they must share the environments of each learner evenly."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Weight of keeping apart against climbing."""
-    horizon: int = 32
+    horizon: Count = 32
     """Steps of each environment between updates."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lam: float = 0.95
+    lam: Share = 0.95
     """GAE's lambda."""
-    lr: float = 3e-3
+    lr: Positive = 3e-3
     """Adam's step size, of particles and critics, at the start; it falls linearly to 0."""
-    memory: float = 0.95
+    memory: Share = 0.95
     """What is left, an update later, of a particle's score."""
-    width: int = 32
+    width: Count = 32
     """Units in each of two hidden layers."""
 
     not_together = "it checks how often each particle plays"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
+from ray_jobs.recipe.ranges import Count, Fraction, Positive, Share
 from ray_jobs.rl.batches import standardise, values
 from ray_jobs.rl.contract import Act, Fresh, Log, Optimizer, Optimizers, Steps, World
 from ray_jobs.rl.maths import draws
@@ -45,33 +46,33 @@ class Batch(NamedTuple):
 class TRPO:
     """One natural step up the surrogate per batch, shortened until the policy has moved by at most `max_kl`."""
 
-    horizon: int = 128
+    horizon: Count = 128
     """Steps of each environment between updates."""
-    max_kl: float = 0.01
+    max_kl: Positive = 0.01
     """How far the policy may move in one update: mean KL(old || new) in nats."""
-    damping: float = 0.1
+    damping: Positive = 0.1
     """Added to the Fisher matrix."""
-    iterations: int = 10
+    iterations: Count = 10
     """Fisher products of one conjugate gradient, at most."""
-    thin: int = 1
+    thin: Count = 1
     """Fisher products are means over every so-manieth step of the batch."""
-    shrink: float = 0.8
+    shrink: Fraction = 0.8
     """What each attempt of the line search is to the one before."""
-    attempts: int = 10
+    attempts: Count = 10
     """Of the line search; after the last the policy stays as it was."""
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount."""
-    lam: float = 0.95
+    lam: Share = 0.95
     """GAE's lambda."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Adam's step size for the value, at the start."""
     anneal: bool = False
     """Let `lr` fall linearly to 0 over the training."""
-    value_epochs: int = 5
+    value_epochs: Count = 5
     """Passes over each batch to fit the value."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Parts of a batch, each one gradient step of the value."""
-    width: int = 64
+    width: Count = 64
     """Units in each of two hidden layers."""
 
     not_together = "its line search branches on each seed's KL"
@@ -97,6 +98,7 @@ class TRPO:
 
     @torch.no_grad()
     def prepare(self, agent: ActorCritic, data: Steps, world: World) -> Batch:
+        """Observations, actions, standardised advantages and targets of V, [T x B, ...] each, of a fragment [T, B]."""
         value, after = values(agent.value, data)
         advantage = gae(data.reward, value, after, data.discount(self.gamma), data.carry, self.lam)
         parts = data.obs[:-1], data.action, standardise(advantage, world), advantage + value

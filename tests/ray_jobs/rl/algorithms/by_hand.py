@@ -47,8 +47,8 @@ def action(actor: Deterministic, obs: Tensor) -> np.ndarray:
 
 
 def critic(critics: Ensemble, i: int, obs: Tensor, action: np.ndarray | Tensor) -> np.ndarray:
-    """What member i says of obs [O] and action [A]: [outputs]."""
-    x = np.concatenate([numbers(obs), np.asarray(action, np.float64)])
+    """What member i says of obs [O] and action [A]: [outputs]. It sees [1, 5] as [-1, 1], and [-2, 2] as it is."""
+    x = np.concatenate([numbers(obs), (np.asarray(action, np.float64) - [0.0, 3.0]) / [1.0, 2.0]])
     for k, (w, b) in enumerate(zip(critics.weights, critics.biases, strict=True)):
         x = x @ numbers(w[i]) + numbers(b[i, 0])
         x = x if k == len(critics.weights) - 1 else np.maximum(x, 0)

@@ -87,7 +87,9 @@ def test_the_target_of_continuous_actions_is_equation_5(seeded):
         out = by_hand(actor, after)
         mean, std = out[:2], np.exp(out[2:])
         x = mean + std * z[k]
-        action = np.array([2.0 * np.tanh(x[0]), 0.5 + 0.5 * np.tanh(x[1])])
+        action = np.array(
+            [2.0 * np.tanh(x[0]), np.tanh(x[1])]
+        )  # as critics see it: [-2, 2] as it is, [0, 1] as [-1, 1]
         slope = np.array([2.0, 0.5]) * (1 - np.tanh(x) ** 2)
         logp = (-0.5 * z[k] ** 2 - np.log(std) - 0.5 * math.log(2 * math.pi) - np.log(slope)).sum()
         q = min(by_hand(c, np.concatenate([after, action])).item() for c in critics)

@@ -27,6 +27,11 @@ N, UPDATES = 12, 5
 BOUNDED = gym.spaces.Box(-2.0, 1.0, (2,))
 
 
+def seen(action):
+    """An action as critics see it: [-2, 1] as [-1, 1]."""
+    return (action + 0.5) / 1.5
+
+
 def transitions(action, seed):
     """N random ones in double precision; every third ends its task, discounts and weights are all different."""
     rng = torch.Generator().manual_seed(seed)
@@ -98,7 +103,7 @@ def sac(algorithm, agent):
             return lambda f: (pi.probs * f(q, pi.logits)).sum(1)
         z = torch.empty(N, 2).normal_(generator=rng).double()
         action, logp = plain.squashed(squash, out, z)
-        q = plain.critics(critics, torch.cat([obs, action], 1)).amin(0)[:, 0]
+        q = plain.critics(critics, torch.cat([obs, seen(action)], 1)).amin(0)[:, 0]
         return lambda f: f(q, logp)
 
     def step(data, rng):
@@ -109,7 +114,7 @@ def sac(algorithm, agent):
         if agent.discrete:
             q = plain.critics(agent.critics, data.obs)[:, torch.arange(N), data.action]
         else:
-            q = plain.critics(agent.critics, torch.cat([data.obs, data.action], 1))[..., 0]
+            q = plain.critics(agent.critics, torch.cat([data.obs, seen(data.action)], 1))[..., 0]
         loss = ((q[0] - target) ** 2 / 2).mean() + ((q[1] - target) ** 2 / 2).mean()
         critic.down(loss)
         mean = judged(agent.critics, data.obs, rng)
@@ -150,14 +155,14 @@ def td3(algorithm, agent):
             after = torch.max(
                 torch.min(deterministic(agent, agent.slow_actor, data.next_obs) + noise, squash.high), squash.low
             )
-            q = plain.critics(agent.slow_critics, torch.cat([data.next_obs, after], 1))[..., 0]
+            q = plain.critics(agent.slow_critics, torch.cat([data.next_obs, seen(after)], 1))[..., 0]
             target = data.reward + data.discount * torch.min(q[0], q[1])
-        q = plain.critics(agent.critics, torch.cat([data.obs, data.action], 1))[..., 0]
+        q = plain.critics(agent.critics, torch.cat([data.obs, seen(data.action)], 1))[..., 0]
         loss = ((q[0] - target) ** 2).mean() + ((q[1] - target) ** 2).mean()
         critic.down(loss)
         if count % algorithm.delay == 0:
             a = deterministic(agent, agent.actor, data.obs)
-            actor.down(-plain.critics(agent.critics, torch.cat([data.obs, a], 1))[0].mean())
+            actor.down(-plain.critics(agent.critics, torch.cat([data.obs, seen(a)], 1))[0].mean())
             plain.polyak(agent.slow_critics, agent.critics, algorithm.tau)
             plain.polyak(agent.slow_actor, agent.actor, algorithm.tau)
         agent.actor.started.fill_(1.0)
@@ -179,12 +184,14 @@ def ddpg(algorithm, agent):
     def step(data, rng):
         with torch.no_grad():
             after = deterministic(agent, agent.slow_actor, data.next_obs)
-            q = plain.critics(agent.slow_critics, torch.cat([data.next_obs, after], 1))[0, :, 0]
+            q = plain.critics(agent.slow_critics, torch.cat([data.next_obs, seen(after)], 1))[0, :, 0]
             target = data.reward + data.discount * q
-        loss = ((plain.critics(agent.critics, torch.cat([data.obs, data.action], 1))[0, :, 0] - target) ** 2).mean()
+        loss = (
+            (plain.critics(agent.critics, torch.cat([data.obs, seen(data.action)], 1))[0, :, 0] - target) ** 2
+        ).mean()
         critic.down(loss)
         a = deterministic(agent, agent.actor, data.obs)
-        actor.down(-plain.critics(agent.critics, torch.cat([data.obs, a], 1))[0].mean())
+        actor.down(-plain.critics(agent.critics, torch.cat([data.obs, seen(a)], 1))[0].mean())
         plain.polyak(agent.slow_critics, agent.critics, algorithm.tau)
         plain.polyak(agent.slow_actor, agent.actor, algorithm.tau)
         agent.actor.started.fill_(1.0)

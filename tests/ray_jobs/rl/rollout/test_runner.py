@@ -1,5 +1,7 @@
 """What a runner hands back: every step once, no reset steps, and the true last observations."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.algorithms.policy_gradient.ppo import PPO
 from ray_jobs.rl.batches import values
 from ray_jobs.rl.learning import play
+from ray_jobs.rl.learning.setup import runner_specs
 from ray_jobs.rl.replay.ring import successors
 from ray_jobs.rl.rollout.fragments import tensors
 from ray_jobs.rl.rollout.normalise import Moments
@@ -242,11 +245,68 @@ def test_runners_are_a_function_of_seed_and_place():
         assert not np.array_equal(here, draws(**other))
 
 
+def test_environments_have_the_same_seeds_on_any_number_of_runners():
+    """Those of one runner are what they were in every version; a replacement has others."""
+    plan = Play(Still(), SCRIPTED + "Count", steps=8, envs=8)
+    for learner, learners in ((0, 1), (1, 2)):
+        whole, halves, quarters = (
+            [s for spec in runner_specs(plan, 5, learner, learners, n) for s in spec.generators()[0]]
+            for n in (0, 2 * learners, 4 * learners)
+        )
+        assert whole == halves == quarters and len(set(whole)) == 8 // learners
+    (one,) = runner_specs(plan, 5, 0, 1, 0)
+    words = np.random.SeedSequence(5, spawn_key=(1, 0, 0)).generate_state(9)
+    assert one.generators()[0] == [int(w) & 0x7FFFFFFF for w in words[1:]]
+    assert one.generators()[1].initial_seed() == int(words[0])
+    assert not set(replace(one, attempt=1).generators()[0]) & set(one.generators()[0])
+
+
 def test_evaluation_counts_as_many_episodes_of_each_environment():
     """Episodes of 3 and 5 steps alternate: the first 6 to end would be other ones than 3 of each environment."""
     spec = RunnerSpec(Still(), SCRIPTED + "Count", 2, seed=0)
     r = EnvRunner(spec)
     assert evaluate(spec, r.actor, 6).tolist() == [6, 6, 65, 65, 66, 66]
+
+
+def test_episodes_that_do_not_end_are_cut_and_counted():
+    """Where none ends, one of each environment is enough; a limit between 3 and 5 cuts every second episode of the other."""
+    cut: list[int] = []
+    endless = RunnerSpec(Still(), SCRIPTED + "Endless", 3, seed=0)
+    returns = evaluate(endless, EnvRunner(endless).actor, 12, longest=50, on_cut=cut.append)
+    assert returns.tolist() == [50, 50, 50] and cut == [3]
+    counted = RunnerSpec(Still(), SCRIPTED + "Count", 2, seed=0)
+    cut.clear()
+    returns = evaluate(counted, EnvRunner(counted).actor, 6, longest=4, on_cut=cut.append)
+    assert returns.tolist() == [6, 6, 50, 50, 66, 66] and cut == [2]
+
+
+def test_the_result_says_that_episodes_were_cut():
+    said: list[dict] = []
+    plan = Play(Still(), SCRIPTED + "Endless", steps=16, envs=2, eval_episodes=4, eval_steps=30)
+    result = play.play(plan, seed=0, run=Memory(), report=said.append)
+    assert result["episodes_cut"] == 4 and result["episode_return"] == 30
+    notes = [e["note"] for e in said if "note" in e]
+    assert notes == [f"Episodes of {SCRIPTED}Endless in the evaluation are cut after 30 steps."]
+    counted = Play(Still(), SCRIPTED + "Count", steps=16, envs=2, eval_episodes=4)
+    assert "episodes_cut" not in play.play(counted, seed=0, run=Memory())
+
+
+@pytest.mark.parametrize("learners", [1, 2])
+def test_a_stop_is_heard_during_the_evaluation_and_resuming_only_evaluates(learners, tmp_path, monkeypatch, request):
+    if learners > 1:
+        request.getfixturevalue("ray_cluster")
+    mark = tmp_path / "stop"
+    options = {"at": 1000, "stop": str(mark)}
+    plan = Play(Still(), SCRIPTED + "Endless", steps=16, envs=2, eval_episodes=2, env_options=options)
+    plan = replace(plan, eval_steps=100_000_000)
+    memory = Memory()
+    stopped = play.play(plan, seed=0, run=memory, learners=learners, should_stop=mark.exists)
+    assert "episode_return" not in stopped and stopped["env_steps"] == 16
+    step, state = memory.states[-1]
+    assert step == 16
+    plan = replace(plan, eval_steps=2000)
+    resumed = play.play(plan, seed=0, run=memory, learners=learners, resume=state)
+    assert resumed["env_steps"] == 16 and resumed["episode_return"] == 2000
 
 
 @pytest.mark.parametrize(

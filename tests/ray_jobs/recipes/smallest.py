@@ -1,0 +1,118 @@
+"""Every recipe of a generative model, as small as it can be built, on data that need no network."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_jobs.recipe.loading import kind, names, recipe, systems
+from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.settings import known
+from ray_jobs.recipe.spec import Spec
+from ray_jobs.train.fit import prepare
+
+SMALL = {
+    "width": 4, "depth": 1, "hidden": 4, "head": 4, "blocks": 1, "couplings": 2, "layers": 2, "stacks": 1, "residual": 4,
+    "skip": 4, "orders": 3, "latents": 2, "context": 2, "kernels": 2, "batch": 4, "steps": 2, "bins": 2, "length": 24,
+    "save_every": 1, "log_every": 1, "num_workers": 0, "threads": 1,
+}  # fmt: skip
+"""Settings, where a recipe has them."""
+OTHER: dict[str, dict[str, Any]] = {
+    "ddpm_cifar10": {"width": 8, "levels": 25},
+    "ddpm_digits": {"width": 24, "levels": 25, "dropout": 0.5},
+    "ddpm_gauss_image": {"levels": 25},
+    "ddpm_mixture2d": {"levels": 25},
+    "ddpm": {"width": 8, "levels": 25},
+    "iaf_vae_cifar10": {"size": 2, "blocks": 2},
+    "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
+    "improved_gan_cifar10": {"batch": 64},
+    "maf_density2d@mog_ring": {"components": 2},
+    "wgan_lsun": {"size": 16},
+}
+"""Settings of single recipes."""
+OWN = {
+    "maf": "moons", "iaf": "moons", "nsf": "moons", "nice": "digits", "realnvp": "digits", "glow": "digits", "vae": "digits",
+    "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
+    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes",
+}  # fmt: skip
+"""Data of the systems that a user trains by their own names."""
+
+
+def models() -> list[str]:
+    """The names of all recipes of generative models, systems by their own names included.
+
+    Of the variants, which are the same models on other data, only those are here that run other code.
+    """
+    fits = [name for name in names() if kind(recipe(name)) is Fit and ("@" not in name or name in OTHER)]
+    return fits + [name for name, found in systems().items() if kind(found) is Fit]
+
+
+def smallest(name: str, folder: Path, **more: Any) -> Fit:
+    """The plan of a recipe, as small as it can be built, ready to train.
+
+    Args:
+        name: of the recipe.
+        folder: for data that the recipe reads from files.
+        more: settings that differ.
+    """
+    has = known(name)
+    settings = {k: v for k, v in SMALL.items() if k in has} | OTHER.get(name, {}) | more
+    if "data_dir" in has:
+        settings["data_dir"] = str(pictures(folder, name, settings.get("size", 32)))
+    if "source" in has:
+        settings["source"] = str(waves(folder))
+    if "folder" in has:
+        settings["folder"] = str(rows(folder))
+    if name in systems():
+        settings["data"] = OWN[name]
+    made = prepare(Spec(name, settings, 0))
+    whole = made.data.test
+
+    def few(n: int | None = None) -> Any:
+        return whole(min(n, 8)) if n else {k: v[:8] for k, v in whole().items()}
+
+    made.data.test = few  # type: ignore[method-assign]  # evaluations take thousands
+    return made
+
+
+def pictures(folder: Path, name: str, size: int) -> Path:
+    """A folder of parquet files with 80 images to train on and 16 held out, in the columns of the hub's sets."""
+    import datasets
+    from PIL import Image
+
+    grey, lsun = "mnist" in name, "lsun" in name
+    side = size if lsun else 32
+    rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
+
+    def png() -> dict[str, Any]:
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(file, "png")
+        return {"bytes": file.getvalue(), "path": None}
+
+    for part, n in (("train", 80), ("test", 16)):
+        columns: dict[str, Any] = {"image" if grey or lsun else "img": [png() for _ in range(n)]}
+        if not lsun:
+            columns["label"] = [i % 10 for i in range(n)]
+        datasets.Dataset.from_dict(columns).to_parquet(str(folder / f"{part}-00000.parquet"))
+    return folder
+
+
+def waves(folder: Path) -> Path:
+    """A folder of WAV files, one of them held out."""
+    from scipy.io import wavfile
+
+    rng = np.random.default_rng(0)
+    (folder / "test").mkdir()
+    for path in (folder / "0.wav", folder / "1.wav", folder / "test" / "0.wav"):
+        wavfile.write(path, 16_000, rng.integers(-9999, 9999, 480, dtype=np.int16))
+    return folder
+
+
+def rows(folder: Path) -> Path:
+    """The folder of UCI's tables, with few rows of POWER."""
+    (folder / "data" / "power").mkdir(parents=True)
+    np.save(folder / "data" / "power" / "data.npy", np.random.default_rng(0).normal(5, 3, (200, 8)))
+    return folder
