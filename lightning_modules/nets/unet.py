@@ -1,92 +1,39 @@
-"""The U-Net of denoising diffusion.
+"""The U-Net of denoising diffusion, from that of DDPM (the defaults) to that of ADM.
 
-Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 (attention at several
-resolutions, with heads of a fixed number of channels; the label's embedding is added to that of the noise level).
-Differs: the noise level's embedding is added after the first convolution, as in Ho et al.; there is no scale and shift (AdaGN).
+Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 and table 1: attention
+at several resolutions, heads of a fixed number of channels, `scale_shift` (AdaGN), `residual_resampling` (BigGAN's blocks); the
+label's embedding is added to that of the noise level.
+Differs: a group of a normalisation has at least 4 channels, so narrow networks have fewer than 32 groups.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.conditions import UNCONDITIONAL, Cond
-from lightning_modules.dropout import Dropout
-from lightning_modules.nets.embed import Conditioning
+from lightning_modules.nets.attention import Attention
+from lightning_modules.nets.embed import Conditioning, Features, JoinedImage, TokenEmbedding, Tokens
 from lightning_modules.nets.mlp import zero
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    """At most 32 groups, of at least 4 channels."""
-    groups = next(g for g in range(min(32, max(1, channels // 4)), 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels)
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions with a vector [B, width] added between them, residual; [B, C, H, W] -> [B, C', H, W]."""
-
-    def __init__(self, enter: int, leave: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = norm(enter), nn.Conv2d(enter, leave, 3, padding=1)
-        self.condition = nn.Linear(width, leave)
-        self.norm2, self.conv2 = norm(leave), zero(nn.Conv2d(leave, leave, 3, padding=1))
-        self.drop = Dropout(dropout)
-        self.skip = nn.Conv2d(enter, leave, 1) if enter != leave else nn.Identity()
-
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = h + self.condition(vector)[:, :, None, None]
-        h = self.conv2(self.drop(F.silu(self.norm2(h))))
-        return self.skip(x) + h
-
-
-class Attention(nn.Module):
-    """Self-attention over the positions of an image, residual; [B, C, H, W] -> the same."""
-
-    def __init__(self, channels: int, head: int) -> None:
-        super().__init__()
-        self.heads = max(1, channels // head)
-        self.norm = norm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.leave = zero(nn.Linear(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        rows = self.norm(x).flatten(2).transpose(1, 2)
-        q, k, v = self.qkv(rows).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = attend(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        return x + self.leave(mixed).transpose(1, 2).reshape(b, c, h, w)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, all [B, heads, N, dim]; on a CPU by plain products, which took a quarter of the fused kernel's time."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
-    return (q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)).softmax(-1).to(v) @ v
+from lightning_modules.nets.patches import check_size
+from lightning_modules.nets.recompute import recomputed
+from lightning_modules.nets.residual import Residual, Upsample, double, halve, norm
 
 
 class AttentionBlock(nn.Module):
-    """A residual block, then self-attention where `head` is not 0; [B, C, H, W] -> [B, C', H, W]."""
+    """A residual block, then attention where `heads` is not 0; [B, C, H, W] -> [B, C', H, W]."""
 
-    def __init__(self, enter: int, leave: int, width: int, dropout: float, head: int) -> None:
+    def __init__(self, block: Residual, channels: int, heads: int, tokens: int) -> None:
         super().__init__()
-        self.block = Residual(enter, leave, width, dropout)
-        self.attend = Attention(leave, head) if head else nn.Identity()
+        self.block = block
+        self.attend = Attention(channels, heads, tokens=tokens, scale=block.scale) if heads else nn.Identity()
 
-    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
-        return self.attend(self.block(x, vector))
-
-
-class Upsample(nn.Module):
-    """Twice the height and width by the nearest neighbour, then a convolution; [B, C, H, W] -> [B, C, 2H, 2W]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, vector: Tensor, tokens: Tokens | None = None) -> Tensor:
+        h = self.block(x, vector)
+        return self.attend(h, tokens) if isinstance(self.attend, Attention) else h
 
 
 class UNet(nn.Module):
@@ -96,13 +43,29 @@ class UNet(nn.Module):
         channels: C of the images.
         width: channels at full resolution.
         multiples: of `width`, one for each resolution from full to coarsest.
-        blocks: residual blocks at each resolution on the way down; one more on the way up.
+        blocks: residual blocks at each resolution on the way down, one number or one for each; one more on the way up.
         attention: resolutions, counted from 0 at full size, whose blocks attend; the middle always does.
-        head: channels of one attention head.
+        head: channels of one attention head; 0 for no attention at all.
+        heads: number of heads, in place of `head`; 0: by `head`.
         dropout: in the residual blocks.
         classes: number of labels, 0 for none.
         bf16: whether to compute in bfloat16 inside; weights, input and output stay as they are.
         outputs: how often the output has the channels of an image: 2 for a learned variance.
+        scale_shift: whether level and labels scale and shift normalised activations (AdaGN) and are not added.
+        residual_resampling: whether residual blocks halve and double, in place of convolutions.
+        residual_scale: of the sum in every residual block and attention; sqrt(1/2) in NCSN++ and EDM.
+        skip_scale: of what the way up takes from the way down; sqrt(1/2) in Imagen.
+        patch: side of the squares of pixels that become channels at the input and pixels again at the output.
+        checkpoint: whether blocks are computed again in the backward pass, to save memory.
+        text: features of each token of `Cond.text`, which every attention then sees; 0 for no text.
+        vector: features of `Cond.vector`, whose embedding is added to that of the level; 0 for none.
+        vector_tokens: tokens made of `Cond.vector` that every attention sees as well (4 in unCLIP).
+        image: channels of `Cond.image`, joined to those of x; 0 for none.
+        numbers: count of `Cond.numbers`, embedded as the level is; 0 for none.
+        features: of the level, from which its embedding is learned; None: waves that suit log sigma.
+
+    Raises:
+        ValueError: options that do not fit together.
     """
 
     def __init__(
@@ -111,73 +74,135 @@ class UNet(nn.Module):
         *,
         width: int = 64,
         multiples: tuple[int, ...] = (1, 2, 2),
-        blocks: int = 2,
+        blocks: int | tuple[int, ...] = 2,
         attention: tuple[int, ...] = (1,),
         head: int = 64,
+        heads: int = 0,
         dropout: float = 0.0,
         classes: int = 0,
         bf16: bool = False,
         outputs: int = 1,
+        scale_shift: bool = False,
+        residual_resampling: bool = False,
+        residual_scale: float = 1.0,
+        skip_scale: float = 1.0,
+        patch: int = 1,
+        checkpoint: bool = False,
+        text: int = 0,
+        vector: int = 0,
+        vector_tokens: int = 0,
+        image: int = 0,
+        numbers: int = 0,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
-        self.levels, self.bf16 = len(multiples), bf16
-        vector = 4 * width
-        self.condition = Conditioning(vector, classes)
-        self.enter = nn.Conv2d(channels, width, 3, padding=1)
+        if vector_tokens and not vector:
+            raise ValueError("'vector_tokens' are made of a condition 'vector': give the number of its features.")
+        counts = (blocks,) * len(multiples) if isinstance(blocks, int) else tuple(blocks)
+        if len(counts) != len(multiples) or min(counts, default=0) < 1:
+            raise ValueError(f"'blocks' {blocks} must be at least 1 for each of the {len(multiples)} 'multiples'.")
+        self.channels, self.levels, self.patch = channels, len(multiples), patch
+        self.bf16, self.checkpoint, self.skip_scale = bf16, checkpoint, skip_scale
+        embedded = 4 * width
+        places = {"text": text, "image": image}
+        self.condition = Conditioning(
+            embedded, classes, vector=vector, numbers=numbers, features=features,
+            elsewhere=tuple(name for name, size in places.items() if size),
+        )  # fmt: skip
+        attends = bool(text or vector_tokens)
+
+        def residual(enter: int, leave: int, resize: Callable[[Tensor], Tensor] | None = None) -> Residual:
+            return Residual(
+                enter, leave, embedded, dropout, scale_shift=scale_shift, resize=resize, scale=residual_scale
+            )
+
+        def block(enter: int, leave: int, attend: bool) -> AttentionBlock:
+            count = heads_of(leave, head, heads) if attend else 0
+            return AttentionBlock(residual(enter, leave), leave, count, embedded if attends else 0)
+
+        self.enter = nn.Conv2d((channels + image) * patch**2, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         sizes, c = [width], width
         for i, m in enumerate(multiples):
-            attend = head if i in attention else 0
-            for _ in range(blocks):
-                self.down.append(AttentionBlock(c, m * width, vector, dropout, attend))
+            for _ in range(counts[i]):
+                self.down.append(block(c, m * width, i in attention))
                 sizes.append(c := m * width)
             if i + 1 < len(multiples):
-                self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
+                self.down.append(
+                    residual(c, c, halve) if residual_resampling else nn.Conv2d(c, c, 3, stride=2, padding=1)
+                )
                 sizes.append(c)
-        self.middle = nn.ModuleList(
-            [AttentionBlock(c, c, vector, dropout, head), AttentionBlock(c, c, vector, dropout, 0)]
-        )
+        self.middle = nn.ModuleList([block(c, c, True), block(c, c, False)])
         for i, m in reversed(list(enumerate(multiples))):
-            attend = head if i in attention else 0
-            for _ in range(blocks + 1):
-                self.up.append(AttentionBlock(c + sizes.pop(), m * width, vector, dropout, attend))
+            for _ in range(counts[i] + 1):
+                self.up.append(block(c + sizes.pop(), m * width, i in attention))
                 c = m * width
             if i:
-                self.up.append(Upsample(c))
-        self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels, 3, padding=1))
+                self.up.append(residual(c, c, double) if residual_resampling else Upsample(c))
+        self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels * patch**2, 3, padding=1))
+        self.tokens = TokenEmbedding(embedded, text=text, vector=vector, from_vector=vector_tokens) if attends else None
+        self.join = JoinedImage(image) if image else None
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
         """The output [B, outputs C, H, W].
 
         Args:
-            level: what the network is given about the noise level; its embedding suits log sigma.
-            cond: labels, for a network with classes.
+            level: what the network is given about the noise level; its embedding suits log sigma, unless `features` is given.
+            cond: the conditions that the network has places for; it takes its learned null for those that are absent.
 
         Raises:
             ValueError: the images cannot be halved so often, or a condition has no place in this network.
         """
-        self._check(x)
+        self.check(tuple(x.shape))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             vector = F.silu(self.condition(level, cond))
-            h = self._body(x, vector)
+            tokens = None if self.tokens is None else self.tokens(cond, len(x))
+            h = x if self.join is None else self.join(x, cond)
+            h = self._body(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h, vector, tokens)
+            h = F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
         return h.to(x)
 
-    def _body(self, x: Tensor, vector: Tensor) -> Tensor:
-        h = self.enter(x)
+    def _body(self, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
+        h = self.enter(h)
         kept = [h]
         for part in self.down:
-            h = part(h, vector) if isinstance(part, AttentionBlock) else part(h)
+            h = self._through(part, h, vector, tokens)
             kept.append(h)
         for part in self.middle:
-            h = part(h, vector)
+            h = self._through(part, h, vector, tokens)
         for part in self.up:
-            h = part(torch.cat([h, kept.pop()], 1), vector) if isinstance(part, AttentionBlock) else part(h)
+            if isinstance(part, AttentionBlock):
+                skip = kept.pop()
+                h = torch.cat([h, skip if self.skip_scale == 1 else skip * self.skip_scale], 1)
+            h = self._through(part, h, vector, tokens)
         return self.leave(F.silu(self.norm(h)))
 
-    def _check(self, x: Tensor) -> None:
-        unit = 2 ** (self.levels - 1)
-        if x.ndim != 4 or x.shape[2] % unit or x.shape[3] % unit:
-            raise ValueError(
-                f"This U-Net halves images {self.levels - 1} times and got {tuple(x.shape)}: height and width of "
-                f"[B, C, H, W] must be multiples of {unit}, or take fewer 'multiples'."
-            )
+    def _through(self, part: nn.Module, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
+        if not isinstance(part, AttentionBlock | Residual):
+            return part(h)
+        given = (h, vector, tokens) if isinstance(part, AttentionBlock) else (h, vector)
+        return recomputed(part, *given) if self.checkpoint and torch.is_grad_enabled() else part(*given)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Check the shape [..., C, H, W] of images.
+
+        Raises:
+            ValueError: they have other channels, or a size that cannot be cut into patches and halved so often.
+        """
+        halved = f"halves images {self.levels - 1} time{'s' if self.levels != 2 else ''}"
+        cut = f"makes channels of {self.patch} x {self.patch} pixels, " if self.patch > 1 else ""
+        check_size(shape, self.channels, self.patch * 2 ** (self.levels - 1), f"This U-Net {cut}{halved}")
+
+
+def heads_of(channels: int, head: int, heads: int) -> int:
+    """The number of heads of an attention over `channels`: `heads`, or as many as have `head` channels, but at least one; 0 for none.
+
+    Raises:
+        ValueError: the channels cannot be divided so.
+    """
+    found = heads or (max(1, channels // head) if head else 0)
+    if found and channels % found:
+        raise ValueError(
+            f"{channels} channels cannot be divided into {found} heads of attention: take another width, 'head' or 'heads'."
+        )
+    return found

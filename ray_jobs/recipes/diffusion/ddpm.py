@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipes.diffusion.shared import against_mixture, against_optimum
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, against_optimum, image_net
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,21 +49,23 @@ def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}, steps=1200, batch=64, lr=2e-3, warmup=100,
     ema=0.995, grad_clip=1.0,
 )  # fmt: skip
-def ddpm_digits(*, width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False) -> Fit:
+def ddpm_digits(
+    *, net: Backbone = "unet", width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False
+) -> Fit:
     """DDPM on handwritten digits: a minute on two cores, no download.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many at half.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many at half; a third of the features of a DiT.
         levels: noise levels in training and sampling.
-        dropout: in the residual blocks.
-        bf16: whether the U-Net computes in bfloat16.
+        dropout: in the blocks.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.digits import Digits
-    from lightning_modules.nets.unet import UNet
 
-    net = UNet(1, width=width, multiples=(1, 2), blocks=1, attention=(1,), head=24, dropout=dropout, bf16=bf16)
     data = Digits()
-    return Fit(of_pixels(net, data, levels), data, bound_and_frechet)
+    made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, bf16=bf16)
+    return Fit(of_pixels(made, data, levels), data, bound_and_frechet)
 
 
 def bound_and_frechet(model: Denoising, data: Data) -> dict[str, float]:
@@ -126,23 +128,29 @@ def ddpm_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, le
     ema=0.9999, num_workers=4, grad_clip=1.0, save_every=5000, log_every=100,
 )  # fmt: skip
 def ddpm_cifar10(
-    *, width: int = 128, levels: int = 1000, dropout: float = 0.1, data_dir: Location = "", bf16: bool = False
+    *,
+    net: Backbone = "unet",
+    width: int = 128,
+    levels: int = 1000,
+    dropout: float = 0.1,
+    data_dir: Location = "",
+    bf16: bool = False,
 ) -> Fit:
     """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many below.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.
         levels: noise levels in training and sampling.
-        dropout: in the residual blocks.
+        dropout: in the blocks.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        bf16: whether the U-Net computes in bfloat16.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.images import Images
-    from lightning_modules.nets.unet import UNet
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, dropout=dropout, bf16=bf16)
-    return Fit(of_pixels(net, images, levels), images, bound)
+    made = image_net(net, images, width, multiples=(1, 2, 2, 2), head=2 * width, dropout=dropout, bf16=bf16)
+    return Fit(of_pixels(made, images, levels), images, bound)
 
 
 def bound(model: Denoising, data: Data) -> dict[str, float]:

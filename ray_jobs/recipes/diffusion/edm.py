@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipes.diffusion.shared import against_mixture, against_optimum
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, against_optimum, image_net
 
 PAPER = Headline("Karras et al. 2022", arxiv="2206.00364")
 
@@ -63,21 +63,21 @@ def edm_gauss_image(*, width: int = 128, depth: int = 2, size: int = 8) -> Fit:
     space={"lr": "loguniform(3e-4,3e-3)", "dropout": "uniform(0,0.3)"}, steps=400_000, batch=512, lr=1e-3, warmup=20_000,
     ema=0.9995, num_workers=4, save_every=5000, log_every=100,
 )  # fmt: skip
-def edm_cifar10(*, width: int = 128, dropout: float = 0.13, data_dir: Location = "", bf16: bool = False) -> Fit:
+def edm_cifar10(
+    *, net: Backbone = "unet", width: int = 128, dropout: float = 0.13, data_dir: Location = "", bf16: bool = False
+) -> Fit:
     """EDM on CIFAR-10 without labels at the paper's scale; needs GPUs.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many below.
-        dropout: in the residual blocks.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.
+        dropout: in the blocks.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        bf16: whether the U-Net computes in bfloat16.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion.models.edm import edm
-    from lightning_modules.nets.unet import UNet
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    net = UNet(
-        3, width=width, multiples=(2, 2, 2), blocks=4, attention=(1,), head=2 * width, dropout=dropout, bf16=bf16
-    )
-    return Fit(edm(net, images.shape), images)
+    made = image_net(net, images, width, multiples=(2, 2, 2), blocks=4, head=2 * width, dropout=dropout, bf16=bf16)
+    return Fit(edm(made, images.shape), images)

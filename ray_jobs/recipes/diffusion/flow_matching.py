@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
-from ray_jobs.recipes.diffusion.shared import against_mixture
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, image_net
 
 if TYPE_CHECKING:
     import torch
@@ -132,25 +132,31 @@ def of_the_last(model: Staged, data: Density2D) -> dict[str, float]:
     ema=0.9999, num_workers=4, grad_clip=1.0, save_every=5000, log_every=100,
 )  # fmt: skip
 def flow_cifar10(
-    *, width: int = 128, dropout: float = 0.1, transport: bool = True, data_dir: Location = "", bf16: bool = False
+    *,
+    net: Backbone = "unet",
+    width: int = 128,
+    dropout: float = 0.1,
+    transport: bool = True,
+    data_dir: Location = "",
+    bf16: bool = False,
 ) -> Fit:
     """Flow matching on CIFAR-10 at the paper's scale; needs GPUs.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many below.
-        dropout: in the residual blocks.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.
+        dropout: in the blocks.
         transport: whether noise is paired with images by optimal transport within each global batch.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        bf16: whether the U-Net computes in bfloat16.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.images import Images
     from datamodules.transport import Transported
     from lightning_modules.diffusion import coupling
     from lightning_modules.diffusion.models.flow_matching import flow_matching
-    from lightning_modules.nets.unet import UNet
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=64, dropout=dropout, bf16=bf16)
+    made = image_net(net, images, width, multiples=(1, 2, 2, 2), dropout=dropout, bf16=bf16)
     couple = coupling.given if transport else coupling.independent
     images.paired = Transported if transport else None
-    return Fit(flow_matching(net, images.shape, couple=couple, steps=100), images)
+    return Fit(flow_matching(made, images.shape, couple=couple, steps=100), images)

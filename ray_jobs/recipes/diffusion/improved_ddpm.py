@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
 from ray_jobs.recipes.diffusion.ddpm import bound, bound_and_frechet, linear
-from ray_jobs.recipes.diffusion.shared import against_optimum
+from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net
 
 if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
@@ -71,24 +71,31 @@ def variance_gain(model: ImprovedDDPM, data: GaussImage) -> dict[str, float]:
     space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(16,24,32)"}, steps=1200, batch=64, lr=2e-3, warmup=100,
     ema=0.995, grad_clip=1.0,
 )  # fmt: skip
-def iddpm_digits(*, width: int = 24, levels: int = 200, dropout: float = 0.0, objective: Objective = "hybrid") -> Fit:
+def iddpm_digits(
+    *,
+    net: Backbone = "unet",
+    width: int = 24,
+    levels: int = 200,
+    dropout: float = 0.0,
+    objective: Objective = "hybrid",
+) -> Fit:
     """DDPM with a learned variance on handwritten digits.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many at half.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many at half; a third of the features of a DiT.
         levels: noise levels in training and sampling.
-        dropout: in the residual blocks.
+        dropout: in the blocks.
         objective: 'hybrid', or the resampled 'bound' alone.
     """
     from datamodules.readers.digits import Digits
     from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-    from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
     data = Digits()
-    net = UNet(1, width=width, multiples=(1, 2), blocks=1, attention=(1,), head=24, dropout=dropout, outputs=2)
+    made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, outputs=2)
     decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
-    model = ImprovedDDPM(net, data.shape, levels=linear(levels), objective=objective, decoder=decoder, clip=True)
+    model = ImprovedDDPM(made, data.shape, levels=linear(levels), objective=objective, decoder=decoder, clip=True)
     return Fit(model, data, bound_and_frechet)
 
 
@@ -100,6 +107,7 @@ def iddpm_digits(*, width: int = 24, levels: int = 200, dropout: float = 0.0, ob
 )  # fmt: skip
 def iddpm_cifar10(
     *,
+    net: Backbone = "unet",
     width: int = 128,
     levels: int = 4000,
     dropout: float = 0.3,
@@ -110,25 +118,25 @@ def iddpm_cifar10(
     """DDPM with a learned variance and the cosine schedule on CIFAR-10 at the paper's scale; needs GPUs.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many below.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.
         levels: noise levels in training and sampling.
-        dropout: in the residual blocks.
+        dropout: in the blocks.
         objective: 'hybrid', for samples; or the resampled 'bound' alone, for the likelihood.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        bf16: whether the U-Net computes in bfloat16.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion import schedules
     from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-    from lightning_modules.nets.unet import UNet
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    net = UNet(
-        3, width=width, multiples=(1, 2, 2, 2), blocks=3, attention=(1, 2), head=width // 2, dropout=dropout, bf16=bf16,
-        outputs=2,
+    made = image_net(
+        net, images, width, multiples=(1, 2, 2, 2), blocks=3, attention=(1, 2), head=width // 2, dropout=dropout,
+        bf16=bf16, outputs=2,
     )  # fmt: skip
     decoder = partial(discretised_gaussian_log_prob, levels=images.levels)
     table = schedules.cosine(levels)
-    model = ImprovedDDPM(net, images.shape, levels=table, objective=objective, decoder=decoder, clip=True)
+    model = ImprovedDDPM(made, images.shape, levels=table, objective=objective, decoder=decoder, clip=True)
     return Fit(model, images, bound)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipes.diffusion.shared import against_mixture
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, image_net
 
 PAPER = Headline("Song & Ermon 2019", arxiv="1907.05600")
 
@@ -40,19 +40,21 @@ def ncsn_mixture2d(
     space={"lr": "loguniform(3e-4,3e-3)"}, steps=200_000, batch=128, lr=1e-3, num_workers=4, save_every=5000,
     log_every=100,
 )  # fmt: skip
-def ncsn_cifar10(*, width: int = 128, levels: int = 10, data_dir: Location = "", bf16: bool = False) -> Fit:
+def ncsn_cifar10(
+    *, net: Backbone = "unet", width: int = 128, levels: int = 10, data_dir: Location = "", bf16: bool = False
+) -> Fit:
     """A score network on CIFAR-10 at the paper's scale, with a U-Net in place of the paper's RefineNet; needs GPUs.
 
     Args:
-        width: channels of the U-Net at full resolution; twice as many below.
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.
         levels: of noise.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        bf16: whether the U-Net computes in bfloat16.
+        bf16: whether the network computes in bfloat16.
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion.models.ncsn import ncsn
-    from lightning_modules.nets.unet import UNet
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    net = UNet(3, width=width, multiples=(1, 2, 2, 2), attention=(1,), head=2 * width, bf16=bf16)
-    return Fit(ncsn(net, images.shape, levels=levels), images)
+    made = image_net(net, images, width, multiples=(1, 2, 2, 2), head=2 * width, bf16=bf16)
+    return Fit(ncsn(made, images.shape, levels=levels), images)

@@ -1,13 +1,74 @@
-"""What recipes of diffusion share: measures on data whose denoiser is known."""
+"""What recipes of diffusion share: the networks of images, and measures on data whose denoiser is known."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from datamodules.base import Data
     from datamodules.labs.density2d import Density2D
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion.denoising import Denoising
+    from lightning_modules.nets.dit import DiT
+
+Backbone = Literal["unet", "dit"]
+"""The network of a recipe of images: a U-Net, or a transformer over patches (DiT)."""
+
+
+def image_net(
+    kind: Backbone,
+    data: Data,
+    width: int,
+    *,
+    multiples: tuple[int, ...],
+    blocks: int = 2,
+    attention: tuple[int, ...] = (1,),
+    head: int = 64,
+    depth: int = 12,
+    dropout: float = 0.0,
+    outputs: int = 1,
+    bf16: bool = False,
+) -> nn.Module:
+    """The network of a denoiser of the images of `data`.
+
+    Args:
+        kind: which network.
+        width: channels of the U-Net at full resolution; see `transformer` for a DiT.
+        multiples, blocks, attention, head: of the U-Net.
+        depth: blocks of the DiT.
+        dropout, outputs, bf16: of either.
+
+    Raises:
+        ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
+    """
+    from lightning_modules.nets.unet import UNet
+
+    if kind == "dit":
+        net: DiT | UNet = transformer(data.shape, width, depth, dropout=dropout, outputs=outputs, bf16=bf16)
+    else:
+        net = UNet(
+            data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
+            dropout=dropout, bf16=bf16, outputs=outputs,
+        )  # fmt: skip
+    net.check(data.shape)
+    return net
+
+
+def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: float, outputs: int, bf16: bool) -> DiT:
+    """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
+
+    Its heads have at least 64 features. Its patches have 2 pixels to a side, and more where the images have 64 or more, so that
+    there are at most 31 x 31 patches.
+    """
+    from lightning_modules.nets.dit import DiT, Size
+
+    features = 12 * max(1, round(width / 4))
+    heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
+    patch = 2 ** max(1, (max(shape[1:]) // 16).bit_length() - 1)
+    size = Size(features, depth, heads)
+    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16)
 
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:

@@ -6,9 +6,11 @@ import torch
 from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws
 from lightning_modules.dropout import Dropout
+from lightning_modules.nets.attention import attend
 from lightning_modules.nets.embed import waves
 from lightning_modules.nets.mlp import ResidualMLP
-from lightning_modules.nets.unet import UNet, attend
+from lightning_modules.nets.unet import UNet
+from tests.lightning_modules.nets.awake import awake
 
 
 def small(channels=1, **options):
@@ -33,14 +35,6 @@ def test_output_is_zero_at_first_and_has_the_shape_of_the_input(case, seeded):
     assert y.shape == x.shape
     assert y.dtype == x.dtype
     assert (y == 0).all()
-
-
-def awake(net):
-    """The net with its zeroed weights made small numbers, as they are after a few steps."""
-    for p in net.parameters():
-        if (p == 0).all():
-            torch.nn.init.normal_(p, std=0.1)
-    return net
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -41,6 +41,7 @@ CASES = [
     ("wgan_gp", "table", NARROW),
     ("ddpm", "table", NARROW | {"levels": 25}),
     ("ddpm", "photos", {"size": 8, "width": 16, "levels": 25}),
+    ("ddpm", "photos", {"size": 8, "width": 16, "levels": 25, "net": "dit"}),
     ("pixelcnn", "photos", NARROW | IMAGES | {"depth": 2, "head": 8}),
     ("row_lstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
     ("diagonal_bilstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
