@@ -239,7 +239,8 @@ def test_waves_of_every_width_and_number_of_channels(samples, tmp_path):
 
 
 @pytest.mark.parametrize(("content", "sentence"), [
-    (b"", "cannot be read"), (b"RIFF\0\0\0\0WAVEjunk", "cannot be read"), (b"RIFF", "cannot be read"), (bytes(range(99, 198)), "cannot be read"),
+    (b"", "cannot be read"), (b"RIFF\0\0\0\0WAVEjunk", "cannot be read"), (b"RIFF", "cannot be read"),
+    (bytes(range(99, 198)), "cannot be read"),
 ])  # fmt: skip
 def test_broken_waves_are_named(content, sentence, tmp_path):
     (tmp_path / "a.wav").write_bytes(content)
