@@ -1,5 +1,6 @@
 """Consistency models: one evaluation maps y at any noise level to the data, by distillation (CD) or by training alone (CT, iCT).
 
+System: Consistency models
 Source: Song et al. 2023, arXiv:2303.01469, algorithms 2 and 3, appendix C; Song & Dhariwal 2024, arXiv:2310.14189, section 3 (iCT).
 Differs: without a perceptual distance, whose network was trained on ImageNet's labels; optimised by Adam, not RAdam. The network is
 given log(sigma) / 4.

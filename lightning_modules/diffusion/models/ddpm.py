@@ -1,5 +1,6 @@
 """Denoising diffusion with the simple loss, ancestral sampling and the variational bound.
 
+System: DDPM
 Source: Ho et al. 2020, arXiv:2006.11239, eq. 14, algorithms 1 and 2, eq. 5.
 Differs: the network is given the logarithm of the noise level in place of the step's index; labels and guidance are options.
 """

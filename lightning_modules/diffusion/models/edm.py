@@ -1,7 +1,8 @@
 """EDM: preconditioned denoising at log-normal noise levels, sampled by Heun's method on a grid of few levels.
 
+System: EDM
 Source: Karras et al. 2022, arXiv:2206.00364, table 1 (last column), algorithms 1 and 2.
-Differs: the loss is a mean over dimensions, not a sum; augmentation labels are an option of the recipe.
+Differs: the loss is a mean over dimensions, not a sum; the data are not augmented.
 """
 
 from __future__ import annotations

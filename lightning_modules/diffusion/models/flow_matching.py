@@ -1,5 +1,7 @@
 """Flow matching and rectified flow: regression on the velocity of straight paths from data to noise.
 
+System: Flow matching
+System: Rectified flow
 Source: Lipman et al. 2023, arXiv:2210.02747, eq. 20 to 23; Liu et al. 2023, arXiv:2209.03003, eq. 1 and algorithm 1 (reflow);
 Tong et al. 2024, arXiv:2302.00482, section 3.2 (pairs by optimal transport).
 Differs: time t runs from the data (0) to the noise (1), and a path is followed in units of y = x_t / (1 - t), where it starts at

@@ -1,5 +1,6 @@
 """Improved DDPM: the variance of the reverse steps is learned, by the hybrid objective or by the resampled bound.
 
+System: Improved DDPM
 Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15 and 16 (variance and hybrid objective), eq. 17 (cosine schedule), eq. 18
 (importance sampling), section 4 (strided sampling).
 Differs: the network is given the logarithm of the noise level in place of the step's index.

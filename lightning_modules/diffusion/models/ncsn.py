@@ -1,5 +1,6 @@
 """Noise-conditional score networks: score matching at a few levels of noise, sampled by annealed Langevin dynamics.
 
+System: NCSN
 Source: Song & Ermon 2019, arXiv:1907.05600, eq. 5 and 6, algorithm 1.
 Differs: the loss is the mean over dimensions, without the factor 1/2; the network is given the logarithm of the level in place of its
 index; sampling starts from N(0, sigma_max^2) around 0, not from uniform noise, and ends with a denoising step (see `samplers.langevin`).

@@ -1,5 +1,6 @@
 """Progressive distillation: a student learns to take two DDIM steps of its teacher in one, then becomes the teacher of the next.
 
+System: Progressive distillation
 Source: Salimans & Ho 2022, arXiv:2202.00512, algorithm 2, section 4, appendices D and G.
 Differs: the learning rate of a student does not fall to 0 unless its optimiser says so; the network is given the logarithm of the level.
 """
