@@ -85,6 +85,8 @@ def approval(path: Path) -> str:
 
 def refusal(path: Path) -> str:
     """The sentence about a file that the user has not approved as it is now."""
+    if not path.is_file():
+        return f"{path} cannot be read: it is no plain file."
     if approved(path, "") is None:
         return f"{path} decides where jobs run and what runs there, and you have not approved it: read it, then `reprise trust {path}`."
     return f"{path} (or a kubeconfig that it names) has changed since you approved it: read it again, then `reprise trust {path}`."

@@ -44,7 +44,7 @@ def refuse_odd(words: Sequence[str], *, lines: bool = False) -> None:
 
     Args:
         words: of the command line.
-        lines: whether line ends and tabs are allowed, as in values of settings and texts for a shell.
+        lines: whether line ends and tabs are allowed, as in texts for a shell.
 
     Raises:
         UsageError: one has such a character.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from ray_jobs.command.options import (
@@ -73,9 +72,7 @@ def parse(argv: Sequence[str]) -> Request:
         UsageError: the verb, a word, an option, a recipe or a file is wrong.
         SystemExit: the user asked for help, and it was printed.
     """
-    values = [word for before, word in pairwise(argv) if before.startswith("--")]
-    refuse_odd([word for word in argv if word not in values], lines=bool({*argv[:2]} & FOR_A_SHELL))
-    refuse_odd(values, lines=True)
+    refuse_odd(argv, lines=bool({*argv[:2]} & FOR_A_SHELL))
     verb, rest = split(argv)
     function = function_of(verb)
     if reads_itself(function):

@@ -11,7 +11,7 @@ from ray_jobs.jobs.verbs import usage
 
 
 def trust(file: str = "") -> int:
-    """Approve a project's profiles, or the record of someone else's job.
+    """Approve a project's profiles, or someone else's job record.
 
     Profiles decide which programs run and which cluster gets your token, and a record does the same for one job. Read the file
     first. When it changes, it must be approved again.

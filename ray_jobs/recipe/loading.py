@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ray_jobs.errors import UsageError, shortened
+from ray_jobs.errors import UsageError, printable, shortened
 from ray_jobs.recipe.declare import Headline, Recipe, Variant
 from ray_jobs.recipe.plan import KINDS, Play, Study
 
@@ -248,7 +248,7 @@ def _errors_as_sentences(path: str) -> Iterator[None]:
             file, line = error.filename or "", error.lineno
         where = f" ({file}, line {line})" if line else ""
         raise UsageError(
-            f"{shortened(path)} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{where}."
+            f"{printable(path)} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{where}."
         ) from error
 
 

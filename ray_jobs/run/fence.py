@@ -41,10 +41,12 @@ class Fenced(Run):
         self.ask()
         super().rewind(step)
 
-    def finish(self, metrics: Mapping[str, float], *, step: int, device: str) -> None:
+    def finish(
+        self, metrics: Mapping[str, float], *, step: int, device: str, splits: Mapping[str, str] | None = None
+    ) -> None:
         """As `Run.finish`, fenced."""
         self.ask()
-        super().finish(metrics, step=step, device=device)
+        super().finish(metrics, step=step, device=device, splits=splits)
 
     def push(self) -> None:
         """As `Run.push`, fenced."""

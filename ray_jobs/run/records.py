@@ -80,6 +80,7 @@ class ResultRecord(TypedDict):
     finished: NotRequired[str]
     device: NotRequired[str]
     cores: NotRequired[int | None]
+    splits: NotRequired[dict[str, str]]
 
 
 class StatusRecord(TypedDict):
@@ -98,7 +99,7 @@ SCHEMAS: dict[str, Any] = {"run.json": RunRecord, "result.json": ResultRecord, "
 """The schema of each record, by the name of its file."""
 ABSENT: dict[str, dict[str, Any]] = {
     "run.json": {"kind": "", "started": "", "host": "", "command": "", "versions": {}, "git": None},
-    "result.json": {"step": 0, "seconds": 0.0, "finished": "", "device": "cpu", "cores": None},
+    "result.json": {"step": 0, "seconds": 0.0, "finished": "", "device": "cpu", "cores": None, "splits": {}},
     "status.json": {"state": "not started", "step": 0, "steps": 0},
 }
 """The values of fields that earlier versions did not write."""

@@ -13,6 +13,7 @@ from cluster.yaml_reader import MOST_BYTES, MOST_DEPTH, MOST_NODES, YamlError, l
 from ray_jobs.cli import main
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import settings
+from tests.cluster import approving
 from tests.ray_jobs.command import what_starts
 from tests.ray_jobs.lab import ROOT
 
@@ -104,7 +105,7 @@ def test_no_settings_file_brings_a_traceback_or_runs(verb, place, capsys):
 @pytest.mark.parametrize("line", ["submit --on lab --dry-run train ddpm_digits", "jobs", "resubmit x"])
 def test_no_file_of_profiles_brings_a_traceback_or_sends(line, place, capsys):
     for seed in range(0, 300, 1 if line.startswith("submit") else 3):
-        (place / "work/clusters.yaml").write_bytes(mutated(PROFILES, seed))
+        approving.write(mutated(PROFILES, seed), place / "work/clusters.yaml")
         before = there(place)
         code = main(line.split())
         shown = capsys.readouterr()

@@ -115,7 +115,7 @@ class ImprovedDDPM(Denoising):
             schedules.posterior(sigma, sigma_next),
             schedules.posterior(second, first) / (1 + first**2),
         )
-        low, high = (append_dims(x.log(), v) for x in (small, schedules.forward(sigma, sigma_next)))
+        low, high = (append_dims(x.log(), v).to(v.device) for x in (small, schedules.forward(sigma, sigma_next)))
         return (v * high + (1 - v) * low).exp()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

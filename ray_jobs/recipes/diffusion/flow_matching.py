@@ -76,7 +76,7 @@ def curvature(model: Denoising, rng: torch.Generator, *, n: int = 2048, steps: i
     from lightning_modules.diffusion.samplers.ddim import ddim
 
     grid = straight(steps)
-    y = chain.start(torch.empty(n, *model.shape), grid, data_std=0.0, rng=rng)
+    y = chain.start(torch.empty(n, *model.shape, device=model.device), grid, data_std=0.0, rng=rng)
     points = [y / (1 + grid[0])]
     for k in range(steps):
         y = ddim(model.denoiser(), y, grid[k : k + 2])

@@ -60,7 +60,7 @@ def test_thousands_of_seeds_cost_each_as_much_as_one(tmp_path, monkeypatch):
     )
     assert (Works.polls, why) == (3 * 2000, {})
     assert states == {"running": 2 * 2000, "finished": 2000}
-    assert asked == {"held": 2000, "fetch": 2000}
+    assert asked == {"held": 2 * 2000, "fetch": 2000}
 
 
 # ---- the board

@@ -32,7 +32,7 @@ def sent(*words: str) -> str:
 
 
 def test_a_job_is_found_again_until_its_end(echo, capsys, ended, only):
-    argv = ["train", RECIPE, "--density", "it's $(here)\n'"]
+    argv = ["train", RECIPE, "--density", "it's $(here)'"]
     assert submit(["--python", echo, *argv]) == 0
     assert only().name == RECIPE
     assert only().id in capsys.readouterr().out

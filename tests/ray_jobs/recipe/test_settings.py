@@ -39,7 +39,7 @@ def test_dashes_are_underscores():
         ("ddpm_digits", {"steps": 0}, {}, "--steps of ddpm_digits must be at least 1, not 0"),
         ("ddpm_digits", {"ema": 1.0}, {}, "--ema of ddpm_digits must be at least 0 and below 1"),
         ("ddpm_digits", {"grad_clip": -1}, {}, "--grad_clip of ddpm_digits must be at least 0 and finite, not -1.0"),
-        ("ddpm_digits", {"lr": float("nan")}, {}, "--lr of ddpm_digits must be above 0 and finite, not nan"),
+        ("ddpm_digits", {"lr": float("nan")}, {}, "--lr of ddpm_digits must be a finite number, not nan"),
         ("ppo_cartpole", {"clip": -0.2}, {}, "--clip of ppo_cartpole must be above 0 and finite, not -0.2"),
         ("ppo_cartpole", {"eval_episodes": 0}, {}, "--eval_episodes of ppo_cartpole must be at least 1, not 0"),
         ("dqn_cartpole", {"n_step": 0}, {}, "--n_step of dqn_cartpole must be at least 1, not 0"),

@@ -47,7 +47,9 @@ def test_it_trains_and_is_measured_and_sampled_on_another_device(name, tmp_path)
         if isinstance(model, Samples) and not (
             isinstance(model, Discrete) and math.prod(model.shape) > 784
         ):  # slow, and done smaller
-            sample(of.model, of.made.data, tmp_path, 4)
+            drawn = tmp_path / "drawn"  # not where the data lie
+            drawn.mkdir()
+            sample(of.model, of.made.data, drawn, 4)
         if isinstance(model, Density):
             x = made.data.test(4)
             label = x["label"].to(device) if getattr(model, "classes", 0) else None

@@ -185,10 +185,10 @@ def full_disk(monkeypatch, *steps: int) -> None:
     """A disk that is full whenever the checkpoint of one of these steps is written."""
     honest = files.write
 
-    def write(path: Path, data) -> None:
+    def write(path: Path, data, **more) -> None:
         if path.suffix == ".ckpt" and int(path.stem.split("-")[1]) in steps:
             raise OSError(errno.ENOSPC, "No space left on device")
-        honest(path, data)
+        honest(path, data, **more)
 
     monkeypatch.setattr(run_module, "write", write)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -295,7 +296,6 @@ def test_replay_buffers_too_large_for_the_memory_are_told_in_a_sentence() -> Non
 
 
 def pixels():
-    import gymnasium as gym
     import numpy as np
 
     class Pixels(gym.Env):
