@@ -29,7 +29,8 @@ class StandIn(CPUAccelerator):
 
 @pytest.mark.parametrize("name", models())
 def test_it_trains_and_is_measured_and_sampled_on_another_device(name, tmp_path):
-    made = smallest(name, tmp_path)
+    (tmp_path / "data").mkdir()  # apart from the samples
+    made = smallest(name, tmp_path / "data")
     with other_device() as device:
         trainer = L.Trainer(
             max_steps=made.steps, accelerator=StandIn(), strategy=SingleDeviceStrategy(device=device), logger=False,
@@ -47,9 +48,7 @@ def test_it_trains_and_is_measured_and_sampled_on_another_device(name, tmp_path)
         if isinstance(model, Samples) and not (
             isinstance(model, Discrete) and math.prod(model.shape) > 784
         ):  # slow, and done smaller
-            drawn = tmp_path / "drawn"  # not where the data lie
-            drawn.mkdir()
-            sample(of.model, of.made.data, drawn, 4)
+            sample(of.model, of.made.data, tmp_path, 4)
         if isinstance(model, Density):
             x = made.data.test(4)
             label = x["label"].to(device) if getattr(model, "classes", 0) else None
