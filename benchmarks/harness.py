@@ -26,6 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -257,7 +258,7 @@ class Report:
             rows[name].append(row)
             save(self.path, self.where, self.quiet, self.parts)
             console.print(
-                f"  round {i + 1}/{rounds}  [bold]{name}[/bold]  {brief(row)}", highlight=False, soft_wrap=True
+                f"  round {i + 1}/{rounds}  [bold]{name}[/bold]  {escape(brief(row))}", highlight=False, soft_wrap=True
             )
 
     def show(self, title: str, keys: Sequence[str], ratio: str, success: Callable[[Row], bool] | None = None) -> None:
