@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules import objectives
-from lightning_modules.conditions import Cond, as_cond, from_batch
+from lightning_modules.conditions import Cond, as_cond
 from lightning_modules.diffusion import preconditioning, schedules, weighting
 from lightning_modules.diffusion.bound import Decoder, decoder_term, step_term
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, unconditional
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.resampling import Resampler
 from lightning_modules.diffusion.steps import Gaussian, Step, reverse
@@ -54,7 +54,7 @@ class ImprovedDDPM(Denoising):
         label_drop: float | None = None,
         optim: Optim = Adam(1e-4),  # frozen
     ) -> None:
-        table, labelled = levels.double(), label_drop is not None
+        table, (conditions, hide) = levels.double(), by_label(label_drop)
         super().__init__(
             net,
             shape,
@@ -69,8 +69,8 @@ class ImprovedDDPM(Denoising):
                 clip=(-1.0, 1.0) if clip else None,
             ),
             bound=Bound(levels=table, decoder=decoder),
-            conditions=from_batch("label") if labelled else unconditional,
-            hide={"label": label_drop} if label_drop is not None else {},
+            conditions=conditions,
+            hide=hide,
             optim=optim,
         )
         self.resampler = Resampler(len(table)) if objective == "bound" else None
@@ -139,12 +139,18 @@ class ImprovedDDPM(Denoising):
         levels = self.bound.levels.to(x0.device)
         sigma, below = levels[index], torch.cat([levels[:1] / 2, levels])[index]  # the first term has no step below it
 
-        def step(y: Tensor, sigma: Tensor, sigma_next: Tensor) -> Gaussian:
-            mean, _ = reverse(lambda y, sigma: answer, schedules.posterior)(y, sigma, sigma_next)
-            return Gaussian(mean, self.variance(v, sigma, sigma_next))
+        def step_of(estimate: Tensor) -> Step:
+            def step(y: Tensor, sigma: Tensor, sigma_next: Tensor) -> Gaussian:
+                mean, _ = reverse(lambda y, sigma: estimate, schedules.posterior)(y, sigma, sigma_next)
+                return Gaussian(mean, self.variance(v, sigma, sigma_next))
 
-        later = step_term(step, x0, sigma, below, n)
-        first = decoder_term(step, x0, levels[0], n, self.bound.decoder)
+            return step
+
+        later = step_term(step_of(answer), x0, sigma, below, n)
+        of_first = torch.where(
+            append_dims(index == 0, x0), answer, x0
+        )  # other rows are no estimates for the decoder's level
+        first = decoder_term(step_of(of_first), x0, levels[0], n, self.bound.decoder)
         return torch.where(index > 0, later, first).to(x0) / (math.log(2) * x0[0].numel())
 
     def _remember(self, index: Tensor, loss: Tensor) -> None:
