@@ -1,4 +1,4 @@
-"""What this user approved: a key that seals their records, files approved by their hash, and addresses of clusters that they gave.
+"""What this user approved: a key that seals their records, files approved by their hash, and what they named on command lines.
 
 All of it is in the user's state folder, which nobody else can write. What another folder holds is data until the user approves it.
 """
@@ -16,8 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-KEY, APPROVED, ADDRESSES = "key", "approved", "addresses"
-"""Files of the state folder: the key, the hashes by path, and the addresses, one in a line."""
+KEY, APPROVED = "key", "approved"
+ADDRESSES, RECIPES = "addresses", "recipes"
+"""Files of the state folder: the key, the hashes by path; and, one in a line, the addresses of clusters and the files of recipes."""
 
 
 def state_folder() -> Path:
@@ -63,17 +64,22 @@ def approved(path: Path, hash: str) -> bool | None:
     return None if known is None else known == hash
 
 
-def remember_address(address: str) -> None:
-    """Record an address that the user gave on a command line; an error while writing is ignored: it is then asked for again."""
-    if not knows_address(address) and "\n" not in address:
-        with contextlib.suppress(OSError), _changing(ADDRESSES) as file:
+def remember(what: str, among: str) -> None:
+    """Record what the user named on a command line; an error while writing is ignored: it is then asked for again.
+
+    Args:
+        what: an address or a file.
+        among: ADDRESSES or RECIPES.
+    """
+    if not knows(what, among) and "\n" not in what:
+        with contextlib.suppress(OSError), _changing(among) as file:
             file.seek(0, os.SEEK_END)
-            file.write(f"{address}\n")
+            file.write(f"{what}\n")
 
 
-def knows_address(address: str) -> bool:
-    """Whether the user gave this address on a command line before."""
-    return address in _read(ADDRESSES).splitlines()
+def knows(what: str, among: str) -> bool:
+    """Whether the user named this on a command line before; see `remember`."""
+    return what in _read(among).splitlines()
 
 
 def private(path: Path, flags: int) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules import objectives
-from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond
+from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond, from_batch
 from lightning_modules.diffusion import coupling, guidance, preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
@@ -122,6 +122,11 @@ class Bound:
 def unconditional(batch: Batch) -> Cond:
     """No conditions, whatever the batch holds."""
     return UNCONDITIONAL
+
+
+def by_label(drop: float | None) -> tuple[Callable[[Batch], Cond], dict[str, float]]:
+    """`conditions` and `hide` of a model of labels, which are hidden for a share `drop` of the examples; None: a model without labels."""
+    return (unconditional, {}) if drop is None else (from_batch("label"), {"label": drop})
 
 
 class Denoising(Generative):

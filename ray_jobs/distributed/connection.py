@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.ray_clusters.http import is_loopback, without_proxy
-from cluster.trust import knows_address
+from cluster.trust import ADDRESSES, knows
 from ray_jobs.errors import UsageError, printable
 from ray_jobs.run.signals import handlers_kept
 
@@ -89,7 +89,7 @@ def refuse_unknown(address: str | None) -> None:
     Raises:
         UsageError: it is such an address.
     """
-    if address not in (None, "local", os.environ.get("RAY_ADDRESS")) and not knows_address(address):
+    if address not in (None, "local", os.environ.get("RAY_ADDRESS")) and not knows(address, ADDRESSES):
         raise UsageError(
             f"The run names the Ray cluster {printable(address)}, and you never gave this address here: where you trust it, give "
             "--address yourself ('local' is this machine alone)."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
-from cluster.store import state_folder
+from cluster import trust
 from ray_jobs.errors import UsageError
 
 
@@ -19,23 +18,10 @@ def _file(name: str) -> str:
     return str(Path(name.partition("@")[0].partition(":")[0]).resolve())
 
 
-def _named() -> Path:
-    return state_folder() / "recipes"
-
-
 def remember(name: str) -> None:
     """Record that the user has named this recipe on a command line, if it is a file's."""
-    if is_file(name) and _file(name) not in _lines():
-        with contextlib.suppress(OSError):  # then `own_recipe` asks again
-            _named().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(_named(), "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-                file.write(f"{_file(name)}\n")
-
-
-def _lines() -> set[str]:
-    with contextlib.suppress(OSError, ValueError):
-        return set(_named().read_text().splitlines())
-    return set()
+    if is_file(name):
+        trust.remember(_file(name), trust.RECIPES)  # where that fails, `own_recipe` asks again
 
 
 def own_recipe(name: str, run: str) -> str:
@@ -44,7 +30,7 @@ def own_recipe(name: str, run: str) -> str:
     Raises:
         UsageError: it is in a file that this user has not named on a command line here.
     """
-    if is_file(name) and _file(name) not in _lines() and os.environ.get("REPRISE_TRUST") != "1":
+    if is_file(name) and not trust.knows(_file(name), trust.RECIPES) and os.environ.get("REPRISE_TRUST") != "1":
         raise UsageError(
             f"{run} names a recipe in the file {_file(name)!r}, which is code and which you have not trained with on this machine: "
             "look at the file, then set REPRISE_TRUST=1 for this command if you trust it."

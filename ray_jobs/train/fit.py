@@ -344,4 +344,4 @@ def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
     return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
 
 
-__all__ = ["NotFinite", "evaluate", "fit", "sample", "trained"]
+__all__ = ["NotFinite", "evaluate", "fit", "trained"]

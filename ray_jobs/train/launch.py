@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.hiding import hide
-from cluster.trust import remember_address
+from cluster.trust import ADDRESSES, remember
 from ray_jobs.distributed.connection import cluster_address, refuse_unknown
 from ray_jobs.distributed.head import head_watched
 from ray_jobs.envs.failures import EnvironmentFailed
@@ -67,7 +67,7 @@ def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = N
     """
     settings = check(spec.recipe, spec.settings, spec.where)
     if cluster_address(spec.where.address) and spec.where.address:
-        remember_address(spec.where.address)
+        remember(spec.where.address, ADDRESSES)
     spec = start.resolved(replace(spec, settings=settings))
     run = earlier_attempt(spec)
     if run is None:
@@ -118,7 +118,7 @@ def resume(
     run.moved = dict(moved or {})
     spec = current_spec(run)
     if address is not None and cluster_address(address):
-        remember_address(address)
+        remember(address, ADDRESSES)
     refuse_unknown(spec.where.address if address is None else None)
     where = spec.where if address is None else replace(spec.where, address=address)
     run.lock()

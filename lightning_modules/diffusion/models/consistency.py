@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,21 @@ Teacher = Callable[[], Denoiser]
 """Returns a trained denoiser."""
 
 
+class Noise(NamedTuple):
+    """The levels between which the data are noised."""
+
+    data_std: float = 0.5
+    """Standard deviation of the data."""
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    """As `schedules.karras` takes them."""
+
+
+IMAGES = Noise()
+"""The paper's levels for images."""
+
+
 class ConsistencyModel(Denoising):
     """A consistency function f(y, sigma), the identity at sigma_min; see `Denoising`.
 
@@ -44,8 +60,7 @@ class ConsistencyModel(Denoising):
         place: (u [B] in [0, 1), levels [N], ascending) -> the index [B] in 0..N-2 of the lower one of two neighbours.
         weight: (lower level [B], upper level [B]) -> weight [B] of the distance.
         distance: between answer and target.
-        data_std: standard deviation of the data.
-        sigma_min, sigma_max, rho: of the grid.
+        noise: levels of the grid.
         optim: of the network.
     """
 
@@ -60,12 +75,10 @@ class ConsistencyModel(Denoising):
         place: Callable[[Tensor, Tensor], Tensor] | None = None,
         weight: Callable[[Tensor, Tensor], Tensor] | None = None,
         distance: targets.Distance = targets.squared,
-        data_std: float = 0.5,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
+        noise: Noise = IMAGES,
         optim: Optim = Adam(4e-4),  # frozen
     ) -> None:
+        data_std, sigma_min, sigma_max, rho = noise
         grid = partial(schedules.karras, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
         super().__init__(
             net,
@@ -92,6 +105,7 @@ class ConsistencyModel(Denoising):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """weight times the distance of f(y_s, s) to f_target(y_r, r), s and r neighbours in the grid; algorithms 2 and 3."""
         self._move_target()
+        f = self.denoiser()
         x0 = self.fitting(batch["x"])
         levels = self.grid(self.levels(self.draws.step))[:-1].flip(0).to(x0.device)
         index = self.place(self.draws.uniform(len(x0), device=x0.device), levels)
@@ -100,14 +114,17 @@ class ConsistencyModel(Denoising):
         y = x0 + append_dims(s, x0) * n
         with torch.no_grad():
             lower = heun_step(self.teacher(), y, s, r) if self.teacher else x0 + append_dims(r, x0) * n
-            goal = self._function(self.target if self.decay(self.draws.step) else self.net)(lower, r)
-        loss = self.weight(r, s) * self.learn.distance(self._function(self.net)(y, s), goal)
+            goal = (self._of_target if self.decay(self.draws.step) else f)(lower, r)
+        loss = self.weight(r, s) * self.learn.distance(f(y, s), goal)
         return {"consistency": loss.mean()}
 
-    def _function(self, net: nn.Module) -> Denoiser:
-        return preconditioning.denoiser(
-            lambda y, sigma: net(y, self.level_input(sigma), UNCONDITIONAL), self.precondition
-        )
+    def _of_target(self, y: Tensor, sigma: Tensor) -> Tensor:
+        """f with the weights of the target network."""
+
+        def net(x: Tensor, sigma: Tensor) -> Tensor:
+            return self.target(x, self.level_input(sigma), UNCONDITIONAL)
+
+        return preconditioning.denoiser(net, self.precondition)(y, sigma)
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -165,7 +182,14 @@ def doubling(steps: int, first: int = 10, last: int = 1280) -> Callable[[int], i
 
 
 def consistency_distillation(
-    net: nn.Module, shape: tuple[int, ...], teacher: Teacher, *, levels: int = 18, decay: float = 0.95, **more: object
+    net: nn.Module,
+    shape: tuple[int, ...],
+    teacher: Teacher,
+    *,
+    levels: int = 18,
+    decay: float = 0.95,
+    noise: Noise = IMAGES,
+    optim: Optim = Adam(4e-4),  # frozen
 ) -> ConsistencyModel:
     """CD, algorithm 2: the target is one Heun step of the teacher away.
 
@@ -175,14 +199,22 @@ def consistency_distillation(
         teacher: the denoiser that is distilled, of `preconditioning.edm`.
         levels: N of the grid.
         decay: mu.
-        more: further arguments of `ConsistencyModel`.
+        noise, optim: see `ConsistencyModel`.
     """
-    build = partial(ConsistencyModel, net, shape, levels=lambda k: levels, decay=lambda k: decay, teacher=teacher)
-    return build(**more)  # type: ignore[arg-type]
+    return ConsistencyModel(
+        net, shape, levels=lambda k: levels, decay=lambda k: decay, teacher=teacher, noise=noise, optim=optim
+    )
 
 
 def consistency_training(
-    net: nn.Module, shape: tuple[int, ...], steps: int, *, last: int = 150, decay: float = 0.9, **more: object
+    net: nn.Module,
+    shape: tuple[int, ...],
+    steps: int,
+    *,
+    last: int = 150,
+    decay: float = 0.9,
+    noise: Noise = IMAGES,
+    optim: Optim = Adam(4e-4),  # frozen
 ) -> ConsistencyModel:
     """CT, algorithm 3: no teacher; the same noise at both levels, and a grid that becomes finer.
 
@@ -192,14 +224,21 @@ def consistency_training(
         steps: K, of the training.
         last: s1, levels of the last grid less 1.
         decay: mu0.
-        more: further arguments of `ConsistencyModel`.
+        noise, optim: see `ConsistencyModel`.
     """
     levels = rising(steps, last=last)
-    return partial(ConsistencyModel, net, shape, levels=levels, decay=rising_decay(levels, decay=decay))(**more)  # type: ignore[arg-type]
+    mu = rising_decay(levels, decay=decay)
+    return ConsistencyModel(net, shape, levels=levels, decay=mu, noise=noise, optim=optim)
 
 
 def improved_training(
-    net: nn.Module, shape: tuple[int, ...], steps: int, *, last: int = 1280, **more: object
+    net: nn.Module,
+    shape: tuple[int, ...],
+    steps: int,
+    *,
+    last: int = 1280,
+    noise: Noise = IMAGES,
+    optim: Optim = Adam(4e-4),  # frozen
 ) -> ConsistencyModel:
     """iCT: the target is the network itself, levels by a log-normal law, a pseudo-Huber distance and the weight 1 / (s - r).
 
@@ -208,8 +247,16 @@ def improved_training(
         shape: of an example.
         steps: K, of the training.
         last: s1, levels of the last grid less 1.
-        more: further arguments of `ConsistencyModel`.
+        noise, optim: see `ConsistencyModel`.
     """
-    distance = partial(targets.pseudo_huber, c=0.00054 * math.sqrt(math.prod(shape)))
-    build = partial(ConsistencyModel, net, shape, levels=doubling(steps, last=last), decay=lambda k: 0.0)
-    return build(place=log_normal_pairs, weight=inverse_gap, distance=distance, **more)  # type: ignore[arg-type]
+    return ConsistencyModel(
+        net,
+        shape,
+        levels=doubling(steps, last=last),
+        decay=lambda k: 0.0,
+        place=log_normal_pairs,
+        weight=inverse_gap,
+        distance=partial(targets.pseudo_huber, c=0.00054 * math.sqrt(math.prod(shape))),
+        noise=noise,
+        optim=optim,
+    )

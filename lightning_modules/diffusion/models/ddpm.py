@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules import objectives
-from lightning_modules.conditions import from_batch
 from lightning_modules.diffusion import preconditioning, schedules, weighting
 from lightning_modules.diffusion.bound import Decoder
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, unconditional
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.samplers.ancestral import fixed_variance
 from lightning_modules.diffusion.steps import Variance
 from lightning_modules.optim import Adam, Optim
@@ -46,7 +45,7 @@ def ddpm(
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
         optim: of the network.
     """
-    table, labelled = levels.double(), label_drop is not None
+    table, (conditions, hide) = levels.double(), by_label(label_drop)
     return Denoising(
         net,
         shape,
@@ -61,7 +60,7 @@ def ddpm(
             clip=(-1.0, 1.0) if clip else None,
         ),
         bound=Bound(levels=table, variance=variance, decoder=decoder),
-        conditions=from_batch("label") if labelled else unconditional,
-        hide={"label": label_drop} if label_drop is not None else {},
+        conditions=conditions,
+        hide=hide,
         optim=optim,
     )

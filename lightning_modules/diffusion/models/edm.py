@@ -11,9 +11,8 @@ from functools import partial
 
 from torch import nn
 
-from lightning_modules.conditions import from_batch
 from lightning_modules.diffusion import preconditioning, schedules, weighting
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, unconditional
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.samplers.edm import heun
 from lightning_modules.optim import Adam, Optim
 
@@ -51,7 +50,7 @@ def edm(
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
         optim: of the network.
     """
-    labelled = label_drop is not None
+    conditions, hide = by_label(label_drop)
     grid = partial(schedules.karras, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     noise = partial(heun, churn=churn, churn_min=churn_min, churn_max=churn_max, churn_std=churn_std)
     return Denoising(
@@ -66,7 +65,7 @@ def edm(
         ),
         draw=Draw(sampler=noise if churn else heun, grid=grid, steps=steps, data_std=0.0),
         bound=Bound(levels=grid(bound_levels)[:-1].flip(0)),
-        conditions=from_batch("label") if labelled else unconditional,
-        hide={"label": label_drop} if label_drop is not None else {},
+        conditions=conditions,
+        hide=hide,
         optim=optim,
     )

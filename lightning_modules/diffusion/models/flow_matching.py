@@ -15,9 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.conditions import from_batch
 from lightning_modules.diffusion import coupling, preconditioning, schedules, weighting
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, unconditional
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.samplers.ddim import ddim
 from lightning_modules.optim import Adam, Optim
 
@@ -67,7 +66,7 @@ def flow_matching(
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
         optim: of the network.
     """
-    labelled = label_drop is not None
+    conditions, hide = by_label(label_drop)
     return Denoising(
         net,
         shape,
@@ -76,7 +75,7 @@ def flow_matching(
         learn=Learn(levels=levels, weight=weighting.flow, couple=couple, name="velocity_mse"),
         draw=Draw(sampler=ddim, grid=straight, steps=steps, data_std=0.0),
         bound=Bound(levels=schedules.karras(bound_levels, 0.002, 80.0)[:-1].flip(0)),
-        conditions=from_batch("label") if labelled else unconditional,
-        hide={"label": label_drop} if label_drop is not None else {},
+        conditions=conditions,
+        hide=hide,
         optim=optim,
     )

@@ -25,7 +25,7 @@ Predict = Literal["clean", "noise", "velocity", "both"]
 
 
 class Both(nn.Module):
-    """A network that answers x0 and the noise, joined to one estimate of x0, alpha^2 x0 + sigma-alpha (x_t - ...); section 4.
+    """A network that answers x0 and the noise, joined to one estimate of x0; section 4.
 
     In units of y: D = (sigma^2 F_x + y - sigma F_n) / (1 + sigma^2).
 
@@ -108,9 +108,7 @@ def two_steps(teacher: Denoiser, steps: int) -> Target:
     return target
 
 
-def student_of(
-    teacher: Denoising, net: nn.Module, *, steps: int, predict: Predict = "velocity", **more: object
-) -> Denoising:
+def student_of(teacher: Denoising, net: nn.Module, *, steps: int, predict: Predict = "velocity") -> Denoising:
     """A student that draws in half of its teacher's steps.
 
     Args:
@@ -118,10 +116,6 @@ def student_of(
         net: with the teacher's weights at first.
         steps: of the student.
         predict: what the network predicts.
-        more: further arguments of `diffusion`.
-
-    Raises:
-        ValueError: the teacher's examples have another shape than the network's.
     """
     goal = two_steps(teacher.denoiser(), steps)
-    return diffusion(net, teacher.shape, predict=predict, target=goal, steps=steps, student=True, **more)  # type: ignore[arg-type]
+    return diffusion(net, teacher.shape, predict=predict, target=goal, steps=steps, student=True)

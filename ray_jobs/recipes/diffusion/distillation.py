@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe import Claim, Fit, Headline, Variant, fit
+from ray_jobs.recipes.diffusion.shared import w2_ratios
 
 if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
@@ -17,20 +18,6 @@ SONG = Headline("Song et al. 2023", arxiv="2303.01469")
 ICT = Headline("Song & Dhariwal 2024", arxiv="2310.14189")
 STD = 0.71
 """Standard deviation of the ring and the grid in each direction."""
-
-
-def distances(model: Denoising, data: Density2D, steps: tuple[int, ...]) -> dict[str, float]:
-    """w2_ratio_N: the Wasserstein distance of 1,024 samples of N steps to examples, over that of other examples."""
-    import torch
-
-    from lightning_modules.metrics.samples import wasserstein
-
-    rng = torch.Generator().manual_seed(0)
-    truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
-    floor = wasserstein(other, truth)
-    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n in steps}
-    shares = {f"component_share_error_{n}": data.density.coverage(x) for n, x in drawn.items()}
-    return {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()} | shares
 
 
 @fit(
@@ -75,11 +62,19 @@ def pd_mixture2d(
 
 
 def of_every_student(model: Staged, data: Density2D) -> dict[str, float]:
-    """`distances` of the teacher and of each student, at its own number of steps."""
+    """`of_steps` of the teacher and of each student, at its own number of steps."""
     found: dict[str, float] = {}
     for stage in model.stages:
-        found |= distances(stage.model, data, (stage.model.draw.steps,))  # type: ignore[arg-type, union-attr]
+        found |= of_steps(stage.model, data, (stage.model.draw.steps,))  # type: ignore[arg-type, union-attr]
     return found
+
+
+def of_steps(model: Denoising, data: Density2D, steps: tuple[int, ...]) -> dict[str, float]:
+    """`w2_ratios` of samples of these numbers of steps; component_share_error_N: as in `against_mixture`."""
+    import torch
+
+    drawn, ratios = w2_ratios(model, data, steps, torch.Generator().manual_seed(0))
+    return ratios | {f"component_share_error_{n}": data.density.coverage(x) for n, x in drawn.items()}
 
 
 @fit(
@@ -116,21 +111,27 @@ def consistency_mixture2d(
 
     data = Density2D(name=density, mixture=True)
     net = ResidualMLP(data.shape, width=width, depth=depth)
-    levels = {"data_std": STD, "sigma_min": 0.01, "sigma_max": 20.0}
+    noise = consistency.Noise(STD, 0.01, 20.0)
     if method == "training":
-        return Fit(consistency.consistency_training(net, data.shape, steps, **levels), data, of_few_steps)  # type: ignore[arg-type]
+        return Fit(consistency.consistency_training(net, data.shape, steps, noise=noise), data, of_few_steps)  # type: ignore[arg-type]
     if method == "improved":
-        return Fit(consistency.improved_training(net, data.shape, steps, last=160, **levels), data, of_few_steps)  # type: ignore[arg-type]
-    teacher = edm(ResidualMLP(data.shape, width=width, depth=depth), data.shape, **levels)
-    student = consistency.consistency_distillation(net, data.shape, teacher.denoiser, levels=40, **levels)
+        return Fit(consistency.improved_training(net, data.shape, steps, last=160, noise=noise), data, of_few_steps)  # type: ignore[arg-type]
+    teacher = edm(
+        ResidualMLP(data.shape, width=width, depth=depth),
+        data.shape,
+        data_std=noise.data_std,
+        sigma_min=noise.sigma_min,
+        sigma_max=noise.sigma_max,
+    )
+    student = consistency.consistency_distillation(net, data.shape, teacher.denoiser, levels=40, noise=noise)
     copy = copy_weights(("teacher.net", "student.net"), ("teacher.net", "student.target"))
     stages = (Stage("teacher", teacher, steps // 2, copy), Stage("student", student, steps - steps // 2))
     return Fit(Staged(stages), data, of_the_student)  # type: ignore[arg-type]
 
 
 def of_few_steps(model: Denoising, data: Density2D) -> dict[str, float]:
-    """`distances` of 1, 2 and 4 steps."""
-    return distances(model, data, (1, 2, 4))
+    """`of_steps` of 1, 2 and 4."""
+    return of_steps(model, data, (1, 2, 4))
 
 
 def of_the_student(model: Staged, data: Density2D) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
-from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, image_net, w2_ratios
 
 if TYPE_CHECKING:
     import torch
@@ -52,19 +52,13 @@ def flow_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, tr
 def straightness(model: Denoising, data: Density2D) -> dict[str, float]:
     """As `against_mixture`; how bent the paths are, and the distance to the data of samples of one step and of four.
 
-    curvature: mean length of a path over the distance of its ends, less 1. w2_ratio_1, w2_ratio_4: Wasserstein distance of 1,024
-    samples to examples over that of other examples.
+    curvature: mean length of a path over the distance of its ends, less 1. w2_ratio_1, w2_ratio_4: see `w2_ratios`.
     """
     import torch
 
-    from lightning_modules.metrics.samples import wasserstein
-
     rng = torch.Generator().manual_seed(0)
-    truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
-    floor = wasserstein(other, truth)
-    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n in (1, 4)}
-    found = {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()}
-    return against_mixture(model, data) | {"curvature": curvature(model, rng)} | found
+    _, ratios = w2_ratios(model, data, (1, 4), rng)
+    return against_mixture(model, data) | {"curvature": curvature(model, rng)} | ratios
 
 
 def curvature(model: Denoising, rng: torch.Generator, *, n: int = 2048, steps: int = 100) -> float:

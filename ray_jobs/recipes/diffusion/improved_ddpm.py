@@ -10,11 +10,23 @@ from ray_jobs.recipes.diffusion.ddpm import bound, bound_and_frechet, linear
 from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from datamodules.base import Data
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
 
 PAPER = Headline("Nichol & Dhariwal 2021", arxiv="2102.09672")
 Objective = Literal["hybrid", "bound"]
+
+
+def of_pixels(net: nn.Module, data: Data, levels: Tensor, objective: Objective) -> ImprovedDDPM:
+    """Improved DDPM of images of grey levels: clipped denoiser, discretised decoder."""
+    from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
+    from lightning_modules.objectives import discretised_gaussian_log_prob
+
+    decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
+    return ImprovedDDPM(net, data.shape, levels=levels, objective=objective, decoder=decoder, clip=True)
 
 
 @fit(
@@ -89,14 +101,10 @@ def iddpm_digits(
         objective: 'hybrid', or the resampled 'bound' alone.
     """
     from datamodules.readers.digits import Digits
-    from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-    from lightning_modules.objectives import discretised_gaussian_log_prob
 
     data = Digits()
     made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, outputs=2)
-    decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
-    model = ImprovedDDPM(made, data.shape, levels=linear(levels), objective=objective, decoder=decoder, clip=True)
-    return Fit(model, data, bound_and_frechet)
+    return Fit(of_pixels(made, data, linear(levels), objective), data, bound_and_frechet)
 
 
 @fit(
@@ -128,15 +136,10 @@ def iddpm_cifar10(
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-    from lightning_modules.objectives import discretised_gaussian_log_prob
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
     made = image_net(
         net, images, width, multiples=(1, 2, 2, 2), blocks=3, attention=(1, 2), head=width // 2, dropout=dropout,
         bf16=bf16, outputs=2,
     )  # fmt: skip
-    decoder = partial(discretised_gaussian_log_prob, levels=images.levels)
-    table = schedules.cosine(levels)
-    model = ImprovedDDPM(made, images.shape, levels=table, objective=objective, decoder=decoder, clip=True)
-    return Fit(model, images, bound)
+    return Fit(of_pixels(made, images, schedules.cosine(levels), objective), images, bound)

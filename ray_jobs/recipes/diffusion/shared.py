@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
     from datamodules.base import Data
     from datamodules.labs.density2d import Density2D
@@ -106,3 +107,15 @@ def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
         "frechet_ratio": frechet_of(drawn, truth) / frechet_floor(data.density.draw, truth, 4096, repeats=100),
         "component_share_error": data.density.coverage(drawn),
     }
+
+
+def w2_ratios(
+    model: Denoising, data: Density2D, steps: tuple[int, ...], rng: torch.Generator
+) -> tuple[dict[int, Tensor], dict[str, float]]:
+    """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples."""
+    from lightning_modules.metrics.samples import wasserstein
+
+    truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
+    floor = wasserstein(other, truth)
+    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n in steps}
+    return drawn, {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()}

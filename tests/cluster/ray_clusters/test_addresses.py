@@ -10,7 +10,7 @@ import pytest
 from cluster.job import LauncherError
 from cluster.ray_clusters.address import address_of
 from cluster.ray_clusters.http import ask, loopback_direct, without_proxy
-from cluster.trust import knows_address, remember_address
+from cluster.trust import ADDRESSES, knows, remember
 from ray_jobs import cli
 from ray_jobs.distributed.connection import cluster_address, refuse_unknown
 from ray_jobs.errors import UsageError
@@ -96,7 +96,7 @@ def test_the_address_of_a_run_folder_is_used_only_where_the_user_gave_it(tmp_pat
     assert cli.main(["resume", str(run)]) == 2
     said = capsys.readouterr().err
     assert "198.51.100.7:6379" in said and "you never gave this address" in said and said.count("\n") == 1
-    remember_address("198.51.100.7:6379")
+    remember("198.51.100.7:6379", ADDRESSES)
     refuse_unknown("198.51.100.7:6379")
     assert (tmp_path / "state/addresses").stat().st_mode & 0o777 == 0o600
     (tmp_path / "state/addresses").chmod(0o622)
@@ -105,10 +105,10 @@ def test_the_address_of_a_run_folder_is_used_only_where_the_user_gave_it(tmp_pat
 
 
 def test_an_address_that_was_given_is_known(tmp_path, capsys):
-    assert not knows_address("127.0.0.1:9")
+    assert not knows("127.0.0.1:9", ADDRESSES)
     assert cli.main(["train", "ppo_cartpole", "--runners", "1", "--address", "127.0.0.1:9", "--out", "run"]) == 2
     assert "No Ray cluster answers at 127.0.0.1:9" in capsys.readouterr().err
-    assert knows_address("127.0.0.1:9")
+    assert knows("127.0.0.1:9", ADDRESSES)
     assert json.loads((tmp_path / "run/run.json").read_text())["where"]["address"] == "127.0.0.1:9"
     assert cli.main(["resume", "run"]) == 2
     assert "No Ray cluster answers" in capsys.readouterr().err
