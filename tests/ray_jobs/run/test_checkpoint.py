@@ -210,9 +210,9 @@ import os, time
 from ray_jobs.run.folder import Run
 run = Run.open({str(run.path)!r}).lock()
 if os.fork() == 0:
+    print("locked", flush=True)  # by the child, which may start late
     time.sleep(20)
     os._exit(0)
-print("locked", flush=True)
 time.sleep(20)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
