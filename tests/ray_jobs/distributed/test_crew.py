@@ -160,7 +160,8 @@ with stopping() as stop, OnRay(1, 0, "local", should_stop=stop.is_set) as crew:
 
 def test_workers_import_no_torch_and_ctrl_c_leaves_no_process():
     """In a process and a Ray of its own: of the session's, a worker may have been used before."""
-    child = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}  # workers import nothing from the current folder
+    child = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     try:
         words = child.stdout.readline().split()
         assert words[:3] == ["torch", "False", "[False]"]
