@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 Part = Callable[[int | None], Batch]
 """n -> the first n examples of a part of a data set; all of them where n is None."""
 TEST_SEED, VALIDATION_SEED = 0, 1_641_109_310
-"""Of a laboratory's test set, and of the examples that are kept to choose by. (On a CPU, torch's generators read only the lowest 32 bits.)"""
+"""Of a laboratory's test set, and of the examples that are kept to choose by. (On a CPU, torch reads only the lowest 32 bits of a seed.)"""
 MOST_VALIDATION = 10_000
 """Examples to choose by, at most: a tenth of a large set would be slow to measure."""
 
