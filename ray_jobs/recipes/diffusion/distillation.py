@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe import Claim, Fit, Headline, Variant, fit
@@ -64,16 +65,12 @@ def pd_mixture2d(
 
 def of_every_student(model: Staged, data: Density2D) -> dict[str, float]:
     """`of_steps` of the teacher and of each student, at its own number of steps."""
-    found: dict[str, float] = {}
-    for stage in model.stages:
-        found |= of_steps(stage.model, data, (stage.model.draw.steps,))  # type: ignore[arg-type, union-attr]
-    return found
+    return of_steps({stage.model.draw.steps: stage.model for stage in model.stages}, data)  # type: ignore[misc, union-attr]
 
 
-def of_steps(model: Denoising, data: Density2D, steps: tuple[int, ...]) -> dict[str, float]:
-    """`w2_ratios` of samples of these numbers of steps; component_share_error_N: as in `against_mixture`."""
-
-    drawn, ratios = w2_ratios(model, data, steps, measuring())
+def of_steps(models: Mapping[int, Denoising], data: Density2D) -> dict[str, float]:
+    """`w2_ratios` of samples of each number of steps; component_share_error_N: as in `against_mixture`."""
+    drawn, ratios = w2_ratios(models, data, measuring())
     return ratios | {f"component_share_error_{n}": data.density.coverage(x) for n, x in drawn.items()}
 
 
@@ -131,7 +128,7 @@ def consistency_mixture2d(
 
 def of_few_steps(model: Denoising, data: Density2D) -> dict[str, float]:
     """`of_steps` of 1, 2 and 4."""
-    return of_steps(model, data, (1, 2, 4))
+    return of_steps(dict.fromkeys((1, 2, 4), model), data)
 
 
 def of_the_student(model: Staged, data: Density2D) -> dict[str, float]:

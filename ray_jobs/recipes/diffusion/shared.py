@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe.measures import measuring
@@ -108,12 +109,16 @@ def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
 
 
 def w2_ratios(
-    model: Denoising, data: Density2D, steps: tuple[int, ...], rng: torch.Generator
+    models: Mapping[int, Denoising], data: Density2D, rng: torch.Generator
 ) -> tuple[dict[int, Tensor], dict[str, float]]:
-    """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples."""
+    """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples.
+
+    Args:
+        models: number of steps -> the model that draws in so many.
+    """
     from lightning_modules.metrics.samples import wasserstein
 
     truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
     floor = wasserstein(other, truth)
-    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n in steps}
+    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n, model in models.items()}
     return drawn, {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()}
