@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_modules.autoregressive.discrete import Discrete
     from lightning_modules.flows.flow import Flow
     from lightning_modules.gan.adversarial import AdversarialModel
+    from lightning_modules.model import Samples
     from lightning_modules.vae.vae import VAE
 
 
@@ -143,6 +144,16 @@ def likeness_of_images(model: AdversarialModel, data: Data) -> dict[str, float]:
     real = data.test(2048)["x"]
     drawn = model.sample(2048, rng=rng).cpu()
     return {"sliced_w2": sliced_wasserstein(drawn[: len(real)], real, rng=rng)}
+
+
+def likeness(model: Samples, data: Data, *, n: int = 2048) -> dict[str, float]:
+    """Sliced Wasserstein distance of up to n samples to as many held-out examples."""
+    import torch
+
+    from lightning_modules.metrics.samples import sliced_wasserstein
+
+    rng, held = torch.Generator().manual_seed(0), data.test(n)["x"].cpu()
+    return {"sliced_w2": sliced_wasserstein(model.sample(len(held), rng=rng).cpu(), held, rng=rng)}
 
 
 def held_out(model: Any, data: Data, *, n: int = 2048) -> dict[str, float]:

@@ -168,8 +168,7 @@ def prepare(spec: Spec) -> Fit:
         made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
-    given = {"lr": made.lr, "warmup": made.warmup}
-    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    model.set_rate(made.lr, made.warmup)
     data.seed, data.num_workers = spec.seed, made.num_workers
     data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
