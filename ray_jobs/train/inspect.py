@@ -27,6 +27,11 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     compare: bool = False,
+    churn: float | None = None,
+    churn_min: float | None = None,
+    churn_max: float | None = None,
+    churn_std: float | None = None,
+    ema: float | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -42,10 +47,15 @@ def sample(
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
-        grid: noise levels that the sampler visits: spaced, trailing, quadratic, karras or geometric.
+        grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
         steps: of the sampler of a diffusion model.
         guidance: strength w of guidance by the label; 0 is none.
         compare: draw the same noise by every sampler as well, into <name>-compare.png.
+        churn: S_churn of the samplers heun and churn: noise that is added before the N steps raises each level by S_churn / N.
+        churn_min: S_min, the lowest level at which noise is added.
+        churn_max: S_max, the highest level at which noise is added.
+        churn_std: S_noise, the standard deviation of that noise.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -58,7 +68,9 @@ def sample(
     opened.moved = moved or {}
     spec = current_spec(opened)
     with noise_to(opened.path / "log.txt"), data_found(opened):
-        how = Drawing(label, sampler, grid, steps, guidance, compare)
+        named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
+        given = {setting: value for setting, value in named.items() if value is not None}
+        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema)
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
@@ -76,7 +88,9 @@ def refuse_name(name: str) -> None:
         raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
 
 
-def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = None) -> dict[str, float]:
+def evaluate(
+    run: str, *, json: bool = False, ema: float | None = None, moved: dict[str, Any] | None = None
+) -> dict[str, float]:
     """Measure a run's newest checkpoint again.
 
     Prints the metrics of the run's recipe.
@@ -84,6 +98,7 @@ def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = Non
     Args:
         run: the run folder.
         json: print JSON, for programs.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
     """
     opened = Run.open(run)
@@ -91,7 +106,7 @@ def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = Non
     spec = current_spec(opened)
     with noise_to(opened.path / "log.txt"), data_found(opened):
         work = engine(recipe(spec.recipe))
-        metrics, step = work.evaluate(opened)
+        metrics, step = work.evaluate(opened, ema)
         splits = work.splits(opened, metrics)
     remark(opened)
     if json:
