@@ -12,7 +12,7 @@ from tests.lightning_modules.test_staged import staged
 DOUBLE = torch.float64
 
 
-def track(path, width, every=0):
+def track(path, width):
     """The average of a path [T, D] of weights after every step [T, D], by the recursion of eq. 127."""
     average, found = torch.zeros_like(path[0]), []
     for step, weights in enumerate(path, 1):
