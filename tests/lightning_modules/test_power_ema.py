@@ -130,7 +130,7 @@ def test_averages_begin_again_with_each_stage(monkeypatch):
 
 def test_wrong_widths_and_other_states_are_refused():
     for width in (0.0, -0.1, 0.29, float("nan")):
-        with pytest.raises(ValueError, match="above 0 and below 0.2887"):
+        with pytest.raises(ValueError, match=r"above 0 and below 0\.2887"):
             PowerEMA((width,), 1, lambda step, state: None)
     with pytest.raises(ValueError, match="at least one width"):
         PowerEMA((), 1, lambda step, state: None)

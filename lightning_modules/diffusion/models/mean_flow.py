@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.conditions import Cond
+from lightning_modules.conditions import Cond, as_cond
 from lightning_modules.diffusion import preconditioning, schedules, targets
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
 from lightning_modules.diffusion.models.flow_matching import EDGE, straight
@@ -74,7 +74,7 @@ class MeanFlow(Denoising):
         Raises:
             ValueError: conditions are given.
         """
-        if cond is not None and cond != Cond():
+        if as_cond(cond).size is not None:
             raise ValueError("A MeanFlow model takes no conditions: leave them out.")
 
         def velocity(z: Tensor, sigma: Tensor) -> Tensor:

@@ -60,7 +60,10 @@ def test_a_shift_by_whole_pixels_is_exact_and_reflects_at_the_edge(right, down):
     """Shifts are in eighths of the size, and the images have 8 pixels."""
     x = images()
     wide = torch.nn.functional.pad(x, (6, 6, 6, 6), mode="reflect")
-    near(applied(x, changed(right=float(right), down=float(down))), wide[:, :, 6 - down : 14 - down, 6 - right : 14 - right])
+    near(
+        applied(x, changed(right=float(right), down=float(down))),
+        wide[:, :, 6 - down : 14 - down, 6 - right : 14 - right],
+    )
 
 
 def test_a_scale_of_two_reads_every_half_pixel():

@@ -98,7 +98,9 @@ def test_samples_and_measures_are_of_the_width_that_is_asked_for(run, capsys):
         inspect.sample(str(run), n=8, name=name, ema=width)
         drawn[name] = np.load(run.path / f"{name}.npy")
     assert not np.allclose(drawn["plain"], drawn["narrow"]) and not np.allclose(drawn["narrow"], drawn["wide"])
-    assert inspect.evaluate(str(run)) == pytest.approx({k: run.result["metrics"][k] for k in inspect.evaluate(str(run))})
+    assert inspect.evaluate(str(run)) == pytest.approx(
+        {k: run.result["metrics"][k] for k in inspect.evaluate(str(run))}
+    )
     assert inspect.evaluate(str(run), ema=0.2) != inspect.evaluate(str(run))
 
 
@@ -145,7 +147,10 @@ def test_churn_reaches_the_sampler(run):
         ({"sampler": "ancestral", "churn_std": 1.0}, "Only the samplers heun and churn"),
         ({"sampler": "heun", "churn": -1.0}, "churn must be at least 0, not -1"),
         ({"sampler": "churn", "churn_min": 60.0}, "from churn_min 60 up to churn_max 50: no level"),
-        ({"sampler": "heun", "churn": 4.0, "compare": True}, "--compare draws by every sampler, and --churn is for one"),
+        (
+            {"sampler": "heun", "churn": 4.0, "compare": True},
+            "--compare draws by every sampler, and --churn is for one",
+        ),
         ({"grid": "glide"}, "GLIDE's grid has 27 steps, not 18"),
     ],
 )
