@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,8 +20,9 @@ from datamodules.choosing import Choosing
 from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative, NotFinite, Samples
+from lightning_modules.power_ema import PowerEMA
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import damage
@@ -138,6 +139,14 @@ class RunRecorder(L.Callback):
             self.reported = time.monotonic()
             rate = (step - self.began_at) / (self.reported - self.began)
             self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
+
+    def snapshot(self, step: int, averages: Mapping[str, Any]) -> None:
+        """Keep a snapshot of the averages; if that fails, report it and train on without this one."""
+        try:
+            self.run.save_averages(step, averages)
+        except OSError as error:
+            why = error.strerror or error
+            self.report({"note": f"The averages of step {step} could not be written to {self.run}: {why}."})
 
     def save(self, trainer: L.Trainer) -> None:
         """Checkpoint this step, once."""
@@ -275,7 +284,7 @@ def _trainer(
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
-    averages = [EMA(made.ema)] if made.ema else []
+    averages = averages_of(made, recorder)
     alone = made.model.automatic_optimization
     return L.Trainer(
         default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
@@ -299,6 +308,14 @@ def _trainer(
     )
 
 
+def averages_of(made: Fit, recorder: RunRecorder) -> list[L.Callback]:
+    """The averages of the weights that the plan keeps."""
+    plain: list[L.Callback] = [EMA(made.ema, made.ema_ramp)] if made.ema else []
+    every = max(1, made.steps // made.ema_snapshots)
+    power = [PowerEMA(found, every, recorder.snapshot)] if (found := widths(made.ema_power)) else []
+    return [*plain, *power]
+
+
 class Trained(NamedTuple):
     """A run's recipe, its model at the newest checkpoint, and that checkpoint's step."""
 
@@ -307,16 +324,19 @@ class Trained(NamedTuple):
     step: int
 
 
-def trained(run: Run) -> Trained:
+def trained(run: Run, ema: float | None = None) -> Trained:
     """Load the run's model as it is measured and sampled: with its averaged weights where EMA is on.
 
+    Args:
+        ema: relative width of the power-function average to take instead.
+
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or no average of this width can be made.
     """
     spec = run.spec
     made = prepare(spec)
     state = run.trained(FIELDS)
-    weights = start.averaged(state)
+    weights = start.averaged(state) if ema is None else start.reconstructed(run, state, ema)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
     start.check_average(run, state, made)
     made.model.load_state_dict(weights)

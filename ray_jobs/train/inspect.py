@@ -30,6 +30,11 @@ def sample(
     guidance: float | None = None,
     compare: bool = False,
     checkpoint: str = "newest",
+    churn: float | None = None,
+    churn_min: float | None = None,
+    churn_max: float | None = None,
+    churn_std: float | None = None,
+    ema: float | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -45,11 +50,16 @@ def sample(
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
-        grid: noise levels that the sampler visits: spaced, trailing, quadratic, karras or geometric.
+        grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
         steps: of the sampler of a diffusion model.
         guidance: strength w of guidance by the label; 0 is none.
         compare: draw the same noise by every sampler as well, into <name>-compare.png.
         checkpoint: newest, best (of a run with --eval_every), or the step of one that is kept.
+        churn: S_churn of the samplers heun and churn: noise that is added before the N steps raises each level by S_churn / N.
+        churn_min: S_min, the lowest level at which noise is added.
+        churn_max: S_max, the highest level at which noise is added.
+        churn_std: S_noise, the standard deviation of that noise.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -63,7 +73,9 @@ def sample(
     spec = current_spec(opened)
     opened.wanted = chosen(opened, checkpoint)
     with noise_to(opened.path / "log.txt"), data_found(opened):
-        how = Drawing(label, sampler, grid, steps, guidance, compare)
+        named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
+        given = {setting: value for setting, value in named.items() if value is not None}
+        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema)
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
@@ -86,6 +98,7 @@ def evaluate(
     *,
     json: bool = False,
     checkpoint: str = "newest",
+    ema: float | None = None,
     features: str | None = None,
     reference: str | None = None,
     eval_samples: int | None = None,
@@ -102,6 +115,7 @@ def evaluate(
         features: network that samples of images are compared by, in place of the run's own: efficientnet_lite0, or a file.
         reference: what they are compared with, in place of the run's own: train, test, or a file of statistics.
         eval_samples: how many are compared, in place of the run's own number.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -119,7 +133,7 @@ def evaluate(
     opened.wanted = chosen(opened, checkpoint)
     with noise_to(opened.path / "log.txt"), data_found(opened):
         work = engine(recipe(spec.recipe))
-        metrics, step = work.evaluate(opened)
+        metrics, step = work.evaluate(opened, ema)
         splits = work.splits(opened, metrics)
     remark(opened)
     if json:

@@ -106,16 +106,19 @@ def check_trained(model: nn.Module, started: Collection[str], spec: Spec) -> Non
 
 
 def check_average(run: Run, state: Mapping[str, Any], made: Fit) -> None:
-    """Refuse a checkpoint without the average of the weights, where the run keeps one.
+    """Refuse a checkpoint without the averages of the weights, where the run keeps some.
 
     Raises:
         UsageError: it has none.
     """
     from lightning_modules.ema import EMA
+    from lightning_modules.power_ema import PowerEMA
 
-    kept = state["callbacks"].get(EMA.state_key)
+    kept, power = (state["callbacks"].get(key) for key in (EMA.state_key, PowerEMA.state_key))
     if made.ema and not (isinstance(kept, dict) and isinstance(kept.get("average"), dict)):
         raise lacking(run.checkpoint(state["global_step"]), "the average of the weights")
+    if made.ema_power and not (isinstance(power, dict) and isinstance(power.get("averages"), list)):
+        raise lacking(run.checkpoint(state["global_step"]), "the power-function averages of the weights")
 
 
 def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -125,6 +128,28 @@ def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     kept = state.get("callbacks", {}).get(EMA.state_key)
     average = kept.get("average") if isinstance(kept, dict) else None
     return {**state["state_dict"], **(average if isinstance(average, dict) else {})}
+
+
+def reconstructed(run: Run, state: Mapping[str, Any], width: float) -> dict[str, Tensor]:
+    """The weights of a checkpoint, averaged by a power function of this relative width.
+
+    Raises:
+        UsageError: the run keeps no power-function averages, there is no such width, or a snapshot cannot be read.
+    """
+    from lightning_modules.power_ema import PowerEMA, exponent_of, reconstructed
+
+    newest = state["callbacks"].get(PowerEMA.state_key)
+    if newest is None:
+        raise UsageError(
+            f"{run} keeps no averages that --ema {width:g} could be made of: train with --ema_power 0.05,0.10."
+        )
+    try:
+        exponent_of(width)
+    except ValueError as error:
+        raise UsageError(f"--ema: {error}") from error
+    earlier = [run.load(path, {"averages": dict})["averages"] for path in run.averages(state["global_step"] - 1)]
+    with taken_over(run.checkpoint(state["global_step"])):
+        return {**state["state_dict"], **reconstructed([*earlier, newest], width)}
 
 
 def _digest(path: Path) -> str:

@@ -33,6 +33,7 @@ def image_net(
     depth: int = 12,
     dropout: float = 0.0,
     outputs: int = 1,
+    numbers: int = 0,
     bf16: bool = False,
     classes: int = 0,
 ) -> nn.Module:
@@ -43,7 +44,7 @@ def image_net(
         width: channels of the U-Net at full resolution; see `transformer` for a DiT.
         multiples, blocks, attention, head: of the U-Net.
         depth: blocks of the DiT.
-        dropout, outputs, bf16, classes: of either.
+        dropout, outputs, numbers, bf16, classes: of either.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
@@ -52,19 +53,27 @@ def image_net(
 
     if kind == "dit":
         net: DiT | UNet = transformer(
-            data.shape, width, depth, dropout=dropout, outputs=outputs, bf16=bf16, classes=classes
+            data.shape, width, depth, dropout=dropout, outputs=outputs, numbers=numbers, bf16=bf16, classes=classes
         )
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, classes=classes,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes,
         )  # fmt: skip
     net.check(data.shape)
     return net
 
 
 def transformer(
-    shape: tuple[int, ...], width: int, depth: int, *, dropout: float, outputs: int, bf16: bool, classes: int
+    shape: tuple[int, ...],
+    width: int,
+    depth: int,
+    *,
+    dropout: float,
+    outputs: int,
+    numbers: int,
+    bf16: bool,
+    classes: int,
 ) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 
@@ -77,7 +86,9 @@ def transformer(
     heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
     patch = 2 ** max(1, (max(shape[1:]) // 16).bit_length() - 1)
     size = Size(features, depth, heads)
-    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16, classes=classes)
+    return DiT(
+        shape[0], size, patch=patch, dropout=dropout, outputs=outputs, numbers=numbers, bf16=bf16, classes=classes
+    )
 
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
