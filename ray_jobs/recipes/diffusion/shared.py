@@ -32,6 +32,8 @@ def image_net(
     depth: int = 12,
     dropout: float = 0.0,
     outputs: int = 1,
+    classes: int = 0,
+    adm: bool = False,
     bf16: bool = False,
 ) -> nn.Module:
     """The network of a denoiser of the images of `data`.
@@ -41,7 +43,8 @@ def image_net(
         width: channels of the U-Net at full resolution; see `transformer` for a DiT.
         multiples, blocks, attention, head: of the U-Net.
         depth: blocks of the DiT.
-        dropout, outputs, bf16: of either.
+        dropout, outputs, classes, bf16: of either.
+        adm: whether the U-Net has ADM's blocks: AdaGN, and residual blocks that halve and double.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
@@ -49,17 +52,21 @@ def image_net(
     from lightning_modules.nets.unet import UNet
 
     if kind == "dit":
-        net: DiT | UNet = transformer(data.shape, width, depth, dropout=dropout, outputs=outputs, bf16=bf16)
+        net: DiT | UNet = transformer(
+            data.shape, width, depth, dropout=dropout, outputs=outputs, classes=classes, bf16=bf16
+        )
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs,
+            dropout=dropout, bf16=bf16, outputs=outputs, classes=classes, scale_shift=adm, residual_resampling=adm,
         )  # fmt: skip
     net.check(data.shape)
     return net
 
 
-def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: float, outputs: int, bf16: bool) -> DiT:
+def transformer(
+    shape: tuple[int, ...], width: int, depth: int, *, dropout: float, outputs: int, bf16: bool, classes: int = 0
+) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 
     Its heads have at least 64 features. Its patches have 2 pixels to a side, and more where the images have 64 or more, so that
@@ -71,7 +78,7 @@ def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: floa
     heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
     patch = 2 ** max(1, (max(shape[1:]) // 16).bit_length() - 1)
     size = Size(features, depth, heads)
-    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16)
+    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, classes=classes, bf16=bf16)
 
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
