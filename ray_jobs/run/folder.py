@@ -211,11 +211,9 @@ class Run:
 
     def pictures(self) -> list[Path]:
         """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
-        found = listed(self.path, "*.png")
+        found = [path for path in listed(self.path, "*.png") if path.name != "curve.png"]
         samples = [path for path in found if path.name == "samples.png"]
-        if samples:
-            return samples + [path for path in found if path.name.startswith("samples-")]
-        return [path for path in found if path.name != "curve.png"]
+        return samples + [path for path in found if not samples or path.name.startswith("samples-")]
 
     # ---- writing as it goes
 
@@ -330,13 +328,7 @@ class Run:
             UsageError: it is damaged, lacks a field, or belongs to another recipe.
         """
         state = checkpoint.load(path)
-        written_by = state.get("reprise", {}).get("recipe")
-        if written_by is None:
-            raise checkpoint.lacking(path, "the name of its recipe")
-        if written_by != self.spec.recipe:
-            raise UsageError(
-                f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
-            )
+        checkpoint.check_recipe(path, state, self.spec.recipe)
         checkpoint.check_fields(path, state, fields)
         return state
 
@@ -379,20 +371,12 @@ class Run:
             UsageError: there is none.
         """
         if self.wanted is not None:
-            return self._of_step(self.wanted, fields)
+            self.used = checkpoint.of_step(self.wanted, {self.step_of(path): path for path in self.checkpoints()}, self)
+            return self.load(self.used, fields)
         state = self.latest(fields)
         if state is None:
             raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")
         return state
-
-    def _of_step(self, step: int, fields: Fields) -> dict[str, Any]:
-        """The checkpoint of a step."""
-        there = {self.step_of(path): path for path in self.checkpoints()}
-        if step not in there:
-            kept = f"those of the steps {', '.join(map(str, sorted(there)))}" if there else "none yet"
-            raise UsageError(f"{self} has no checkpoint of step {step}: it keeps {kept}.")
-        self.used = there[step]
-        return self.load(there[step], fields)
 
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""

@@ -12,8 +12,8 @@ from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
-from ray_jobs.train import ddp_group, on_cluster
 from ray_jobs.train.drawing import Drawing
+from ray_jobs.train.groups import ddp_group, on_cluster
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
