@@ -134,6 +134,11 @@ def by_label(drop: float | None) -> tuple[Callable[[Batch], Cond], dict[str, flo
     return (unconditional, {}) if drop is None else (from_batch("label"), {"label": drop})
 
 
+def log_prob_of(classifier: LogLabel, cond: Cond) -> guidance.LogProb:
+    """The log probability that a noisy classifier gives to these conditions."""
+    return lambda y, sigma: classifier(y, sigma, cond)
+
+
 class Denoising(Generative):
     """A model that learns to estimate x0 from y = x0 + sigma n, and draws by removing noise step by step.
 
@@ -282,7 +287,7 @@ class Denoising(Generative):
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
     ) -> Tensor:
-        by = partial(draw.classifier, cond=cond) if draw.classifier and strength else None
+        by = log_prob_of(draw.classifier, cond) if draw.classifier and strength else None
         if by and self.conditions is unconditional:
             cond = UNCONDITIONAL
         denoise = self.denoiser(cond)

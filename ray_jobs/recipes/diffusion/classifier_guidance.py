@@ -14,6 +14,8 @@ from ray_jobs.recipes.diffusion.shared import Backbone, image_net
 if TYPE_CHECKING:
     from datamodules.labs.density2d import Density2D
     from datamodules.readers.digits import Digits
+    from lightning_modules.diffusion.denoising import Denoising
+    from lightning_modules.diffusion.models.classifier_guidance import NoisyClassifier
     from lightning_modules.staged import Staged
 
 PAPER = Headline("Dhariwal & Nichol 2021", arxiv="2105.05233")
@@ -63,6 +65,12 @@ def adm_mixture2d(
     return Fit(model, data, against_bayes)  # type: ignore[arg-type]
 
 
+def parts(model: Staged) -> tuple[NoisyClassifier, Denoising]:
+    """The classifier, and the diffusion model that it guides."""
+    classifier, diffusion = (stage.model for stage in model.stages)
+    return classifier, diffusion  # type: ignore[return-value]
+
+
 def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     """The classifier and what it guides, against the exact classifier and the exact denoisers of the components.
 
@@ -72,9 +80,10 @@ def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     import torch
 
     from lightning_modules.conditions import Cond
+    from lightning_modules.diffusion.denoising import log_prob_of
     from lightning_modules.diffusion.guidance import classifier_guided
 
-    diffusion, classifier = model.diffusion, model.classifier
+    classifier, diffusion = parts(model)
     batch, rng = data.test(16384), measuring()
     x, label = batch["x"].to(model.device), batch["label"].to(model.device)
     table = diffusion.bound.levels
@@ -83,7 +92,7 @@ def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     with torch.no_grad():
         ours = classifier.logits(y, sigma).log_softmax(1).double().cpu()
     exact = data.density.log_label(y, sigma).cpu()
-    guided = classifier_guided(diffusion.denoiser(), partial(classifier.log_label, cond=Cond(label=label)))
+    guided = classifier_guided(diffusion.denoiser(), log_prob_of(classifier.log_label, Cond(label=label)))
     of_class = partial(data.density.denoise_given, label=label)
     return {
         "classifier_excess": (exact.exp() * (exact - ours)).sum(1).mean().item(),
@@ -131,7 +140,7 @@ def adm_digits(
 
 def led_digits(model: Staged, data: Digits) -> dict[str, float]:
     """`of_digits` of the diffusion model at the scales 0 and 2."""
-    return of_digits(model.diffusion, data, (0.0, 2.0))
+    return of_digits(parts(model)[1], data, (0.0, 2.0))
 
 
 @fit(
