@@ -30,8 +30,6 @@ from lightning_modules.start import load_parts
 
 Net = Callable[[Tensor, Tensor, Cond], Tensor]
 """(c_in y [B, *D], level [B], conditions) -> [B, *D]; an `nn.Module` such as `nets.unet.UNet`."""
-LogLabel = Callable[[Tensor, Tensor, Cond], Tensor]
-"""(y [B, *D], sigma [B], conditions) -> log p(c | y) [B] of the conditions, by a noisy classifier."""
 LevelInput = Callable[[Tensor], Tensor]
 """sigma [B] -> what the network is given about the noise level, [B]; c_noise of Karras et al. 2022."""
 
@@ -108,7 +106,7 @@ class Draw:
     """The range to which estimates of x0 are clipped."""
     guide: guidance.Guide = guidance.guided
     """Makes a guided denoiser of the one with conditions and the one without."""
-    classifier: LogLabel | None = None
+    classifier: guidance.LogLabel | None = None
     """A noisy classifier, whose gradient guides in place of `guide`; the network need not take the labels then."""
     consistent: bool = False
     """Whether the model maps every y of one path to the same x0 (consistency models), so that only `multistep` samples it."""
@@ -134,11 +132,6 @@ def unconditional(batch: Batch) -> Cond:
 def by_label(drop: float | None) -> tuple[Callable[[Batch], Cond], dict[str, float]]:
     """`conditions` and `hide` of a model of labels, which are hidden for a share `drop` of the examples; None: a model without labels."""
     return (unconditional, {}) if drop is None else (from_batch("label"), {"label": drop})
-
-
-def log_prob_of(classifier: LogLabel, cond: Cond) -> guidance.LogProb:
-    """The log probability that a noisy classifier gives to these conditions."""
-    return lambda y, sigma: classifier(y, sigma, cond)
 
 
 class Denoising(Generative):
@@ -186,7 +179,7 @@ class Denoising(Generative):
 
     def denoiser(self, cond: Tensor | Cond | None = None) -> Denoiser:
         """The denoiser D given conditions (or labels [B]), or none; of examples that are not augmented, unless `cond` says how."""
-        given, augment = as_cond(cond), self.learn.augment
+        given, augment = as_cond(cond), self.learn.augment if self.learn else None
 
         def net(y: Tensor, sigma: Tensor) -> Tensor:
             whole = given if augment is None or given.numbers is not None else augment.unchanged(given, y)
@@ -309,7 +302,7 @@ class Denoising(Generative):
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
     ) -> Tensor:
-        by = log_prob_of(draw.classifier, cond) if draw.classifier and strength else None
+        by = guidance.given(draw.classifier, cond) if draw.classifier and strength else None
         if by and self.conditions is unconditional:
             cond = UNCONDITIONAL
         denoise = self.denoiser(cond)

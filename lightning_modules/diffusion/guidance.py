@@ -7,11 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_modules.conditions import Cond
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.steps import Gaussian, Step
 
 LogProb = Callable[[Tensor, Tensor], Tensor]
 """(y [B, *D], sigma [B]) -> log p(c | y) [B] of the class that each example shall have."""
+LogLabel = Callable[[Tensor, Tensor, Cond], Tensor]
+"""(y [B, *D], sigma [B], conditions) -> log p(c | y) [B] of the conditions, by a noisy classifier."""
 Guide = Callable[[Denoiser, Denoiser, float], Denoiser]
 """(denoiser with conditions, denoiser with the null condition, strength) -> guided denoiser."""
 
@@ -86,6 +89,11 @@ def classifier_shifted(step: Step, log_prob: LogProb, scale: float = 1.0) -> Ste
         return Gaussian(mean + scale * (unit * variance).to(y) * shift, variance)
 
     return shifted
+
+
+def given(classifier: LogLabel, cond: Cond) -> LogProb:
+    """The classifier's log p(c | y) of these conditions."""
+    return lambda y, sigma: classifier(y, sigma, cond)
 
 
 def gradient(log_prob: LogProb, y: Tensor, sigma: Tensor) -> Tensor:

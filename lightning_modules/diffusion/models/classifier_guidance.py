@@ -72,7 +72,7 @@ class NoisyClassifier(Generative):
         return {"cross_entropy": F.cross_entropy(logits, batch["label"])}
 
     def log_label(self, y: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        """log p(label | y) [B] of y [B, *D] at the levels sigma [B]; see `denoising.LogLabel`.
+        """log p(label | y) [B] of y [B, *D] at the levels sigma [B]; see `guidance.LogLabel`.
 
         Raises:
             ValueError: there are no labels, or one is no class.

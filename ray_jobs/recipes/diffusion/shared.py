@@ -34,9 +34,9 @@ def image_net(
     dropout: float = 0.0,
     outputs: int = 1,
     numbers: int = 0,
+    adm: bool = False,
     bf16: bool = False,
     classes: int = 0,
-    adm: bool = False,
 ) -> nn.Module:
     """The network of a denoiser of the images of `data`.
 
@@ -60,8 +60,8 @@ def image_net(
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes,
-            scale_shift=adm, residual_resampling=adm,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, scale_shift=adm,
+            residual_resampling=adm,
         )  # fmt: skip
     net.check(data.shape)
     return net
