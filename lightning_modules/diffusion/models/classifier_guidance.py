@@ -9,6 +9,7 @@ clipped, a sampler of algorithm 2 clips them after the classifier's shift, and t
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from lightning_modules.conditions import Cond, check_labels
 from lightning_modules.diffusion.denoising import Denoising
 from lightning_modules.diffusion.preconditioning import append_dims
+from lightning_modules.diffusion.schedules import discrete
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.optim import AdamW, Optim
 from lightning_modules.staged import Stage, Staged
@@ -27,7 +29,8 @@ class NoisyClassifier(Generative):
 
     Args:
         net: (c_in y [B, *D], level [B]) -> logits [B, classes], such as `nets.encoders.UNetEncoder`.
-        diffusion: the model that it is to guide: of its levels, of its input's scale, and in its space.
+        diffusion: the model that it is to guide: at its levels (those of its bound's table, where its losses are its own), with its scale
+            of the input, and in its space.
         classes: number of labels.
         optim: of the network.
     """
@@ -44,11 +47,8 @@ class NoisyClassifier(Generative):
     ) -> None:
         super().__init__()
         self.net, self.shape, self.classes, self.optim = net, diffusion.shape, classes, optim
-        self.levels, self.precondition, self.level_input = (
-            diffusion.learn.levels,
-            diffusion.precondition,
-            diffusion.level_input,
-        )
+        self.levels = diffusion.learn.levels if diffusion.learn else partial(discrete, levels=diffusion.bound.levels)
+        self.precondition, self.level_input = diffusion.precondition, diffusion.level_input
         self.encode, self.in_range = diffusion.space.encode, diffusion.in_range
 
     def logits(self, y: Tensor, sigma: Tensor) -> Tensor:

@@ -12,12 +12,16 @@ from ray_jobs.recipes.diffusion.labelled import guided_excess, of_classes, of_di
 from ray_jobs.recipes.diffusion.shared import Backbone, image_net
 
 if TYPE_CHECKING:
+    from datamodules.base import Data
     from datamodules.labs.density2d import Density2D
     from datamodules.readers.digits import Digits
+    from lightning_modules.diffusion.denoising import Denoising
+    from lightning_modules.diffusion.models.classifier_guidance import NoisyClassifier
+    from lightning_modules.nets.encoders import UNetEncoder
     from lightning_modules.staged import Staged
 
 PAPER = Headline("Dhariwal & Nichol 2021", arxiv="2105.05233")
-NEEDS = {"classifier": "a finished run of the same recipe, for --classifier_steps 0"}
+NEEDS = {"classifier": "a finished run of adm_classifier_imagenet64, for --classifier_steps 0"}
 
 
 @fit(
@@ -63,6 +67,12 @@ def adm_mixture2d(
     return Fit(model, data, against_bayes)  # type: ignore[arg-type]
 
 
+def parts(model: Staged) -> tuple[NoisyClassifier, Denoising]:
+    """The classifier, and the diffusion model that it guides."""
+    classifier, diffusion = (stage.model for stage in model.stages)
+    return classifier, diffusion  # type: ignore[return-value]
+
+
 def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     """The classifier and what it guides, against the exact classifier and the exact denoisers of the components.
 
@@ -72,9 +82,9 @@ def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     import torch
 
     from lightning_modules.conditions import Cond
-    from lightning_modules.diffusion.guidance import classifier_guided
+    from lightning_modules.diffusion.guidance import classifier_guided, given
 
-    diffusion, classifier = model.diffusion, model.classifier
+    classifier, diffusion = parts(model)
     batch, rng = data.test(16384), measuring()
     x, label = batch["x"].to(model.device), batch["label"].to(model.device)
     table = diffusion.bound.levels
@@ -83,7 +93,7 @@ def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     with torch.no_grad():
         ours = classifier.logits(y, sigma).log_softmax(1).double().cpu()
     exact = data.density.log_label(y, sigma).cpu()
-    guided = classifier_guided(diffusion.denoiser(), partial(classifier.log_label, cond=Cond(label=label)))
+    guided = classifier_guided(diffusion.denoiser(), given(classifier.log_label, Cond(label=label)))
     of_class = partial(data.density.denoise_given, label=label)
     return {
         "classifier_excess": (exact.exp() * (exact - ours)).sum(1).mean().item(),
@@ -131,7 +141,60 @@ def adm_digits(
 
 def led_digits(model: Staged, data: Digits) -> dict[str, float]:
     """`of_digits` of the diffusion model at the scales 0 and 2."""
-    return of_digits(model.diffusion, data, (0.0, 2.0))
+    return of_digits(parts(model)[1], data, (0.0, 2.0))
+
+
+def of_imagenet(images: Data, width: int) -> UNetEncoder:
+    """The classifier's network at the paper's scale for 64x64 pixels, of this width."""
+    from lightning_modules.nets.encoders import UNetEncoder
+
+    return UNetEncoder(images.shape, images.classes, width=width, head=min(64, width))
+
+
+@fit(
+    system="Classifier guidance", data="ImageNet, 64x64", headline=PAPER, space={"lr": "loguniform(1e-4,1e-3)"},
+    steps=300_000, batch=256, num_workers=8, save_every=5000, log_every=100,
+)  # fmt: skip
+def adm_classifier_imagenet64(*, steps: int, width: int = 128, levels: int = 1000, data_dir: Location = "") -> Fit:
+    """The noisy classifier of `adm_imagenet64` as a run of its own, from which that can start; needs GPUs.
+
+    Args:
+        steps: over which the learning rate falls to 0.
+        width: channels at full resolution.
+        levels: noise levels, on the cosine schedule.
+        data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
+    """
+    from torch import nn
+
+    from datamodules.readers.images import Images
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.classifier_guidance import NoisyClassifier
+    from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
+    from lightning_modules.optim import AdamW
+
+    images = Images(name="benjamin-paine/imagenet-1k-64x64", data_dir=data_dir)
+    diffusion = ImprovedDDPM(nn.Identity(), images.shape, levels=schedules.cosine(levels), clip=True)
+    optim = AdamW(3e-4, decay_steps=steps, weight_decay=0.05)
+    model = NoisyClassifier(of_imagenet(images, width), diffusion, classes=images.classes, optim=optim)
+    return Fit(model, images, recognised)  # type: ignore[arg-type]
+
+
+def recognised(model: NoisyClassifier, data: Data) -> dict[str, float]:
+    """accuracy_S: share of 2,048 held-out images whose likeliest class is theirs at the noise level S."""
+    import torch
+
+    batch = data.test(2048)
+    x, label, rng = batch["x"], batch["label"], measuring()
+    found = {}
+    for level in (0.01, 1.0):
+        y = x + level * torch.randn(x.shape, generator=rng)
+        with torch.no_grad():
+            logits = [
+                model.logits(part.to(model.device), part.new_full((len(part),), level).to(model.device))
+                for part in y.split(128)
+            ]
+        found[f"accuracy_{level:g}"] = (torch.cat(logits).argmax(1).cpu() == label).double().mean().item()
+    return found
 
 
 @fit(
@@ -171,7 +234,6 @@ def adm_imagenet64(
     from lightning_modules.diffusion import schedules
     from lightning_modules.diffusion.models.classifier_guidance import classifier_guidance
     from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-    from lightning_modules.nets.encoders import UNetEncoder
     from lightning_modules.optim import AdamW
 
     images = Images(name="benjamin-paine/imagenet-1k-64x64", data_dir=data_dir)
@@ -181,7 +243,7 @@ def adm_imagenet64(
     )  # fmt: skip
     model = classifier_guidance(
         ImprovedDDPM(made, images.shape, levels=schedules.cosine(levels), clip=True, label_drop=0.0, optim=AdamW(3e-4)),
-        UNetEncoder(images.shape, images.classes, width=classifier_width, head=min(64, classifier_width)),
+        of_imagenet(images, classifier_width),
         classes=images.classes,
         steps=steps,
         classifier_steps=classifier_steps,

@@ -74,9 +74,9 @@ def transformer(
     *,
     dropout: float,
     outputs: int,
-    numbers: int,
     bf16: bool,
-    classes: int,
+    numbers: int = 0,
+    classes: int = 0,
 ) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 

@@ -41,6 +41,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "iddpm_digits": {"levels": 25},
     "iddpm_gauss_image": {"levels": 25},
     "iddpm_gauss_image@bound": {"levels": 25},
+    "adm_classifier_imagenet64": {"width": 8, "levels": 25},
     "adm_digits": {"levels": 25},
     "adm_imagenet64": {"width": 8, "classifier_width": 8, "classifier_steps": 1, "levels": 25},
     "adm_mixture2d": {"levels": 25},
