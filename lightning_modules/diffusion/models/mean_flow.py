@@ -1,7 +1,7 @@
 """MeanFlow: the network learns the mean velocity of the flow between two times, and so draws in one step, without a teacher.
 
 System: MeanFlow
-Source: Geng et al. 2025, arXiv:2505.13447, eq. 6 (the identity), algorithms 1 and 2; the pairs of times and the weight are those of
+Source: Geng et al. 2025, arXiv:2505.13447, the MeanFlow identity, algorithms 1 and 2; the pairs of times and the weight are those of
 the authors' code (Gsunshine/py-meanflow, version 0 of the pairs).
 Differs: no guidance; the squared norm in the weight is a mean over dimensions; a path starts at time 1 - 10^-4 (see `flow_matching`).
 """
