@@ -165,6 +165,11 @@ class Staged(Generative):
             stage.model.eval()
         return self
 
+    def set_rate(self, lr: float | None, warmup: int | None) -> None:
+        """Replace those of every part: the rate rises again at the beginning of each stage."""
+        for stage in self.stages:
+            stage.model.set_rate(lr, warmup)
+
     def configure_optimizers(self) -> Any:
         """One optimiser with a group for each part, made of the parts' own."""
         made = [_optimizer_and_factor(stage) for stage in self.stages]

@@ -16,7 +16,7 @@ from datamodules.labs.vectors import vectors
 from datamodules.labs.waves import WAVES
 from datamodules.readers.audio import Audio
 from datamodules.readers.digits import Digits
-from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet
+from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet, classes_in
 from datamodules.readers.images import KNOWN, Images
 from datamodules.readers.tables import ENDINGS, Vectors
 
@@ -54,7 +54,7 @@ def read(
             a folder, one second, or as the set or the laboratory has it.
         channels: of the images in a folder: 3, or 1 for grey ones; 0: 1 where all image files are grey, else 3.
         label: column of the labels, or any word where the directories of image files are the labels; '' for none.
-        classes: number of labels.
+        classes: number of labels; 0: those that the directories or the column have.
         flip: whether every image of a folder also counts mirrored.
         rate: samples in a second that every wave must have; 0: those of the first.
         column: of the images or the audio in parquet files; '' finds it where it is called image, img or audio.
@@ -80,7 +80,7 @@ def read(
             label=label,
             size=size or 32,
             channels=channels or (1 if all_grey(path) else 3),
-            classes=classes,
+            classes=classes or (classes_in(path, label) if label else 0),
             resize=True,
             flip=flip,
             hold_out=True,

@@ -139,7 +139,7 @@ class Denoising(Generative):
         shape: of an example.
         level_input: what the network is given about the noise level.
         precondition: what the network predicts.
-        learn: levels, weight, target and distance of the loss.
+        learn: levels, weight, target and distance of the loss; None where a subclass has `losses` of its own.
         draw: sampler and grid.
         bound: of the log likelihood; None: that of the sampler's grid, with the posterior's variance and a Gaussian decoder.
         space: where the diffusion takes place: `Pixels`, or a first stage, which does not train here.
@@ -157,7 +157,7 @@ class Denoising(Generative):
         *,
         level_input: LevelInput,
         precondition: Preconditioning,
-        learn: Learn,
+        learn: Learn | None = None,
         draw: Draw,
         bound: Bound | None = None,
         space: Space | None = None,
@@ -189,8 +189,14 @@ class Denoising(Generative):
         return reverse(denoise, self.bound.variance)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The one loss [] of the batch, under the name `learn.name`."""
+        """The one loss [] of the batch, under the name `learn.name`.
+
+        Raises:
+            ValueError: the model was built without `learn`.
+        """
         learn, numbers, x = self.learn, None, self.in_range(batch["x"])
+        if learn is None:
+            raise ValueError(f"{type(self).__name__} was built without 'learn', by which it would be trained.")
         with torch.no_grad():
             if learn.augment is not None:
                 x, numbers = learn.augment(x, self.draws)

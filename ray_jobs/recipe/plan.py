@@ -130,6 +130,15 @@ class Fit:
     """Steps between checkpoints."""
     log_every: Count = 20
     """Steps between logged metrics."""
+    features: str = ""
+    """Network of features that samples of images are compared by: the file of Inception's weights, pt_inception-2015-12-05-6726825d.pth,
+    for FID, KID, precision, recall and IS, or 'efficientnet_lite0'; '' measures none of them."""
+    reference: str = "train"
+    """What samples are compared with by --features: 'train', 'test', or a file of 'reprise statistics'."""
+    eval_samples: Count = 50_000
+    """Samples that are compared by --features."""
+    eval_every: Whole = 0
+    """Steps between evaluations during training; the best checkpoint is kept. 0 evaluates at the end alone."""
 
     engine: ClassVar[str] = "ray_jobs.train.models"
     measured: ClassVar[str] = "held-out examples; of data whose truth is known, fresh draws"
@@ -165,6 +174,8 @@ class Fit:
         widths(settings.get("ema_power", ""))
         if settings["precision"] == "16-mixed" and where.accelerator == "cpu":
             raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
+        if settings["reference"] != "train" and not settings["features"]:
+            raise UsageError(f"--reference {settings['reference']} of {name} is for --features: give that too.")
 
 
 WIDEST = 12**-0.5

@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from datamodules.base import Data, check_batch, part_of
+from datamodules.base import check_batch, part_of
 from datamodules.choosing import Choosing
 from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
@@ -24,12 +24,14 @@ from lightning_modules.power_ema import PowerEMA
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
-from ray_jobs.recipe.spec import Spec
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import earlier, start
+from ray_jobs.train.evaluation import images
+from ray_jobs.train.evaluation.schedule import Scheduled
 from ray_jobs.train.sampling import sample
 
 AGREE_EVERY = 10
@@ -175,8 +177,7 @@ def prepare(spec: Spec) -> Fit:
         made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
-    given = {"lr": made.lr, "warmup": made.warmup}
-    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    model.set_rate(made.lr, made.warmup)
     data.seed, data.num_workers = spec.seed, made.num_workers
     data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
@@ -212,7 +213,8 @@ def fit(
         start.check_average(run, state, made)
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
-    trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
+    trainer = _trainer(made, spec, [recorder, *schedule], files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -244,7 +246,7 @@ def fit(
 
 
 def check_data(made: Fit) -> None:
-    """Refuse data that cannot be read, that fill no batch, or that have no held-out part for the evaluation, before the first step.
+    """Refuse data that cannot be read, that fill no batch, or that the evaluation cannot be made with, before the first step.
 
     Raises:
         UsageError: one sentence says what is wrong.
@@ -255,12 +257,30 @@ def check_data(made: Fit) -> None:
         if made.evaluate is not None:
             with contextlib.suppress(NotImplementedError):  # an evaluation may need no held-out examples
                 made.data.test(1)
+        if made.features:
+            images.check(made)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
+def _scheduled(
+    run: Run, spec: Spec, made: Fit, recorder: RunRecorder, report: Report, should_stop: Callable[[], bool]
+) -> Scheduled:
+    """The callback that measures during training what `evaluate` measures at its end."""
+    compare = images.Comparison(made) if made.features else None
+
+    def measure(model: Generative, share: images.Share) -> dict[str, float]:
+        own = evaluate(Trained(replace(made, features=""), model, 0), spec.seed) if share.rank == 0 else {}
+        return own | (compare(model, spec.seed, share) if compare else {})
+
+    return Scheduled(
+        run, report, spec, every=made.eval_every, steps=made.steps, recorder=recorder,
+        build=lambda: prepare(spec).model, measure=measure, should_stop=should_stop,
+    )  # fmt: skip
+
+
 def _trainer(
-    made: Fit, spec: Spec, recorder: RunRecorder, files: RunCheckpoints, placement: dict[str, Any]
+    made: Fit, spec: Spec, recorders: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
@@ -275,7 +295,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, recorder],
+        callbacks=[*averages, *recorders],
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -320,19 +340,33 @@ def trained(run: Run, ema: float | None = None) -> Trained:
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
     start.check_average(run, state, made)
     made.model.load_state_dict(weights)
-    where = spec.where.accelerator
-    device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
-    return Trained(made, made.model.eval().to(device), state["global_step"])
+    return Trained(made, made.model.eval().to(device_of(spec.where)), state["global_step"])
+
+
+def device_of(where: Where) -> str:
+    """The device on which a model is measured and sampled."""
+    asked = where.accelerator
+    return "cuda" if asked == "gpu" or (asked == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def evaluate(of: Trained, seed: int) -> dict[str, float]:
-    """The recipe's metrics of a trained model; the same seed gives the same metrics."""
-    if of.made.evaluate is None:
+    """The recipe's metrics of a trained model, and those of its images by features; the same seed gives the same metrics.
+
+    Raises:
+        UsageError: the images cannot be compared with the reference.
+    """
+    made, found = of.made, {}
+    if made.evaluate is None and not made.features:
         return {}
-    of.made.data.setup("test")
-    with torch.random.fork_rng(), torch.inference_mode():
+    made.data.setup("test")
+    with (
+        torch.random.fork_rng(),
+        torch.no_grad(),
+    ):  # not inference_mode: data may keep tensors that a training uses later
         torch.manual_seed(seed)
-        return of.made.evaluate(of.model, of.made.data)
+        if made.evaluate is not None:
+            found = made.evaluate(of.model, made.data)
+        return found | (images.Comparison(made)(of.model, seed) if made.features else {})
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
@@ -347,21 +381,23 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
         sample(found.model, found.made.data, run.path, n, seed=spec.seed)
     plots.learning_curve(run)
     losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
-    where = splits(found.made.data, metrics)
+    where = splits(found.made, metrics)
     if where and (again := repeated(found.made.data)):
         report(
             {
                 "note": f"{again} of the held-out examples are training examples too, which flatters what is measured on them"
             }
         )
-        where = {k: v if v == "train" else f"{v}, {again} of it trained on" for k, v in where.items()}
+        of_it = f", {again} of it trained on"
+        where = {k: f"{v}{of_it}" if v.startswith(part_of(found.made.data)) else v for k, v in where.items()}
     where = dict.fromkeys(losses, "train") | where
     run.finish(losses | metrics, step=found.step, device=str(found.model.device), splits=where)
 
 
-def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
+def splits(made: Fit, metrics: Iterable[str]) -> dict[str, str]:
     """The part of the data that each metric of an evaluation was measured on."""
-    return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
+    own = {name: "train" if name.startswith("train_") else part_of(made.data) for name in metrics}
+    return own | images.splits(made, own)
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "trained"]

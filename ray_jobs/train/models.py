@@ -28,7 +28,7 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
 
 
 def evaluate(run: Run, ema: float | None = None) -> tuple[dict[str, float], int]:
-    """The recipe's metrics of the newest checkpoint, and its step.
+    """The recipe's metrics of the newest checkpoint, or the one that is asked for, and its step.
 
     Args:
         ema: relative width of the average of the weights that is measured; None: the weights as the recipe averages them.
@@ -46,13 +46,13 @@ def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
     """The part of the data that each metric of `evaluate` is measured on: test, validation, train, or fresh draws."""
     from ray_jobs.train import fit
 
-    data = fit.prepare(run.spec).data
-    data.setup("test")
-    return fit.splits(data, metrics)
+    made = fit.prepare(run.spec)
+    made.data.setup("test")
+    return fit.splits(made, metrics)
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Samples of the newest checkpoint in the run folder, see `sampling.sample`.
+    """Samples of that checkpoint in the run folder, see `sampling.sample`.
 
     Raises:
         UsageError: there is no checkpoint that can be read, or the model does not take an option.

@@ -59,7 +59,7 @@ def straightness(model: Denoising, data: Density2D) -> dict[str, float]:
     """
 
     rng = measuring()
-    _, ratios = w2_ratios(model, data, (1, 4), rng)
+    _, ratios = w2_ratios(dict.fromkeys((1, 4), model), data, rng)
     return against_mixture(model, data) | {"curvature": curvature(model, rng)} | ratios
 
 
