@@ -176,7 +176,7 @@ class Denoising(Generative):
 
     def denoiser(self, cond: Tensor | Cond | None = None) -> Denoiser:
         """The denoiser D given conditions (or labels [B]), or none; of examples that are not augmented, unless `cond` says how."""
-        given, augment = as_cond(cond), self.learn.augment
+        given, augment = as_cond(cond), self.learn.augment if self.learn else None
 
         def net(y: Tensor, sigma: Tensor) -> Tensor:
             whole = given if augment is None or given.numbers is not None else augment.unchanged(given, y)

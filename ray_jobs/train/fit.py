@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -25,6 +26,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run import averages
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
@@ -140,14 +142,6 @@ class RunRecorder(L.Callback):
             rate = (step - self.began_at) / (self.reported - self.began)
             self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
 
-    def snapshot(self, step: int, averages: Mapping[str, Any]) -> None:
-        """Keep a snapshot of the averages; if that fails, report it and train on without this one."""
-        try:
-            self.run.save_averages(step, averages)
-        except OSError as error:
-            why = error.strerror or error
-            self.report({"note": f"The averages of step {step} could not be written to {self.run}: {why}."})
-
     def save(self, trainer: L.Trainer) -> None:
         """Checkpoint this step, once."""
         if self.saved != self.step:
@@ -214,7 +208,7 @@ def fit(
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
     schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
-    trainer = _trainer(made, spec, [recorder, *schedule], files, placement or {"devices": 1})
+    trainer = _trainer(made, spec, [*averages_of(made, run), recorder, *schedule], files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -280,11 +274,10 @@ def _scheduled(
 
 
 def _trainer(
-    made: Fit, spec: Spec, recorders: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
+    made: Fit, spec: Spec, callbacks: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
-    averages = averages_of(made, recorder)
     alone = made.model.automatic_optimization
     return L.Trainer(
         default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
@@ -295,7 +288,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, *recorders],
+        callbacks=callbacks,
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -308,11 +301,11 @@ def _trainer(
     )
 
 
-def averages_of(made: Fit, recorder: RunRecorder) -> list[L.Callback]:
-    """The averages of the weights that the plan keeps."""
+def averages_of(made: Fit, run: Run) -> list[L.Callback]:
+    """The averages of the weights that the plan keeps; snapshots of some go into the run folder."""
     plain: list[L.Callback] = [EMA(made.ema, made.ema_ramp)] if made.ema else []
     every = max(1, made.steps // made.ema_snapshots)
-    power = [PowerEMA(found, every, recorder.snapshot)] if (found := widths(made.ema_power)) else []
+    power = [PowerEMA(found, every, partial(averages.save, run))] if (found := widths(made.ema_power)) else []
     return [*plain, *power]
 
 
