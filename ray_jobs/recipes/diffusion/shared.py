@@ -34,6 +34,7 @@ def image_net(
     dropout: float = 0.0,
     outputs: int = 1,
     numbers: int = 0,
+    adm: bool = False,
     bf16: bool = False,
     classes: int = 0,
 ) -> nn.Module:
@@ -45,6 +46,7 @@ def image_net(
         multiples, blocks, attention, head: of the U-Net.
         depth: blocks of the DiT.
         dropout, outputs, numbers, bf16, classes: of either.
+        adm: whether the U-Net has ADM's blocks: AdaGN, and residual blocks that halve and double.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
@@ -58,7 +60,8 @@ def image_net(
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, scale_shift=adm,
+            residual_resampling=adm,
         )  # fmt: skip
     net.check(data.shape)
     return net
