@@ -1,6 +1,6 @@
 """Averages of the weights by power functions of the step, and the average of any width made of their snapshots after training.
 
-Source: Karras et al. 2024, arXiv:2312.02696, section 3 and appendix C.
+Source: Karras et al. 2024, arXiv:2312.02696, section 3, eq. 108 to 127 and algorithms 2 and 3.
 Differs: a step has length 1, so the time t is the number of optimiser steps done; snapshots keep the precision of the weights.
 """
 

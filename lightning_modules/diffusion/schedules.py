@@ -172,8 +172,8 @@ def quadratic(levels: Tensor, n: int, reach: float = 0.8, *, once: bool = False)
 def sections(size: int, counts: tuple[int, ...]) -> list[int]:
     """Indices, ascending, of entries of a table of `size`: counts[i] of them evenly spaced over the i-th of equal sections, ends included.
 
-    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 4 ("spaced" steps), as the authors' code cuts a table: the first
-    sections have one entry more where it does not divide.
+    Source: the code of Nichol & Dhariwal 2021, arXiv:2102.09672 (improved_diffusion/respace.py): the first sections have one
+    entry more where the table does not divide.
 
     Raises:
         ValueError: a section has fewer entries than its count.

@@ -36,10 +36,10 @@ class Fenced(Run):
         self.ask()
         return super().save(step, state)
 
-    def save_averages(self, step: int, state: Mapping[str, Any]) -> None:
-        """As `Run.save_averages`, fenced."""
+    def keep(self, name: str, state: Mapping[str, Any]) -> None:
+        """As `Run.keep`, fenced."""
         self.ask()
-        super().save_averages(step, state)
+        super().keep(name, state)
 
     def rewind(self, step: int) -> None:
         """As `Run.rewind`, fenced."""

@@ -3,8 +3,7 @@
     run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
     status.json     state, step, pid: rewritten as the run goes
     metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events are next to it
-    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept, and the best where one is known;
-                    averages-00001000.ckpt, snapshots of power-function averages, all of which are kept
+    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept, and the best where one is known
     result.json     final metrics: its presence means that the run is finished
 
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
@@ -296,20 +295,9 @@ class Run:
         self.mirror.send()
         return path
 
-    def averages(self, step: int) -> list[Path]:
-        """The snapshots of averages up to a step, oldest first."""
-        found = listed(self.path / "checkpoints", "averages-*.ckpt", within=self.path)
-        return [path for path in found if int(path.stem.removeprefix("averages-")) <= step]
-
-    def save_averages(self, step: int, state: Mapping[str, Any]) -> None:
-        """Keep a snapshot of averages (tensors and plain types); it is sent with the next checkpoint.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        path = self.path / "checkpoints" / f"averages-{step:010d}.ckpt"
-        whole = {"averages": dict(state), "reprise": {"recipe": self.spec.recipe, "step": step}}
-        write(path, checkpoint.written(whole), within=self.path)
+    def keep(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write `state` (tensors and plain types) into checkpoints/<name>.ckpt, which stays; OSError: the disk is full."""
+        write(self.path / "checkpoints" / f"{name}.ckpt", checkpoint.written(state), within=self.path)
 
     def _keep_place(self) -> None:
         """Make the folder again where it vanished, and write the metrics that wait: no checkpoint is ahead of them."""

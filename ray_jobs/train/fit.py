@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -21,6 +22,7 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run import averages
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
@@ -90,7 +92,7 @@ def fit(
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
     schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
-    trainer = _trainer(made, spec, recorder, schedule, files, placement or {"devices": 1})
+    trainer = _trainer(made, spec, [*averages_of(made, run), recorder, *schedule], files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -156,16 +158,10 @@ def _scheduled(
 
 
 def _trainer(
-    made: Fit,
-    spec: Spec,
-    recorder: RunRecorder,
-    schedule: list[Scheduled],
-    files: RunCheckpoints,
-    placement: dict[str, Any],
+    made: Fit, spec: Spec, callbacks: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
-    averages = averages_of(made, recorder)
     alone = made.model.automatic_optimization
     return L.Trainer(
         default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
@@ -176,7 +172,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, recorder, *schedule],
+        callbacks=callbacks,
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -189,11 +185,11 @@ def _trainer(
     )
 
 
-def averages_of(made: Fit, recorder: RunRecorder) -> list[L.Callback]:
-    """The averages of the weights that the plan keeps."""
+def averages_of(made: Fit, run: Run) -> list[L.Callback]:
+    """The averages of the weights that the plan keeps; snapshots of some go into the run folder."""
     plain: list[L.Callback] = [EMA(made.ema, made.ema_ramp)] if made.ema else []
     every = max(1, made.steps // made.ema_snapshots)
-    power = [PowerEMA(found, every, recorder.snapshot)] if (found := widths(made.ema_power)) else []
+    power = [PowerEMA(found, every, partial(averages.save, run))] if (found := widths(made.ema_power)) else []
     return [*plain, *power]
 
 

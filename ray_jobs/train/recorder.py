@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -116,14 +116,6 @@ class RunRecorder(L.Callback):
             self.reported = time.monotonic()
             rate = (step - self.began_at) / (self.reported - self.began)
             self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
-
-    def snapshot(self, step: int, averages: Mapping[str, Any]) -> None:
-        """Keep a snapshot of the averages; if that fails, report it and train on without this one."""
-        try:
-            self.run.save_averages(step, averages)
-        except OSError as error:
-            why = error.strerror or error
-            self.report({"note": f"The averages of step {step} could not be written to {self.run}: {why}."})
 
     def save(self, trainer: L.Trainer) -> None:
         """Checkpoint this step, once."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe.loading import names, recipe, systems
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run import averages
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report, silent
@@ -147,7 +148,7 @@ def reconstructed(run: Run, state: Mapping[str, Any], width: float) -> dict[str,
         exponent_of(width)
     except ValueError as error:
         raise UsageError(f"--ema: {error}") from error
-    earlier = [run.load(path, {"averages": dict})["averages"] for path in run.averages(state["global_step"] - 1)]
+    earlier = averages.load(run, state["global_step"] - 1)
     with taken_over(run.checkpoint(state["global_step"])):
         return {**state["state_dict"], **reconstructed([*earlier, newest], width)}
 

@@ -17,7 +17,7 @@ from typing import Any
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run import checkpoint
+from ray_jobs.run import averages, checkpoint
 from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
 from ray_jobs.tune.search import Search
@@ -117,7 +117,7 @@ def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
     for other in run.checkpoints():
         if other != path:
             other.unlink(missing_ok=True)
-    for snapshot in run.averages(step):  # of other weights
+    for snapshot in averages.snapshots(run, step):  # of other weights
         snapshot.unlink(missing_ok=True)
     run.rewind(step)
 

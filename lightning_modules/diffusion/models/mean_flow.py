@@ -1,19 +1,21 @@
 """MeanFlow: the network learns the mean velocity of the flow between two times, and so draws in one step, without a teacher.
 
 System: MeanFlow
-Source: Geng et al. 2025, arXiv:2505.13447, eq. 6 (the identity), algorithms 1 and 2; the pairs of times and the weight are those of
+Source: Geng et al. 2025, arXiv:2505.13447, the MeanFlow identity, algorithms 1 and 2; the pairs of times and the weight are those of
 the authors' code (Gsunshine/py-meanflow, version 0 of the pairs).
 Differs: no guidance; the squared norm in the weight is a mean over dimensions; a path starts at time 1 - 10^-4 (see `flow_matching`).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.conditions import Cond, as_cond
 from lightning_modules.diffusion import preconditioning, schedules, targets
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw
 from lightning_modules.diffusion.models.flow_matching import EDGE, straight
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.samplers import chain
@@ -57,11 +59,11 @@ class MeanFlow(Denoising):
             shape,
             level_input=schedules.flow_time,
             precondition=preconditioning.flow,
-            learn=Learn(levels=lambda u: schedules.log_normal(u, mean, std), name="mean_velocity"),
             draw=Draw(sampler=self.jump, grid=straight, steps=steps, data_std=0.0),
             bound=Bound(levels=schedules.karras(bound_levels, 0.002, 80.0)[:-1].flip(0)),
             optim=optim,
         )
+        self.levels = partial(schedules.log_normal, mean=mean, std=std)
         self.apart, self.power, self.floor = apart, power, floor
 
     def mean_velocity(self, z: Tensor, r: Tensor, t: Tensor) -> Tensor:
@@ -93,12 +95,12 @@ class MeanFlow(Denoising):
         u, change = torch.func.jvp(self.mean_velocity, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
         goal = (v - append_dims(t - r, x0) * change).detach()
         error = targets.squared(u, goal)
-        return {self.learn.name: (error / (error.detach() + self.floor) ** self.power).mean()}
+        return {"mean_velocity": (error / (error.detach() + self.floor) ** self.power).mean()}
 
     def times(self, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Earlier and later times [n] of a batch; equal for a share 1 - `apart` of the examples."""
         u = self.draws.uniform(n, 3, device=like.device).to(like)
-        one, other = (schedules.flow_time(self.learn.levels(u[:, k])).clamp(EDGE, 1 - EDGE) for k in (0, 1))
+        one, other = (schedules.flow_time(self.levels(u[:, k])).clamp(EDGE, 1 - EDGE) for k in (0, 1))
         later = torch.maximum(one, other)
         return torch.where(u[:, 2] < self.apart, torch.minimum(one, other), later), later
 

@@ -88,6 +88,9 @@ def test_changes_follow_one_another_in_their_order():
     both = applied(x, changed(angle=math.pi / 2, right=2.0))
     near(both, applied(applied(x, changed(angle=math.pi / 2)), changed(right=2.0)))
     near(applied(x, changed(mirrored=True, angle=math.pi / 2)), x.flip(3).rot90(1, (2, 3)))
+    ramp = torch.arange(9.0).expand(1, 1, 9, 9)
+    turned = applied(ramp, changed(1, angle=math.pi / 2))
+    near(applied(ramp, changed(1, angle=math.pi / 2, stretch=-5.0)), applied(turned, changed(1, stretch=-5.0)))
 
 
 def test_labels_are_the_parameters():

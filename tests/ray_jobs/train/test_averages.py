@@ -7,6 +7,7 @@ import torch
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
+from ray_jobs.run.averages import snapshots
 from ray_jobs.run.folder import Run
 from ray_jobs.train import fit, inspect
 from ray_jobs.train.launch import Stopped, create, launch, resume, run_to_end
@@ -53,9 +54,9 @@ def power(run: Run) -> dict:
 
 
 def test_snapshots_are_kept_on_their_schedule_and_all_of_them(run):
-    assert [path.name for path in run.averages(12)] == [f"averages-{step:010d}.ckpt" for step in (3, 6, 9, 12)]
-    assert len(run.averages(8)) == 2 and len(run.checkpoints()) == 2
-    state = run.load(run.averages(12)[1])["averages"]
+    assert [path.name for path in snapshots(run, 12)] == [f"averages-{step:010d}.ckpt" for step in (3, 6, 9, 12)]
+    assert len(snapshots(run, 8)) == 2 and len(run.checkpoints()) == 2
+    state = run.load(snapshots(run, 12)[1])["averages"]
     assert state["steps"] == 6 and state["widths"] == [0.05, 0.10]
 
 
@@ -85,7 +86,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(run, tmp_path):
         run_to_end(create(wanted, None), wanted, lambda event: None, stop)
     again = resume(str(tmp_path / "cut"))
     assert power(again)["steps"] == power(run)["steps"] == 12
-    for one, two in zip(again.averages(12), run.averages(12), strict=True):
+    for one, two in zip(snapshots(again, 12), snapshots(run, 12), strict=True):
         mine, theirs = (r.load(path)["averages"]["averages"] for r, path in ((again, one), (run, two)))
         assert all(torch.equal(a[name], b[name]) for a, b in zip(mine, theirs, strict=True) for name in a)
     mine, theirs = weights(again, 0.08), weights(run, 0.08)
@@ -106,7 +107,7 @@ def test_samples_and_measures_are_of_the_width_that_is_asked_for(run, capsys):
 
 def test_a_run_without_the_option_keeps_none_and_learns_the_same(run, tmp_path):
     plain = launch(spec(tmp_path / "plain", ema_power=""))
-    assert not plain.averages(12) and "PowerEMA" not in plain.latest()["callbacks"]
+    assert not snapshots(plain, 12) and "PowerEMA" not in plain.latest()["callbacks"]
     mine, theirs = plain.latest()["state_dict"], run.latest()["state_dict"]
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     with pytest.raises(UsageError, match=r"keeps no averages that --ema 0.07 could be made of: train with --ema_power"):
