@@ -37,6 +37,11 @@ def side(folder: Path) -> int:
     return min(array(named(folder, "images")[0], "images").shape[1:])
 
 
+def classes(folder: Path) -> int:
+    """The largest label in a folder's IDX files and 1; 0 where there are no labels."""
+    return max((int(array(file, "labels").max(initial=0)) + 1 for file in named(folder, "labels")), default=0)
+
+
 def read(folder: Path, split: str, *, labels: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """All images [N, height, width] of a split, bytes, and if wanted their labels [N].
 

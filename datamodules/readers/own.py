@@ -17,7 +17,7 @@ from datamodules.labs.waves import WAVES
 from datamodules.readers import idx
 from datamodules.readers.audio import Audio
 from datamodules.readers.digits import Digits
-from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet
+from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet, classes_in
 from datamodules.readers.images import KNOWN, Images
 from datamodules.readers.tables import ENDINGS, Vectors
 
@@ -56,7 +56,7 @@ def read(
         channels: of the images in a folder: 3, or 1 for grey ones; 0: 1 where all image files are grey or they are IDX files,
             else 3.
         label: column of the labels, or any word where the directories of image files are the labels; '' for none.
-        classes: number of labels.
+        classes: number of labels; 0: those that the directories or the column have.
         flip: whether every image of a folder also counts mirrored.
         rate: samples in a second that every wave must have; 0: those of the first.
         column: of the images or the audio in parquet files; '' finds it where it is called image, img or audio.
@@ -76,6 +76,7 @@ def read(
         if found == "waves":
             return Audio(path, rate, size or None, batch=batch, column=column, hold_out=True, num_workers=num_workers)
         grey = idx.are_in(path)
+        counted = 0 if not label else idx.classes(path) if grey else classes_in(path, label)
         return Images(
             name="",
             data_dir=str(path),
@@ -83,7 +84,7 @@ def read(
             label=label,
             size=size or (idx.side(path) if grey else 32),
             channels=channels or (1 if grey or all_grey(path) else 3),
-            classes=classes,
+            classes=classes or counted,
             resize=True,
             flip=flip,
             hold_out=True,

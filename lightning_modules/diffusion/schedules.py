@@ -155,6 +155,43 @@ def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
     return pick(levels, index)
 
 
+def sections(size: int, counts: tuple[int, ...]) -> list[int]:
+    """Indices, ascending, of entries of a table of `size`: counts[i] of them evenly spaced over the i-th of equal sections, ends included.
+
+    Source: Nichol & Dhariwal 2021, arXiv:2102.09672, section 4 ("spaced" steps), as the authors' code cuts a table: the first
+    sections have one entry more where it does not divide.
+
+    Raises:
+        ValueError: a section has fewer entries than its count.
+    """
+    found, start = [], 0
+    for i, count in enumerate(counts):
+        length = size // len(counts) + (i < size % len(counts))
+        if length < count:
+            raise ValueError(
+                f"A table of {size} levels has no {count} in each of {len(counts)} sections: take a longer one."
+            )
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        found += [start + round(k * stride) for k in range(count)]
+        start += length
+    return found
+
+
+def glide(levels: Tensor, n: int = 27) -> Tensor:
+    """GLIDE's grid [28]: 10, 10, 3, 2 and 2 entries of the fifths of `levels` [T], T-3 in place of the last, descending, then 0.
+
+    Source: Nichol et al. 2022, arXiv:2112.10741; the counts are those of the authors' code ("fast27").
+
+    Raises:
+        ValueError: n is not 27, or there are fewer than 50 levels.
+    """
+    if n != 27:
+        raise ValueError(f"GLIDE's grid has 27 steps, not {n}: take that many, or another grid.")
+    index = sections(len(levels), (10, 10, 3, 2, 2))
+    index[-1] = len(levels) - 3
+    return pick(levels, torch.tensor(index[::-1], device=levels.device))
+
+
 def check_steps(levels: Tensor, n: int) -> None:
     """Refuse a number of steps that a table [T] of levels does not have.
 

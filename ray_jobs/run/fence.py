@@ -36,6 +36,11 @@ class Fenced(Run):
         self.ask()
         return super().save(step, state)
 
+    def save_averages(self, step: int, state: Mapping[str, Any]) -> None:
+        """As `Run.save_averages`, fenced."""
+        self.ask()
+        super().save_averages(step, state)
+
     def rewind(self, step: int) -> None:
         """As `Run.rewind`, fenced."""
         self.ask()

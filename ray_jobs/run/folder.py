@@ -3,7 +3,8 @@
     run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
     status.json     state, step, pid: rewritten as the run goes
     metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events are next to it
-    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept
+    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept, and the best where one is known;
+                    averages-00001000.ckpt, snapshots of power-function averages, all of which are kept
     result.json     final metrics: its presence means that the run is finished
 
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
@@ -62,6 +63,10 @@ class Run:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
         self.used: Path | None = None
+        self.wanted: int | None = None
+        """The step of the checkpoint that is measured or sampled; None: the newest."""
+        self.best: int | None = None
+        """The step of the checkpoint that is kept as the best."""
         self.report: Report = silent
         self.moved: dict[str, Any] = {}
         """Settings that name data which lie elsewhere now; they replace those of run.json."""
@@ -271,7 +276,7 @@ class Run:
         return int(path.stem.removeprefix("step-"))
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
+        """Keep `state` (tensors and plain types) as the checkpoint of `step`, the one before it, and that of the step `best`.
 
         Raises:
             OSError: the disk is full; earlier checkpoints are untouched.
@@ -288,9 +293,25 @@ class Run:
         found = self.checkpoints()
         later = [old for old in found if old > path]  # they could not be read when the run continued before them
         for old in later + [old for old in found if old not in later][KEPT:]:
-            remove(old, within=self.path)
+            if old in later or self.step_of(old) != self.best:
+                remove(old, within=self.path)
         self.mirror.send()
         return path
+
+    def averages(self, step: int) -> list[Path]:
+        """The snapshots of averages up to a step, oldest first."""
+        found = listed(self.path / "checkpoints", "averages-*.ckpt", within=self.path)
+        return [path for path in found if int(path.stem.removeprefix("averages-")) <= step]
+
+    def save_averages(self, step: int, state: Mapping[str, Any]) -> None:
+        """Keep a snapshot of averages (tensors and plain types); it is sent with the next checkpoint.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        path = self.path / "checkpoints" / f"averages-{step:010d}.ckpt"
+        whole = {"averages": dict(state), "reprise": {"recipe": self.spec.recipe, "step": step}}
+        write(path, checkpoint.written(whole), within=self.path)
 
     def _keep_place(self) -> None:
         """Make the folder again where it vanished, and write the metrics that wait: no checkpoint is ahead of them."""
@@ -349,7 +370,7 @@ class Run:
         self.report({"note": line})
 
     def trained(self, fields: Fields = NO_FIELDS) -> dict[str, Any]:
-        """The newest checkpoint that can be read, of a run that is to be measured or sampled.
+        """The newest checkpoint that can be read, or that of the step `wanted`, of a run that is to be measured or sampled.
 
         Args:
             fields: that it must have, and their types.
@@ -357,10 +378,21 @@ class Run:
         Raises:
             UsageError: there is none.
         """
+        if self.wanted is not None:
+            return self._of_step(self.wanted, fields)
         state = self.latest(fields)
         if state is None:
             raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")
         return state
+
+    def _of_step(self, step: int, fields: Fields) -> dict[str, Any]:
+        """The checkpoint of a step."""
+        there = {self.step_of(path): path for path in self.checkpoints()}
+        if step not in there:
+            kept = f"those of the steps {', '.join(map(str, sorted(there)))}" if there else "none yet"
+            raise UsageError(f"{self} has no checkpoint of step {step}: it keeps {kept}.")
+        self.used = there[step]
+        return self.load(there[step], fields)
 
     def rewind(self, step: int) -> None:
         """Drop the metrics logged after `step`: they will be logged again."""

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,20 +15,23 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from datamodules.base import Data, check_batch, part_of
+from datamodules.base import check_batch, part_of
 from datamodules.choosing import Choosing
 from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative, NotFinite, Samples
+from lightning_modules.power_ema import PowerEMA
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
-from ray_jobs.recipe.spec import Spec
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
 from ray_jobs.train import earlier, start
+from ray_jobs.train.evaluation import images
+from ray_jobs.train.evaluation.schedule import Scheduled
 from ray_jobs.train.sampling import sample
 
 AGREE_EVERY = 10
@@ -137,6 +140,14 @@ class RunRecorder(L.Callback):
             rate = (step - self.began_at) / (self.reported - self.began)
             self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
 
+    def snapshot(self, step: int, averages: Mapping[str, Any]) -> None:
+        """Keep a snapshot of the averages; if that fails, report it and train on without this one."""
+        try:
+            self.run.save_averages(step, averages)
+        except OSError as error:
+            why = error.strerror or error
+            self.report({"note": f"The averages of step {step} could not be written to {self.run}: {why}."})
+
     def save(self, trainer: L.Trainer) -> None:
         """Checkpoint this step, once."""
         if self.saved != self.step:
@@ -166,8 +177,7 @@ def prepare(spec: Spec) -> Fit:
         made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
-    given = {"lr": made.lr, "warmup": made.warmup}
-    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    model.set_rate(made.lr, made.warmup)
     data.seed, data.num_workers = spec.seed, made.num_workers
     data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
@@ -203,7 +213,8 @@ def fit(
         start.check_average(run, state, made)
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
-    trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
+    trainer = _trainer(made, spec, [recorder, *schedule], files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -235,7 +246,7 @@ def fit(
 
 
 def check_data(made: Fit) -> None:
-    """Refuse data that cannot be read, that fill no batch, or that have no held-out part for the evaluation, before the first step.
+    """Refuse data that cannot be read, that fill no batch, or that the evaluation cannot be made with, before the first step.
 
     Raises:
         UsageError: one sentence says what is wrong.
@@ -246,16 +257,34 @@ def check_data(made: Fit) -> None:
         if made.evaluate is not None:
             with contextlib.suppress(NotImplementedError):  # an evaluation may need no held-out examples
                 made.data.test(1)
+        if made.features:
+            images.check(made)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
+def _scheduled(
+    run: Run, spec: Spec, made: Fit, recorder: RunRecorder, report: Report, should_stop: Callable[[], bool]
+) -> Scheduled:
+    """The callback that measures during training what `evaluate` measures at its end."""
+    compare = images.Comparison(made) if made.features else None
+
+    def measure(model: Generative, share: images.Share) -> dict[str, float]:
+        own = evaluate(Trained(replace(made, features=""), model, 0), spec.seed) if share.rank == 0 else {}
+        return own | (compare(model, spec.seed, share) if compare else {})
+
+    return Scheduled(
+        run, report, spec, every=made.eval_every, steps=made.steps, recorder=recorder,
+        build=lambda: prepare(spec).model, measure=measure, should_stop=should_stop,
+    )  # fmt: skip
+
+
 def _trainer(
-    made: Fit, spec: Spec, recorder: RunRecorder, files: RunCheckpoints, placement: dict[str, Any]
+    made: Fit, spec: Spec, recorders: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
-    averages = [EMA(made.ema)] if made.ema else []
+    averages = averages_of(made, recorder)
     alone = made.model.automatic_optimization
     return L.Trainer(
         default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
@@ -266,7 +295,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, recorder],
+        callbacks=[*averages, *recorders],
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -279,6 +308,14 @@ def _trainer(
     )
 
 
+def averages_of(made: Fit, recorder: RunRecorder) -> list[L.Callback]:
+    """The averages of the weights that the plan keeps."""
+    plain: list[L.Callback] = [EMA(made.ema, made.ema_ramp)] if made.ema else []
+    every = max(1, made.steps // made.ema_snapshots)
+    power = [PowerEMA(found, every, recorder.snapshot)] if (found := widths(made.ema_power)) else []
+    return [*plain, *power]
+
+
 class Trained(NamedTuple):
     """A run's recipe, its model at the newest checkpoint, and that checkpoint's step."""
 
@@ -287,32 +324,49 @@ class Trained(NamedTuple):
     step: int
 
 
-def trained(run: Run) -> Trained:
+def trained(run: Run, ema: float | None = None) -> Trained:
     """Load the run's model as it is measured and sampled: with its averaged weights where EMA is on.
 
+    Args:
+        ema: relative width of the power-function average to take instead.
+
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or no average of this width can be made.
     """
     spec = run.spec
     made = prepare(spec)
     state = run.trained(FIELDS)
-    weights = start.averaged(state)
+    weights = start.averaged(state) if ema is None else start.reconstructed(run, state, ema)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
     start.check_average(run, state, made)
     made.model.load_state_dict(weights)
-    where = spec.where.accelerator
-    device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
-    return Trained(made, made.model.eval().to(device), state["global_step"])
+    return Trained(made, made.model.eval().to(device_of(spec.where)), state["global_step"])
+
+
+def device_of(where: Where) -> str:
+    """The device on which a model is measured and sampled."""
+    asked = where.accelerator
+    return "cuda" if asked == "gpu" or (asked == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def evaluate(of: Trained, seed: int) -> dict[str, float]:
-    """The recipe's metrics of a trained model; the same seed gives the same metrics."""
-    if of.made.evaluate is None:
+    """The recipe's metrics of a trained model, and those of its images by features; the same seed gives the same metrics.
+
+    Raises:
+        UsageError: the images cannot be compared with the reference.
+    """
+    made, found = of.made, {}
+    if made.evaluate is None and not made.features:
         return {}
-    of.made.data.setup("test")
-    with torch.random.fork_rng(), torch.inference_mode():
+    made.data.setup("test")
+    with (
+        torch.random.fork_rng(),
+        torch.no_grad(),
+    ):  # not inference_mode: data may keep tensors that a training uses later
         torch.manual_seed(seed)
-        return of.made.evaluate(of.model, of.made.data)
+        if made.evaluate is not None:
+            found = made.evaluate(of.model, made.data)
+        return found | (images.Comparison(made)(of.model, seed) if made.features else {})
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
@@ -327,21 +381,23 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
         sample(found.model, found.made.data, run.path, n, seed=spec.seed)
     plots.learning_curve(run)
     losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
-    where = splits(found.made.data, metrics)
+    where = splits(found.made, metrics)
     if where and (again := repeated(found.made.data)):
         report(
             {
                 "note": f"{again} of the held-out examples are training examples too, which flatters what is measured on them"
             }
         )
-        where = {k: v if v == "train" else f"{v}, {again} of it trained on" for k, v in where.items()}
+        of_it = f", {again} of it trained on"
+        where = {k: f"{v}{of_it}" if v.startswith(part_of(found.made.data)) else v for k, v in where.items()}
     where = dict.fromkeys(losses, "train") | where
     run.finish(losses | metrics, step=found.step, device=str(found.model.device), splits=where)
 
 
-def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
+def splits(made: Fit, metrics: Iterable[str]) -> dict[str, str]:
     """The part of the data that each metric of an evaluation was measured on."""
-    return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
+    own = {name: "train" if name.startswith("train_") else part_of(made.data) for name in metrics}
+    return own | images.splits(made, own)
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "trained"]

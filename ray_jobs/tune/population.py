@@ -117,6 +117,8 @@ def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
     for other in run.checkpoints():
         if other != path:
             other.unlink(missing_ok=True)
+    for snapshot in run.averages(step):  # of other weights
+        snapshot.unlink(missing_ok=True)
     run.rewind(step)
 
 

@@ -122,8 +122,8 @@ def ddpm_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, le
 
 
 @fit(
-    system="DDPM", data="MNIST", headline=PAPER, claim=Claim("bits_per_dim", at_most=1.4),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(24,32,48)"}, steps=3000, batch=64, lr=2e-3, warmup=200,
+    system="DDPM", data="MNIST", headline=PAPER,
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(24,32,48)"}, steps=4000, batch=64, lr=2e-3, warmup=200,
     ema=0.998, grad_clip=1.0,
 )  # fmt: skip
 def ddpm_mnist(

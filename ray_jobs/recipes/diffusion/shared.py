@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe.measures import measuring
@@ -33,7 +34,9 @@ def image_net(
     depth: int = 12,
     dropout: float = 0.0,
     outputs: int = 1,
+    numbers: int = 0,
     bf16: bool = False,
+    classes: int = 0,
 ) -> nn.Module:
     """The network of a denoiser of the images of `data`.
 
@@ -43,7 +46,7 @@ def image_net(
         multiples, blocks, attention, head: of the U-Net.
         patch: side of the squares of pixels that the U-Net works on; a DiT's patches have at least twice as many pixels to a side.
         depth: blocks of the DiT.
-        dropout, outputs, bf16: of either.
+        dropout, outputs, numbers, bf16, classes: of either.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
@@ -52,19 +55,36 @@ def image_net(
 
     if kind == "dit":
         net: DiT | UNet = transformer(
-            data.shape, width, depth, least=2 * patch, dropout=dropout, outputs=outputs, bf16=bf16
+            data.shape,
+            width,
+            depth,
+            least=2 * patch,
+            dropout=dropout,
+            outputs=outputs,
+            numbers=numbers,
+            bf16=bf16,
+            classes=classes,
         )
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, patch=patch,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, patch=patch,
         )  # fmt: skip
     net.check(data.shape)
     return net
 
 
 def transformer(
-    shape: tuple[int, ...], width: int, depth: int, *, least: int = 2, dropout: float, outputs: int, bf16: bool
+    shape: tuple[int, ...],
+    width: int,
+    depth: int,
+    *,
+    least: int = 2,
+    dropout: float,
+    outputs: int,
+    numbers: int,
+    bf16: bool,
+    classes: int,
 ) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 
@@ -77,7 +97,9 @@ def transformer(
     heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
     patch = max(least, 2 ** ((max(shape[1:]) // 16).bit_length() - 1))
     size = Size(features, depth, heads)
-    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16)
+    return DiT(
+        shape[0], size, patch=patch, dropout=dropout, outputs=outputs, numbers=numbers, bf16=bf16, classes=classes
+    )
 
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
@@ -114,12 +136,16 @@ def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
 
 
 def w2_ratios(
-    model: Denoising, data: Density2D, steps: tuple[int, ...], rng: torch.Generator
+    models: Mapping[int, Denoising], data: Density2D, rng: torch.Generator
 ) -> tuple[dict[int, Tensor], dict[str, float]]:
-    """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples."""
+    """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples.
+
+    Args:
+        models: number of steps -> the model that draws in so many.
+    """
     from lightning_modules.metrics.samples import wasserstein
 
     truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
     floor = wasserstein(other, truth)
-    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n in steps}
+    drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n, model in models.items()}
     return drawn, {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()}

@@ -116,6 +116,9 @@ def test_by_one_word_the_set_has_its_own_size_and_is_grey(plain):
     assert data.shape == (1, SIDE, SIDE) and data.classes == 0
     torch.testing.assert_close(data.test()["x"], units(pictures(5, 5)))
     assert read(plain, size=4, channels=3).test()["x"].shape == (5, 3, 4, 4)
+    assert read(plain, label="label").classes == 12 and read(plain, label="label").test()["label"].tolist() == [
+        *range(5)
+    ]
     with pytest.raises(ValueError, match="holds images, but vectors are needed"):
         read(plain, kind="vectors")
 

@@ -26,10 +26,22 @@ OTHER: dict[str, dict[str, Any]] = {
     "ddpm_gauss_image": {"levels": 25},
     "ddpm_mnist": {"width": 8, "levels": 25},
     "ddpm_mixture2d": {"levels": 25},
+    "consistency_mixture2d": {"steps": 6},
+    "consistency_mixture2d@improved": {"steps": 6},
+    "consistency_mixture2d@training": {"steps": 6},
     "ddpm": {"width": 8, "levels": 25},
+    "edm": {"width": 8, "drop": 0.5},
+    "flow_matching": {"width": 8, "transport": True, "drop": 0.5},
+    "flow_mixture2d@transport": {"batch": 8},
+    "improved_ddpm": {"width": 8, "levels": 25, "drop": 0.5},
+    "ncsn": {"width": 8, "levels": 2, "repeats": 2, "drop": 0.5},
+    "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
+    "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},
+    "reflow_mixture2d": {"steps": 6, "path": 2},
     "iddpm_cifar10": {"width": 8, "levels": 25},
     "iddpm_digits": {"levels": 25},
     "iddpm_gauss_image": {"levels": 25},
+    "iddpm_gauss_image@bound": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
     "ncsn_mixture2d": {"levels": 2, "repeats": 2},
     "edm_cifar10": {"width": 8},
@@ -45,7 +57,8 @@ OTHER: dict[str, dict[str, Any]] = {
 OWN = {
     "maf": "moons", "iaf": "moons", "nsf": "moons", "nice": "digits", "realnvp": "digits", "glow": "digits", "vae": "digits",
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
-    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes",
+    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
+    "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
