@@ -124,7 +124,7 @@ def check_kind(data: str | Path, found: str, kind: str) -> None:
 def allowed(kind: str) -> str:
     """What `read` takes for data of a kind, as the end of a sentence."""
     files = {
-        "images": f"a folder of image, IDX or parquet files, a set on the hub ({', '.join(HUB)} or owner/name)",
+        "images": f"a folder of image files, IDX files or parquet files, a set on the hub ({', '.join(HUB)} or owner/name)",
         "waves": "a folder of WAV or parquet files, a set on the hub (owner/name)",
         "vectors": f"a table ({', '.join(ENDINGS)})",
     }
