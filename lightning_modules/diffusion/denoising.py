@@ -24,6 +24,7 @@ from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, churned,
 from lightning_modules.diffusion.steps import Step, Variance, reverse
 from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
+from lightning_modules.nets.embed import check_known
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.start import load_parts
 
@@ -105,6 +106,8 @@ class Draw:
     """The range to which estimates of x0 are clipped."""
     guide: guidance.Guide = guidance.guided
     """Makes a guided denoiser of the one with conditions and the one without."""
+    classifier: guidance.LogLabel | None = None
+    """A noisy classifier, whose gradient guides in place of `guide`; the network need not take the labels then."""
     consistent: bool = False
     """Whether the model maps every y of one path to the same x0 (consistency models), so that only `multistep` samples it."""
 
@@ -176,7 +179,7 @@ class Denoising(Generative):
 
     def denoiser(self, cond: Tensor | Cond | None = None) -> Denoiser:
         """The denoiser D given conditions (or labels [B]), or none; of examples that are not augmented, unless `cond` says how."""
-        given, augment = as_cond(cond), self.learn.augment
+        given, augment = as_cond(cond), self.learn.augment if self.learn else None
 
         def net(y: Tensor, sigma: Tensor) -> Tensor:
             whole = given if augment is None or given.numbers is not None else augment.unchanged(given, y)
@@ -247,19 +250,20 @@ class Denoising(Generative):
             sampler: one of `samplers.names.SAMPLERS`; None: that of `draw`.
             grid: one of `samplers.names.GRIDS`, over the levels of the bound; None: that of `draw`.
             churn: settings of `samplers.edm.heun` by name, in place of the sampler's own.
-            guidance: strength of the guidance by the conditions that were hidden in training; 0: none.
+            guidance: strength of the guidance by the conditions that were hidden in training, or by the classifier; 0: none.
             batch: examples drawn at once.
 
         Raises:
             ValueError: there is no such sampler or grid, or it does not fit the model; the grid has no such number of steps;
-                the conditions are not of n examples or not among those that the network was built with; guidance is asked
-                without conditions, or of a model that hid none in training.
+                the conditions are not of n examples or not among those that the network was built with; a label is no class;
+                guidance is asked without conditions, or of a model that hid none in training and has no classifier.
         """
         draw, given = self.draw_by(sampler, grid, churn), as_cond(cond).to(self.device)
         if given.size not in (None, n):
             raise ValueError(f"{n} examples are to be drawn, but the conditions are of {given.size}.")
         if guidance:
             self._check_guidance(given)
+        check_known(self.net, given)
         levels = draw.grid(draw.steps if steps is None else steps)
         parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
         return torch.cat([self._draw(draw, k, part, levels, guidance, rng) for k, part in parts])
@@ -290,25 +294,32 @@ class Denoising(Generative):
         return [name for name in SAMPLERS if (name == "multistep") == self.draw.consistent]
 
     def _check_guidance(self, cond: Cond) -> None:
-        if not self.hide:
+        if not self.draw.classifier and not any(self.hide.values()):
             raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
         if cond.size is None:
-            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide)}.")
+            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide or ['label'])}.")
 
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
     ) -> Tensor:
+        by = guidance.given(draw.classifier, cond) if draw.classifier and strength else None
+        if by and self.conditions is unconditional:
+            cond = UNCONDITIONAL
         denoise = self.denoiser(cond)
-        if strength:
+        if by and draw.sampler:
+            denoise = guidance.classifier_guided(denoise, by, strength)
+        elif strength and not by:
             denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
         if draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
-            if draw.sampler is None:
-                return self.space.decode(ancestral(self.step(denoise, cond), y, grid, rng=rng))
-            return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
+            if draw.sampler:
+                return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
+            step = self.step(denoise, cond)
+            step = guidance.classifier_shifted(step, by, strength) if by else step
+            return self.space.decode(ancestral(step, y, grid, rng=rng))
 
     def log_prob(
         self,

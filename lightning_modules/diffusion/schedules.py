@@ -79,9 +79,9 @@ def from_cosine_time(sigma: Tensor, reach: float = 20.0) -> Tensor:
     return (torch.atan(sigma) - low) / (high - low)
 
 
-def cosine_grid(n: int) -> Tensor:
+def cosine_grid(n: int, reach: float = 20.0) -> Tensor:
     """A grid [n + 1] of levels at the times 1, 1 - 1 / n ... 1 / n of `cosine_time`, float64; then 0."""
-    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n, reach)
     return torch.cat([levels, levels.new_zeros(1)])
 
 
@@ -111,6 +111,14 @@ def forward(sigma: Tensor, sigma_next: Tensor) -> Tensor:
     return (sigma**2 - sigma_next**2) * (1 + sigma_next**2) / (1 + sigma**2)
 
 
+def between(sigma: Tensor, sigma_next: Tensor, share: float = 0.3) -> Tensor:
+    """A variance between the two fixed choices: posterior^(1 - share) forward^share.
+
+    Source: Ho & Salimans 2022, arXiv:2207.12598, section 2.
+    """
+    return posterior(sigma, sigma_next) ** (1 - share) * forward(sigma, sigma_next) ** share
+
+
 def spaced(levels: Tensor, n: int) -> Tensor:
     """A grid [n + 1]: n entries of `levels` [T], evenly spaced by index from the last to the first, descending, then 0.
 
@@ -136,10 +144,14 @@ def trailing(levels: Tensor, n: int) -> Tensor:
     return pick(levels, index)
 
 
-def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
+def quadratic(levels: Tensor, n: int, reach: float = 0.8, *, once: bool = False) -> Tensor:
     """A grid [n + 1]: entries of `levels` [T] whose indices grow as squares up to reach T, descending, then 0.
 
     Source: Song, Meng & Ermon 2021, arXiv:2010.02502, appendix D.2; the constant is that of the authors' code.
+
+    Args:
+        once: whether a level that comes several times is visited once, by a shorter grid, in place of an error. The authors' code
+            visits it again, and a step from a level to itself changes nothing.
 
     Raises:
         ValueError: n is not in 1..T, or so large that an index comes twice.
@@ -147,6 +159,8 @@ def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
     check_steps(levels, n)
     root = torch.linspace((len(levels) * reach) ** 0.5, 0, n, dtype=torch.float64, device=levels.device)
     index = root.square().long().clamp(max=len(levels) - 1)
+    if once:
+        return pick(levels, index.unique().flip(0))
     if len(index.unique()) < n:
         raise ValueError(
             f"{n} quadratic steps of {len(levels)} noise levels visit a level twice: take at most about half as many as "

@@ -214,7 +214,7 @@ def fit(
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
     schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
-    trainer = _trainer(made, spec, [recorder, *schedule], files, placement or {"devices": 1})
+    trainer = _trainer(made, spec, recorder, schedule, files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -280,7 +280,12 @@ def _scheduled(
 
 
 def _trainer(
-    made: Fit, spec: Spec, recorders: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
+    made: Fit,
+    spec: Spec,
+    recorder: RunRecorder,
+    schedule: list[Scheduled],
+    files: RunCheckpoints,
+    placement: dict[str, Any],
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
@@ -295,7 +300,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, *recorders],
+        callbacks=[*averages, recorder, *schedule],
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,

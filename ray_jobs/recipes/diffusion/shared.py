@@ -35,6 +35,7 @@ def image_net(
     dropout: float = 0.0,
     outputs: int = 1,
     numbers: int = 0,
+    adm: bool = False,
     bf16: bool = False,
     classes: int = 0,
 ) -> nn.Module:
@@ -47,6 +48,7 @@ def image_net(
         patch: side of the squares of pixels that the U-Net works on; a DiT's patches have at least twice as many pixels to a side.
         depth: blocks of the DiT.
         dropout, outputs, numbers, bf16, classes: of either.
+        adm: whether the U-Net has ADM's blocks: AdaGN, and residual blocks that halve and double.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
@@ -68,7 +70,8 @@ def image_net(
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, patch=patch,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, patch=patch, scale_shift=adm,
+            residual_resampling=adm,
         )  # fmt: skip
     net.check(data.shape)
     return net

@@ -42,6 +42,12 @@ OTHER: dict[str, dict[str, Any]] = {
     "iddpm_digits": {"levels": 25},
     "iddpm_gauss_image": {"levels": 25},
     "iddpm_gauss_image@bound": {"levels": 25},
+    "adm_digits": {"levels": 25},
+    "adm_imagenet64": {"width": 8, "classifier_width": 8, "classifier_steps": 1, "levels": 25},
+    "adm_mixture2d": {"levels": 25},
+    "cfg_imagenet64": {"width": 8},
+    "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
+    "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
     "ncsn_mixture2d": {"levels": 2, "repeats": 2},
     "edm_cifar10": {"width": 8},
@@ -105,8 +111,8 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     import datasets
     from PIL import Image
 
-    grey, lsun = "mnist" in name or "fashion" in name, "lsun" in name
-    side = size if lsun else 32
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet64" in name
+    side = size if lsun else 64 if imagenet else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -114,8 +120,8 @@ def pictures(folder: Path, name: str, size: int) -> Path:
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(file, "png")
         return {"bytes": file.getvalue(), "path": None}
 
-    for part, n in (("train", 80), ("test", 16)):
-        columns: dict[str, Any] = {"image" if grey or lsun else "img": [png() for _ in range(n)]}
+    for part, n in (("train", 80), ("validation" if imagenet else "test", 16)):
+        columns: dict[str, Any] = {"image" if grey or lsun or imagenet else "img": [png() for _ in range(n)]}
         if not lsun:
             columns["label"] = [i % 10 for i in range(n)]
         datasets.Dataset.from_dict(columns).to_parquet(str(folder / f"{part}-00000.parquet"))

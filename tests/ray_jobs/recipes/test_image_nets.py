@@ -19,11 +19,13 @@ RECIPES = (
     "ddpm_digits", "ddpm_mnist", "ddpm_cifar10", "iddpm_digits", "iddpm_cifar10", "edm_fashion", "edm_cifar10",
     "flow_cifar10", "ncsn_cifar10",
 )  # fmt: skip
-PLAIN = {"dropout": 0.0, "outputs": 1, "bf16": False}
+GUIDED = ("adm_digits", "adm_imagenet64", "cfg_digits", "cfg_imagenet64", "ddim_cifar10")
+"""Those that need labels, or train several parts."""
+PLAIN = {"dropout": 0.0, "outputs": 1, "numbers": 0, "bf16": False, "classes": 0}
 
 
 def test_these_are_all_the_recipes_with_a_choice_of_network():
-    assert {name for name in names() if "net" in known(name)} - {"ddpm"} == set(RECIPES)
+    assert {name for name in names() if "net" in known(name)} == {*RECIPES, *GUIDED}
 
 
 @pytest.mark.parametrize(("kind", "made"), [("unet", UNet), ("dit", DiT)])
