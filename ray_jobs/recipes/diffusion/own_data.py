@@ -40,7 +40,7 @@ def opened(data: str, size: int, drop: float = 0.0) -> Data:
     if drop and not found.classes:
         raise UsageError(
             f"--drop {drop:g} hides labels in training, but '{data}' has none: leave it out, or give images in a directory for "
-            "each class, parquet files with a column 'label', digits, shapes, mnist, cifar10 or imagenet64."
+            "each class, parquet files with a column 'label', IDX files, digits, shapes, mnist, fashion_mnist, cifar10 or imagenet64."
         )
     return found
 

@@ -30,6 +30,7 @@ def image_net(
     blocks: int = 2,
     attention: tuple[int, ...] = (1,),
     head: int = 64,
+    patch: int = 1,
     depth: int = 12,
     dropout: float = 0.0,
     outputs: int = 1,
@@ -44,6 +45,7 @@ def image_net(
         kind: which network.
         width: channels of the U-Net at full resolution; see `transformer` for a DiT.
         multiples, blocks, attention, head: of the U-Net.
+        patch: side of the squares of pixels that the U-Net works on; a DiT's patches have at least twice as many pixels to a side.
         depth: blocks of the DiT.
         dropout, outputs, numbers, bf16, classes: of either.
         adm: whether the U-Net has ADM's blocks: AdaGN, and residual blocks that halve and double.
@@ -55,12 +57,20 @@ def image_net(
 
     if kind == "dit":
         net: DiT | UNet = transformer(
-            data.shape, width, depth, dropout=dropout, outputs=outputs, numbers=numbers, bf16=bf16, classes=classes
+            data.shape,
+            width,
+            depth,
+            least=2 * patch,
+            dropout=dropout,
+            outputs=outputs,
+            numbers=numbers,
+            bf16=bf16,
+            classes=classes,
         )
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, scale_shift=adm,
+            dropout=dropout, bf16=bf16, outputs=outputs, numbers=numbers, classes=classes, patch=patch, scale_shift=adm,
             residual_resampling=adm,
         )  # fmt: skip
     net.check(data.shape)
@@ -72,6 +82,7 @@ def transformer(
     width: int,
     depth: int,
     *,
+    least: int = 2,
     dropout: float,
     outputs: int,
     bf16: bool,
@@ -80,14 +91,14 @@ def transformer(
 ) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 
-    Its heads have at least 64 features. Its patches have 2 pixels to a side, and more where the images have 64 or more, so that
+    Its heads have at least 64 features. Its patches have `least` pixels to a side, and more where the images have 64 or more, so that
     there are at most 31 x 31 patches.
     """
     from lightning_modules.nets.dit import DiT, Size
 
     features = 12 * max(1, round(width / 4))
     heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
-    patch = 2 ** max(1, (max(shape[1:]) // 16).bit_length() - 1)
+    patch = max(least, 2 ** ((max(shape[1:]) // 16).bit_length() - 1))
     size = Size(features, depth, heads)
     return DiT(
         shape[0], size, patch=patch, dropout=dropout, outputs=outputs, numbers=numbers, bf16=bf16, classes=classes

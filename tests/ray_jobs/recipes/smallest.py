@@ -24,6 +24,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "ddpm_cifar10": {"width": 8, "levels": 25},
     "ddpm_digits": {"width": 24, "levels": 25, "dropout": 0.5},
     "ddpm_gauss_image": {"levels": 25},
+    "ddpm_mnist": {"width": 8, "levels": 25},
     "ddpm_mixture2d": {"levels": 25},
     "consistency_mixture2d": {"steps": 6},
     "consistency_mixture2d@improved": {"steps": 6},
@@ -51,6 +52,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "ncsn_cifar10": {"width": 8, "levels": 2},
     "ncsn_mixture2d": {"levels": 2, "repeats": 2},
     "edm_cifar10": {"width": 8},
+    "edm_fashion": {"width": 8},
     "flow_cifar10": {"width": 8},
     "iaf_vae_cifar10": {"size": 2, "blocks": 2},
     "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
@@ -110,7 +112,7 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     import datasets
     from PIL import Image
 
-    grey, lsun, imagenet = "mnist" in name, "lsun" in name, "imagenet64" in name
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet64" in name
     side = size if lsun else 64 if imagenet else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
