@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "resume": "ray_jobs.train.verbs:resume",
     "sample": "ray_jobs.train.inspect:sample",
     "evaluate": "ray_jobs.train.inspect:evaluate",
+    "export": "ray_jobs.exchange.verbs:export",
+    "import": "ray_jobs.exchange.verbs:import_network",
     "tune": "ray_jobs.tune.tune:tune",
     "reproduce": "ray_jobs.reproduce.reproduce:reproduce",
     "report": "ray_jobs.report.report:report",

@@ -55,7 +55,7 @@ def provenance(spec: Spec, report: Report = silent) -> dict[str, dict[str, str]]
         run.trained()
         assert run.used is not None
         used = run.used
-        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": _digest(used)}
+        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": digest(used)}
     return found
 
 
@@ -71,7 +71,7 @@ def load(model: nn.Module, run: Run) -> None:
     for name, record in ((run.read("run.json") or {}).get("started_from") or {}).items():
         other = Run.open(record["run"])
         used = next((path for path in other.checkpoints() if path.name == record["checkpoint"]), None)
-        if used is None or _digest(used) != record["sha256"]:
+        if used is None or digest(used) != record["sha256"]:
             raise UsageError(
                 f"{record['run']} has changed since {run} was made: it does not hold the "
                 f"{record['checkpoint']} that --start {name} recorded."
@@ -106,6 +106,7 @@ def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {**state["state_dict"], **(average if isinstance(average, dict) else {})}
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

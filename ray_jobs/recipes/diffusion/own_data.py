@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Fit, Headline, Location, UsageError, fit
-from ray_jobs.recipes.diffusion.shared import Backbone, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, image_net, level_input
 
 if TYPE_CHECKING:
     from datamodules.base import Data
@@ -25,6 +25,7 @@ def ddpm(
     width: int = 64,
     levels: int = 1000,
     dropout: float = 0.0,
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM on images, or on a table.
 
@@ -36,6 +37,7 @@ def ddpm(
             each hidden layer.
         levels: noise levels in training and sampling.
         dropout: in the blocks.
+        diffusers: whether the network of images is one that diffusers has, so that `reprise export` can write it.
     """
     from datamodules.readers.own import read
     from lightning_modules.diffusion import schedules
@@ -49,14 +51,19 @@ def ddpm(
         raise UsageError(
             f"--net dit is for images, but an example of this data has the shape {found.shape}: leave it out."
         )
+    if diffusers and not images:
+        raise UsageError(
+            f"--diffusers is for images, but an example of this data has the shape {found.shape}: leave it out."
+        )
     made = (
-        image_net(net, found, width, multiples=(1, 2), head=width, depth=8, dropout=dropout)
+        image_net(net, found, width, multiples=(1, 2), head=width, depth=8, dropout=dropout, diffusers=diffusers)
         if images
         else ResidualMLP(found.shape, width=width, depth=3)
     )
     decoder = partial(discretised_gaussian_log_prob, levels=found.levels) if found.levels else gaussian_log_prob
     table = schedules.linear(levels, 0.1 / levels, 20 / levels)
-    return Fit(build(made, found.shape, levels=table, decoder=decoder, clip=images), found, bound)
+    given = level_input(table, diffusers)
+    return Fit(build(made, found.shape, levels=table, decoder=decoder, clip=images, level_input=given), found, bound)
 
 
 def bound(model: Denoising, data: Data) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe.measures import measuring
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from datamodules.labs.gauss_image import GaussImage
     from lightning_modules.diffusion.denoising import Denoising
     from lightning_modules.nets.dit import DiT
+    from lightning_modules.nets.embed import Features
 
 Backbone = Literal["unet", "dit"]
 """The network of a recipe of images: a U-Net, or a transformer over patches (DiT)."""
@@ -33,6 +36,7 @@ def image_net(
     dropout: float = 0.0,
     outputs: int = 1,
     bf16: bool = False,
+    diffusers: bool = False,
 ) -> nn.Module:
     """The network of a denoiser of the images of `data`.
 
@@ -42,24 +46,50 @@ def image_net(
         multiples, blocks, attention, head: of the U-Net.
         depth: blocks of the DiT.
         dropout, outputs, bf16: of either.
+        diffusers: whether it is a network that diffusers has: given the index of the level, and with one number of groups.
 
     Raises:
         ValueError: the U-Net cannot halve images of this size, or the DiT cannot cut them into patches.
     """
+    from lightning_modules.nets.embed import index_waves
+    from lightning_modules.nets.residual import grouped, norm
     from lightning_modules.nets.unet import UNet
 
     if kind == "dit":
-        net: DiT | UNet = transformer(data.shape, width, depth, dropout=dropout, outputs=outputs, bf16=bf16)
+        waves = partial(index_waves, dim=256, shift=1) if diffusers else None
+        net: DiT | UNet = transformer(
+            data.shape, width, depth, dropout=dropout, outputs=outputs, bf16=bf16, waves=waves
+        )
     else:
         net = UNet(
             data.shape[0], width=width, multiples=multiples, blocks=blocks, attention=attention, head=head,
-            dropout=dropout, bf16=bf16, outputs=outputs,
+            dropout=dropout, bf16=bf16, outputs=outputs, features=partial(index_waves, dim=width) if diffusers else None,
         )  # fmt: skip
+        if diffusers:
+            grouped(net, norm(width).num_groups)
     net.check(data.shape)
     return net
 
 
-def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: float, outputs: int, bf16: bool) -> DiT:
+def level_input(levels: Tensor, diffusers: bool) -> Callable[[Tensor], Tensor]:
+    """What a network of images is given about a level: its logarithm, or its index in the table, as diffusers' networks are."""
+    import torch
+
+    from lightning_modules.diffusion import schedules
+
+    return partial(schedules.index_of, levels=levels) if diffusers else torch.log
+
+
+def transformer(
+    shape: tuple[int, ...],
+    width: int,
+    depth: int,
+    *,
+    dropout: float,
+    outputs: int,
+    bf16: bool,
+    waves: Features | None = None,
+) -> DiT:
     """A DiT of about as many weights as a U-Net of this width: 3 width features, rounded to a multiple of 12; DiT-S for 128.
 
     Its heads have at least 64 features. Its patches have 2 pixels to a side, and more where the images have 64 or more, so that
@@ -71,7 +101,7 @@ def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: floa
     heads = next(h for h in range(max(1, features // 64), 0, -1) if features % h == 0)
     patch = 2 ** max(1, (max(shape[1:]) // 16).bit_length() - 1)
     size = Size(features, depth, heads)
-    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16)
+    return DiT(shape[0], size, patch=patch, dropout=dropout, outputs=outputs, bf16=bf16, features=waves)
 
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
