@@ -127,11 +127,12 @@ def network(folder: Path) -> Path:
     from lightning_modules.diffusion.models.ddpm import ddpm
     from lightning_modules.exchange.model import exported
     from lightning_modules.nets.embed import index_waves
+    from lightning_modules.nets.residual import grouped
     from lightning_modules.nets.unet import UNet
     from ray_jobs.run.diffusers_folder import save
 
     table = schedules.linear(25, 4e-3, 0.8)
-    net = UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4))
+    net = grouped(UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4)), 1)
     index = partial(schedules.index_of, levels=table)
     save(folder / "network", exported(ddpm(net, (1, 8, 8), levels=table, level_input=index)), "")
     return folder / "network"
