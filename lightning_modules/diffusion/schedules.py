@@ -85,6 +85,19 @@ def cosine_grid(n: int, reach: float = 20.0) -> Tensor:
     return torch.cat([levels, levels.new_zeros(1)])
 
 
+def index_of(sigma: Tensor, levels: Tensor) -> Tensor:
+    """The index [B] of levels sigma [B] in a table [T], ascending; between two entries it is linear in log sigma.
+
+    A level input of networks, as DDPM, ADM, DiT and diffusers have it: 0 is the lowest level. Outside of the table it is 0 or T - 1.
+    """
+    logs, log = levels.to(sigma.device).double().log(), sigma.double().log()
+    above = torch.searchsorted(logs, log).clamp(1, max(1, len(logs) - 1)).clamp(max=len(logs) - 1)
+    low, high = logs[(above - 1).clamp(min=0)], logs[above]
+    index = above - torch.where(high > low, (high - log) / (high - low), 0.0)
+    near = index.round()  # an entry's own index is exact, although sigma is rounded
+    return torch.where((index - near).abs() < 1e-3, near, index).clamp(0, len(logs) - 1).to(sigma)
+
+
 def flow_time(sigma: Tensor) -> Tensor:
     """Level sigma -> time t in [0, 1) of flow matching, where x_t = (1 - t) x0 + t n is y scaled by 1 - t."""
     return sigma / (1 + sigma)

@@ -140,6 +140,11 @@ class Conditioning(nn.Module):
         own = {"label": classes, "vector": vector, "numbers": numbers}
         self.allowed = (*(name for name, size in own.items() if size), *elsewhere)
 
+    @property
+    def classes(self) -> int:
+        """The number of labels, 0 for none."""
+        return 0 if self.label is None else self.label.num_embeddings - 1
+
     def forward(self, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
         """The vector [B, width]: the sum of the parts.
 

@@ -23,6 +23,8 @@ VERBS: dict[str, str] = {
     "sample": "ray_jobs.train.inspect:sample",
     "evaluate": "ray_jobs.train.inspect:evaluate",
     "statistics": "ray_jobs.train.evaluation.verbs:statistics",
+    "export": "ray_jobs.exchange.verbs:export",
+    "import": "ray_jobs.exchange.verbs:import_network",
     "tune": "ray_jobs.tune.tune:tune",
     "reproduce": "ray_jobs.reproduce.reproduce:reproduce",
     "report": "ray_jobs.report.report:report",

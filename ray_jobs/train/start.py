@@ -61,7 +61,7 @@ def provenance(spec: Spec, report: Report = silent) -> dict[str, dict[str, str]]
         run.trained()
         assert run.used is not None
         used = run.used
-        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": _digest(used)}
+        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": digest(used)}
     return found
 
 
@@ -78,7 +78,7 @@ def load(model: nn.Module, run: Run) -> None:
     for name, record in ((run.read("run.json") or {}).get("started_from") or {}).items():
         other = Run.open(record["run"])
         used = next((path for path in other.checkpoints() if path.name == record["checkpoint"]), None)
-        if used is None or _digest(used) != record["sha256"]:
+        if used is None or digest(used) != record["sha256"]:
             raise UsageError(
                 f"{record['run']} has changed since {run} was made: it does not hold the "
                 f"{record['checkpoint']} that --start {name} recorded."
@@ -153,6 +153,7 @@ def reconstructed(run: Run, state: Mapping[str, Any], width: float) -> dict[str,
         return {**state["state_dict"], **reconstructed([*earlier, newest], width)}
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.filedigest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
         settings["source"] = str(waves(folder))
     if "folder" in has:
         settings["folder"] = str(rows(folder))
+    if "network" in has:
+        settings |= {"network": str(network(folder)), "data": "digits"}
     if name in systems():
         settings["data"] = OWN[name]
     made = prepare(Spec(name, settings, 0))
@@ -138,6 +141,25 @@ def waves(folder: Path) -> Path:
     for path in (folder / "0.wav", folder / "1.wav", folder / "test" / "0.wav"):
         wavfile.write(path, 16_000, rng.integers(-9999, 9999, 480, dtype=np.int16))
     return folder
+
+
+def network(folder: Path) -> Path:
+    """A network of digits in a folder of diffusers."""
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.exchange.model import exported
+    from lightning_modules.nets.embed import index_waves
+    from lightning_modules.nets.residual import grouped
+    from lightning_modules.nets.unet import UNet
+    from ray_jobs.run.diffusers_folder import save
+
+    table = schedules.linear(25, 4e-3, 0.8)
+    net = grouped(
+        UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4)), 1
+    )
+    index = partial(schedules.index_of, levels=table)
+    save(folder / "network", exported(ddpm(net, (1, 8, 8), levels=table, level_input=index)), "")
+    return folder / "network"
 
 
 def rows(folder: Path) -> Path:
