@@ -22,12 +22,11 @@ from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
-from ray_jobs.run import averages
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
-from ray_jobs.train import earlier, start
+from ray_jobs.train import averages, earlier, start
 from ray_jobs.train.evaluation import images
 from ray_jobs.train.evaluation.schedule import Scheduled
 from ray_jobs.train.recorder import RunCheckpoints, RunRecorder

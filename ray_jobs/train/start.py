@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe.loading import names, recipe, systems
 from ray_jobs.recipe.spec import Spec
-from ray_jobs.run import averages
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report, silent
+from ray_jobs.train import averages
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

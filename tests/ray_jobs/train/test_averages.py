@@ -7,9 +7,9 @@ import torch
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
-from ray_jobs.run.averages import snapshots
 from ray_jobs.run.folder import Run
 from ray_jobs.train import fit, inspect
+from ray_jobs.train.averages import snapshots
 from ray_jobs.train.launch import Stopped, create, launch, resume, run_to_end
 
 RECIPE = '''
