@@ -31,14 +31,16 @@ from smallest import models, smallest
 DIFFUSION = [name for name in models() if recipe(name).family == "diffusion"]
 ROWS = 8
 """Of a global batch."""
+FAST = {"lr": 0.02, "warmup": 0}
+"""Learning, where the target network's distance to the network shall matter."""
 STATEFUL = {
     "ddpm_mixture2d": {},
     "edm": {"drop": 0.5},
     "flow_matching": {"transport": True, "drop": 0.5},
     "iddpm_gauss_image@bound": {"batch": 64, "size": 2},
-    "consistency_mixture2d@training": {},
-    "consistency_mixture2d@improved": {},
-    "consistency_mixture2d": {},
+    "consistency_mixture2d@training": FAST,
+    "consistency_mixture2d@improved": FAST,
+    "consistency_mixture2d": FAST,
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
     "ncsn_mixture2d": {},
