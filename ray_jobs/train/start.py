@@ -156,4 +156,4 @@ def reconstructed(run: Run, state: Mapping[str, Any], width: float) -> dict[str,
 def digest(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
-        return hashlib.filedigest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

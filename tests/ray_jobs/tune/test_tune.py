@@ -376,6 +376,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 
 @pytest.mark.parametrize(("recipe", "settings", "name"), [
     ("ddpm_digits", {"steps": 20, "levels": 25, "width": 16, "log_every": 2}, "bits_per_dim"),
+    ("progressive_distillation", {"data": "digits", "steps": 20, "width": 8, "first": 4, "halvings": 1, "warmup": 2}, "sliced_w2"),
     ("ppo_cartpole", {"steps": 2048, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
     ("gan_grid", {"steps": 6, "batch": 32, "width": 16, "log_every": 2}, "modes_hit"),
     ("maf_density2d", {"steps": 10, "batch": 64, "log_every": 2}, "excess_nats"),
