@@ -24,8 +24,8 @@ Batch = dict[str, Tensor]
 
 Part = Callable[[int | None], Batch]
 """n -> the first n examples of a part of a data set; all of them where n is None."""
-VALIDATION_SEED = 1_641_109_310
-"""Of the examples that are kept to choose by. torch's generators on the CPU read the lowest 32 bits of a seed alone."""
+TEST_SEED, VALIDATION_SEED = 0, 1_641_109_310
+"""Of a laboratory's test set, and of the examples that are kept to choose by. (On a CPU, torch reads only the lowest 32 bits of a seed.)"""
 MOST_VALIDATION = 10_000
 """Examples to choose by, at most: a tenth of a large set would be slow to measure."""
 
@@ -119,6 +119,11 @@ def generator(*counters: int) -> torch.Generator:
     """A generator on the CPU whose seed is a pure function of `counters` (each >= 0)."""
     seed = int(np.random.SeedSequence(counters).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator().manual_seed(seed)
+
+
+def test_set(draw: Callable[[int, torch.Generator], Batch], n: int) -> Batch:
+    """The test set of a laboratory: n examples that `draw` makes, always the same."""
+    return draw(n, torch.Generator().manual_seed(TEST_SEED))
 
 
 def table(**columns: Tensor) -> Finite:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 from datamodules.labs.exact import LOG_2PI, Exact
 
 SIZES = {"power": 6, "gas": 8, "hepmass": 21, "miniboone": 43, "bsds300": 63}
@@ -192,7 +192,7 @@ class Copulas(Data):
         return {"x": self.density.draw(n, rng).float()}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density [B] of x [B, D] in nats, float64."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 from datamodules.labs.exact import (
     Checkerboard,
     Exact,
@@ -235,7 +235,7 @@ class Density2D(Data):
         return {"x": self.density.draw(n, rng).float()}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density [B] of x [B, size] in nats, float64."""

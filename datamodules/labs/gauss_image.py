@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 
 
 class GaussImage(Data):
@@ -44,7 +44,7 @@ class GaussImage(Data):
         return {"x": (self.mean + z @ self._root.T).float().reshape(n, *self.shape)}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density [B] of x [B, *shape] in nats, float64."""

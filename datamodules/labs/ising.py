@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 
 
 def every(shape: tuple[int, ...]) -> Tensor:
@@ -50,7 +50,7 @@ class Ising(Data):
         return {"x": self.all[torch.multinomial(self.logs.exp(), n, replacement=True, generator=rng)].float()}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def entropy(self) -> float:
         """Entropy of an image, in nats."""

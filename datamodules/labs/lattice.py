@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 
 ROWS = 1024
 """Largest number of different rows that are listed."""
@@ -75,7 +75,7 @@ class Lattice(Data):
         return {"x": self.rows[torch.stack(found, 1)].float()[:, None]}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log probability [B] of x [B, *shape] in nats, float64."""
@@ -124,7 +124,7 @@ class Prototypes(Data):
         return {"x": torch.where(flipped, -1.0, 1.0)[:, None] * self.pictures[which].float()[:, None]}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log probability [B] of x [B, *shape] in nats, float64."""

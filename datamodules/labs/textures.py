@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 from datamodules.labs.density2d import Mixture, weights
 from datamodules.labs.gauss_image import GaussImage
 
@@ -49,7 +49,7 @@ class Textures(Data):
         return {"x": self.mixture.draw(n, rng).float().view(n, *self.shape)}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density [B] of x [B, *shape] in nats, float64."""
@@ -77,7 +77,7 @@ class Peaked(Data):
         return {"x": torch.sinh(self.bend * self.of.draw(n, rng)["x"]) / self.bend}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 4096, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 4096)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log density [B] of x [B, *shape] in nats, float64."""

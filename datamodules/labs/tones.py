@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 
 
 def amplitudes(levels: int) -> Tensor:
@@ -100,7 +100,7 @@ class Tones(Data):
         return {"x": self.value[x].float(), "label": label}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 256, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 256)
 
     def level(self, x: Tensor) -> Tensor:
         """The level, long, of each amplitude x [B, T]."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from datamodules.base import Batch, Data, Endless
+from datamodules.base import Batch, Data, Endless, test_set
 from datamodules.labs.tones import Tones, amplitudes
 
 
@@ -100,7 +100,7 @@ class Echoes(Data):
         return {"x": self.value[torch.stack(found, 1)].float()}
 
     def test(self, n: int | None = None) -> Batch:
-        return self.draw(n or 256, torch.Generator().manual_seed(2**40))
+        return test_set(self.draw, n or 256)
 
     def log_prob(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Exact log probability [B] of waves [B, T] in nats, float64."""

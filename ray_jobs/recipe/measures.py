@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from datamodules.base import Data
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from lightning_modules.flows.flow import Flow
     from lightning_modules.gan.adversarial import AdversarialModel
     from lightning_modules.vae.vae import VAE
+
+
+def measuring() -> torch.Generator:
+    """The generator of a measurement on a laboratory, always the same: another stream than that of the laboratory's test set, so that the
+    model's draws are independent of it."""
+    import torch
+
+    return torch.Generator().manual_seed(2_718_281_828)
 
 
 def gap_to_entropy(model: Flow, data: Any, *, n: int = 50_000) -> dict[str, float]:
@@ -45,11 +54,9 @@ def bound_above_entropy(model: VAE, data: Any, *, n: int = 10_000, k: int = 200)
     """KL divergence from the truth in nats on n fresh points, from above: by the bound of k draws, its standard error, and by the ELBO."""
     from functools import partial
 
-    import torch
-
     from lightning_modules.metrics.likelihood import excess_nats
 
-    x, rng = data.test(n)["x"].to(model.device), torch.Generator().manual_seed(0)
+    x, rng = data.test(n)["x"].to(model.device), measuring()
     mean, error = excess_nats(partial(model.log_prob, k=k, rng=rng), data.log_prob, x, batch=1024)
     one, _ = excess_nats(partial(model.log_prob, rng=rng), data.log_prob, x)
     return {"excess_nats": mean, "excess_nats_error": error, "elbo_excess_nats": one}
@@ -117,11 +124,10 @@ def exact_bits_of_images(model: Discrete, data: Data) -> dict[str, float]:
 
 def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
     """`mixture_scores` of 10,000 samples: modes hit and full, share near one; W2 of 1,024 of them and its floor, and MMD."""
-    import torch
 
     from lightning_modules.metrics.samples import mixture_scores
 
-    drawn = model.sample(10_000, rng=torch.Generator().manual_seed(0)).cpu()
+    drawn = model.sample(10_000, rng=measuring()).cpu()
     truth, other = data.test(2048)["x"].chunk(2)
     mixture: Any = data.density
     return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
@@ -77,12 +78,18 @@ def train(specs: Sequence[Spec]) -> tuple[dict[int, str], int]:
     def failed(i: int, error: Exception) -> None:
         why[specs[i].seed] = str(error)
 
+    def report(i: int, event: Mapping[str, Any]) -> None:
+        if note := event.get("note"):
+            print(f"seed {specs[i].seed}: {note}", flush=True)
+
     try:
         made = build(first.recipe, first.settings)
         with stopping() as stop, noise_to(runs[0].path / "log.txt"):
             states = [restored(run, made) for run in runs]
             seeds = [spec.seed for spec in specs]
-            stopped = play_together(made, seeds, runs, states=states, done=done, failed=failed, should_stop=stop.is_set)
+            stopped = play_together(
+                made, seeds, runs, states=states, done=done, failed=failed, report=report, should_stop=stop.is_set
+            )
         state = "stopped" if stopped else "failed"
         return why, stop.number if stopped else 0
     finally:

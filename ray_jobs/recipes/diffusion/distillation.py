@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe import Claim, Fit, Headline, Variant, fit
+from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.shared import w2_ratios
 
 if TYPE_CHECKING:
@@ -71,9 +72,8 @@ def of_every_student(model: Staged, data: Density2D) -> dict[str, float]:
 
 def of_steps(model: Denoising, data: Density2D, steps: tuple[int, ...]) -> dict[str, float]:
     """`w2_ratios` of samples of these numbers of steps; component_share_error_N: as in `against_mixture`."""
-    import torch
 
-    drawn, ratios = w2_ratios(model, data, steps, torch.Generator().manual_seed(0))
+    drawn, ratios = w2_ratios(model, data, steps, measuring())
     return ratios | {f"component_share_error_{n}": data.density.coverage(x) for n, x in drawn.items()}
 
 

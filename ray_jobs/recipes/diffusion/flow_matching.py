@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, image_net, w2_ratios
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def straightness(model: Denoising, data: Density2D) -> dict[str, float]:
 
     curvature: mean length of a path over the distance of its ends, less 1. w2_ratio_1, w2_ratio_4: see `w2_ratios`.
     """
-    import torch
 
-    rng = torch.Generator().manual_seed(0)
+    rng = measuring()
     _, ratios = w2_ratios(model, data, (1, 4), rng)
     return against_mixture(model, data) | {"curvature": curvature(model, rng)} | ratios
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.ddpm import bound, bound_and_frechet, linear
 from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net
 
@@ -58,7 +59,6 @@ def iddpm_gauss_image(
 
 def variance_gain(model: ImprovedDDPM, data: GaussImage) -> dict[str, float]:
     """As `against_optimum`; and what the learned variance gains in the bound over the larger fixed one, as a share of what is possible."""
-    import torch
 
     from lightning_modules.conditions import UNCONDITIONAL
     from lightning_modules.diffusion import schedules
@@ -69,9 +69,7 @@ def variance_gain(model: ImprovedDDPM, data: GaussImage) -> dict[str, float]:
     denoise = model.denoiser()
     steps = (model.step(denoise, UNCONDITIONAL), reverse(denoise, schedules.forward))
     ours, fixed = (
-        log_prob_bound(
-            step, x, levels, decoder=model.bound.decoder, data_std=1.0, rng=torch.Generator().manual_seed(0)
-        ).mean()
+        log_prob_bound(step, x, levels, decoder=model.bound.decoder, data_std=1.0, rng=measuring()).mean()
         for step in steps
     )
     possible = data.gain_of_variance(model.bound.levels)

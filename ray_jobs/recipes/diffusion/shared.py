@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ray_jobs.recipe.measures import measuring
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -74,12 +76,10 @@ def transformer(shape: tuple[int, ...], width: int, depth: int, *, dropout: floa
 
 def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
     """Excess of the noise's error over the least possible; nats lost in the bound; samples over the sampling floor."""
-    import torch
-
     from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
     from lightning_modules.metrics.likelihood import noise_excess
 
-    rng, truth = torch.Generator().manual_seed(0), (data.mean, data.cov)
+    rng, truth = measuring(), (data.mean, data.cov)
     x = data.test(8192)["x"].to(model.device)
     excess, floor = noise_excess(model.denoiser(), data.denoise, x, model.bound.levels, rng=rng)
     bound = model.log_prob(x[:2048], terms=50, rng=rng).double().mean().item()
@@ -93,12 +93,10 @@ def against_optimum(model: Denoising, data: GaussImage) -> dict[str, float]:
 
 def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
     """Excess of the noise's error over the least possible; samples over the sampling floor; shares of the components."""
-    import torch
-
     from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
     from lightning_modules.metrics.likelihood import noise_excess
 
-    rng, truth = torch.Generator().manual_seed(0), data.density.moments()
+    rng, truth = measuring(), data.density.moments()
     x = data.test(16384)["x"].to(model.device)
     excess, floor = noise_excess(model.denoiser(), data.density.denoise, x, model.bound.levels, rng=rng)
     drawn = model.sample(4096, rng=rng, batch=4096).cpu()

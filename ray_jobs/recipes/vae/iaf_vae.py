@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.vae.builders import on_digits, on_vectors
 
 if TYPE_CHECKING:
@@ -121,13 +122,12 @@ def iaf_vae_ppca(*, latents: int = 8, depth: int = 1, hidden: int = 64, context:
 
 def gap_to_evidence(model: VAE, data: GaussImage) -> dict[str, float]:
     """Nats by which the bound misses the exact evidence, and their share of the gap of the best independent latents."""
-    import torch
 
     from lightning_modules.vae.linear import as_linear_gaussian
 
     truth = as_linear_gaussian(model)
     x = data.test(32768)["x"].to(model.device)
-    bound = model.log_prob(x, rng=torch.Generator().manual_seed(0)).double().cpu()
+    bound = model.log_prob(x, rng=measuring()).double().cpu()
     lost, least = truth.log_prob(x.cpu()) - bound, truth.diagonal_gap()
     error = lost.std().item() / len(x) ** 0.5
     gap = lost.mean().item()

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.vae.builders import on_digits, on_mnist, on_vectors
 
 if TYPE_CHECKING:
@@ -108,12 +109,11 @@ def vae_ppca(*, latents: int = 8, size: int = 8) -> Fit:
 
 def gap_to_ppca(model: VAE, data: GaussImage) -> dict[str, float]:
     """Nats of an image by which the bound misses the evidence of probabilistic PCA, its standard error, and the posterior's share."""
-    import torch
 
     from lightning_modules.vae.linear import as_linear_gaussian, ppca
 
     x = data.test(32768)["x"].to(model.device)
-    bound = model.log_prob(x, rng=torch.Generator().manual_seed(0)).double().cpu()
+    bound = model.log_prob(x, rng=measuring()).double().cpu()
     best, own = ppca(data.mean, data.cov, model.latents).log_prob(x.cpu()), as_linear_gaussian(model).log_prob(x.cpu())
     lost = best - bound
     error = lost.std().item() / len(x) ** 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ray_jobs.envs.multi_agent import MultiAgent
@@ -25,6 +26,7 @@ def play_together(
     states: Sequence[Mapping[str, Any] | None],
     done: Callable[[int, dict[str, float]], None],
     failed: Callable[[int, Exception], None],
+    report: Callable[[int, Mapping[str, Any]], None] = lambda i, event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train several seeds in this process, each as `play` would up to the order of sums; seeds at the same step are updated together.
@@ -36,6 +38,7 @@ def play_together(
         states: of the checkpoints from which they continue, or None.
         done: called with the index of each seed that reached its end, and its result's metrics.
         failed: called with the index of each seed that cannot continue, and why; the others continue.
+        report: called with the index of a seed and what is to be known about it: {"note": a sentence}.
         should_stop: asked after every round; once True, all are saved, and this returns.
 
     Returns:
@@ -46,8 +49,8 @@ def play_together(
         FloatingPointError, EnvironmentFailed: an environment's fault, which ends all.
     """
     trainings = [
-        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, lambda event: None, should_stop, "cpu")
-        for seed, run in zip(seeds, runs, strict=True)
+        prepare(recipe, seed, Alone(generator(seed, 0)), 0, run, partial(report, i), should_stop, "cpu")
+        for i, (seed, run) in enumerate(zip(seeds, runs, strict=True))
     ]
     for training, state in zip(trainings, states, strict=True):
         if state:

@@ -3,10 +3,12 @@
 import math
 
 import pytest
+import torch
 
+from datamodules import base
 from datamodules.labs.density2d import Density2D
 from datamodules.labs.lattice import Lattice
-from ray_jobs.recipe.measures import bits_above_truth, bound_above_entropy
+from ray_jobs.recipe.measures import bits_above_truth, bound_above_entropy, measuring
 
 
 class Known:
@@ -35,3 +37,13 @@ def test_nats_above_the_entropy_by_a_bound_of_many_draws():
     found = bound_above_entropy(Known(points, 0.25), points, n=3000, k=5)
     assert found["excess_nats"] == pytest.approx(0.25, abs=1e-9)
     assert found["elbo_excess_nats"] == pytest.approx(1.25, abs=1e-9)
+
+
+def test_a_measurement_draws_other_numbers_than_the_test_set_is_made_of():
+    def draw(n: int, rng: torch.Generator) -> dict[str, torch.Tensor]:
+        return {"x": torch.randn(n, 2, generator=rng)}
+
+    held, drawn = base.test_set(draw, 1000)["x"], draw(1000, measuring())["x"]
+    correlation = torch.corrcoef(torch.cat([held, drawn], 1).T)[:2, 2:]
+    assert correlation.abs().max() < 0.16  # five standard errors: one false alarm in 400,000; of one stream it is 1
+    assert not torch.equal(held, base.Endless(draw).divided()[1](1000)["x"])

@@ -208,7 +208,10 @@ def test_returns_of_several_steps_do_not_reach_over_a_restart() -> None:
     play(plan, seed=3, run=begun)
     state, plan = begun.states[-1][1], replace(plan, steps=144)
     play(plan, seed=3, run=alone, resume=copy.deepcopy(state))
-    play_together(plan, [3], [together], states=[state], done=lambda i, m: None, failed=lambda i, e: None)
+    events: list = []
+    calls = {"done": lambda i, m: None, "failed": lambda i, e: None, "report": lambda i, e: events.append((i, e))}
+    play_together(plan, [3], [together], states=[state], **calls)
+    assert [(i, "begin new episodes" in e["note"]) for i, e in events if "note" in e] == [(0, True)]
     cuts = [m.states[-1][1]["learners"][0]["learner"]["buffer"]["data"]["truncated"] for m in (begun, alone, together)]
     assert not cuts[0][-1].all() and cuts[1][35].all()
     assert torch.equal(cuts[1], cuts[2])
