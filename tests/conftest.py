@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_terminal_summary  # noqa: E402, F401
+from tests.real_data import fashion, mnist  # noqa: E402, F401
 
 LATER = ("slow", "fault")  # marked tests that run only where -m asks for them
 

@@ -268,6 +268,8 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
     where, found = where or Where(), recipe(name)
     if not found.data and full.get("data") == "":
         raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
+    if full.get("eval_every") and not full.get("features") and not found.claim:
+        raise UsageError(f"--eval_every of {name} needs a number to compare checkpoints by: give --features too.")
     _check_where(where)
     kind(found).check(name, full, where)
     return chosen

@@ -14,6 +14,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report, silent
+from ray_jobs.train import averages
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +61,7 @@ def provenance(spec: Spec, report: Report = silent) -> dict[str, dict[str, str]]
         run.trained()
         assert run.used is not None
         used = run.used
-        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": _digest(used)}
+        found[name] = {"run": location, "recipe": run.spec.recipe, "checkpoint": used.name, "sha256": digest(used)}
     return found
 
 
@@ -77,7 +78,7 @@ def load(model: nn.Module, run: Run) -> None:
     for name, record in ((run.read("run.json") or {}).get("started_from") or {}).items():
         other = Run.open(record["run"])
         used = next((path for path in other.checkpoints() if path.name == record["checkpoint"]), None)
-        if used is None or _digest(used) != record["sha256"]:
+        if used is None or digest(used) != record["sha256"]:
             raise UsageError(
                 f"{record['run']} has changed since {run} was made: it does not hold the "
                 f"{record['checkpoint']} that --start {name} recorded."
@@ -106,16 +107,19 @@ def check_trained(model: nn.Module, started: Collection[str], spec: Spec) -> Non
 
 
 def check_average(run: Run, state: Mapping[str, Any], made: Fit) -> None:
-    """Refuse a checkpoint without the average of the weights, where the run keeps one.
+    """Refuse a checkpoint without the averages of the weights, where the run keeps some.
 
     Raises:
         UsageError: it has none.
     """
     from lightning_modules.ema import EMA
+    from lightning_modules.power_ema import PowerEMA
 
-    kept = state["callbacks"].get(EMA.state_key)
+    kept, power = (state["callbacks"].get(key) for key in (EMA.state_key, PowerEMA.state_key))
     if made.ema and not (isinstance(kept, dict) and isinstance(kept.get("average"), dict)):
         raise lacking(run.checkpoint(state["global_step"]), "the average of the weights")
+    if made.ema_power and not (isinstance(power, dict) and isinstance(power.get("averages"), list)):
+        raise lacking(run.checkpoint(state["global_step"]), "the power-function averages of the weights")
 
 
 def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -127,6 +131,29 @@ def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {**state["state_dict"], **(average if isinstance(average, dict) else {})}
 
 
-def _digest(path: Path) -> str:
+def reconstructed(run: Run, state: Mapping[str, Any], width: float) -> dict[str, Tensor]:
+    """The weights of a checkpoint, averaged by a power function of this relative width.
+
+    Raises:
+        UsageError: the run keeps no power-function averages, there is no such width, or a snapshot cannot be read.
+    """
+    from lightning_modules.power_ema import PowerEMA, exponent_of, reconstructed
+
+    newest = state["callbacks"].get(PowerEMA.state_key)
+    if newest is None:
+        raise UsageError(
+            f"{run} keeps no averages that --ema {width:g} could be made of: train with --ema_power 0.05,0.10."
+        )
+    try:
+        exponent_of(width)
+    except ValueError as error:
+        raise UsageError(f"--ema: {error}") from error
+    earlier = averages.load(run, state["global_step"] - 1)
+    with taken_over(run.checkpoint(state["global_step"])):
+        return {**state["state_dict"], **reconstructed([*earlier, newest], width)}
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.ddpm import linear
 from ray_jobs.recipes.diffusion.distillation import halved
 from ray_jobs.recipes.diffusion.improved_ddpm import Objective
-from ray_jobs.recipes.diffusion.shared import Backbone, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, image_net, level_input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,13 +40,20 @@ def opened(data: str, size: int, drop: float = 0.0) -> Data:
     if drop and not found.classes:
         raise UsageError(
             f"--drop {drop:g} hides labels in training, but '{data}' has none: leave it out, or give images in a directory for "
-            "each class, parquet files with a column 'label', digits, shapes, mnist, cifar10 or imagenet64."
+            "each class, parquet files with a column 'label', IDX files, digits, shapes, mnist, fashion_mnist, cifar10 or imagenet64."
         )
     return found
 
 
 def network(
-    data: Data, kind: Backbone, width: int, dropout: float, *, drop: float = 0.0, outputs: int = 1
+    data: Data,
+    kind: Backbone,
+    width: int,
+    dropout: float,
+    *,
+    drop: float = 0.0,
+    outputs: int = 1,
+    diffusers: bool = False,
 ) -> nn.Module:
     """The network of a denoiser of these data: of images by its kind, of vectors a multilayer perceptron.
 
@@ -59,9 +66,10 @@ def network(
     classes = data.classes if drop else 0
     if of_images(data):
         return image_net(
-            kind, data, width, multiples=(1, 2), head=width, depth=8, dropout=dropout, outputs=outputs, classes=classes
-        )
-    for option, given in (("net dit", kind == "dit"), (f"dropout {dropout:g}", dropout)):
+            kind, data, width, multiples=(1, 2), head=width, depth=8, dropout=dropout, outputs=outputs, classes=classes,
+            diffusers=diffusers,
+        )  # fmt: skip
+    for option, given in (("net dit", kind == "dit"), (f"dropout {dropout:g}", dropout), ("diffusers", diffusers)):
         if given:
             raise UsageError(
                 f"--{option} is for images, but an example of this data has the shape {data.shape}: leave it out."
@@ -109,6 +117,7 @@ def ddpm(
     levels: Count = 1000,
     dropout: Decay = 0.0,
     drop: Decay = 0.0,
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM on images, or on a table.
 
@@ -121,13 +130,14 @@ def ddpm(
         levels: noise levels in training and sampling.
         dropout: in the blocks, of images.
         drop: share of the labels that are hidden in training, so that samples can be guided by labels; 0: a model without labels.
+        diffusers: whether the network of images is one that diffusers has, so that `reprise export` can write it.
     """
     from lightning_modules.diffusion.models.ddpm import ddpm as build
 
-    found = opened(data, size, drop)
+    found, table = opened(data, size, drop), linear(levels)
     model = build(
-        network(found, net, width, dropout, drop=drop), found.shape, levels=linear(levels), decoder=decoder_of(found),
-        clip=of_images(found), label_drop=drop or None,
+        network(found, net, width, dropout, drop=drop, diffusers=diffusers), found.shape, levels=table,
+        decoder=decoder_of(found), clip=of_images(found), label_drop=drop or None, level_input=level_input(table, diffusers),
     )  # fmt: skip
     return Fit(model, found, bound)  # type: ignore[arg-type]
 
