@@ -263,9 +263,9 @@ class Denoising(Generative):
             raise ValueError(f"{n} examples are to be drawn, but the conditions are of {given.size}.")
         if guidance:
             self._check_guidance(given)
+        check_known(self.net, given)
         if steps is not None and steps < 1:
             raise ValueError(f"Sampling takes at least 1 step, not {steps}.")
-        check_known(self.net, given)
         levels = draw.grid(draw.steps if steps is None else steps)
         parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
         return torch.cat([self._draw(draw, k, part, levels, guidance, rng) for k, part in parts])

@@ -17,9 +17,10 @@ from typing import Any
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
 from ray_jobs.recipe.spec import Spec
+from ray_jobs.run import checkpoint
 from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
-from ray_jobs.train import averages, checkpoint
+from ray_jobs.train import averages
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, save
 

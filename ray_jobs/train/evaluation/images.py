@@ -145,13 +145,14 @@ def summary(features: Features, count: int, images: Iterable[Tensor], *, keep: i
     Raises:
         ValueError: the values of the images are beyond [-1, 1].
     """
-    moments, rows, every = Moments(features.kind.size), [], math.ceil(count / keep) if keep else 0
+    moments, rows = Moments(features.kind.size), []
     for x in images:
         if (most := x.abs().max().item()) > 1 + 1e-4:
             raise ValueError(f"--features compares images with values in [-1, 1], but these reach {most:g}.")
         found, _ = features(x)
         if keep:
-            rows.append(found[-moments.n % every :: every])
+            place = torch.arange(moments.n, moments.n + len(found))
+            rows.append(found[(place + 1) * keep // count > place * keep // count])
         moments.add(found)
     return moments, torch.cat(rows) if rows else torch.empty(0, features.kind.size)
 
