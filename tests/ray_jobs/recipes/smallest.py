@@ -132,7 +132,9 @@ def network(folder: Path) -> Path:
     from ray_jobs.run.diffusers_folder import save
 
     table = schedules.linear(25, 4e-3, 0.8)
-    net = grouped(UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4)), 1)
+    net = grouped(
+        UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4)), 1
+    )
     index = partial(schedules.index_of, levels=table)
     save(folder / "network", exported(ddpm(net, (1, 8, 8), levels=table, level_input=index)), "")
     return folder / "network"
