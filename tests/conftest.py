@@ -14,7 +14,13 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_terminal_summary  # noqa: E402, F401
+from tests.real_data import fashion, mnist  # noqa: E402, F401
 
+LONGEST = (
+    "test_tune", "test_tune_scale", "test_pools", "test_ray_cluster", "test_other_device", "test_making", "test_runner",
+    "test_launchers", "test_train", "test_elastic", "test_submit", "test_jobs_cli", "test_algorithms",
+)  # fmt: skip
+"""Files that take minutes, the longest first: they start first, so that no process has one of them left when the others are done."""
 LATER = ("slow", "fault")  # marked tests that run only where -m asks for them
 
 torch.set_num_threads(1)
@@ -26,7 +32,7 @@ if (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Deselect what is marked slow or fault unless `-m` is given; keep each file's tests in one process.
+    """Deselect what is marked slow or fault unless `-m` is given; keep each file's tests in one process, the longest files first.
 
     Tests of one file share its trainings and clusters (fixtures of the module's scope), so they are one group of
     pytest-xdist, unless they name another group themselves.
@@ -35,6 +41,8 @@ def pytest_collection_modifyitems(config, items):
         later = {item for item in items if any(item.get_closest_marker(name) for name in LATER)}
         config.hook.pytest_deselected(items=list(later))
         items[:] = [item for item in items if item not in later]
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -45,7 +45,7 @@ RUNTIME = ("ray_jobs/rl/learning", "ray_jobs/rl/rollout", "ray_jobs/rl/replay")
 RECIPES = "ray_jobs/recipes"
 RAY = (
     "ray_jobs/distributed",
-    "ray_jobs/train/on_cluster.py",
+    "ray_jobs/train/groups/on_cluster.py",
     "ray_jobs/tune/ray_tune.py",
     "ray_jobs/reproduce/seeds_on_ray.py",
     "ray_jobs/doctor.py",

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cluster.hiding import hide
 from cluster.trust import ADDRESSES, remember
@@ -42,16 +42,22 @@ class Stopped(Exception):
 
     def __init__(self, run: Run, number: int, at_once: bool = False) -> None:
         self.run, self.signal = run, number
-        kept = _kept(run) if at_once else "Everything is saved"
-        super().__init__(f"Stopped{' at once' * at_once}. {kept}; continue with: reprise resume {run}")
+        super().__init__(
+            f"Stopped at once. {_kept(run)}" if at_once else f"Stopped. Everything is saved; {_continue(run)}"
+        )
 
 
 def _kept(run: Run) -> str:
-    """What a run that could not save continues from."""
-    newest = next((int(path.stem.partition("-")[2]) for path in run.checkpoints()), 0)
-    return (
-        f"It continues from its checkpoint of step {newest}" if newest else "It has no checkpoint yet and starts again"
-    )
+    """What is left of a run that could not save, and the command for it."""
+    if run.result:
+        return f"It is finished; what {run} lacks is sent by: reprise resume {run}" if run.uri else "It is finished."
+    newest = next((run.step_of(path) for path in run.checkpoints()), 0)
+    what = f"continues from its checkpoint of step {newest}" if newest else "has no checkpoint yet and starts again"
+    return f"It {what}; {_continue(run)}"
+
+
+def _continue(run: Run) -> str:
+    return f"continue with: reprise resume {run}"
 
 
 def launch(spec: Spec, *, report: Report = silent, command: list[str] | None = None) -> Run:
@@ -133,18 +139,23 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
     Args:
         stop_requested: asked regularly; like a signal, True saves and stops the run.
     """
+    stop = Stop()
+    with os.fdopen(os.dup(2), "wb", 0) as terminal:
+        try:
+            with stopping(lambda: _patience(stop, terminal), stop):
+                return _to_end(run, spec, report, stop, stop_requested)
+        except KeyboardInterrupt:  # a second Ctrl-C while the end of the run was recorded
+            raise Stopped(run, signal.SIGINT, at_once=True) from None
+
+
+def _to_end(run: Run, spec: Spec, report: Report, stop: Stop, stop_requested: Callable[[], bool]) -> Run:
     steps = spec.settings.get("steps", 0)
     at = (run.last() or {"step": 0})["step"]
     state = "failed"
     run.status("running", at, steps)
-    stop = Stop()
     try:
         run.report = noting(report, run.path / "log.txt")
-        with (
-            noise_to(run.path / "log.txt") as stderr,
-            stopping(lambda: _patience(stop, stderr), stop),
-            head_watched(lambda why: end(run, why, stderr)),
-        ):
+        with noise_to(run.path / "log.txt") as stderr, head_watched(lambda why: end(run, why, stderr)):
             train = engine(recipe(spec.recipe)).train
             done = train(run, spec, run.report, lambda: stop.is_set() or stop_requested())
         if not done:
@@ -162,15 +173,17 @@ def run_to_end(run: Run, spec: Spec, report: Report, stop_requested: Callable[[]
             raise
         raise _failure(error, run) from error
     finally:
-        if state != "finished" and not run.result:
-            mark_unfinished(run, state, steps)
-        run.release()
+        try:
+            if state != "finished" and not run.result:
+                mark_unfinished(run, state, steps)
+        finally:
+            run.release()
 
 
-def _patience(stop: Stop, stderr: int) -> None:
+def _patience(stop: Stop, terminal: IO[bytes]) -> None:
     """Tell the user who pressed Ctrl-C that the run is saved first, and how to stop it at once."""
     if stop.number == signal.SIGINT:
-        os.write(stderr, b"\nStopping: the run saves its state first. Ctrl-C again stops it at once.\n")
+        terminal.write(b"\nStopping: the run saves its state first. Ctrl-C again stops it at once.\n")
 
 
 def _failure(error: Exception, run: Run) -> Failed:

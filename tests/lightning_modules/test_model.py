@@ -1,7 +1,6 @@
 """What all models share: randomness that does not depend on the workers, averages, guards."""
 
 import logging
-import socket
 import warnings
 
 import lightning as L
@@ -13,6 +12,7 @@ from lightning_modules.draws import Draws, key
 from lightning_modules.dropout import Dropout
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative, NotFinite
+from tests.two_processes import together
 
 warnings.filterwarnings("ignore", module="lightning")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -144,27 +144,16 @@ def resume(model, path, ema, start, accumulate):
     trainer.fit(model, data, ckpt_path=path, weights_only=True)
 
 
-def worker(rank, port, path, poison):
-    import os
-
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), NODE_RANK="0", LOCAL_RANK=str(rank))
-    os.environ.update(WORLD_SIZE="2", RANK=str(rank))
-    torch.set_num_threads(1)
+def worker(path, poison):
     model = Line(poison)
     trainer = fit(model, devices=2, strategy="ddp")
-    if rank == 0:
+    if trainer.is_global_zero:
         torch.save([model.net.weight.detach(), trainer.logged_metrics["loss"]], path)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.parametrize("poison", [-1, -3], ids=["draws", "dropout"])
 def test_two_processes_compute_what_one_does(poison, tmp_path):
-    torch.multiprocessing.spawn(worker, (free_port(), tmp_path / "two.pt", poison), nprocs=2)
+    together(worker, tmp_path / "two.pt", poison)
     weight, loss = torch.load(tmp_path / "two.pt")
     alone = Line(poison)
     trainer = fit(alone)

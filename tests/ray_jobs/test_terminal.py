@@ -14,7 +14,9 @@ from ray_jobs import terminal
 from ray_jobs.errors import printable, unknown
 from ray_jobs.run import progress
 from ray_jobs.run.folder import Run
+from ray_jobs.train import fit, launch
 from tests.ray_jobs.command import ENV, here, reprise, start, wait_for
+from tests.ray_jobs.toy import write_toy
 
 TRAIN = ("train", "maf_density2d", "--steps", 6, "--batch", 64, "--log_every", 2, "--save_every", 2)
 
@@ -147,6 +149,57 @@ sys.exit(main(["train", "maf_density2d", "--out", {str(tmp_path / "run")!r}]))
     assert done.returncode == 130 and "Ctrl-C again stops it at once" in done.stderr, done
     assert "Stopped at once. It has no checkpoint yet and starts again; continue with: reprise resume" in done.stdout
     assert Run(tmp_path / "run").read("status.json")["state"] == "stopped"
+
+
+def pressing(times, honest):
+    """A function during which Ctrl-C is pressed so often; what it does is done whole, like a call that cannot be cut off."""
+
+    def pressed(*args, **more):
+        try:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            found = honest(*args, **more)
+        return found
+
+    return pressed
+
+
+def keeps_its_folder(run):
+    """Whether nothing of this process holds the run's folder any more, and its record says that it was stopped."""
+    Run.open(run).lock().release()
+    return Run(run).read("status.json")["state"] == "stopped"
+
+
+CONCLUDING = {
+    "saving": (Run, "save", 2, "It continues from its checkpoint of step 2"),
+    "evaluating": (fit, "evaluate", 2, "It continues from its checkpoint of step 4"),
+    "recording": (launch, "mark_unfinished", 1, "It continues from its checkpoint of step 1"),
+}
+"""What a run does when the second Ctrl-C comes, how many come there, and what is kept."""
+
+
+@pytest.mark.parametrize("what", CONCLUDING)
+def test_a_second_interrupt_while_a_run_concludes_is_one_sentence(what, tmp_path, monkeypatch, capfd):
+    place, name, times, kept = CONCLUDING[what]
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(place, name, pressing(times, getattr(place, name)))
+    if times == 1:  # the first one comes in the first step
+        monkeypatch.setattr(Run, "log", pressing(1, Run.log))
+    said = here("train", write_toy(tmp_path), "--out", tmp_path / "run", "-q", code=130)
+    assert said == f"Stopped at once. {kept}; continue with: reprise resume {tmp_path / 'run'}\n"
+    assert capfd.readouterr().err.count("Ctrl-C again stops it at once") == 1
+    monkeypatch.undo()
+    assert keeps_its_folder(tmp_path / "run")
+
+
+def test_a_second_interrupt_while_a_finished_run_is_recorded_says_that_it_is_finished(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Run, "release", pressing(2, Run.release))
+    said = here("train", write_toy(tmp_path), "--out", tmp_path / "run", "-q", code=130)
+    assert said == "Stopped at once. It is finished.\n"
+    monkeypatch.undo()
+    assert Run(tmp_path / "run").read("status.json")["state"] == "finished"
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import Cond, as_cond
-from lightning_modules.diffusion import preconditioning, schedules, weighting
+from lightning_modules.diffusion import preconditioning, schedules
 from lightning_modules.diffusion.bound import Decoder, decoder_term, step_term
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, LevelInput, by_label
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, LevelInput, by_label
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.resampling import Resampler
 from lightning_modules.diffusion.steps import Gaussian, Step, reverse
@@ -62,7 +62,6 @@ class ImprovedDDPM(Denoising):
             shape,
             level_input=level_input,
             precondition=preconditioning.noise,
-            learn=Learn(levels=partial(schedules.discrete, levels=table), weight=weighting.simple, name="noise_mse"),
             draw=Draw(
                 sampler=None,
                 grid=partial(schedules.spaced, table),

@@ -17,7 +17,7 @@ from lightning_modules.gan.wgan_gp import WGANGP
 from lightning_modules.model import NotFinite
 from lightning_modules.nets.adversarial import dense_discriminator, dense_generator
 from lightning_modules.optim import Adam, RMSProp
-from tests.lightning_modules.test_model import free_port
+from tests.two_processes import together
 
 warnings.filterwarnings("ignore", module="lightning")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -181,22 +181,17 @@ def test_a_model_may_generate_from_its_batch():
     assert model.exact == [True, True]
 
 
-def worker(rank, port, path):
-    import os
-
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), NODE_RANK="0", LOCAL_RANK=str(rank))
-    os.environ.update(WORLD_SIZE="2", RANK=str(rank))
-    torch.set_num_threads(1)
+def worker(path):
     found = {}
     for kind in KINDS:
         model = made(kind)
         trainer = fit(model, accumulate=2, devices=2, strategy="ddp")
         found[kind] = weights(model), trainer.logged_metrics["grad_norm/discriminator"]
-    torch.save(found, f"{path}.{rank}")
+    torch.save(found, f"{path}.{trainer.global_rank}")
 
 
 def test_two_processes_compute_what_one_does(tmp_path):
-    torch.multiprocessing.spawn(worker, (free_port(), tmp_path / "w"), nprocs=2)
+    together(worker, tmp_path / "w")
     first, second = (torch.load(f"{tmp_path}/w.{rank}") for rank in range(2))
     for kind in KINDS:
         alone = made(kind)

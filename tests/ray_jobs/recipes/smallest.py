@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ray_jobs.recipe.loading import kind, names, recipe, systems
 from ray_jobs.recipe.plan import Fit
@@ -25,14 +27,35 @@ OTHER: dict[str, dict[str, Any]] = {
     "ddpm_cifar10": {"width": 8, "levels": 25},
     "ddpm_digits": {"width": 24, "levels": 25, "dropout": 0.5},
     "ddpm_gauss_image": {"levels": 25},
+    "ddpm_mnist": {"width": 8, "levels": 25},
     "ddpm_mixture2d": {"levels": 25},
+    "consistency_mixture2d": {"steps": 6},
+    "consistency_mixture2d@improved": {"steps": 6},
+    "consistency_mixture2d@training": {"steps": 6},
     "ddpm": {"width": 8, "levels": 25},
-    "iddpm_cifar10": {"width": 8, "levels": 25},
+    "edm": {"width": 8, "drop": 0.5},
+    "flow_matching": {"width": 8, "transport": True, "drop": 0.5},
+    "flow_mixture2d@transport": {"batch": 8},
+    "improved_ddpm": {"width": 8, "levels": 25, "drop": 0.5},
+    "ncsn": {"width": 8, "levels": 2, "repeats": 2, "drop": 0.5},
+    "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
+    "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},
+    "reflow_mixture2d": {"steps": 6, "path": 2},
+    "iddpm_cifar10": {"width": 8, "levels": 8},
     "iddpm_digits": {"levels": 25},
     "iddpm_gauss_image": {"levels": 25},
+    "iddpm_gauss_image@bound": {"levels": 25},
+    "adm_classifier_imagenet64": {"width": 8, "levels": 25},
+    "adm_digits": {"levels": 25},
+    "adm_imagenet64": {"width": 8, "classifier_width": 8, "classifier_steps": 1, "levels": 25},
+    "adm_mixture2d": {"levels": 25},
+    "cfg_imagenet64": {"width": 8},
+    "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
+    "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
     "ncsn_mixture2d": {"levels": 2, "repeats": 2},
     "edm_cifar10": {"width": 8},
+    "edm_fashion": {"width": 8},
     "flow_cifar10": {"width": 8},
     "iaf_vae_cifar10": {"size": 2, "blocks": 2},
     "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
@@ -44,7 +67,8 @@ OTHER: dict[str, dict[str, Any]] = {
 OWN = {
     "maf": "moons", "iaf": "moons", "nsf": "moons", "nice": "digits", "realnvp": "digits", "glow": "digits", "vae": "digits",
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
-    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes",
+    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
+    "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
@@ -79,6 +103,9 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     if name in systems():
         settings["data"] = OWN[name]
     made = prepare(Spec(name, settings, 0))
+    if "levels" not in has:
+        for part in made.model.modules():
+            few_terms(part)
     whole = made.data.test
 
     def few(n: int | None = None) -> Any:
@@ -88,13 +115,22 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
     return made
 
 
+def few_terms(model: Any) -> None:
+    """Let the bound of a diffusion without a table of levels have the terms of few of its levels."""
+    from lightning_modules.diffusion.denoising import Denoising
+
+    if isinstance(model, Denoising) and len(levels := model.bound.levels) > 8:
+        kept = torch.linspace(0, len(levels) - 1, 8).round().long()
+        model.bound = replace(model.bound, levels=levels[kept])
+
+
 def pictures(folder: Path, name: str, size: int) -> Path:
     """A folder of parquet files with 80 images to train on and 16 held out, in the columns of the hub's sets."""
     import datasets
     from PIL import Image
 
-    grey, lsun = "mnist" in name, "lsun" in name
-    side = size if lsun else 32
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet64" in name
+    side = size if lsun else 64 if imagenet else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -102,8 +138,8 @@ def pictures(folder: Path, name: str, size: int) -> Path:
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(file, "png")
         return {"bytes": file.getvalue(), "path": None}
 
-    for part, n in (("train", 80), ("test", 16)):
-        columns: dict[str, Any] = {"image" if grey or lsun else "img": [png() for _ in range(n)]}
+    for part, n in (("train", 80), ("validation" if imagenet else "test", 16)):
+        columns: dict[str, Any] = {"image" if grey or lsun or imagenet else "img": [png() for _ in range(n)]}
         if not lsun:
             columns["label"] = [i % 10 for i in range(n)]
         datasets.Dataset.from_dict(columns).to_parquet(str(folder / f"{part}-00000.parquet"))

@@ -11,6 +11,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.train import fit
 from ray_jobs.train.launch import launch
+from tests.ray_jobs import two_workers
 from tests.ray_jobs.command import equal, lines, newest
 
 SMALL = {
@@ -51,7 +52,7 @@ def test_stopping_and_continuing_changes_no_bit(recipe, tmp_path):
 def test_two_workers_take_the_steps_of_one(tmp_path):
     """MADE's order of a step is that of all; losses agree up to the order of float32 sums."""
     one = launch(spec("made_ising", tmp_path / "one"))
-    two = launch(spec("made_ising", tmp_path / "two", Where(workers=2, address="local")))
+    two = two_workers.trained(spec("made_ising", tmp_path / "two", Where(workers=2, address="local")))
     for a, b in zip(lines(one.path), lines(two.path), strict=True):
         assert a["step"] == b["step"] and a["loss"] == pytest.approx(b["loss"], rel=1e-4)
 

@@ -11,6 +11,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.train import fit
 from ray_jobs.train.launch import launch
+from tests.ray_jobs import two_workers
 from tests.ray_jobs.command import equal, newest
 
 SMALL = {
@@ -39,7 +40,8 @@ LARGE = {
 
 def trained(name: str, out: Path, *, workers: int = 1, **more: object) -> Run:
     where = Where(address="local", workers=workers)
-    return launch(Spec(name, SMALL[name] | more, 1, where, str(out)))
+    start = launch if workers == 1 else two_workers.trained
+    return start(Spec(name, SMALL[name] | more, 1, where, str(out)))
 
 
 @pytest.mark.parametrize("name", SMALL)

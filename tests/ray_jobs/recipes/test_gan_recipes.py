@@ -6,6 +6,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.train.fit import fit, trained
 from ray_jobs.train.launch import launch
+from tests.ray_jobs import two_workers
 from tests.ray_jobs.command import equal, lines, newest
 
 SETTINGS = {"steps": 24, "batch": 32, "width": 16, "log_every": 4, "save_every": 8}
@@ -56,6 +57,6 @@ def test_micro_batches_and_clipping(plain, tmp_path):
 
 
 def test_two_workers_train_the_same_model(plain, tmp_path):
-    two = launch(spec(tmp_path / "two", workers=2))
+    two = two_workers.trained(spec(tmp_path / "two", workers=2))
     for a, b in zip(lines(plain.path), lines(two.path), strict=True):
         assert a == pytest.approx(b, rel=2e-3, abs=1e-5)

@@ -9,14 +9,16 @@ from matplotlib.image import imread
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.report.report import report
 from ray_jobs.train.inspect import sample
-from ray_jobs.train.launch import launch, resume
-from tests.ray_jobs.command import equal, lines, newest, start, wait_for
+from ray_jobs.train.launch import launch
+from tests.ray_jobs import two_workers
+from tests.ray_jobs.command import equal, here, lines, newest, start, wait_for
 
 SMALL = {"steps": 60, "batch": 20, "width": 16, "latents": 4, "free_bits": 0.3, "log_every": 5, "save_every": 10}
 
 
 def small(out, workers=1, recipe="vae_digits", **more):
-    return launch(Spec(recipe, SMALL | more, 1, Where(workers=workers, address="local"), str(out)))
+    train = launch if workers == 1 else two_workers.trained
+    return train(Spec(recipe, SMALL | more, 1, Where(workers=workers, address="local"), str(out)))
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +36,18 @@ def test_two_workers_take_the_same_steps(plain, tmp_path):
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(plain, tmp_path):
+@pytest.mark.fault("process", "a training of a VAE is killed, and resumed")
+def test_a_killed_run_resumes_to_the_same_bits(plain, tmp_path, fault):
     words = [w for k, v in SMALL.items() for w in (f"--{k}", v)]
     with start("train", "vae_digits", *words, "--seed", 1, "--out", tmp_path / "killed") as process:
         wait_for(lambda: list((tmp_path / "killed/checkpoints").glob("*.ckpt")), process)
     assert not (tmp_path / "killed/result.json").exists()
-    resume(str(tmp_path / "killed"))
-    assert lines(tmp_path / "killed") == lines(plain.path)
+    lost = lines(tmp_path / "killed")[-1]["step"] - newest(tmp_path / "killed")["global_step"]
+    fault.saw(here("resume", tmp_path / "killed"), "continuing from step")
+    fault.lost(max(0, lost), SMALL["save_every"])
     ours, whole = newest(tmp_path / "killed"), newest(plain.path)
-    assert all(equal(ours[k], whole[k]) for k in ("state_dict", "optimizer_states", "callbacks", "global_step"))
+    same = all(equal(ours[k], whole[k]) for k in ("state_dict", "optimizer_states", "callbacks", "global_step"))
+    fault.equal(same and lines(tmp_path / "killed") == lines(plain.path))
 
 
 @pytest.mark.parametrize("recipe", ["iaf_vae_digits"])

@@ -17,6 +17,7 @@ from ray_jobs.reproduce import aggregate, reproduce, seeds
 from ray_jobs.reproduce.seeds import Seed, SeedGroup
 from ray_jobs.run.folder import Run
 from ray_jobs.train.launch import launch
+from tests.faults import Fault
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from command import here, lines, newest, reprise, start, wait_for
@@ -36,7 +37,8 @@ def close_to(a, b) -> bool:
     return a == b or (a != a and b != b)
 
 
-def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_path: Path) -> None:
+@pytest.mark.fault("process", "the process of several seeds together is killed, and the reproduction is started again")
+def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_path: Path, fault: Fault) -> None:
     words = ["reproduce", "dqn_cartpole", "--seeds", 3, "--together", 3, "--out", tmp_path, *WORDS]
     folders = [tmp_path / "dqn_cartpole" / f"seed-{i}" for i in range(3)]
     with start(*words) as process:
@@ -46,9 +48,11 @@ def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_pat
         assert not pids  # one process held them all
         process.communicate(timeout=100)
     assert not any((f / "result.json").exists() for f in folders)
+    lost = [lines(f)[-1]["step"] - newest(f)["step"] for f in folders]
     reprise("resume", folders[0])  # one continues alone, by the single seed's command
     out = reprise(*words, code=1)
-    assert "1 of 3 seeds finished earlier" in out
+    fault.saw(out, "1 of 3 seeds finished earlier")
+    fault.lost(max(0, *lost), SETTINGS["save_every"])
     for i, folder in enumerate(folders):
         alone = tmp_path / f"alone-{i}"
         launch(Spec("dqn_cartpole", SETTINGS, i, Where(address="local"), str(alone)))
@@ -58,6 +62,7 @@ def test_seeds_together_are_killed_and_continue_to_what_they_reach_alone(tmp_pat
         results = [Run.at(f).result["metrics"]["episode_return"] for f in (alone, folder)]
         assert results[0] == pytest.approx(results[1])
         assert f"{results[1]:.3g}"[:3] in here("evaluate", folder)
+    fault.equal(True, "the same up to rounding, as several seeds together compute it")
     found = json.loads((tmp_path / "results" / "dqn_cartpole.json").read_text())
     assert found["seeds"] == [0, 1, 2] and "--together 3" in found["command"]
 

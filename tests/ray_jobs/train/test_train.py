@@ -93,7 +93,7 @@ def continued_from(said: str) -> int:
 def children(run: Path) -> list[str]:
     """The workers that still run for this folder."""
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
-    return [line for line in found if "ray_jobs.train.ddp_worker" in line and str(run) in line]
+    return [line for line in found if "ray_jobs.train.groups.ddp_worker" in line and str(run) in line]
 
 
 @pytest.mark.fault("process", "a training with --workers {workers} gets {number.name}, and is resumed")
@@ -297,14 +297,16 @@ def killed_agent(recipe: str, out: Path, runners: int) -> None:
     assert not (out / "result.json").exists()
 
 
+@pytest.mark.fault("process", "an agent's training is killed, and resumed ({recipe})")
 @pytest.mark.parametrize("recipe", AGENTS)
-def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp_path):
+def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp_path, fault):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     launch(Spec(recipe, AGENTS[recipe] | {"eval_episodes": 2}, 0, Where(address="local"), str(whole)))
     killed_agent(recipe, killed, 0)
-    resume(str(killed))
-    assert lines(killed) == lines(whole)
-    assert equal(agent(killed), agent(whole))
+    at = last(killed)
+    said = fault.saw(here("resume", killed), "continuing from step")
+    fault.lost(max(0, at - continued_from(said)), AGENTS[recipe]["save_every"])
+    fault.equal(lines(killed) == lines(whole) and equal(agent(killed), agent(whole)))
 
 
 @pytest.mark.fault("process", "an agent's training whose runners wait for nobody is killed, and resumed")

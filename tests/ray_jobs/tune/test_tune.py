@@ -375,8 +375,9 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 
 
 @pytest.mark.parametrize(("recipe", "settings", "name"), [
-    ("ddpm_digits", {"steps": 20, "levels": 25, "width": 16, "log_every": 2}, "bits_per_dim"),
-    ("ppo_cartpole", {"steps": 2048, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
+    ("ddpm_digits", {"steps": 10, "levels": 5, "width": 16, "batch": 32, "log_every": 2}, "bits_per_dim"),
+    ("pd_mixture2d", {"steps": 6, "batch": 64, "width": 8, "depth": 1, "first": 8, "halvings": 1, "warmup": 2}, "w2_ratio_4"),
+    ("ppo_cartpole", {"steps": 1024, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
     ("gan_grid", {"steps": 6, "batch": 32, "width": 16, "log_every": 2}, "modes_hit"),
     ("maf_density2d", {"steps": 10, "batch": 64, "log_every": 2}, "excess_nats"),
     ("made_ising", {"steps": 10, "batch": 64, "log_every": 2}, "kl"),
@@ -384,7 +385,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 ])  # fmt: skip
 def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, name, ray_cluster, tmp_path):
     given = Spec(recipe, settings, out=str(tmp_path))
-    assert tune(given, space={"lr": "choice(1e-4,1e-3)"}, trials=3, concurrent=2, quiet=True) == 0
+    assert tune(given, space={"lr": "choice(1e-4,1e-3)"}, trials=3, concurrent=1, quiet=True) == 0
     best = next(t for t in trials.load_all(tmp_path) if t.state == "finished")
     found = Run.open(trials.folder(tmp_path, best.number))
     assert found.result["metrics"][name] == best.score
@@ -396,5 +397,9 @@ def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, na
     assert main(words) == 0
     final = Run.open(tmp_path / "final").result
     assert "validation" not in final["splits"][name]
-    if recipe not in ("gan_grid", "made_ising"):  # too coarse after a few steps; exact
+    if recipe not in (
+        "gan_grid",
+        "made_ising",
+        "pd_mixture2d",
+    ):  # too coarse after a few steps; exact; of samples alone
         assert final["metrics"][name] != best.score

@@ -217,7 +217,7 @@ def in_turns(given, report, stop_requested):
 
 def test_a_population_larger_than_the_cluster_lives_at_the_same_time_in_turns(ray_cluster, tmp_path):
     by_value()
-    given = Spec("maf_density2d", MODEL | {"save_every": 8, "log_every": 1}, out=str(tmp_path))
+    given = Spec("maf_density2d", MODEL | {"save_every": 10, "log_every": 1}, out=str(tmp_path))
     options = {"scheduler": "pbt", "concurrent": 1, "quiet": True, "train": in_turns}
     assert tune(given, space=SPACE, trials=3, **options) == 0
     runs = [folder(tmp_path, i) for i in range(3)]
@@ -261,8 +261,9 @@ OPTIONS = {
 }
 
 
+@pytest.mark.fault("process", "a search is killed with its processes, and started again ({how})")
 @pytest.mark.parametrize("how", ["asha", *(pytest.param(how, marks=pytest.mark.slow) for how in ("optuna", "pbt"))])
-def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_cluster, tmp_path):
+def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_cluster, tmp_path, capsys, fault):
     mark = f"search-of-{os.getpid()}-{how}"
     env = os.environ | {"REPRISE_TEST_MARK": mark, "RAY_ADDRESS": ""}
     child = subprocess.Popen(
@@ -281,10 +282,9 @@ def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_
     assert FIRST[how] <= len(before) < TRIALS[how]
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))
-    assert (
-        tune(given, space=SPACE, trials=TRIALS[how], concurrent=2, quiet=True, train=trial.train, **OPTIONS[how]) == 0
-    )
-    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert tune(given, space=SPACE, trials=TRIALS[how], concurrent=2, train=trial.train, **OPTIONS[how]) == 0
+    fault.saw(capsys.readouterr().out, rf"^{TRIALS[how]} trials: \d+ finished")
+    fault.lost(sum(p.stat().st_mtime_ns != at for p, at in before.items()), 0, "finished trials")
     found = trials.load_all(tmp_path)
     assert [t.number for t in found] == list(range(TRIALS[how]))
     assert all(t.done and t.state != "failed" for t in found)
@@ -295,6 +295,7 @@ def test_a_search_killed_with_its_driver_continues_and_repeats_nothing(how, ray_
         # who takes over the weights of one that is ahead has a gap
         mine = [step for step in whole if step in logged] if t.history else whole
         assert logged == mine and logged[-1] == MODEL["steps"]
+    fault.equal(True, "every trial whole, each step once")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m ray_jobs.train.ddp_worker FOLDER ADDRESS: one process of a group; `ray_jobs.train.ddp_group` starts it with its rank set."""
+"""python -m ray_jobs.train.groups.ddp_worker FOLDER ADDRESS: one process of a group; `ddp_group` starts it with its rank set."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def _live(send: Callable[[Any], None]) -> None:
             time.sleep(1)
 
 
+def placement(workers: int) -> dict[str, Any]:
+    """Arguments of `lightning.Trainer` for a worker of a group on this machine; its rank is in the environment."""
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
+
+    strategy = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return {"devices": workers, "plugins": [LightningEnvironment()], "strategy": strategy}
+
+
 def main() -> None:
     """Train this rank's share; each rank sends signs of life to the driver, and rank 0 its events."""
     send = _channel()
@@ -57,19 +66,11 @@ def main() -> None:
         if first:
             send(event)
 
-    from lightning.pytorch.plugins.environments import LightningEnvironment
-    from lightning.pytorch.strategies import DDPStrategy
-
     from ray_jobs.train.fit import NotFinite, fit
 
     run = Run(Path(sys.argv[1]), sys.argv[2] or None)
-    placement = {
-        "devices": run.spec.where.workers,
-        "plugins": [LightningEnvironment()],
-        "strategy": DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True),
-    }
     try:
-        done = fit(run, run.spec, report=report, should_stop=stop.is_set, placement=placement)
+        done = fit(run, run.spec, report=report, should_stop=stop.is_set, placement=placement(run.spec.where.workers))
         report({"outcome": "finished" if done else "stopped"})
     except UsageError as error:
         report({"usage": str(error)})
