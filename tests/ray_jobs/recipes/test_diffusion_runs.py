@@ -28,7 +28,9 @@ from tests.ray_jobs.command import equal, lines
 sys.path.insert(0, str(Path(__file__).parent))
 from smallest import models, smallest
 
-DIFFUSION = [name for name in models() if recipe(name).family == "diffusion"]
+DIFFUSION = [
+    n for n in models() if recipe(n).family == "diffusion" and "imagenet" not in n
+]  # slow, and of no other code
 ROWS = 8
 """Of a global batch."""
 FAST = {"lr": 0.02, "warmup": 0}
@@ -203,7 +205,7 @@ def test_two_workers_take_the_steps_of_one(name, pair, tmp_path):
     ("name", "own"),
     [
         ("improved_ddpm", {"levels": 25, "objective": "bound"}),
-        ("progressive_distillation", {"first": 4, "halvings": 1}),
+        pytest.param("progressive_distillation", {"first": 4, "halvings": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_a_group_of_two_processes_takes_the_steps_of_one(name, own, tmp_path):
