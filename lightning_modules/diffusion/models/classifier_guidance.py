@@ -91,6 +91,7 @@ def classifier_guidance(
     classes: int,
     steps: int,
     classifier_steps: int,
+    sample_steps: int | None = None,
     optim: Optim = AdamW(3e-4, weight_decay=0.05),  # frozen
 ) -> Staged:
     """A noisy classifier, then the diffusion model that it guides: the last part, which is sampled.
@@ -102,6 +103,7 @@ def classifier_guidance(
         classes: number of labels.
         steps: of both together.
         classifier_steps: of the classifier; 0 where it comes from another run.
+        sample_steps: of the sampler; None: as the diffusion model has it.
         optim: of the classifier.
 
     Raises:
@@ -112,6 +114,7 @@ def classifier_guidance(
     if not 0 <= classifier_steps <= steps:
         raise ValueError(f"The classifier takes {classifier_steps} of {steps} steps: take at least 0 and at most all.")
     classifier = NoisyClassifier(net, diffusion, classes=classes, optim=optim)
-    diffusion.draw = replace(diffusion.draw, classifier=classifier.log_label)
+    drawn_in = diffusion.draw.steps if sample_steps is None else sample_steps
+    diffusion.draw = replace(diffusion.draw, classifier=classifier.log_label, steps=drawn_in)
     stages = Stage("classifier", classifier, classifier_steps), Stage("diffusion", diffusion, steps - classifier_steps)
     return Staged(stages)

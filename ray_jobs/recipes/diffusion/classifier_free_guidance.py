@@ -133,7 +133,7 @@ def cfg_digits(
     guide_above: float = 0.0,
     guide_up_to: float = 0.0,
     rescale: float = 0.0,
-    sample_steps: int = 256,
+    sample_steps: int = 50,
 ) -> Fit:
     """Classifier-free guidance of handwritten digits: more of them are what they shall be, and they differ less.
 

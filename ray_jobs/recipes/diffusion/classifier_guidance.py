@@ -107,7 +107,13 @@ def against_bayes(model: Staged, data: Density2D) -> dict[str, float]:
     steps=1600, batch=64, ema=0.995, grad_clip=1.0,
 )  # fmt: skip
 def adm_digits(
-    *, steps: int, net: Backbone = "unet", width: int = 24, levels: int = 200, classifier_steps: int | None = None
+    *,
+    steps: int,
+    net: Backbone = "unet",
+    width: int = 24,
+    levels: int = 200,
+    classifier_steps: int | None = None,
+    sample_steps: int = 50,
 ) -> Fit:
     """A noisy classifier that guides a diffusion model of handwritten digits with labels: more of them are what they shall be.
 
@@ -117,6 +123,7 @@ def adm_digits(
         width: channels of the U-Net and of the classifier at full resolution, twice as many at half; a third of the features of a DiT.
         levels: noise levels in training and sampling.
         classifier_steps: of the classifier, before the diffusion model; None: a quarter.
+        sample_steps: of the sampler.
     """
     from datamodules.readers.digits import Digits
     from lightning_modules.diffusion.models.classifier_guidance import classifier_guidance
@@ -134,6 +141,7 @@ def adm_digits(
         classes=data.classes,
         steps=steps,
         classifier_steps=steps // 4 if classifier_steps is None else classifier_steps,
+        sample_steps=min(sample_steps, levels),
         optim=AdamW(2e-3, 100, weight_decay=0.05),
     )
     return Fit(model, data, led_digits)  # type: ignore[arg-type]
@@ -211,13 +219,14 @@ def adm_imagenet64(
     classifier_width: int = 128,
     classifier_steps: int = 300_000,
     levels: int = 1000,
+    sample_steps: int = 250,
     dropout: float = 0.1,
     data_dir: Location = "",
     bf16: bool = False,
 ) -> Fit:
     """ADM-G on ImageNet of 64x64 pixels at the paper's scale, a classifier and then a model of labels that it guides; needs GPUs.
 
-    The authors' number is of 250 steps at scale 1: `reprise sample RUN --steps 250 --guidance 1 --label 0,1,2`.
+    The authors' number is of scale 1: `reprise sample RUN --guidance 1 --label 0,1,2`.
 
     Args:
         steps: of the classifier and of the diffusion model, which takes 540,000.
@@ -226,6 +235,7 @@ def adm_imagenet64(
         classifier_width: channels of the classifier at full resolution.
         classifier_steps: of the classifier, before the diffusion model; 0 with --start classifier=RUN.
         levels: noise levels in training, on the cosine schedule.
+        sample_steps: of the sampler.
         dropout: in the blocks of the diffusion model.
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
         bf16: whether the diffusion model's network computes in bfloat16; the classifier never does.
@@ -247,6 +257,7 @@ def adm_imagenet64(
         classes=images.classes,
         steps=steps,
         classifier_steps=classifier_steps,
+        sample_steps=min(sample_steps, levels),
         optim=AdamW(3e-4, decay_steps=classifier_steps, weight_decay=0.05),
     )
     return Fit(model, images)

@@ -79,7 +79,7 @@ def of_digits(model: Denoising, data: Digits, strengths: tuple[float, ...], *, n
     found = {"accuracy_held_out": accuracy(held_out["x"], held_out["label"])}
     label, truth = torch.arange(n) % data.classes, spread(real["x"], real["label"])
     for w in strengths:
-        x = model.sample(n, label, guidance=w, rng=measuring(), steps=min(50, len(model.bound.levels))).float().cpu()
+        x = model.sample(n, label, guidance=w, rng=measuring(), batch=n).float().cpu()
         found |= {f"accuracy_{w:g}": accuracy(x, label), f"spread_{w:g}": spread(x, label) / truth}
     return found | {"accuracy_gain": found[f"accuracy_{strengths[-1]:g}"] - found[f"accuracy_{strengths[0]:g}"]}
 

@@ -220,6 +220,7 @@ def test_the_classifier_comes_first_and_its_weights_are_held_once():
     assert not any("classifier" in name for name in model.diffusion.state_dict())
     groups = model.configure_optimizers()["optimizer"].param_groups
     assert len(groups) == 2
+    assert model.last.draw.steps == 50 and build(sample_steps=7).last.draw.steps == 7
 
 
 def test_dropout_is_off_while_the_classifier_guides(seeded):
