@@ -102,22 +102,24 @@ def write(path: Path, data: bytes | Callable[[BinaryIO], Any], *, within: Path |
         within: the folder that must not be left; by default the file's own.
 
     Raises:
-        OSError: the disk is full or not writable; the old file stays, and no part of a new one.
+        OSError: the disk is full or not writable; the old file stays, and no part of a new one. It names `path`.
     """
     aside = f".{path.name}.{os.getpid()}.tmp"
     with _parent(path, within, make=True) as folder:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(aside, dir_fd=folder)  # of an earlier process with this number
         fresh = os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(aside, dir_fd=folder)  # of an earlier process with this number
             with os.fdopen(os.open(aside, fresh, 0o666, dir_fd=folder), "wb") as f:
                 data(f) if callable(data) else f.write(data)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(aside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.unlink(aside, dir_fd=folder)
+            if isinstance(error, OSError) and error.filename == aside:
+                raise OSError(error.errno, error.strerror, str(path)) from None
             raise
 
 

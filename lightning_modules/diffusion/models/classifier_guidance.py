@@ -79,7 +79,7 @@ class NoisyClassifier(Generative):
         """
         if cond.label is None:
             raise ValueError("A classifier guides to labels: give label.")
-        check_labels(cond.label, self.classes)
+        check_labels(cond.label.cpu(), self.classes)
         with evaluating(self):
             return self.logits(y, sigma).log_softmax(1).gather(1, cond.label.clone()[:, None])[:, 0]
 

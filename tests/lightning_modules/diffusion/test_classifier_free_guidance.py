@@ -11,6 +11,7 @@ from lightning_modules.diffusion import guidance, schedules
 from lightning_modules.diffusion.models.classifier_free_guidance import at_any_time, classifier_free_guidance, guide
 from lightning_modules.draws import Draws
 from lightning_modules.nets.mlp import ResidualMLP
+from tests.other_device import other_device
 
 DOUBLE = torch.float64
 CLASS, ALL = 0.3, 1.2
@@ -154,3 +155,12 @@ def test_labels_that_cannot_be_are_refused():
             model.sample(4, torch.full((4,), label), guidance=1.0)
     with pytest.raises(ValueError, match="4 examples are to be drawn, but the conditions are of 3"):
         model.sample(4, LABEL[:3], guidance=1.0)
+
+
+def test_labels_are_refused_on_another_device_too():
+    """Where networks do not look at the labels, because a look would wait for the device."""
+    with other_device() as device:
+        model = loud(steps=2).to(device)
+        assert model.sample(4, LABEL).device == device
+        with pytest.raises(ValueError, match=r"Labels must be in 0\.\.3, not 4\.\.4"):
+            model.sample(4, torch.full((4,), 4))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -12,7 +13,7 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.run.metrics_log import AppendedFile
 from ray_jobs.train.launch import launch, resume
-from tests.ray_jobs.command import alike, lines, newest
+from tests.ray_jobs.command import alike, here, lines, newest
 
 POINTS = {"steps": 60, "batch": 64, "width": 16, "levels": 25, "log_every": 1, "save_every": 10}
 BALANCE = {"steps": 16384, "envs": 4, "log_every": 256, "save_every": 2048, "stop_return": 1000, "eval_episodes": 2}
@@ -29,6 +30,53 @@ def disk(tmp_path):
         pytest.skip(f"only who may mount can have a disk of his own: {made.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def read_only(place):
+    """Inside the block nothing can be written below `place`, a mounted disk, or for an ordinary user any folder."""
+    mounted = os.path.ismount(place)
+    lock, free = (["mount", "-o", f"remount,{how}", place] for how in ("ro", "rw"))
+    subprocess.run(lock if mounted else ["chmod", "-R", "a-w", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(free if mounted else ["chmod", "-R", "u+w", place], check=True)
+
+
+TINY = ("maf_density2d", "--steps", 4, "--batch", 16, "--save_every", 2, "--log_every", 1)
+ON_READ_ONLY = {
+    "train": ("train", *TINY, "--out", "new"),
+    "resume": ("resume", "half"),
+    "sample": ("sample", "whole", "--n", 3),
+    "report": ("report", "whole", "--out", "page.html"),
+    "tune": ("tune", "maf_density2d", "--space.lr", "uniform(0.1,0.2)", "--trials", 1, "--out", "search"),
+    "reproduce": ("reproduce", "maf_density2d", "--seeds", 1, "--out", "seeds"),
+}
+"""Verbs that write, with words for a disk that holds a whole run and half of one."""
+
+
+@pytest.fixture()
+def place(request, tmp_path):
+    """A folder in which nothing can be written, by root neither: a disk of its own, or a folder of an ordinary user."""
+    return tmp_path if os.geteuid() else request.getfixturevalue("disk")
+
+
+def test_a_read_only_disk_is_one_sentence_and_what_only_reads_works(place, monkeypatch):
+    here("train", *TINY, "--out", place / "whole", "-q")
+    shutil.copytree(place / "whole", place / "half")
+    (place / "half" / "result.json").unlink()
+    next((place / "half" / "checkpoints").glob("*4.ckpt")).unlink()
+    monkeypatch.chdir(place)
+    with read_only(place):
+        for verb, words in ON_READ_ONLY.items():
+            said = here(*words, code=1 if verb in ("sample", "report") else 2)
+            assert said.count("\n") == 1 and said.startswith("reprise: "), (verb, said)
+            assert "Read-only file system" in said or "Permission denied" in said, (verb, said)
+            assert ".tmp" not in said, (verb, said)
+        assert "excess_nats" in here("evaluate", "whole")
+    monkeypatch.undo()
+    assert sorted(p.name for p in place.iterdir()) == ["half", "whole"]
 
 
 class Filled:

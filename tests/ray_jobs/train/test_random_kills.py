@@ -8,23 +8,20 @@ import pytest
 
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
-from ray_jobs.train.launch import launch, resume
-from tests.ray_jobs.command import equal, lines, newest, start, wait_for
+from ray_jobs.train.launch import launch
+from tests.ray_jobs.command import equal, here, lines, newest, start, wait_for
 from tests.ray_jobs.train.test_train import STATE, agent, children, continued_from
 
-MODEL = {"batch": 256, "log_every": 10, "save_every": 70}
+MODEL = {"steps": 120, "batch": 64, "width": 16, "log_every": 5, "save_every": 35}
+BALANCE = {"steps": 24576, "save_every": 4096, "log_every": 1024, "stop_return": 1000, "eval_episodes": 2}
 RUNS = {
-    "a model": ("maf_density2d", MODEL | {"steps": 400}, Where()),
-    "two networks": ("wgan_gp_grid", MODEL | {"steps": 200}, Where()),
-    "stages": ("pd_mixture2d", MODEL | {"steps": 600, "halvings": 2, "first": 4}, Where()),
-    "two workers": ("vae_density2d", MODEL | {"steps": 300}, Where(workers=2)),
-    "an agent": ("dqn_cartpole", {"steps": 2400, "save_every": 480, "log_every": 80, "eval_episodes": 2}, Where()),
-    "two runners": (
-        "ppo_cartpole",
-        {"steps": 40960, "save_every": 8192, "log_every": 2048, "stop_return": 1000, "eval_episodes": 2},
-        Where(runners=2),
-    ),
-    "a study": ("tests.ray_jobs.train.processes:walk", {"pause": 0.1}, Where()),
+    "a model": ("maf_density2d", MODEL, Where()),
+    "two networks": ("wgan_gp_grid", MODEL, Where()),
+    "stages": ("pd_mixture2d", MODEL | {"steps": 180, "halvings": 2, "first": 4}, Where()),
+    "two workers": ("vae_density2d", MODEL, Where(workers=2)),
+    "an agent": ("dqn_cartpole", {"steps": 1600, "save_every": 320, "log_every": 80, "eval_episodes": 2}, Where()),
+    "two runners": ("ppo_cartpole", BALANCE, Where(runners=2)),
+    "a study": ("tests.ray_jobs.train.processes:walk", {"pause": 0.05}, Where()),
 }
 """What is killed: a recipe, settings with which it is small, and where it runs."""
 TIMES = {"a study": 3, "two workers": 3, "two runners": 3, "stages": 3, "an agent": 3, "two networks": 2, "a model": 3}
@@ -75,13 +72,12 @@ def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
     wait_for(lambda: not children(killed))
     at = lines(killed)[-1]["step"]
     assert at < logged[-1]["step"] and not (killed / "result.json").exists()
-    notes: list[str] = []
-    done = resume(str(killed), report=lambda event: notes.extend([event["note"]] if "note" in event else []))
-    saved = any("continuing from step" in note for note in notes)
-    started = continued_from(fault.saw(notes, "continuing from step")) if saved else 0
+    saved = bool(list(killed.glob("checkpoints/*.ckpt")))
+    said = fault.saw(here("resume", killed), "continuing from step" if saved else r": \d+/\d+ ")
+    started = continued_from(said) if saved else 0
     fault.lost(max(0, at - started), RUNS[kind][1].get("save_every", 7) + logged[0]["step"])
     fault.equal(
-        lines(killed) == logged and equal(state(killed), state(whole.path)) and measured(done) == measured(whole)
+        lines(killed) == logged and equal(state(killed), state(whole.path)) and measured(Run(killed)) == measured(whole)
     )
 
 

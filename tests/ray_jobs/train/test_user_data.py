@@ -1,4 +1,4 @@
-"""Images of a user under a training: one that cannot be read, a row without one, a folder that moves, and a kill while they load."""
+"""Images of a user in a training: one that cannot be read, a row without one, a folder that moves, a kill while processes load."""
 
 import json
 import shutil
