@@ -1,10 +1,11 @@
-"""Our U-Net against diffusers' UNet2DModel of as many weights, on 3x32x32 images, with one thread.
+"""Our U-Net against diffusers' UNet2DModel and EDM's SongUNet of as many weights, on 3x32x32 images, with one thread.
 
 Both are trained by the same DDPM loss and optimiser and sampled by the same sampler; only the network differs. The two
 take turns within one run, and ratios are medians over the rounds. diffusers is also timed under bfloat16 autocast, for
-those who would switch it on by hand. Needs the extra: pip install -e '.[bench-unet]'.
+those who would switch it on by hand. EDM's network takes part where its repository is given (NVlabs/edm, whose licence is
+non-commercial); it has 7% more weights at the same widths. Needs the extra: pip install -e '.[bench-unet]'.
 
-    python benchmarks/unet.py --rounds 5 --steps 400
+    python -m benchmarks.unet --rounds 5 --steps 400 --edm DIR
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import machine, warn_if_busy
 from datamodules.base import Share, table
 from datamodules.readers.digits import Digits
 from lightning_modules.conditions import Cond
@@ -60,9 +63,28 @@ class Peer(nn.Module):
             return self.body(x, index).sample.to(x)
 
 
-def ours() -> UNet:
+class Song(nn.Module):
+    """EDM's SongUNet (DDPM++) behind the call of our networks: it is given log sigma / 4.
+
+    Args:
+        checkout: the folder of the repository NVlabs/edm.
+    """
+
+    def __init__(self, checkout: Path) -> None:
+        super().__init__()
+        sys.path.insert(0, str(checkout))
+        from training.networks import SongUNet  # type: ignore[import-not-found]  # in the checkout
+
+        self.body = SongUNet(32, 3, 3, model_channels=32, channel_mult=[1, 2, 3], num_blocks=2, dropout=0.0)
+
+    def forward(self, x: Tensor, level: Tensor, cond: Cond) -> Tensor:
+        """EDM's network at log sigma `level`."""
+        return self.body(x, level / 4, None)
+
+
+def ours(bf16: bool = True) -> UNet:
     """Our U-Net."""
-    return UNet(3, width=32, multiples=(1, 2, 3), blocks=2, attention=(1,), head=64, bf16=True)
+    return UNet(3, width=32, multiples=(1, 2, 3), blocks=2, attention=(1,), head=64, bf16=bf16)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -74,10 +96,16 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 class Contestant:
-    """One network in training."""
+    """One network in training.
 
-    def __init__(self, net: nn.Module) -> None:
-        self.model = ddpm(net, (3, 32, 32), levels=LEVELS, optim=Adam(1e-3, warmup=50), clip=True)
+    Args:
+        net: of 3x32x32 images.
+        level_input: what it is given about the noise level.
+    """
+
+    def __init__(self, net: nn.Module, level_input: Callable[[Tensor], Tensor] = torch.log) -> None:
+        optim = Adam(1e-3, warmup=50)
+        self.model = ddpm(net, (3, 32, 32), levels=LEVELS, optim=optim, clip=True, level_input=level_input)
         made = self.model.configure_optimizers()
         self.optimizer, self.schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
 
@@ -129,35 +157,54 @@ def ratios(times: dict[str, list[float]], count: int) -> dict[str, float]:
     return {k: round(v, 3) for k, v in sorted(found.items())}
 
 
-def main() -> None:
+class Record:
+    """A results file that is rewritten after every measurement.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, where = path, machine()
+        self.found: dict[str, object] = {"machine": where, "quiet": warn_if_busy(where)}
+
+    def __call__(self, title: str, found: dict[str, float]) -> None:
+        """Add a measurement, write and print."""
+        self.found[title] = found
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self.found, indent=1) + "\n")
+        print(json.dumps({title: found}), flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
     """Measure, and print or record the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each comparison")
     parser.add_argument("--steps", type=int, default=400, help="training steps before the errors are compared")
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--sampled", type=int, default=64, help="images of a sampling")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--edm", type=Path, help="checkout of NVlabs/edm")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results file")
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    all_of = {"ours": Contestant(ours()), "diffusers": Contestant(Peer()), "diffusers bf16": Contestant(Peer(True))}
+    report = Record(options.out)
+    all_of = {"ours": Contestant(ours()), "ours float32": Contestant(ours(False)), "diffusers": Contestant(Peer())}
+    all_of["diffusers bf16"] = Contestant(Peer(True))
+    if options.edm:
+        all_of["EDM"] = Contestant(Song(options.edm))
     sizes = {name: sum(p.numel() for p in c.model.parameters()) for name, c in all_of.items()}
-    assert max(sizes.values()) < 1.02 * min(sizes.values()), sizes
+    assert max(sizes.values()) < 1.08 * min(sizes.values()), sizes
     train, held_out = images()
     share = Share(table(x=train), 0, options.batch, 1, 0, 1)
-    result: dict[str, dict[str, float]] = {"weights": sizes}
-
-    def report(title: str, found: dict[str, float]) -> None:
-        result[title] = found
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps({title: found}), flush=True)
-
     report("weights", sizes)
     first = share[0]["x"]
     turns = take_turns({k: lambda c=c: c.step(first, 0) for k, c in all_of.items()}, 2 * options.rounds)
     report("training", ratios(turns, options.batch))
-    turns = take_turns({k: lambda c=c: c.sample(64, 50) for k, c in all_of.items()}, options.rounds)
-    report("50-step sampling of 64", ratios(turns, 64))
+    n = options.sampled
+    turns = take_turns({k: lambda c=c: c.sample(n, 50) for k, c in all_of.items()}, options.rounds)
+    report(f"50-step sampling of {n}", ratios(turns, n))
     for name, build in (("ours", ours), ("diffusers", Peer)):
         torch.manual_seed(0)
         fresh = Contestant(build())

@@ -69,6 +69,12 @@ class Finite:
         whole = self.size // self.forms
         return self.take(np.arange(whole if n is None else min(n, whole)))
 
+    def parts(self, most: int) -> Iterator[Batch]:
+        """All examples in order, each in its first form, at most `most` at once."""
+        whole = self.size // self.forms
+        for start in range(0, whole, most):
+            yield self.take(np.arange(start, min(start + most, whole)))
+
     def divided(self) -> tuple[Finite, Part]:
         """The source without a validation part, and that part: a tenth, by a fixed permutation, at most MOST_VALIDATION.
 
@@ -267,11 +273,27 @@ class Data(L.LightningDataModule):
         Raises:
             ValueError: they are not finite in number, or cannot be had by index.
         """
+        return self._listed().first(n)
+
+    def seen_in_parts(self, most: int = 1024) -> tuple[int, Iterator[Batch]]:
+        """The number of training examples, and all of them in order, at most `most` at once where they are not in memory.
+
+        Raises:
+            ValueError: as in `seen`.
+        """
+        source = self._listed()
+        if isinstance(source, Finite):
+            return source.size // source.forms, source.parts(most)
+        whole = source.first(None)
+        return len(whole["x"]), iter([whole])
+
+    def _listed(self) -> Any:
+        """The source, which has `first`."""
         if self.source is None:
             self.setup("fit")
         if not hasattr(self.source, "first"):
             raise ValueError(f"The training examples of {type(self).__name__} cannot be listed.")
-        return self.source.first(n)
+        return self.source
 
     def train_dataloader(self) -> DataLoader:
         if self.source is None:

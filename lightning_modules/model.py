@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
@@ -93,6 +94,11 @@ class Generative(L.LightningModule):
                 itself (`automatic_optimization` is False); for all others Lightning's trainer is given them.
         """
         self.seed = seed
+
+    def set_rate(self, lr: float | None, warmup: int | None) -> None:
+        """Replace the learning rate of all optimisers, and the steps of its rise; what is None stays as the model has it."""
+        given = {"lr": lr, "warmup": warmup}
+        self.optim = replace(self.optim, **{k: v for k, v in given.items() if v is not None})  # type: ignore[type-var]
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, as Lightning expects them."""

@@ -44,6 +44,29 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2)."""
+
+    lr: float = 1e-3
+    """Learning rate."""
+    warmup: int = 0
+    """Steps over which the learning rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
+    decay_steps: int = 0
+    """Steps over which the learning rate falls linearly to 0; 0: it stays."""
+    weight_decay: float = 0.0
+    """Share of a weight that one step takes away, over the learning rate."""
+
+    def of(self, module: nn.Module) -> dict[str, Any]:
+        """AdamW of the module's parameters and its schedule, as Lightning's `configure_optimizers` returns them."""
+        made = torch.optim.AdamW(
+            module.parameters(), self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+        return scheduled(without_amp_scaling(made), self.warmup, self.decay_steps)
+
+
+@dataclass(frozen=True)
 class RMSProp:
     """RMSProp (Tieleman & Hinton 2012, lecture 6.5): the gradient divided by the root of its mean square."""
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lightning_modules.conditions import Cond
 from lightning_modules.ema import EMA, averaged_weights
 from lightning_modules.model import Batch, Generative, Samples
+from lightning_modules.power_ema import PowerEMA
 from lightning_modules.start import load_parts
 
 HandOver = Callable[[nn.Module], None]
@@ -138,9 +139,9 @@ class Staged(Generative):
         if stage.hands_on is not None:
             stage.hands_on(self)
         for ema in averages:
-            ema.steps = 0
-            for name, weight in weights.items():
-                ema.average[name].copy_(weight)
+            ema.restart(weights)
+        for power in (c for c in self.trainer.callbacks if isinstance(c, PowerEMA)):  # type: ignore[attr-defined]
+            power.restart(weights, self.trainer.global_step)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients of frozen weights: the optimiser then neither moves them nor changes its state of them."""
@@ -163,6 +164,11 @@ class Staged(Generative):
         for stage in self.stages[: self.current]:
             stage.model.eval()
         return self
+
+    def set_rate(self, lr: float | None, warmup: int | None) -> None:
+        """Replace those of every part: the rate rises again at the beginning of each stage."""
+        for stage in self.stages:
+            stage.model.set_rate(lr, warmup)
 
     def configure_optimizers(self) -> Any:
         """One optimiser with a group for each part, made of the parts' own."""

@@ -18,7 +18,7 @@ FLOORS = (
     ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),
     ("ray_jobs.jobs",),
-    ("ray_jobs.reproduce", "ray_jobs.tune"),
+    ("ray_jobs.reproduce", "ray_jobs.tune", "ray_jobs.exchange"),
     ("ray_jobs.train",),
     ("ray_jobs.command", "ray_jobs.recipes"),
     ("ray_jobs.rl.together",),
@@ -28,6 +28,7 @@ FLOORS = (
     ("ray_jobs.rl.contract", "ray_jobs.rl.maths", "ray_jobs.rl.fast", "ray_jobs.run", "ray_jobs.envs"),
     ("ray_jobs.recipe",),
     ("ray_jobs.compat", "ray_jobs.errors", "ray_jobs.terminal"),
+    ("lightning_modules.exchange",),
     ("lightning_modules.diffusion", "lightning_modules.gan", "lightning_modules.vae", "lightning_modules.autoregressive"),
     ("lightning_modules.flows",),
     ("lightning_modules.nets", "lightning_modules.metrics", "datamodules.readers", "cluster.kubernetes", "cluster.slurm"),
@@ -44,7 +45,7 @@ RUNTIME = ("ray_jobs/rl/learning", "ray_jobs/rl/rollout", "ray_jobs/rl/replay")
 RECIPES = "ray_jobs/recipes"
 RAY = (
     "ray_jobs/distributed",
-    "ray_jobs/train/on_cluster.py",
+    "ray_jobs/train/groups/on_cluster.py",
     "ray_jobs/tune/ray_tune.py",
     "ray_jobs/reproduce/seeds_on_ray.py",
     "ray_jobs/doctor.py",

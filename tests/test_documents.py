@@ -59,12 +59,13 @@ def test_the_page_of_faults_is_made_from_what_was_measured():
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```(?:bash|text)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    pages = [(ROOT / name).read_text() for name in ("README.md", "docs/data.md", "docs/diffusion.md")]
+    blocks = [b for text in pages for b in re.findall(r"```(?:bash|text)\n(.*?)```", text, re.S)]
     return [line for b in blocks for line in b.splitlines() if line.startswith("reprise ") and " | " not in line]
 
 
 @pytest.mark.parametrize("line", commands(), ids=lambda x: " ".join(x.split()[1:3]))
-def test_the_commands_of_the_readme_exist(line, tmp_path, monkeypatch):
+def test_the_commands_of_the_readme_and_of_pages_like_it_exist(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPRISE_STATE", str(tmp_path / "state"))
     approving.write("lab: {on: slurm}", tmp_path / "clusters.yaml")

@@ -46,7 +46,7 @@ LISTENS = {
     "run_app",
 }
 LOOPBACK = {
-    ("ray_jobs/train/ddp_group.py", "bind"): "127.0.0.1, to find a free port",
+    ("ray_jobs/train/groups/ddp_group.py", "bind"): "127.0.0.1, to find a free port",
     ("cluster/ray_clusters/plan.py", "bind"): "the cluster's --host, loopback by default, to find free ports",
 }
 

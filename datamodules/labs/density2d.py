@@ -42,9 +42,13 @@ class Mixture:
 
     def draw(self, n: int, rng: torch.Generator) -> Tensor:
         """n examples [n, D], of the mixture's type."""
+        return self.draw_labelled(n, rng)[0]
+
+    def draw_labelled(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """n examples [n, D], of the mixture's type, and the component [n] of each."""
         k = torch.multinomial(self.weight, n, replacement=True, generator=rng)
         z = torch.randn(n, self.mean.shape[1], generator=rng, dtype=self.mean.dtype)
-        return self.mean[k] + (torch.linalg.cholesky(self.cov)[k] @ z[:, :, None])[:, :, 0]
+        return self.mean[k] + (torch.linalg.cholesky(self.cov)[k] @ z[:, :, None])[:, :, 0], k
 
     def parts(self, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Log of weight times density of each component noised to level s [B], [B, K], and cov^-1 (y - mean) [B, K, D]."""
@@ -67,6 +71,16 @@ class Mixture:
         """The exact posterior mean of x given y = x + s n, [B, D], in the type of y; Tweedie's formula."""
         wide, level = y.to(self.mean), s.to(self.mean)
         return (wide + level[:, None] ** 2 * self.score(wide, level)).to(y)
+
+    def denoise_given(self, y: Tensor, s: Tensor, label: Tensor) -> Tensor:
+        """The exact posterior mean of x given y = x + s n and its component [B], [B, D], in the type of y."""
+        wide, level = y.to(self.mean), s.to(self.mean)
+        rows = torch.arange(len(y), device=wide.device)
+        return (wide - level[:, None] ** 2 * self.parts(wide, level)[1][rows, label.to(wide.device)]).to(y)
+
+    def log_label(self, y: Tensor, s: Tensor) -> Tensor:
+        """The exact noisy classifier: log probability [B, K] of each component given y [B, D] at level s [B], of the mixture's type."""
+        return self.parts(y.to(self.mean), s.to(self.mean))[0].log_softmax(1)
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean [D] and covariance [D, D] of the whole mixture."""
@@ -216,23 +230,32 @@ class Density2D(Data):
         name: a key of `DENSITIES`.
         size: D; beyond 2, the plane's points are joined by D - 2 independent standard normal values, and all is rotated, always alike.
         mixture: refuse densities that are no mixture of Gaussians: only a mixture's noised score is known.
+        labels: whether the label of a point is the component of the mixture that it is drawn from.
 
     Raises:
-        ValueError: there is no such density, or no such size.
+        ValueError: there is no such density, or no such size; labels are asked of points beyond the plane.
     """
 
-    def __init__(self, *, batch: int = 2048, name: str = "ring", size: int = 2, mixture: bool = False) -> None:
+    def __init__(
+        self, *, batch: int = 2048, name: str = "ring", size: int = 2, mixture: bool = False, labels: bool = False
+    ) -> None:
         super().__init__(batch=batch)
         if size < 2:
             raise ValueError(f"A density of the plane has at least 2 dimensions, not {size}.")
-        plane = named(name, mixture=mixture)
+        if labels and size > 2:
+            raise ValueError(f"Points have labels in 2 dimensions, not in {size}.")
+        plane = named(name, mixture=mixture or labels)
         self.density: Any = plane if size == 2 else Rotated(plane, rotation(size))
         self.shape = (size,)
+        self.classes = len(self.density.weight) if labels else 0
         self.source = Endless(self.draw)
 
     def draw(self, n: int, rng: torch.Generator) -> Batch:
         """n examples."""
-        return {"x": self.density.draw(n, rng).float()}
+        if not self.classes:
+            return {"x": self.density.draw(n, rng).float()}
+        x, label = self.density.draw_labelled(n, rng)
+        return {"x": x.float(), "label": label}
 
     def test(self, n: int | None = None) -> Batch:
         return test_set(self.draw, n or 4096)

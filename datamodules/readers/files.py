@@ -114,6 +114,31 @@ def have_classes(folder: Path) -> bool:
     return all(in_class(file, folder) for file in every(folder, PICTURES))
 
 
+def classes_in(folder: Path, label: str) -> int:
+    """The number of classes of a folder's images: its directories of classes, or the largest label of parquet files and 1.
+
+    Raises:
+        ValueError: an image file lies in no directory of a class, or `label` is no column of whole numbers.
+    """
+    if files := every(folder, PICTURES):
+        return len({kind(file, folder) for file in files})
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    largest = 0
+    for file in every(folder, {".parquet"}):
+        check_parquet(file)
+        schema = pyarrow.parquet.read_schema(file)
+        if label not in schema.names or not pyarrow.types.is_integer(schema.field(label).type):
+            raise ValueError(
+                f"The file {file} has no column '{label}' of whole numbers, from which labels would be read."
+            )
+        found = pyarrow.compute.max(pyarrow.parquet.read_table(file, columns=[label])[label]).as_py()
+        largest = max(largest, found or 0)
+    return largest + 1
+
+
 def all_grey(folder: Path) -> bool:
     """Whether a folder holds image files, and all of them are grey; only their headers are read."""
     from PIL import Image, UnidentifiedImageError

@@ -1,9 +1,7 @@
-"""Images with labels from the Hugging Face hub, or from a local folder of parquet or image files."""
+"""Images with labels from the Hugging Face hub, or from a local folder of parquet, image or IDX files."""
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Batch, Data, Finite
+from datamodules.readers import idx
 from datamodules.readers.files import (
     PICTURES,
     check_column,
@@ -26,23 +25,8 @@ from datamodules.readers.files import (
     open_images,
     open_parquet,
 )
+from datamodules.readers.pictures import centre, in_channels, upright
 from datamodules.readers.streaming import Row, Streamed, each, shuffled
-
-DEEP = ("I", "F")
-"""Beginnings of Pillow's modes with more than 8 bits for a channel."""
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    MemoryError,
-    EOFError,
-    struct.error,
-)
-"""What Pillow raises for files that it cannot decode."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +49,7 @@ class Known:
 
 KNOWN = {
     "ylecun/mnist": Known("image", "label", 28, 1, 10, licence="MIT"),
+    "zalando-datasets/fashion_mnist": Known("image", "label", 28, 1, 10, licence="MIT"),
     "uoft-cs/cifar10": Known("img", "label", 32, 3, 10, flip=True, licence="not stated by its authors"),
     "flwrlabs/celeba": Known(
         "image", "", 64, resize=True, crop=140, flip=True, licence="CelebA's agreement: research that earns nothing"
@@ -85,10 +70,10 @@ class Images(Data):
     Args:
         batch: global batch.
         name: data set on the hub, such as 'uoft-cs/cifar10'; with `data_dir`, whose columns and sizes its files have.
-        data_dir: local folder instead, of parquet files or of image files (PNG, JPEG, WebP, BMP, GIF, TIFF). Files that are of
-            another split by their directory or name, such as test/ or val/, are not trained on (`files.split_of`). The label
-            of an image file is its directory; where some lie in none and `label` is None, there are no labels. Hidden files
-            and folders are no part of the set.
+        data_dir: local folder instead, of parquet files, of image files (PNG, JPEG, WebP, BMP, GIF, TIFF) or of IDX files as MNIST
+            comes (`idx`). Files that are of another split by their directory or name, such as test/ or val/, are not trained on
+            (`files.split_of`). The label of an image file is its directory; where some lie in none and `label` is None, there
+            are no labels. Hidden files and folders are no part of the set.
         image: column of the images.
         label: column of the labels; '' for none.
         size: height and width that every image must have, or is brought to by `resize`.
@@ -99,7 +84,8 @@ class Images(Data):
         flip: whether every training image also counts mirrored, as an example of its own; streamed, every other epoch is
             mirrored.
         hold_out: of a folder of image files all of which are of 'train', hold out every tenth.
-        in_memory: whether to decode all images once and keep their bytes; for sets of up to some 100,000 small images.
+        in_memory: whether to decode all images once and keep their bytes, as is always done with IDX files; for sets of up to
+            some 100,000 small images.
         streaming: whether to read the files from beginning to end instead of by index; nothing is stored.
         buffer: rows among which a stream is shuffled.
         num_workers: processes that decode ahead.
@@ -154,17 +140,22 @@ class Images(Data):
     def setup(self, stage: str) -> None:
         if self.source is not None:
             return
+        if self._of_idx:
+            self.source = self._in_memory(*self._read_idx("train"))
+            return
         rows = self._open("train", self.streaming)
         first = next(iter(rows)) if self.streaming else rows[0]
         decoded([first], self.known, [self._row(0)])  # raise what is wrong here, not in a process that loads ahead
         if self.streaming:
             self.source = Streamed(self._size(rows), partial(shuffled, rows, self.buffer), self._take_stream)
         elif self.in_memory:
-            x, label = decoded_all(rows, self.known, self.origin)
-            self.source = Finite(len(x) * self._sides, partial(take_table, x, label), self._sides)
+            self.source = self._in_memory(*decoded_all(rows, self.known, self.origin))
         else:
             take = partial(take_rows, rows, self.known, self.origin)
             self.source = Finite(len(rows) * self._sides, take, self._sides)
+
+    def _in_memory(self, x: Tensor, label: Tensor | None) -> Finite:
+        return Finite(len(x) * self._sides, partial(take_table, x, label), self._sides)
 
     def test(self, n: int | None = None) -> Batch:
         return self._held(self.known.held_out, n)
@@ -178,6 +169,9 @@ class Images(Data):
         return self._held("validation", n) if both else None
 
     def _held(self, split: str, n: int | None) -> Batch:
+        if self._of_idx:
+            x, label = self._read_idx(split)
+            return as_batch(x[:n], None if label is None else label[:n])
         rows = self._open(split, self.streaming)
         if self.streaming:  # by index, the hub would send the whole set
             found = list(islice(each(rows), n))
@@ -190,6 +184,16 @@ class Images(Data):
         where, endings = Path(self.data_dir), {*PICTURES, ".parquet"}
         instead = self.data_dir and holds(where, "valid", endings) and not holds(where, "test", endings)
         return "validation" if instead or self.known.held_out == "validation" else "test"
+
+    @property
+    def _of_idx(self) -> bool:
+        return bool(self.data_dir) and idx.are_in(Path(self.data_dir))
+
+    def _read_idx(self, split: str) -> tuple[Tensor, Tensor | None]:
+        if self.streaming:
+            raise ValueError(f"The IDX files of {self.data_dir} are read whole, not streamed: leave streaming out.")
+        images, labels = idx.read(Path(self.data_dir), split, labels=bool(self.known.label))
+        return from_grey(images, self.known, self.origin), checked(labels, self.known, self.origin)
 
     @property
     def _sides(self) -> int:
@@ -215,7 +219,7 @@ class Images(Data):
         known, classes = self.known, self.known.classes if self.asked else None
         found = open_images(Path(self.data_dir), split, known.image, known.label, classes, hold_out=self.hold_out)
         if found is None:
-            return open_parquet(Path(self.data_dir), split, "parquet or image files", streaming=streaming)
+            return open_parquet(Path(self.data_dir), split, "parquet, image or IDX files", streaming=streaming)
         return found.to_iterable_dataset() if streaming else found
 
     def _size(self, rows: Any) -> int:
@@ -268,6 +272,33 @@ def as_batch(x: Tensor, label: Tensor | None) -> Batch:
     return {"x": x} if label is None else {"x": x, "label": label}
 
 
+def from_grey(images: np.ndarray, known: Known, origin: str) -> Tensor:
+    """Grey images, bytes [N, height, width] -> bytes [N, C, S, S]; colour is made of grey."""
+    from PIL import Image
+
+    high, wide = images.shape[1:]
+    another = (high, wide) != (known.size, known.size)
+    if known.resize and (another or known.crop):
+        images = np.stack([centre(Image.fromarray(image), known.crop, known.size) for image in images])
+    elif another:
+        raise ValueError(size_of(f"The images of {origin} are", wide, high, known.size))
+    x = torch.from_numpy(images.copy())[:, None]  # what numpy reads from bytes cannot be written to
+    return x.expand(-1, known.channels, -1, -1).contiguous()
+
+
+def checked(labels: np.ndarray | None, known: Known, origin: str) -> Tensor | None:
+    """Labels [N] as integers.
+
+    Raises:
+        ValueError: one is not among the classes.
+    """
+    if labels is None:
+        return None
+    if (wrong := np.flatnonzero(labels >= known.classes)).size:
+        raise ValueError(label_of(f"row {wrong[0]} of {origin}", int(labels[wrong[0]]), known.classes))
+    return torch.from_numpy(labels.astype(np.int64))
+
+
 def decoded_all(rows: Any, known: Known, origin: str) -> tuple[Tensor, Tensor | None]:
     """Every image and label, in parts that keep little else in memory."""
     parts = []
@@ -285,9 +316,7 @@ def decoded(rows: Sequence[Row], known: Known, names: Sequence[str]) -> tuple[Te
         return torch.from_numpy(x), None
     for row, name in zip(rows, names, strict=True):
         if not isinstance(row[known.label], int) or not 0 <= row[known.label] < known.classes:
-            raise ValueError(
-                f"The label of {name} is {row[known.label]!r}; there are {known.classes} classes, 0 to {known.classes - 1}."
-            )
+            raise ValueError(label_of(name, row[known.label], known.classes))
     return torch.from_numpy(x), torch.tensor([int(row[known.label]) for row in rows])
 
 
@@ -300,68 +329,15 @@ def pixels(picture: dict[str, Any] | None, known: Known, name: str) -> np.ndarra
     if known.resize:
         found = centre(found, known.crop, known.size)
     if found.size != (known.size, known.size):
-        raise ValueError(
-            f"The image {name} is {found.size[0]}x{found.size[1]}, not {known.size}x{known.size}: "
-            "give its size, or set resize."
-        )
+        raise ValueError(size_of(f"The image {name} is", *found.size, known.size))
     return np.asarray(found).reshape(known.size, known.size, known.channels).transpose(2, 0, 1)
 
 
-def upright(picture: dict[str, Any], name: str) -> Any:
-    """The decoded image, turned and mirrored as its EXIF orientation says.
-
-    Raises:
-        ValueError: it cannot be decoded, or it holds several pictures.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        opened = Image.open(io.BytesIO(picture["bytes"]) if picture["bytes"] else picture["path"])
-        frames = (
-            1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
-        )  # MPO: a photo, and what else the camera added
-        opened.load()
-        ImageOps.exif_transpose(opened, in_place=True)
-    except (*BROKEN, Image.DecompressionBombError) as error:
-        raise ValueError(f"The image {name} cannot be read ({error}): the file is corrupt.") from error
-    if frames > 1:
-        raise ValueError(
-            f"The image {name} is moving or has pages ({frames} pictures in one file): save them as files of their own."
-        )
-    return opened
+def size_of(subject: str, wide: int, high: int, size: int) -> str:
+    """The sentence about images of another size."""
+    return f"{subject} {wide}x{high}, not {size}x{size}: give its size, or set resize."
 
 
-def in_channels(picture: Any, channels: int, name: str) -> Any:
-    """The image in colour or grey; colour is made of grey, and never grey of colour."""
-    bands = picture.getbands()
-    if picture.mode.startswith(DEEP):
-        raise ValueError(f"The image {name} has values of more than 8 bits (mode {picture.mode}): 0 to 255 is needed.")
-    if channels == 1 and (len(bands) > 2 or picture.mode.startswith("P")):
-        raise ValueError(f"The image {name} has the channels {''.join(bands)}, not 1 grey one: set channels to 3.")
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        if not picture.has_transparency_data:
-            return picture.convert(mode)
-        return on_white(picture).convert(mode)
-    except BROKEN as error:
-        raise ValueError(
-            f"The image {name} cannot be brought from the mode {picture.mode} to {mode} ({error})."
-        ) from error
-
-
-def on_white(picture: Any) -> Any:
-    """An image with transparent pixels, in colour on a white ground."""
-    from PIL import Image
-
-    above = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
-
-
-def centre(picture: Any, crop: int, size: int) -> Any:
-    """The centre square of side `crop` (0: the largest) brought to `size`."""
-    from PIL import Image
-
-    wide, high = picture.size
-    side = crop or min(wide, high)
-    left, top = round((wide - side) / 2), round((high - side) / 2)
-    return picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
+def label_of(name: str, label: object, classes: int) -> str:
+    """The sentence about a label out of range."""
+    return f"The label of {name} is {label!r}; there are {classes} classes, 0 to {classes - 1}."

@@ -14,9 +14,10 @@ from datamodules.labs.ising import Ising
 from datamodules.labs.shapes import Shapes
 from datamodules.labs.vectors import vectors
 from datamodules.labs.waves import WAVES
+from datamodules.readers import idx
 from datamodules.readers.audio import Audio
 from datamodules.readers.digits import Digits
-from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet
+from datamodules.readers.files import PICTURES, SPLITS, all_grey, among, check_parquet, classes_in
 from datamodules.readers.images import KNOWN, Images
 from datamodules.readers.tables import ENDINGS, Vectors
 
@@ -43,7 +44,7 @@ def read(
     | data | gives |
     |---|---|
     | a file that ends in one of `ENDINGS` | `Vectors`: rows of a table, standardised |
-    | a folder of image, WAV or parquet files | `Images`, each brought to `size`; or `Audio` |
+    | a folder of image, IDX, WAV or parquet files | `Images`, each brought to `size`; or `Audio` |
     | a key of `HUB`, or 'owner/name' | `Images`, or `Audio` where waves are wanted, from the Hugging Face hub |
     | a name in `LABORATORIES` | data whose truth is known |
 
@@ -51,10 +52,11 @@ def read(
         data: as above; a path before a name.
         kind: what the model takes: 'images', 'waves' or 'vectors'; '' for any.
         size: of images their height and width, of waves the samples of an example, of a density its dimensions. 0: 32 in
-            a folder, one second, or as the set or the laboratory has it.
-        channels: of the images in a folder: 3, or 1 for grey ones; 0: 1 where all image files are grey, else 3.
+            a folder, or as its IDX files have it, one second, or as the set or the laboratory has it.
+        channels: of the images in a folder: 3, or 1 for grey ones; 0: 1 where all image files are grey or they are IDX files,
+            else 3.
         label: column of the labels, or any word where the directories of image files are the labels; '' for none.
-        classes: number of labels.
+        classes: number of labels; 0: those that the directories or the column have.
         flip: whether every image of a folder also counts mirrored.
         rate: samples in a second that every wave must have; 0: those of the first.
         column: of the images or the audio in parquet files; '' finds it where it is called image, img or audio.
@@ -73,14 +75,16 @@ def read(
         check_kind(data, found, kind)
         if found == "waves":
             return Audio(path, rate, size or None, batch=batch, column=column, hold_out=True, num_workers=num_workers)
+        grey = idx.are_in(path)
+        counted = 0 if not label else idx.classes(path) if grey else classes_in(path, label)
         return Images(
             name="",
             data_dir=str(path),
             image=column,
             label=label,
-            size=size or 32,
-            channels=channels or (1 if all_grey(path) else 3),
-            classes=classes,
+            size=size or (idx.side(path) if grey else 32),
+            channels=channels or (1 if grey or all_grey(path) else 3),
+            classes=classes or counted,
             resize=True,
             flip=flip,
             hold_out=True,
@@ -120,7 +124,7 @@ def check_kind(data: str | Path, found: str, kind: str) -> None:
 def allowed(kind: str) -> str:
     """What `read` takes for data of a kind, as the end of a sentence."""
     files = {
-        "images": f"a folder of image or parquet files, a set on the hub ({', '.join(HUB)} or owner/name)",
+        "images": f"a folder of image files, IDX files or parquet files, a set on the hub ({', '.join(HUB)} or owner/name)",
         "waves": "a folder of WAV or parquet files, a set on the hub (owner/name)",
         "vectors": f"a table ({', '.join(ENDINGS)})",
     }
@@ -189,8 +193,10 @@ def what_is_in(folder: Path, column: str) -> tuple[str, str]:
         raise ValueError(f"The folder {folder} holds both images and WAV files: give one with either.")
     if images or waves:
         return ("images", column or "image") if images else ("waves", column or "audio")
+    if idx.are_in(folder):
+        return "images", column or "image"
     if not tables:
-        raise ValueError(f"The folder {folder} holds no image, WAV or parquet files.")
+        raise ValueError(f"The folder {folder} holds no image, IDX, WAV or parquet files.")
     check_parquet(tables[0])
     return in_table(tables[0], column)
 

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import UNCONDITIONAL, Cond, as_cond, from_batch
-from lightning_modules.diffusion import coupling, guidance, preconditioning, schedules, targets, weighting
+from lightning_modules.diffusion import augmentation, coupling, guidance, preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.bound import Decoder, log_prob_bound
 from lightning_modules.diffusion.preconditioning import Denoiser, Preconditioning
 from lightning_modules.diffusion.samplers import chain
 from lightning_modules.diffusion.samplers.ancestral import ancestral
-from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, named
+from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, churned, named
 from lightning_modules.diffusion.steps import Step, Variance, reverse
 from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
+from lightning_modules.nets.embed import check_known
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.start import load_parts
 
@@ -83,6 +84,8 @@ class Learn:
     """Between the answer and the target."""
     couple: coupling.Coupling = coupling.independent
     """The noise that each example is paired with."""
+    augment: augmentation.Augmentation | None = None
+    """Changes of the examples that the network is given as `Cond.numbers`, so that samples are not changed."""
     name: str = "denoising"
     """Under which the loss is logged."""
 
@@ -103,6 +106,8 @@ class Draw:
     """The range to which estimates of x0 are clipped."""
     guide: guidance.Guide = guidance.guided
     """Makes a guided denoiser of the one with conditions and the one without."""
+    classifier: guidance.LogLabel | None = None
+    """A noisy classifier, whose gradient guides in place of `guide`; the network need not take the labels then."""
     consistent: bool = False
     """Whether the model maps every y of one path to the same x0 (consistency models), so that only `multistep` samples it."""
 
@@ -137,7 +142,7 @@ class Denoising(Generative):
         shape: of an example.
         level_input: what the network is given about the noise level.
         precondition: what the network predicts.
-        learn: levels, weight, target and distance of the loss.
+        learn: levels, weight, target and distance of the loss; None where a subclass has `losses` of its own.
         draw: sampler and grid.
         bound: of the log likelihood; None: that of the sampler's grid, with the posterior's variance and a Gaussian decoder.
         space: where the diffusion takes place: `Pixels`, or a first stage, which does not train here.
@@ -155,7 +160,7 @@ class Denoising(Generative):
         *,
         level_input: LevelInput,
         precondition: Preconditioning,
-        learn: Learn,
+        learn: Learn | None = None,
         draw: Draw,
         bound: Bound | None = None,
         space: Space | None = None,
@@ -173,23 +178,37 @@ class Denoising(Generative):
         self.optim = optim
 
     def denoiser(self, cond: Tensor | Cond | None = None) -> Denoiser:
-        """The denoiser D given conditions (or labels [B]), or none."""
-        given = as_cond(cond)
-        return preconditioning.denoiser(lambda y, sigma: self.net(y, self.level_input(sigma), given), self.precondition)
+        """The denoiser D given conditions (or labels [B]), or none; of examples that are not augmented, unless `cond` says how."""
+        given, augment = as_cond(cond), self.learn.augment if self.learn else None
+
+        def net(y: Tensor, sigma: Tensor) -> Tensor:
+            whole = given if augment is None or given.numbers is not None else augment.unchanged(given, y)
+            return self.net(y, self.level_input(sigma), whole)
+
+        return preconditioning.denoiser(net, self.precondition)
 
     def step(self, denoise: Denoiser, cond: Cond) -> Step:
         """The reverse step of the bound and of ancestral sampling, with this estimate of x0."""
         return reverse(denoise, self.bound.variance)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The one loss [] of the batch, under the name `learn.name`."""
-        learn = self.learn
+        """The one loss [] of the batch, under the name `learn.name`.
+
+        Raises:
+            ValueError: the model was built without `learn`.
+        """
+        learn, numbers, x = self.learn, None, self.in_range(batch["x"])
+        if learn is None:
+            raise ValueError(f"{type(self).__name__} was built without 'learn', by which it would be trained.")
         with torch.no_grad():
-            x0 = self.space.encode(self.in_range(batch["x"]), self.draws)
+            if learn.augment is not None:
+                x, numbers = learn.augment(x, self.draws)
+            x0 = self.space.encode(x, self.draws)
         sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
         x0, n = learn.couple(x0, batch, self.draws)
+        cond = self._some_hidden(self.conditions(batch))
         loss = targets.denoising_loss(
-            self.denoiser(self._some_hidden(self.conditions(batch))),
+            self.denoiser(cond if numbers is None else replace(cond, numbers=numbers)),
             x0,
             sigma,
             n,
@@ -220,6 +239,7 @@ class Denoising(Generative):
         sampler: str | None = None,
         grid: str | None = None,
         guidance: float = 0.0,
+        churn: Mapping[str, float] | None = None,
         batch: int = 256,
     ) -> Tensor:
         """Draws [n, *D], on the device of the model.
@@ -229,28 +249,34 @@ class Denoising(Generative):
             steps: of the sampler; None: as `draw` has it.
             sampler: one of `samplers.names.SAMPLERS`; None: that of `draw`.
             grid: one of `samplers.names.GRIDS`, over the levels of the bound; None: that of `draw`.
-            guidance: strength of the guidance by the conditions that were hidden in training; 0: none.
+            churn: settings of `samplers.edm.heun` by name, in place of the sampler's own.
+            guidance: strength of the guidance by the conditions that were hidden in training, or by the classifier; 0: none.
             batch: examples drawn at once.
 
         Raises:
             ValueError: there is no such sampler or grid, or it does not fit the model; the grid has no such number of steps;
-                the conditions are not of n examples or not among those that the network was built with; guidance is asked
-                without conditions, or of a model that hid none in training.
+                the conditions are not of n examples or not among those that the network was built with; a label is no class;
+                guidance is asked without conditions, or of a model that hid none in training and has no classifier.
         """
-        draw, given = self.draw_by(sampler, grid), as_cond(cond).to(self.device)
+        draw, given = self.draw_by(sampler, grid, churn), as_cond(cond).to(self.device)
         if given.size not in (None, n):
             raise ValueError(f"{n} examples are to be drawn, but the conditions are of {given.size}.")
         if guidance:
             self._check_guidance(given)
+        check_known(self.net, given)
+        if steps is not None and steps < 1:
+            raise ValueError(f"Sampling takes at least 1 step, not {steps}.")
         levels = draw.grid(draw.steps if steps is None else steps)
         parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
         return torch.cat([self._draw(draw, k, part, levels, guidance, rng) for k, part in parts])
 
-    def draw_by(self, sampler: str | None = None, grid: str | None = None) -> Draw:
-        """How examples are drawn, with another sampler or grid by its name.
+    def draw_by(
+        self, sampler: str | None = None, grid: str | None = None, churn: Mapping[str, float] | None = None
+    ) -> Draw:
+        """How examples are drawn, with another sampler or grid by its name, or other settings of churn.
 
         Raises:
-            ValueError: there is none of that name, or the model cannot be sampled by it.
+            ValueError: there is none of that name, the model cannot be sampled by it, or the sampler has no churn.
         """
         found = self.draw
         if sampler is not None:
@@ -258,6 +284,8 @@ class Denoising(Generative):
                 named("sampler", sampler, SAMPLERS)
                 raise ValueError(f"This model cannot be sampled by '{sampler}': take {', '.join(self.samplers)}.")
             found = replace(found, sampler=SAMPLERS[sampler])
+        if churn:
+            found = replace(found, sampler=churned(found.sampler, churn))
         if grid is not None:
             found = replace(found, grid=partial(named("grid", grid, GRIDS), self.bound.levels))
         return found
@@ -268,25 +296,32 @@ class Denoising(Generative):
         return [name for name in SAMPLERS if (name == "multistep") == self.draw.consistent]
 
     def _check_guidance(self, cond: Cond) -> None:
-        if not self.hide:
+        if not self.draw.classifier and not any(self.hide.values()):
             raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
         if cond.size is None:
-            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide)}.")
+            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide or ['label'])}.")
 
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
     ) -> Tensor:
+        by = guidance.given(draw.classifier, cond) if draw.classifier and strength else None
+        if by and self.conditions is unconditional:
+            cond = UNCONDITIONAL
         denoise = self.denoiser(cond)
-        if strength:
+        if by and draw.sampler:
+            denoise = guidance.classifier_guided(denoise, by, strength)
+        elif strength and not by:
             denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
         if draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
         with evaluating(self), torch.no_grad():
-            if draw.sampler is None:
-                return self.space.decode(ancestral(self.step(denoise, cond), y, grid, rng=rng))
-            return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
+            if draw.sampler:
+                return self.space.decode(draw.sampler(denoise, y, grid, rng=rng))
+            step = self.step(denoise, cond)
+            step = guidance.classifier_shifted(step, by, strength) if by else step
+            return self.space.decode(ancestral(step, y, grid, rng=rng))
 
     def log_prob(
         self,

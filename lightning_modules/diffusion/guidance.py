@@ -7,8 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_modules.conditions import Cond
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
+from lightning_modules.diffusion.steps import Gaussian, Step
 
+LogProb = Callable[[Tensor, Tensor], Tensor]
+"""(y [B, *D], sigma [B]) -> log p(c | y) [B] of the class that each example shall have."""
+LogLabel = Callable[[Tensor, Tensor, Cond], Tensor]
+"""(y [B, *D], sigma [B], conditions) -> log p(c | y) [B] of the conditions, by a noisy classifier."""
 Guide = Callable[[Denoiser, Denoiser, float], Denoiser]
 """(denoiser with conditions, denoiser with the null condition, strength) -> guided denoiser."""
 
@@ -59,22 +65,43 @@ def rescaled(share: float = 0.7) -> Guide:
     return rescale
 
 
-def classifier_guided(denoise: Denoiser, log_prob: Callable[[Tensor, Tensor], Tensor], scale: float = 1.0) -> Denoiser:
+def classifier_guided(denoise: Denoiser, log_prob: LogProb, scale: float = 1.0) -> Denoiser:
     """D + scale sigma^2 gradient of log p(c | y): the conditional denoiser of an unconditional one, where scale = 1.
 
     Source: Dhariwal & Nichol 2021, arXiv:2105.05233, algorithm 2, as the shift of the score.
+    """
+    return lambda y, sigma: denoise(y, sigma) + scale * append_dims(sigma, y) ** 2 * gradient(log_prob, y, sigma)
 
-    Args:
-        log_prob: (y [B, *D], sigma [B]) -> log p(c | y) [B] of the class that each example shall have.
+
+def classifier_shifted(step: Step, log_prob: LogProb, scale: float = 1.0) -> Step:
+    """A reverse step from sigma to sigma_next whose mean moves by scale times its variance times the gradient of log p(c | x_t).
+
+    In units of y the variance counts sqrt((1 + sigma^2) / (1 + sigma_next^2)) times, because x_t = y / sqrt(1 + sigma^2). As steps
+    shrink, it is the same as `classifier_guided`.
+
+    Source: Dhariwal & Nichol 2021, arXiv:2105.05233, algorithm 1.
     """
 
-    def guided_by(y: Tensor, sigma: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.enable_grad():
-            at = y.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_prob(at, sigma).sum(), at)
-        return denoise(y, sigma) + scale * append_dims(sigma, y) ** 2 * gradient
+    def shifted(y: Tensor, sigma: Tensor, sigma_next: Tensor) -> Gaussian:
+        mean, variance = step(y, sigma, sigma_next)
+        unit = append_dims(((1 + sigma**2) / (1 + sigma_next**2)).sqrt(), y).to(variance)
+        shift = gradient(log_prob, y, sigma.to(y).expand(len(y)))
+        return Gaussian(mean + scale * (unit * variance).to(y) * shift, variance)
 
-    return guided_by
+    return shifted
+
+
+def given(classifier: LogLabel, cond: Cond) -> LogProb:
+    """The classifier's log p(c | y) of these conditions."""
+    return lambda y, sigma: classifier(y, sigma, cond)
+
+
+def gradient(log_prob: LogProb, y: Tensor, sigma: Tensor) -> Tensor:
+    """The gradient [B, *D] of log p(c | y) at y; in inference mode, too."""
+    with torch.inference_mode(False), torch.enable_grad():
+        at = y.clone().requires_grad_()
+        (found,) = torch.autograd.grad(log_prob(at, sigma.clone()).sum(), at)
+    return found
 
 
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:

@@ -79,10 +79,23 @@ def from_cosine_time(sigma: Tensor, reach: float = 20.0) -> Tensor:
     return (torch.atan(sigma) - low) / (high - low)
 
 
-def cosine_grid(n: int) -> Tensor:
+def cosine_grid(n: int, reach: float = 20.0) -> Tensor:
     """A grid [n + 1] of levels at the times 1, 1 - 1 / n ... 1 / n of `cosine_time`, float64; then 0."""
-    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+    levels = cosine_time(torch.arange(n, 0, -1, dtype=torch.float64) / n, reach)
     return torch.cat([levels, levels.new_zeros(1)])
+
+
+def index_of(sigma: Tensor, levels: Tensor) -> Tensor:
+    """The index [B] of levels sigma [B] in a table [T], ascending; between two entries it is linear in log sigma.
+
+    A level input of networks, as DDPM, ADM, DiT and diffusers have it: 0 is the lowest level. Outside of the table it is 0 or T - 1.
+    """
+    logs, log = levels.to(sigma.device).double().log(), sigma.double().log()
+    above = torch.searchsorted(logs, log).clamp(1, max(1, len(logs) - 1)).clamp(max=len(logs) - 1)
+    low, high = logs[(above - 1).clamp(min=0)], logs[above]
+    index = above - torch.where(high > low, (high - log) / (high - low), 0.0)
+    near = index.round()  # an entry's own index is exact, although sigma is rounded
+    return torch.where((index - near).abs() < 1e-3, near, index).clamp(0, len(logs) - 1).to(sigma)
 
 
 def flow_time(sigma: Tensor) -> Tensor:
@@ -111,6 +124,14 @@ def forward(sigma: Tensor, sigma_next: Tensor) -> Tensor:
     return (sigma**2 - sigma_next**2) * (1 + sigma_next**2) / (1 + sigma**2)
 
 
+def between(sigma: Tensor, sigma_next: Tensor, share: float = 0.3) -> Tensor:
+    """A variance between the two fixed choices: posterior^(1 - share) forward^share.
+
+    Source: Ho & Salimans 2022, arXiv:2207.12598, section 2.
+    """
+    return posterior(sigma, sigma_next) ** (1 - share) * forward(sigma, sigma_next) ** share
+
+
 def spaced(levels: Tensor, n: int) -> Tensor:
     """A grid [n + 1]: n entries of `levels` [T], evenly spaced by index from the last to the first, descending, then 0.
 
@@ -136,10 +157,14 @@ def trailing(levels: Tensor, n: int) -> Tensor:
     return pick(levels, index)
 
 
-def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
+def quadratic(levels: Tensor, n: int, reach: float = 0.8, *, once: bool = False) -> Tensor:
     """A grid [n + 1]: entries of `levels` [T] whose indices grow as squares up to reach T, descending, then 0.
 
     Source: Song, Meng & Ermon 2021, arXiv:2010.02502, appendix D.2; the constant is that of the authors' code.
+
+    Args:
+        once: whether a level that comes several times is visited once, by a shorter grid, in place of an error. The authors' code
+            visits it again, and a step from a level to itself changes nothing.
 
     Raises:
         ValueError: n is not in 1..T, or so large that an index comes twice.
@@ -147,12 +172,51 @@ def quadratic(levels: Tensor, n: int, reach: float = 0.8) -> Tensor:
     check_steps(levels, n)
     root = torch.linspace((len(levels) * reach) ** 0.5, 0, n, dtype=torch.float64, device=levels.device)
     index = root.square().long().clamp(max=len(levels) - 1)
+    if once:
+        return pick(levels, index.unique().flip(0))
     if len(index.unique()) < n:
         raise ValueError(
             f"{n} quadratic steps of {len(levels)} noise levels visit a level twice: take at most about half as many as "
             f"sqrt({reach} T), or another grid."
         )
     return pick(levels, index)
+
+
+def sections(size: int, counts: tuple[int, ...]) -> list[int]:
+    """Indices, ascending, of entries of a table of `size`: counts[i] of them evenly spaced over the i-th of equal sections, ends included.
+
+    Source: the code of Nichol & Dhariwal 2021, arXiv:2102.09672 (improved_diffusion/respace.py): the first sections have one
+    entry more where the table does not divide.
+
+    Raises:
+        ValueError: a section has fewer entries than its count.
+    """
+    found, start = [], 0
+    for i, count in enumerate(counts):
+        length = size // len(counts) + (i < size % len(counts))
+        if length < count:
+            raise ValueError(
+                f"A table of {size} levels has no {count} in each of {len(counts)} sections: take a longer one."
+            )
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        found += [start + round(k * stride) for k in range(count)]
+        start += length
+    return found
+
+
+def glide(levels: Tensor, n: int = 27) -> Tensor:
+    """GLIDE's grid [28]: 10, 10, 3, 2 and 2 entries of the fifths of `levels` [T], T-3 in place of the last, descending, then 0.
+
+    Source: Nichol et al. 2022, arXiv:2112.10741; the counts are those of the authors' code ("fast27").
+
+    Raises:
+        ValueError: n is not 27, or there are fewer than 50 levels.
+    """
+    if n != 27:
+        raise ValueError(f"GLIDE's grid has 27 steps, not {n}: take that many, or another grid.")
+    index = sections(len(levels), (10, 10, 3, 2, 2))
+    index[-1] = len(levels) - 3
+    return pick(levels, torch.tensor(index[::-1], device=levels.device))
 
 
 def check_steps(levels: Tensor, n: int) -> None:

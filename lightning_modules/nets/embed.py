@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.conditions import UNCONDITIONAL, Cond, label_rows
+from lightning_modules.conditions import UNCONDITIONAL, Cond, check_labels, label_rows
 
 Features = Callable[[Tensor], Tensor]
 """t [N] -> features [N, F] of a noise level or another real number, from which its embedding is learned."""
@@ -140,6 +140,11 @@ class Conditioning(nn.Module):
         own = {"label": classes, "vector": vector, "numbers": numbers}
         self.allowed = (*(name for name, size in own.items() if size), *elsewhere)
 
+    @property
+    def classes(self) -> int:
+        """The number of labels, 0 for none."""
+        return 0 if self.label is None else self.label.num_embeddings - 1
+
     def forward(self, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
         """The vector [B, width]: the sum of the parts.
 
@@ -166,6 +171,17 @@ class Conditioning(nn.Module):
             found.append(self.label(label_rows(cond, self.label.num_embeddings - 1, n, level.device)))
         found += [part(cond, n) for part in (self.vector, self.numbers) if part is not None]
         return found
+
+
+def check_known(net: nn.Module, cond: Cond) -> None:
+    """Refuse labels that are no class of the network. It waits for the device, so it is for drawing, not for training.
+
+    Raises:
+        ValueError: a label is out of range.
+    """
+    for part in net.modules():
+        if cond.label is not None and isinstance(part, Conditioning) and part.label is not None:
+            check_labels(cond.label.cpu(), part.label.num_embeddings - 1)
 
 
 class Tokens(NamedTuple):

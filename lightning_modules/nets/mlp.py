@@ -34,15 +34,23 @@ class ResidualMLP(nn.Module):
         depth: residual blocks.
         classes: number of labels, 0 for none.
         outputs: how often the output has the channels of an example: 2 for a learned variance.
+        numbers: count of `Cond.numbers`, embedded as the level is; 0 for none.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], *, width: int = 128, depth: int = 3, classes: int = 0, outputs: int = 1
+        self,
+        shape: tuple[int, ...],
+        *,
+        width: int = 128,
+        depth: int = 3,
+        classes: int = 0,
+        outputs: int = 1,
+        numbers: int = 0,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
         self.shape = (outputs * shape[0], *shape[1:])
-        self.condition = Conditioning(width, classes)
+        self.condition = Conditioning(width, classes, numbers=numbers)
         self.act = nn.SiLU()
         self.enter = nn.Linear(size, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
@@ -53,7 +61,7 @@ class ResidualMLP(nn.Module):
 
         Args:
             level: what the network is given about the noise level; its embedding suits log sigma.
-            cond: labels, for a network with classes.
+            cond: labels, for a network with classes; numbers, for one that takes them.
         """
         vector = self.act(self.condition(level, cond))
         h = self.enter(x.flatten(1))

@@ -17,6 +17,22 @@ def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
+def grouped(net: nn.Module, groups: int, eps: float = 1e-5) -> nn.Module:
+    """The same network, in which every group normalisation has this number of groups.
+
+    Raises:
+        ValueError: the channels of one cannot be divided so.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.GroupNorm):
+            if layer.num_channels % groups:
+                raise ValueError(
+                    f"{layer.num_channels} channels cannot be divided into {groups} groups of a normalisation."
+                )
+            layer.num_groups, layer.eps = groups, eps
+    return net
+
+
 def halve(x: Tensor) -> Tensor:
     """Means of 2 x 2 pixels; [B, C, H, W] -> [B, C, H/2, W/2]."""
     return F.avg_pool2d(x, 2)

@@ -152,7 +152,12 @@ def form_of(verb: str, argv: Sequence[str]) -> Form:
         if words[0].required or recipe[2:].partition("=")[0].replace("-", "_") not in own:
             raise UsageError(f"Name the recipe first: reprise {verb} RECIPE {recipe} ...")
         return form
-    groups = {f"settings of {recipe}": known(recipe), **options}
+    of_recipe = known(recipe)
+    if taken := sorted(of_recipe.keys() & (SPEC | own).keys()):
+        raise UsageError(
+            f"{recipe} has a setting '{taken[0]}', which is an option of 'reprise {verb}': give it another name."
+        )
+    groups = {f"settings of {recipe}": of_recipe, **options}
     return replace(form, what=recipe, usage=f"reprise {verb} {recipe} [options]", groups=groups)
 
 

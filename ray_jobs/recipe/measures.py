@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_modules.autoregressive.discrete import Discrete
     from lightning_modules.flows.flow import Flow
     from lightning_modules.gan.adversarial import AdversarialModel
+    from lightning_modules.model import Samples
     from lightning_modules.vae.vae import VAE
 
 
@@ -81,7 +82,7 @@ def bits_of_images(model: Flow, data: Data) -> dict[str, float]:
     return {"bits_per_dim": bits.mean().item(), "bits_per_dim_error": (bits.std() / len(bits) ** 0.5).item()}
 
 
-def frechet_to_held_out(drawn: Tensor, data: Data) -> float:
+def frechet_to_held_out(drawn: Tensor, data: Data, n: int | None = None) -> float:
     """The Frechet distance of pixels from samples to held-out images, over that from as many training images: 1 is the best.
 
     Both are means over parts as large as the held-out part, because the distance of a small part is larger. Copies of training
@@ -90,17 +91,18 @@ def frechet_to_held_out(drawn: Tensor, data: Data) -> float:
     Args:
         drawn: samples [N, *D], N a multiple of the number of held-out images.
         data: gives both kinds of images.
+        n: compare with the first n held-out images and the first 4 n training images; None: with all.
     """
     from lightning_modules.metrics.gaussian import frechet_of, moments
 
-    real = data.test()["x"]
-    target, n = moments(real), len(real)
+    real = data.test(n)["x"]
+    target, size = moments(real), len(real)
 
     def distance(x: Tensor) -> float:
-        parts = [part for part in x.cpu().split(n) if len(part) == n]
+        parts = [part for part in x.cpu().split(size) if len(part) == size]
         return sum(frechet_of(part, target) for part in parts) / len(parts)
 
-    return distance(drawn) / distance(data.seen()["x"])
+    return distance(drawn) / distance(data.seen(None if n is None else 4 * n)["x"])
 
 
 def exact_bits_of_digits(model: Discrete, data: Data) -> dict[str, float]:
@@ -133,18 +135,26 @@ def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
     return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())
 
 
-def likeness_of_images(model: AdversarialModel, data: Data, *, inception: str) -> dict[str, float]:
-    """Sliced W2 of 2,048 images to held-out ones; with Inception's weights, FID to at most 10,000 of these and IS, of 50,000."""
+def likeness_of_images(model: AdversarialModel, data: Data) -> dict[str, float]:
+    """Sliced W2 of at most 2,048 images to as many held-out ones; `--features` adds FID or the like."""
     import torch
 
-    from lightning_modules.metrics.inception import image_scores
     from lightning_modules.metrics.samples import sliced_wasserstein
 
     rng = torch.Generator().manual_seed(0)
-    real = data.test(10_000)["x"]
-    drawn = model.sample(50_000 if inception else 2048, rng=rng).cpu()
-    n = min(len(real), 2048)
-    return {"sliced_w2": sliced_wasserstein(drawn[:n], real[:n], rng=rng), **image_scores(drawn, real, inception)}
+    real = data.test(2048)["x"]
+    drawn = model.sample(2048, rng=rng).cpu()
+    return {"sliced_w2": sliced_wasserstein(drawn[: len(real)], real, rng=rng)}
+
+
+def likeness(model: Samples, data: Data, *, n: int = 2048) -> dict[str, float]:
+    """Sliced Wasserstein distance of up to n samples to as many held-out examples."""
+    import torch
+
+    from lightning_modules.metrics.samples import sliced_wasserstein
+
+    rng, held = torch.Generator().manual_seed(0), data.test(n)["x"].cpu()
+    return {"sliced_w2": sliced_wasserstein(model.sample(len(held), rng=rng).cpu(), held, rng=rng)}
 
 
 def held_out(model: Any, data: Data, *, n: int = 2048) -> dict[str, float]:

@@ -49,7 +49,7 @@ class Plan(Protocol):
     The engine is a module with the functions
 
         train(run, spec, report, should_stop) -> bool     whether training reached its end
-        evaluate(run) -> (metrics, step)                   of the newest checkpoint
+        evaluate(run, ema) -> (metrics, step)              of the newest checkpoint, or of an average of this width
         sample(run, *, n, seed, name, how) -> Path         samples of the newest checkpoint, drawn as `drawing.Drawing` says
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
         fixed(plan) -> mapping                             options that may not change while a run continues
@@ -109,6 +109,13 @@ class Fit:
     """Steps over which the learning rate rises from 0; by default the model's own."""
     ema: Decay = 0.0
     """Decay of the exponential moving average of the weights per step; 0 switches it off."""
+    ema_ramp: NotNegative = 0.0
+    """At first the half-life of the average is this part of the n steps done (0.05 in EDM); 0: at first the decay is (1 + n) / (10 + n)."""
+    ema_power: str = ""
+    """Relative widths of power-function averages that are kept too, such as 0.05,0.10; afterwards --ema of sample and evaluate
+    makes any width of them."""
+    ema_snapshots: Count = 20
+    """Snapshots of the power-function averages during the training, evenly spaced; they stay in the run folder."""
     grad_clip: NotNegative = 0.0
     """Largest norm of the gradient; 0 does not clip."""
     accumulate: Count = 1
@@ -123,6 +130,15 @@ class Fit:
     """Steps between checkpoints."""
     log_every: Count = 20
     """Steps between logged metrics."""
+    features: str = ""
+    """Network of features that samples of images are compared by: the file of Inception's weights, pt_inception-2015-12-05-6726825d.pth,
+    for FID, KID, precision, recall and IS, or 'efficientnet_lite0'; '' measures none of them."""
+    reference: str = "train"
+    """What samples are compared with by --features: 'train', 'test', or a file of 'reprise statistics'."""
+    eval_samples: Count = 50_000
+    """Samples that are compared by --features."""
+    eval_every: Whole = 0
+    """Steps between evaluations during training; the best checkpoint is kept. 0 evaluates at the end alone."""
 
     engine: ClassVar[str] = "ray_jobs.train.models"
     measured: ClassVar[str] = "held-out examples; of data whose truth is known, fresh draws"
@@ -155,8 +171,32 @@ class Fit:
                 f"--batch {settings['batch']} of {name} is the global batch and does not divide into "
                 f"--workers x --accumulate = {parts} parts."
             )
+        widths(settings.get("ema_power", ""))
         if settings["precision"] == "16-mixed" and where.accelerator == "cpu":
             raise UsageError("--precision 16-mixed needs a GPU: on a CPU take bf16-mixed.")
+        if settings["reference"] != "train" and not settings["features"]:
+            raise UsageError(f"--reference {settings['reference']} of {name} is for --features: give that too.")
+
+
+WIDEST = 12**-0.5
+"""What all widths of power-function averages are below: that of the mean of all weights."""
+
+
+def widths(text: str) -> tuple[float, ...]:
+    """The relative widths of power-function averages in a list such as '0.05,0.10'; '' holds none.
+
+    Raises:
+        UsageError: an entry is no number between 0 and `WIDEST`, or is there twice.
+    """
+    try:
+        found = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < width < WIDEST for width in found) or len(set(found)) < len(found):
+        raise UsageError(
+            f"--ema_power takes different widths above 0 and below {WIDEST:.4f}, such as 0.05,0.10, not '{text}'."
+        )
+    return found
 
 
 @dataclass(frozen=True, init=False)

@@ -116,12 +116,19 @@ def known(name: str) -> dict[str, Setting]:
 def _known(found: Recipe) -> dict[str, Setting]:
     """The settings of a recipe that is a function: its keyword arguments, then the options of its kind.
 
-    An option that is also a keyword argument has that one's type and default.
+    An option that is also a keyword argument has that one's type, range, help and default; `fit`'s own defaults replace this one.
     """
     own, shared = _arguments(found.plan), {s.name: s for s in fields(kind(found))}
     mine = {n: s for n, s in own.items() if n not in shared}
-    both = {n: dataclasses.replace(s, type=own[n].type, default=own[n].default) for n, s in shared.items() if n in own}
+    both = {n: _both(s, own[n]) for n, s in shared.items() if n in own}
     return {n: _with_default(s, found.defaults) for n, s in (mine | shared | both).items()}
+
+
+def _both(shared: Setting, own: Setting) -> Setting:
+    """An option of the kind that the function takes as well."""
+    return dataclasses.replace(
+        shared, type=own.type, default=own.default, help=own.help or shared.help, range=own.range or shared.range
+    )
 
 
 def _known_of_data(found: Recipe) -> dict[str, Setting]:
@@ -261,6 +268,8 @@ def check(name: str, given: Mapping[str, Any], where: Where | None = None) -> di
     where, found = where or Where(), recipe(name)
     if not found.data and full.get("data") == "":
         raise UsageError(f"{name} needs data, such as --data table.csv, --data photos/ or --data digits.")
+    if full.get("eval_every") and not full.get("features") and not found.claim:
+        raise UsageError(f"--eval_every of {name} needs a number to compare checkpoints by: give --features too.")
     _check_where(where)
     kind(found).check(name, full, where)
     return chosen

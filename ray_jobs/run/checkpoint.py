@@ -176,6 +176,31 @@ def check_names(pickled: bytes, path: Path) -> None:
             raise Damaged(f"The checkpoint {path} cannot be read: it holds too many small objects to be one of ours.")
 
 
+def of_step(step: int, there: Mapping[int, Path], run: object) -> Path:
+    """The checkpoint of a step among those that a run keeps.
+
+    Raises:
+        UsageError: there is none of that step.
+    """
+    if step not in there:
+        kept = f"those of the steps {', '.join(map(str, sorted(there)))}" if there else "none yet"
+        raise UsageError(f"{run} has no checkpoint of step {step}: it keeps {kept}.")
+    return there[step]
+
+
+def check_recipe(path: Path, state: Mapping[str, Any], recipe: str) -> None:
+    """Check that a checkpoint was written by this recipe.
+
+    Raises:
+        UsageError: it was not.
+    """
+    written_by = state.get("reprise", {}).get("recipe")
+    if written_by is None:
+        raise lacking(path, "the name of its recipe")
+    if written_by != recipe:
+        raise UsageError(f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {recipe}.")
+
+
 def check_fields(path: Path, state: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:
     """Refuse a checkpoint without a field that it must have.
 

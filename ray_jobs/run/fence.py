@@ -36,6 +36,11 @@ class Fenced(Run):
         self.ask()
         return super().save(step, state)
 
+    def keep(self, name: str, state: Mapping[str, Any]) -> None:
+        """As `Run.keep`, fenced."""
+        self.ask()
+        super().keep(name, state)
+
     def rewind(self, step: int) -> None:
         """As `Run.rewind`, fenced."""
         self.ask()

@@ -3,7 +3,7 @@
     run.json        recipe, settings, seed, where, command, versions, git commit, host: written once
     status.json     state, step, pid: rewritten as the run goes
     metrics.jsonl   one line for each logged step; readable while it runs, TensorBoard events are next to it
-    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept
+    checkpoints/    step-00001000.ckpt, written aside and then renamed; the newest two are kept, and the best where one is known
     result.json     final metrics: its presence means that the run is finished
 
 A folder at a remote address (any fsspec or pyarrow URI) is worked on in a local copy, which is pushed at every checkpoint and at
@@ -62,6 +62,10 @@ class Run:
         self.path, self.uri = path, uri
         self.notes: list[str] = []
         self.used: Path | None = None
+        self.wanted: int | None = None
+        """The step of the checkpoint that is measured or sampled; None: the newest."""
+        self.best: int | None = None
+        """The step of the checkpoint that is kept as the best."""
         self.report: Report = silent
         self.moved: dict[str, Any] = {}
         """Settings that name data which lie elsewhere now; they replace those of run.json."""
@@ -206,11 +210,9 @@ class Run:
 
     def pictures(self) -> list[Path]:
         """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
-        found = listed(self.path, "*.png")
+        found = [path for path in listed(self.path, "*.png") if path.name != "curve.png"]
         samples = [path for path in found if path.name == "samples.png"]
-        if samples:
-            return samples + [path for path in found if path.name.startswith("samples-")]
-        return [path for path in found if path.name != "curve.png"]
+        return samples + [path for path in found if not samples or path.name.startswith("samples-")]
 
     # ---- writing as it goes
 
@@ -271,7 +273,7 @@ class Run:
         return int(path.stem.removeprefix("step-"))
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Keep `state` (tensors and plain types) as the checkpoint of `step`, and the one before it.
+        """Keep `state` (tensors and plain types) as the checkpoint of `step`, the one before it, and that of the step `best`.
 
         Raises:
             OSError: the disk is full; earlier checkpoints are untouched.
@@ -288,9 +290,14 @@ class Run:
         found = self.checkpoints()
         later = [old for old in found if old > path]  # they could not be read when the run continued before them
         for old in later + [old for old in found if old not in later][KEPT:]:
-            remove(old, within=self.path)
+            if old in later or self.step_of(old) != self.best:
+                remove(old, within=self.path)
         self.mirror.send()
         return path
+
+    def keep(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write `state` (tensors and plain types) into checkpoints/<name>.ckpt, which stays; OSError: the disk is full."""
+        write(self.path / "checkpoints" / f"{name}.ckpt", checkpoint.written(state), within=self.path)
 
     def _keep_place(self) -> None:
         """Make the folder again where it vanished, and write the metrics that wait: no checkpoint is ahead of them."""
@@ -309,13 +316,7 @@ class Run:
             UsageError: it is damaged, lacks a field, or belongs to another recipe.
         """
         state = checkpoint.load(path)
-        written_by = state.get("reprise", {}).get("recipe")
-        if written_by is None:
-            raise checkpoint.lacking(path, "the name of its recipe")
-        if written_by != self.spec.recipe:
-            raise UsageError(
-                f"The checkpoint {path} was written by the recipe {written_by}, but this run's is {self.spec.recipe}."
-            )
+        checkpoint.check_recipe(path, state, self.spec.recipe)
         checkpoint.check_fields(path, state, fields)
         return state
 
@@ -349,7 +350,7 @@ class Run:
         self.report({"note": line})
 
     def trained(self, fields: Fields = NO_FIELDS) -> dict[str, Any]:
-        """The newest checkpoint that can be read, of a run that is to be measured or sampled.
+        """The newest checkpoint that can be read, or that of the step `wanted`, of a run that is to be measured or sampled.
 
         Args:
             fields: that it must have, and their types.
@@ -357,6 +358,9 @@ class Run:
         Raises:
             UsageError: there is none.
         """
+        if self.wanted is not None:
+            self.used = checkpoint.of_step(self.wanted, {self.step_of(path): path for path in self.checkpoints()}, self)
+            return self.load(self.used, fields)
         state = self.latest(fields)
         if state is None:
             raise UsageError(f"{self} has no checkpoint yet: train it first, or wait for the first one.")

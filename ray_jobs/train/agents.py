@@ -19,7 +19,7 @@ from ray_jobs.run.checkpoint import taken_over
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
 from ray_jobs.train import earlier
-from ray_jobs.train.drawing import Drawing
+from ray_jobs.train.drawing import Drawing, refuse_average
 
 FIELDS = {"step": int, "learners": list}
 """What a checkpoint must hold."""
@@ -151,12 +151,13 @@ def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
     return {name: kind for name, kind in returns.items() if "return" in name and not name.startswith("seconds")}
 
 
-def evaluate(run: Run) -> tuple[dict[str, float], int]:
+def evaluate(run: Run, ema: float | None = None) -> tuple[dict[str, float], int]:
     """The return of greedy episodes of the newest checkpoint, and its step.
 
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or an average of the weights is asked for.
     """
+    refuse_average(run, ema)
     from ray_jobs.rl.learning.play import evaluate
 
     state = run.trained(FIELDS)

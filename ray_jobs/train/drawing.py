@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ray_jobs.run.folder import Run
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,16 @@ class Drawing:
     guidance: float | None = None
     compare: bool = False
     """Whether a second picture shows the same noise by every sampler."""
+    churn: Mapping[str, float] = field(default_factory=dict)
+    """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
+    ema: float | None = None
+    """Relative width of the average of the weights; None: the weights as the recipe averages them."""
 
     @property
     def given(self) -> dict[str, Any]:
         """The options of the model's `sample` that are given, by name."""
         options = {"sampler": self.sampler, "grid": self.grid, "steps": self.steps, "guidance": self.guidance}
+        options |= {"churn": self.churn or None}
         return {name: value for name, value in options.items() if value is not None}
 
     def options(self, model: Any, n: int) -> dict[str, Any]:
@@ -43,11 +50,25 @@ class Drawing:
             raise UsageError(f"{type(model).__name__} takes no --{other[0]}: that is for diffusion models.")
         if self.compare and "sampler" not in taken:
             raise UsageError(f"{type(model).__name__} has no samplers to compare: --compare is for diffusion models.")
+        if self.compare and self.churn:
+            raise UsageError(
+                f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
+            )
         return self.given | ({"cond": labels(self.label, n)} if self.label else {})
 
 
 AS_TRAINED = Drawing()
 """As the recipe has it, without conditions."""
+
+
+def refuse_average(run: Run, ema: float | None) -> None:
+    """Refuse the average of a model's weights for a run that is none of a model.
+
+    Raises:
+        UsageError: one is asked for.
+    """
+    if ema is not None:
+        raise UsageError(f"{run} trained no generative model: --ema is for those.")
 
 
 def labels(text: str, n: int) -> Tensor:

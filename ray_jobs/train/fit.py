@@ -4,149 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from datamodules.base import Data, check_batch, part_of
+from datamodules.base import check_batch, part_of
 from datamodules.choosing import Choosing
 from datamodules.duplicates import repeated
 from lightning_modules.ema import EMA
 from lightning_modules.model import Generative, NotFinite, Samples
+from lightning_modules.power_ema import PowerEMA
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.plan import Fit, widths
 from ray_jobs.recipe.settings import build
-from ray_jobs.recipe.spec import Spec
+from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import damage
 from ray_jobs.run.folder import Run
 from ray_jobs.run.memory import freed_kept
 from ray_jobs.run.progress import Report, silent
-from ray_jobs.train import earlier, start
+from ray_jobs.train import averages, earlier, start
+from ray_jobs.train.evaluation import images
+from ray_jobs.train.evaluation.schedule import Scheduled
+from ray_jobs.train.recorder import RunCheckpoints, RunRecorder
 from ray_jobs.train.sampling import sample
-
-AGREE_EVERY = 10
-"""Steps between two checks by all workers whether one of them must stop."""
-LONG, REST = 5.0, 20
-"""If writing a checkpoint takes over LONG seconds, write none for REST times as long: the slower the storage, the fewer checkpoints."""
-
 
 FIELDS = {"global_step": int, "epoch": int, "state_dict": dict, "optimizer_states": list, "lr_schedulers": list}
 FIELDS |= {"loops": dict, "callbacks": dict}
 """What a checkpoint must hold, of that which Lightning writes."""
-
-
-class RunCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, kept by the run folder: whole or not at all, and a full disk ends no training.
-
-    Args:
-        state: the checkpoint to continue from, if there is one.
-    """
-
-    def __init__(self, run: Run, report: Report, state: dict[str, Any] | None) -> None:
-        self.run, self.report, self.state, self.failed, self.taken = run, report, state, "", False
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint into the run folder; if that fails, report it and train on with the earlier ones."""
-        step = checkpoint["global_step"]
-        try:
-            self.run.save(step, checkpoint)
-            self.failed = ""
-        except OSError as error:  # raising here would leave the other workers waiting at the barrier behind it
-            self.failed = (
-                f"The checkpoint of step {step} could not be written to {self.run}: {error.strerror or error}."
-            )
-            self.report({"note": f"{self.failed} Earlier ones are kept; training continues."})
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """The checkpoint to continue from, which was read already: not every file in the folder can be."""
-        assert self.state is not None
-        self.taken = True
-        return self.state
-
-
-class RunRecorder(L.Callback):
-    """Lightning callback that writes metrics, status and checkpoints where they are due, and stops the training on request."""
-
-    def __init__(self, run: Run, made: Fit, report: Report, should_stop: Callable[[], bool]) -> None:
-        self.run, self.made, self.report, self.should_stop = run, made, report, should_stop
-        self.step, self.reported, self.saved, self.stopped, self.rested = 0, 0.0, -1, False, 0.0
-        self.started = False
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Keep the handler of SIGTERM that was set before Lightning's own."""
-        self.on_sigterm = signal.getsignal(signal.SIGTERM)
-
-    def on_train_start(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        """Restore the handler of SIGTERM, and start counting steps."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.on_sigterm)  # Lightning's own ends the training without our checkpoint
-        self.step = self.saved = trainer.global_step
-        self.began, self.began_at, self.started = time.monotonic(), self.step, True
-        if trainer.world_size > 1:
-            same = trainer.strategy.broadcast(self.step) == self.step
-            if not trainer.strategy.reduce_boolean_decision(same, all=True):
-                raise UsageError(
-                    "The workers read checkpoints of different steps: one of them has a damaged copy. Resume the run again."
-                )
-
-    def on_train_batch_end(self, trainer: L.Trainer, model: L.LightningModule, *_: Any) -> None:
-        """Report, save and stop where it is due, after each optimiser step."""
-        step = trainer.global_step
-        if step == self.step:  # a micro-batch inside one global batch
-            return
-        first, self.step = self.step == self.began_at, step
-        last = step >= self.made.steps
-        if trainer.is_global_zero:
-            self._tell(trainer, step, first, last)
-        self.stopped = not last and self._stop_requested(trainer, step)
-        if last or self.stopped or (step % self.made.save_every == 0 and not self._rests(trainer)):
-            self.save(trainer)
-        trainer.should_stop = trainer.should_stop or self.stopped
-
-    def _stop_requested(self, trainer: L.Trainer, step: int) -> bool:
-        if trainer.world_size == 1:
-            return self.should_stop()
-        if step % AGREE_EVERY:
-            return False
-        return bool(trainer.strategy.reduce_boolean_decision(self.should_stop(), all=False))
-
-    def _rests(self, trainer: L.Trainer) -> bool:
-        """Whether an earlier checkpoint took so long that this one is skipped; the same on all workers."""
-        rests = time.monotonic() < self.rested
-        return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
-
-    def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
-        metrics = (
-            {k: float(v) for k, v in trainer.callback_metrics.items()}
-            if step % self.made.log_every == 0 or last
-            else {}
-        )
-        if metrics:
-            self.run.log(step, metrics)
-        if first:
-            self.run.status("running", step, self.made.steps, first_step_at=time.time())
-        if metrics or time.monotonic() - self.reported > 0.25:
-            self.reported = time.monotonic()
-            rate = (step - self.began_at) / (self.reported - self.began)
-            self.report({"step": step, "steps": self.made.steps, "rate": rate, "metrics": metrics})
-
-    def save(self, trainer: L.Trainer) -> None:
-        """Checkpoint this step, once."""
-        if self.saved != self.step:
-            self.saved = self.step
-            started = time.monotonic()
-            trainer.save_checkpoint("unused")
-            ended = time.monotonic()
-            self.rested = ended + REST * (ended - started) if ended - started > LONG else 0.0
-            if trainer.is_global_zero and not self.stopped:
-                self.run.status("running", self.step, self.made.steps)
 
 
 def prepare(spec: Spec) -> Fit:
@@ -166,8 +54,7 @@ def prepare(spec: Spec) -> Fit:
         made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
     model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
-    given = {"lr": made.lr, "warmup": made.warmup}
-    model.optim = replace(model.optim, **{k: v for k, v in given.items() if v is not None})
+    model.set_rate(made.lr, made.warmup)
     data.seed, data.num_workers = spec.seed, made.num_workers
     data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step
     return made
@@ -203,7 +90,8 @@ def fit(
         start.check_average(run, state, made)
     made.data.start = step * made.data.accumulate
     recorder, files = RunRecorder(run, made, report, should_stop), RunCheckpoints(run, report, state)
-    trainer = _trainer(made, spec, recorder, files, placement or {"devices": 1})
+    schedule = [_scheduled(run, spec, made, recorder, report, should_stop)] if made.eval_every else []
+    trainer = _trainer(made, spec, [*averages_of(made, run), recorder, *schedule], files, placement or {"devices": 1})
     if state is None:
         start.load(made.model, run)
     if trainer.is_global_zero:
@@ -235,7 +123,7 @@ def fit(
 
 
 def check_data(made: Fit) -> None:
-    """Refuse data that cannot be read, that fill no batch, or that have no held-out part for the evaluation, before the first step.
+    """Refuse data that cannot be read, that fill no batch, or that the evaluation cannot be made with, before the first step.
 
     Raises:
         UsageError: one sentence says what is wrong.
@@ -246,16 +134,33 @@ def check_data(made: Fit) -> None:
         if made.evaluate is not None:
             with contextlib.suppress(NotImplementedError):  # an evaluation may need no held-out examples
                 made.data.test(1)
+        if made.features:
+            images.check(made)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
+def _scheduled(
+    run: Run, spec: Spec, made: Fit, recorder: RunRecorder, report: Report, should_stop: Callable[[], bool]
+) -> Scheduled:
+    """The callback that measures during training what `evaluate` measures at its end."""
+    compare = images.Comparison(made) if made.features else None
+
+    def measure(model: Generative, share: images.Share) -> dict[str, float]:
+        own = evaluate(Trained(replace(made, features=""), model, 0), spec.seed) if share.rank == 0 else {}
+        return own | (compare(model, spec.seed, share) if compare else {})
+
+    return Scheduled(
+        run, report, spec, every=made.eval_every, steps=made.steps, recorder=recorder,
+        build=lambda: prepare(spec).model, measure=measure, should_stop=should_stop,
+    )  # fmt: skip
+
+
 def _trainer(
-    made: Fit, spec: Spec, recorder: RunRecorder, files: RunCheckpoints, placement: dict[str, Any]
+    made: Fit, spec: Spec, callbacks: list[L.Callback], files: RunCheckpoints, placement: dict[str, Any]
 ) -> L.Trainer:
     placement = dict(placement)
     plugins = [files, *placement.pop("plugins", [])]
-    averages = [EMA(made.ema)] if made.ema else []
     alone = made.model.automatic_optimization
     return L.Trainer(
         default_root_dir=os.devnull,  # else Lightning looks there, on Slurm, for checkpoints of its own to continue from
@@ -266,7 +171,7 @@ def _trainer(
         gradient_clip_val=made.grad_clip or None if alone else None,
         accumulate_grad_batches=made.accumulate if alone else 1,
         log_every_n_steps=made.log_every,
-        callbacks=[*averages, recorder],
+        callbacks=callbacks,
         plugins=plugins,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -279,6 +184,14 @@ def _trainer(
     )
 
 
+def averages_of(made: Fit, run: Run) -> list[L.Callback]:
+    """The averages of the weights that the plan keeps; snapshots of some go into the run folder."""
+    plain: list[L.Callback] = [EMA(made.ema, made.ema_ramp)] if made.ema else []
+    every = max(1, made.steps // made.ema_snapshots)
+    power = [PowerEMA(found, every, partial(averages.save, run))] if (found := widths(made.ema_power)) else []
+    return [*plain, *power]
+
+
 class Trained(NamedTuple):
     """A run's recipe, its model at the newest checkpoint, and that checkpoint's step."""
 
@@ -287,32 +200,49 @@ class Trained(NamedTuple):
     step: int
 
 
-def trained(run: Run) -> Trained:
+def trained(run: Run, ema: float | None = None) -> Trained:
     """Load the run's model as it is measured and sampled: with its averaged weights where EMA is on.
 
+    Args:
+        ema: relative width of the power-function average to take instead.
+
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or no average of this width can be made.
     """
     spec = run.spec
     made = prepare(spec)
     state = run.trained(FIELDS)
-    weights = start.averaged(state)
+    weights = start.averaged(state) if ema is None else start.reconstructed(run, state, ema)
     earlier.check_weights(run, state["global_step"], weights, made.model.state_dict(), spec.recipe)
     start.check_average(run, state, made)
     made.model.load_state_dict(weights)
-    where = spec.where.accelerator
-    device = "cuda" if where == "gpu" or (where == "auto" and torch.cuda.is_available()) else "cpu"
-    return Trained(made, made.model.eval().to(device), state["global_step"])
+    return Trained(made, made.model.eval().to(device_of(spec.where)), state["global_step"])
+
+
+def device_of(where: Where) -> str:
+    """The device on which a model is measured and sampled."""
+    asked = where.accelerator
+    return "cuda" if asked == "gpu" or (asked == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def evaluate(of: Trained, seed: int) -> dict[str, float]:
-    """The recipe's metrics of a trained model; the same seed gives the same metrics."""
-    if of.made.evaluate is None:
+    """The recipe's metrics of a trained model, and those of its images by features; the same seed gives the same metrics.
+
+    Raises:
+        UsageError: the images cannot be compared with the reference.
+    """
+    made, found = of.made, {}
+    if made.evaluate is None and not made.features:
         return {}
-    of.made.data.setup("test")
-    with torch.random.fork_rng(), torch.inference_mode():
+    made.data.setup("test")
+    with (
+        torch.random.fork_rng(),
+        torch.no_grad(),
+    ):  # not inference_mode: data may keep tensors that a training uses later
         torch.manual_seed(seed)
-        return of.made.evaluate(of.model, of.made.data)
+        if made.evaluate is not None:
+            found = made.evaluate(of.model, made.data)
+        return found | (images.Comparison(made)(of.model, seed) if made.features else {})
 
 
 def _conclude(run: Run, spec: Spec, report: Report) -> None:
@@ -327,21 +257,23 @@ def _conclude(run: Run, spec: Spec, report: Report) -> None:
         sample(found.model, found.made.data, run.path, n, seed=spec.seed)
     plots.learning_curve(run)
     losses = {k: v for k, v in (run.last() or {}).items() if k not in ("step", "time")}
-    where = splits(found.made.data, metrics)
+    where = splits(found.made, metrics)
     if where and (again := repeated(found.made.data)):
         report(
             {
                 "note": f"{again} of the held-out examples are training examples too, which flatters what is measured on them"
             }
         )
-        where = {k: v if v == "train" else f"{v}, {again} of it trained on" for k, v in where.items()}
+        of_it = f", {again} of it trained on"
+        where = {k: f"{v}{of_it}" if v.startswith(part_of(found.made.data)) else v for k, v in where.items()}
     where = dict.fromkeys(losses, "train") | where
     run.finish(losses | metrics, step=found.step, device=str(found.model.device), splits=where)
 
 
-def splits(data: Data, metrics: Iterable[str]) -> dict[str, str]:
+def splits(made: Fit, metrics: Iterable[str]) -> dict[str, str]:
     """The part of the data that each metric of an evaluation was measured on."""
-    return {name: "train" if name.startswith("train_") else part_of(data) for name in metrics}
+    own = {name: "train" if name.startswith("train_") else part_of(made.data) for name in metrics}
+    return own | images.splits(made, own)
 
 
 __all__ = ["NotFinite", "evaluate", "fit", "trained"]

@@ -8,11 +8,13 @@ from typing import Any
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, recipe
+from ray_jobs.recipe.settings import known
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 from ray_jobs.run.records import shown
 from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.earlier import current_spec, data_found
+from ray_jobs.train.evaluation.best import chosen
 
 
 def sample(
@@ -27,11 +29,17 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     compare: bool = False,
+    checkpoint: str = "newest",
+    churn: float | None = None,
+    churn_min: float | None = None,
+    churn_max: float | None = None,
+    churn_std: float | None = None,
+    ema: float | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
 
-    The newest checkpoint is used; the samples are a picture and an array.
+    The samples are a picture and an array.
 
     Args:
         run: the run folder.
@@ -42,10 +50,16 @@ def sample(
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
-        grid: noise levels that the sampler visits: spaced, trailing, quadratic, karras or geometric.
+        grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
         steps: of the sampler of a diffusion model.
         guidance: strength w of guidance by the label; 0 is none.
         compare: draw the same noise by every sampler as well, into <name>-compare.png.
+        checkpoint: newest, best (of a run with --eval_every), or the step of one that is kept.
+        churn: S_churn of the samplers heun and churn: noise that is added before the N steps raises each level by S_churn / N.
+        churn_min: S_min, the lowest level at which noise is added.
+        churn_max: S_max, the highest level at which noise is added.
+        churn_std: S_noise, the standard deviation of that noise.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -57,8 +71,11 @@ def sample(
     opened = Run.open(run)
     opened.moved = moved or {}
     spec = current_spec(opened)
+    opened.wanted = chosen(opened, checkpoint)
     with noise_to(opened.path / "log.txt"), data_found(opened):
-        how = Drawing(label, sampler, grid, steps, guidance, compare)
+        named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
+        given = {setting: value for setting, value in named.items() if value is not None}
+        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema)
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
@@ -76,22 +93,47 @@ def refuse_name(name: str) -> None:
         raise UsageError(f"--name is the name of files in the run folder, such as samples, not {shown(name)}.")
 
 
-def evaluate(run: str, *, json: bool = False, moved: dict[str, Any] | None = None) -> dict[str, float]:
-    """Measure a run's newest checkpoint again.
+def evaluate(
+    run: str,
+    *,
+    json: bool = False,
+    checkpoint: str = "newest",
+    ema: float | None = None,
+    features: str | None = None,
+    reference: str | None = None,
+    eval_samples: int | None = None,
+    moved: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """Measure a run's checkpoint again.
 
     Prints the metrics of the run's recipe.
 
     Args:
         run: the run folder.
         json: print JSON, for programs.
+        checkpoint: newest, best (of a run with --eval_every), or the step of one that is kept.
+        features: network that samples of images are compared by, in place of the run's own: efficientnet_lite0, or a file.
+        reference: what they are compared with, in place of the run's own: train, test, or a file of statistics.
+        eval_samples: how many are compared, in place of the run's own number.
+        ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
+
+    Raises:
+        UsageError: the run has no such checkpoint, or it is not of a model of images that features can compare.
     """
     opened = Run.open(run)
+    other = {"features": features, "reference": reference, "eval_samples": eval_samples}
     opened.moved = moved or {}
     spec = current_spec(opened)
+    if given := {name: value for name, value in other.items() if value is not None}:
+        if not given.keys() <= known(spec.recipe).keys():
+            raise UsageError(f"{opened} has no model of images: leave --{next(iter(given))} out.")
+        opened.moved |= given
+        spec = current_spec(opened)
+    opened.wanted = chosen(opened, checkpoint)
     with noise_to(opened.path / "log.txt"), data_found(opened):
         work = engine(recipe(spec.recipe))
-        metrics, step = work.evaluate(opened)
+        metrics, step = work.evaluate(opened, ema)
         splits = work.splits(opened, metrics)
     remark(opened)
     if json:

@@ -12,8 +12,8 @@ from ray_jobs.recipe.plan import Fit
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
-from ray_jobs.train import ddp_group, on_cluster
 from ray_jobs.train.drawing import Drawing
+from ray_jobs.train.groups import ddp_group, on_cluster
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
@@ -27,15 +27,18 @@ def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool])
     return fit(run, spec, report=report, should_stop=should_stop)
 
 
-def evaluate(run: Run) -> tuple[dict[str, float], int]:
-    """The recipe's metrics of the newest checkpoint, and its step.
+def evaluate(run: Run, ema: float | None = None) -> tuple[dict[str, float], int]:
+    """The recipe's metrics of the newest checkpoint, or the one that is asked for, and its step.
+
+    Args:
+        ema: relative width of the average of the weights that is measured; None: the weights as the recipe averages them.
 
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or no average of this width can be made.
     """
     from ray_jobs.train import fit
 
-    found = fit.trained(run)
+    found = fit.trained(run, ema)
     return fit.evaluate(found, run.spec.seed), found.step
 
 
@@ -43,20 +46,20 @@ def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
     """The part of the data that each metric of `evaluate` is measured on: test, validation, train, or fresh draws."""
     from ray_jobs.train import fit
 
-    data = fit.prepare(run.spec).data
-    data.setup("test")
-    return fit.splits(data, metrics)
+    made = fit.prepare(run.spec)
+    made.data.setup("test")
+    return fit.splits(made, metrics)
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Samples of the newest checkpoint in the run folder, see `sampling.sample`.
+    """Samples of that checkpoint in the run folder, see `sampling.sample`.
 
     Raises:
         UsageError: there is no checkpoint that can be read, or the model does not take an option.
     """
     from ray_jobs.train import fit, sampling
 
-    found = fit.trained(run)
+    found = fit.trained(run, how.ema)
     return sampling.sample(found.model, found.made.data, run.path, n, seed=seed, name=name, how=how)
 
 
@@ -70,7 +73,7 @@ def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any
 
 def fixed(plan: Fit) -> dict[str, Any]:
     """Options that a checkpoint depends on, so that they cannot change while a run continues."""
-    return {"averaging": plan.ema > 0, "steps": plan.steps}
+    return {"averaging": plan.ema > 0, "power averages": plan.ema_power, "steps": plan.steps}
 
 
 def check_together(plan: Fit) -> None:

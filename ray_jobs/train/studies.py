@@ -17,7 +17,7 @@ from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.progress import Report
-from ray_jobs.train.drawing import Drawing
+from ray_jobs.train.drawing import Drawing, refuse_average
 from ray_jobs.train.states import packed, unpacked
 
 if TYPE_CHECKING:
@@ -125,12 +125,13 @@ def splits(run: Run, metrics: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(metrics, "the process itself")
 
 
-def evaluate(run: Run) -> tuple[dict[str, float], int]:
+def evaluate(run: Run, ema: float | None = None) -> tuple[dict[str, float], int]:
     """The result of the newest checkpoint, computed again in this process, and its step.
 
     Raises:
-        UsageError: there is no checkpoint that can be read.
+        UsageError: there is no checkpoint that can be read, or an average of the weights is asked for.
     """
+    refuse_average(run, ema)
     found, plan = run.trained(FIELDS), built(run.spec)
     return plan.process.result(restored(run, plan, run.spec, found), run.spec.seed, Here()), found["step"]
 

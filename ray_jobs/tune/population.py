@@ -20,6 +20,7 @@ from ray_jobs.recipe.spec import Spec
 from ray_jobs.run import checkpoint
 from ray_jobs.run.files import write_json
 from ray_jobs.run.folder import Run
+from ray_jobs.train import averages
 from ray_jobs.tune.search import Search
 from ray_jobs.tune.trials import Trial, save
 
@@ -117,6 +118,8 @@ def _install(run: Run, source: Path, step: int, old: Spec, new: Spec) -> None:
     for other in run.checkpoints():
         if other != path:
             other.unlink(missing_ok=True)
+    for snapshot in averages.snapshots(run, step):  # of other weights
+        snapshot.unlink(missing_ok=True)
     run.rewind(step)
 
 

@@ -62,7 +62,7 @@ PROCESSES = {
 """A place in which each field counts; min_workers cannot be without workers."""
 ENGINE = {
     "train": ["run", "spec", "report", "should_stop"],
-    "evaluate": ["run"],
+    "evaluate": ["run", "ema"],
     "sample": ["run", "n", "seed", "name", "how"],
     "weights": ["plan", "seed"],
     "fixed": ["plan"],

@@ -182,6 +182,16 @@ def test_each_part_has_its_own_schedule_from_its_first_step():
     assert prior[4:9] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01])  # what the next step takes
 
 
+def test_a_rate_that_is_given_is_that_of_every_part():
+    model = staged(3, 3)
+    model.set_rate(0.5, 2)
+    _, watch, _ = fit(model, 6)
+    autoencoder, prior = ([rates[k] for rates in watch.rates.values()] for k in (0, 1))
+    assert autoencoder[:2] == pytest.approx([0.5, 0.5]) and prior[1:5] == pytest.approx([0.25, 0.25, 0.5, 0.5])
+    model.set_rate(None, None)
+    assert [stage.model.optim for stage in model.stages] == [Adam(0.5, 2)] * 2
+
+
 def test_a_stage_of_no_steps_hands_on_before_the_first_step():
     model = staged(0, 3)
     weights = {k: v + 1 for k, v in Autoencoder().state_dict().items()}

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from lightning_modules.compat import lerp_
 from lightning_modules.conditions import UNCONDITIONAL
 from lightning_modules.diffusion import preconditioning, schedules, targets
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.samplers.consistency import multistep
+from lightning_modules.diffusion.samplers.edm import heun_step
 from lightning_modules.model import Batch
 from lightning_modules.optim import Adam, Optim
 
@@ -85,7 +86,6 @@ class ConsistencyModel(Denoising):
             shape,
             level_input=preconditioning.quarter_log,
             precondition=partial(preconditioning.consistency, data_std=data_std, sigma_min=sigma_min),
-            learn=Learn(levels=partial(schedules.log_uniform, low=sigma_min, high=sigma_max), distance=distance),
             draw=Draw(
                 sampler=partial(multistep, sigma_min=sigma_min),
                 grid=lambda n: grid(n + 1)[[*range(n), -1]],
@@ -98,7 +98,7 @@ class ConsistencyModel(Denoising):
         )
         self.target = copy.deepcopy(net).requires_grad_(False)
         self.grid, self.levels, self.decay, self.teacher = grid, levels, decay, teacher
-        self.place, self.weight = place or evenly, weight or ones
+        self.place, self.weight, self.distance = place or evenly, weight or ones, distance
         self._moved = 0
         """The last step before which the target network moved."""
 
@@ -115,7 +115,7 @@ class ConsistencyModel(Denoising):
         with torch.no_grad():
             lower = heun_step(self.teacher(), y, s, r) if self.teacher else x0 + append_dims(r, x0) * n
             goal = (self._of_target if self.decay(self.draws.step) else f)(lower, r)
-        loss = self.weight(r, s) * self.learn.distance(f(y, s), goal)
+        loss = self.weight(r, s) * self.distance(f(y, s), goal)
         return {"consistency": loss.mean()}
 
     def _of_target(self, y: Tensor, sigma: Tensor) -> Tensor:
@@ -133,14 +133,6 @@ class ConsistencyModel(Denoising):
         if step and step != self._moved:
             lerp_(list(self.target.parameters()), list(self.net.parameters()), 1 - self.decay(step - 1))
         self._moved = step
-
-
-def heun_step(denoise: Denoiser, y: Tensor, s: Tensor, r: Tensor) -> Tensor:
-    """One step of Heun's method from levels s [B] to r [B] > 0; y [B, *D]."""
-    wide_s, wide_r = append_dims(s, y), append_dims(r, y)
-    slope = (y - denoise(y, s)) / wide_s
-    ahead = y + (wide_r - wide_s) * slope
-    return y + (wide_r - wide_s) * (slope + (ahead - denoise(ahead, r)) / wide_r) / 2
 
 
 def evenly(u: Tensor, levels: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 System: EDM
 Source: Karras et al. 2022, arXiv:2206.00364, table 1 (last column), algorithms 1 and 2.
-Differs: the loss is a mean over dimensions, not a sum; the data are not augmented.
+Differs: the loss is a mean over dimensions, not a sum; the labels of the augmentation are embedded as the level is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 from torch import nn
 
 from lightning_modules.diffusion import preconditioning, schedules, weighting
+from lightning_modules.diffusion.augmentation import Augmentation
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.samplers.edm import heun
 from lightning_modules.optim import Adam, Optim
@@ -34,6 +35,7 @@ def edm(
     churn_std: float = 1.0,
     bound_levels: int = 256,
     label_drop: float | None = None,
+    augment: float = 0.0,
     optim: Optim = Adam(1e-3),  # frozen
 ) -> Denoising:
     """A model whose network has inputs and targets of unit variance at every level.
@@ -48,6 +50,8 @@ def edm(
         churn, churn_min, churn_max, churn_std: see `samplers.edm.heun`.
         bound_levels: levels of the bound on the log likelihood.
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
+        augment: probability of each change of the images in training, see `augmentation`; the network then takes
+            `augmentation.LABELS` numbers. 0: none.
         optim: of the network.
     """
     conditions, hide = by_label(label_drop)
@@ -61,6 +65,7 @@ def edm(
         learn=Learn(
             levels=partial(schedules.log_normal, mean=mean, std=std),
             weight=partial(weighting.edm, data_std=data_std),
+            augment=Augmentation(augment) if augment else None,
             name="denoising",
         ),
         draw=Draw(sampler=noise if churn else heun, grid=grid, steps=steps, data_std=0.0),

@@ -3,7 +3,7 @@
 System: Improved DDPM
 Source: Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15 and 16 (variance and hybrid objective), eq. 17 (cosine schedule), eq. 18
 (importance sampling), section 4 (strided sampling).
-Differs: the network is given the logarithm of the noise level in place of the step's index.
+Differs: the network is given the logarithm of the noise level in place of the step's index, unless `level_input` is given.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from lightning_modules import objectives
 from lightning_modules.conditions import Cond, as_cond
-from lightning_modules.diffusion import preconditioning, schedules, weighting
+from lightning_modules.diffusion import preconditioning, schedules
 from lightning_modules.diffusion.bound import Decoder, decoder_term, step_term
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, LevelInput, by_label
 from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.resampling import Resampler
 from lightning_modules.diffusion.steps import Gaussian, Step, reverse
@@ -39,6 +39,7 @@ class ImprovedDDPM(Denoising):
         decoder: log probability of x0 at the end of the bound.
         clip: whether estimates of x0 stay in [-1, 1] when sampling.
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
+        level_input: what the network is given about the noise level: its logarithm, or `schedules.index_of` the table.
         optim: of the network.
     """
 
@@ -52,15 +53,15 @@ class ImprovedDDPM(Denoising):
         decoder: Decoder = objectives.gaussian_log_prob,
         clip: bool = False,
         label_drop: float | None = None,
+        level_input: LevelInput = torch.log,
         optim: Optim = Adam(1e-4),  # frozen
     ) -> None:
         table, (conditions, hide) = levels.double(), by_label(label_drop)
         super().__init__(
             net,
             shape,
-            level_input=torch.log,
+            level_input=level_input,
             precondition=preconditioning.noise,
-            learn=Learn(levels=partial(schedules.discrete, levels=table), weight=weighting.simple, name="noise_mse"),
             draw=Draw(
                 sampler=None,
                 grid=partial(schedules.spaced, table),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.diffusion import preconditioning, schedules, weighting
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.samplers.langevin import annealed_langevin
 from lightning_modules.optim import Adam, Optim
 
@@ -28,6 +28,7 @@ def ncsn(
     sigma_max: float = 2.0,
     repeats: int = 100,
     step_size: float = 0.2,
+    label_drop: float | None = None,
     optim: Optim = Adam(1e-3),  # frozen
 ) -> Denoising:
     """A model that predicts the score, times sigma, at levels of one ratio.
@@ -39,6 +40,7 @@ def ncsn(
         sigma_min, sigma_max: sigma_L and sigma_1, twice the paper's, whose data are in [0, 1] and ours in [-1, 1].
         repeats: T, Langevin steps at each level.
         step_size: of Langevin steps, epsilon / sigma_L^2.
+        label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
         optim: of the network.
     """
 
@@ -49,7 +51,7 @@ def ncsn(
             )
         return schedules.geometric(levels, sigma_min, sigma_max)
 
-    table = grid(levels)[:-1].flip(0)
+    table, (conditions, hide) = grid(levels)[:-1].flip(0), by_label(label_drop)
     return Denoising(
         net,
         shape,
@@ -63,5 +65,7 @@ def ncsn(
             data_std=0.0,
         ),
         bound=Bound(levels=table),
+        conditions=conditions,
+        hide=hide,
         optim=optim,
     )

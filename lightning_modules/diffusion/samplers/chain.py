@@ -35,8 +35,8 @@ def pairs(grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def at(denoise: Denoiser, y: Tensor, sigma: Tensor) -> Tensor:
-    """The denoiser with one level for all examples."""
-    return denoise(y, y.new_full((len(y),), sigma.item()))
+    """The denoiser at a level [B], or at one level [] of all examples."""
+    return denoise(y, sigma if sigma.ndim else y.new_full((len(y),), sigma.item()))
 
 
 def score(denoise: Denoiser, y: Tensor, sigma: Tensor) -> Tensor:

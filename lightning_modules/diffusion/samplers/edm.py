@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_modules.diffusion.preconditioning import Denoiser
+from lightning_modules.diffusion.preconditioning import Denoiser, append_dims
 from lightning_modules.diffusion.samplers.chain import at, normal, pairs
 
 
@@ -39,10 +39,20 @@ def heun(
             raised = sigma * (1 + most)
             y = y + ((raised**2 - sigma**2).sqrt() * churn_std).item() * normal(y, rng)
             sigma = raised
-        slope = (y - at(denoise, y, sigma)) / sigma
-        ahead = y + (sigma_next - sigma) * slope
-        if sigma_next > 0:
-            slope = (slope + (ahead - at(denoise, ahead, sigma_next)) / sigma_next) / 2
-            ahead = y + (sigma_next - sigma) * slope
-        y = ahead
+        y = heun_step(denoise, y, sigma, sigma_next)
     return y
+
+
+def heun_step(denoise: Denoiser, y: Tensor, s: Tensor, r: Tensor) -> Tensor:
+    """One step of y [B, *D] from level s to level r; Euler's where r is 0.
+
+    Args:
+        s, r: levels [B] above 0, or [] on the CPU, of which r may be 0.
+    """
+    from_s, to_r = (append_dims(level, y) if level.ndim else level for level in (s, r))
+    slope = (y - at(denoise, y, s)) / from_s
+    ahead = y + (to_r - from_s) * slope
+    if r.ndim == 0 and r == 0:
+        return ahead
+    slope = (slope + (ahead - at(denoise, ahead, r)) / to_r) / 2
+    return y + (to_r - from_s) * slope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -32,6 +33,25 @@ SAMPLERS: Mapping[str, Sampler] = {
 """Samplers with their papers' constants; churn has EDM's of ImageNet-64."""
 
 
+def churned(sampler: Sampler | None, settings: Mapping[str, float]) -> Sampler:
+    """EDM's sampler with other settings of churn.
+
+    Raises:
+        ValueError: the sampler is another one, a setting is negative or not a number, or S_min is above S_max.
+    """
+    if getattr(sampler, "func", sampler) is not heun:
+        raise ValueError(
+            "Only the samplers heun and churn add noise by churn: take one of them, or leave its settings out."
+        )
+    if wrong := next((name for name, value in settings.items() if not value >= 0), None):
+        raise ValueError(f"{wrong} must be at least 0, not {settings[wrong]:g}.")
+    made = partial(sampler, **settings)  # type: ignore[arg-type]  # heun, alone or with settings
+    low, high = (made.keywords.get(name, default) for name, default in (("churn_min", 0.0), ("churn_max", math.inf)))
+    if low > high:
+        raise ValueError(f"Noise is added from churn_min {low:g} up to churn_max {high:g}: no level is between them.")
+    return made
+
+
 def ends(table: Tensor) -> tuple[float, float]:
     """The lowest and the highest level of a table."""
     return table.min().item(), table.max().item()
@@ -41,6 +61,7 @@ GRIDS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
     "spaced": schedules.spaced,
     "trailing": schedules.trailing,
     "quadratic": schedules.quadratic,
+    "glide": schedules.glide,
     "karras": lambda table, n: schedules.karras(n, *ends(table)),
     "geometric": lambda table, n: schedules.geometric(n, *ends(table)),
 }

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, against_optimum, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, against_optimum, image_net, level_input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +24,18 @@ def linear(levels: int) -> Tensor:
     return schedules.linear(levels, 0.1 / levels, 20 / levels)
 
 
-def of_pixels(net: Any, data: Data, levels: int) -> Denoising:
+def of_pixels(net: Any, data: Data, levels: int, diffusers: bool = False) -> Denoising:
     """DDPM of images of grey levels: clipped denoiser, discretised decoder, the larger variance (section 3.2)."""
     from lightning_modules.diffusion import schedules
     from lightning_modules.diffusion.models.ddpm import ddpm
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
     decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
-    return ddpm(net, data.shape, levels=linear(levels), variance=schedules.forward, decoder=decoder, clip=True)
+    table = linear(levels)
+    return ddpm(
+        net, data.shape, levels=table, variance=schedules.forward, decoder=decoder, clip=True,
+        level_input=level_input(table, diffusers),
+    )  # fmt: skip
 
 
 def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
@@ -50,7 +54,13 @@ def of_vectors(data: Data, width: int, depth: int, levels: int) -> Denoising:
     ema=0.995, grad_clip=1.0,
 )  # fmt: skip
 def ddpm_digits(
-    *, net: Backbone = "unet", width: int = 24, levels: int = 200, dropout: float = 0.0, bf16: bool = False
+    *,
+    net: Backbone = "unet",
+    width: int = 24,
+    levels: int = 200,
+    dropout: float = 0.0,
+    bf16: bool = False,
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM on handwritten digits: a minute on two cores, no download.
 
@@ -60,12 +70,15 @@ def ddpm_digits(
         levels: noise levels in training and sampling.
         dropout: in the blocks.
         bf16: whether the network computes in bfloat16.
+        diffusers: whether the network is one that diffusers has, so that `reprise export` can write it.
     """
     from datamodules.readers.digits import Digits
 
     data = Digits()
-    made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, bf16=bf16)
-    return Fit(of_pixels(made, data, levels), data, bound_and_frechet)
+    made = image_net(
+        net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, bf16=bf16, diffusers=diffusers
+    )
+    return Fit(of_pixels(made, data, levels, diffusers), data, bound_and_frechet)
 
 
 def bound_and_frechet(model: Denoising, data: Data) -> dict[str, float]:
@@ -122,6 +135,39 @@ def ddpm_mixture2d(*, density: str = "ring", width: int = 64, depth: int = 3, le
 
 
 @fit(
+    system="DDPM", data="MNIST", headline=PAPER,
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(24,32,48)"}, steps=4000, batch=64, lr=2e-3, warmup=200,
+    ema=0.998, grad_clip=1.0,
+)  # fmt: skip
+def ddpm_mnist(
+    *,
+    net: Backbone = "unet",
+    width: int = 32,
+    levels: int = 1000,
+    dropout: float = 0.0,
+    data_dir: Location = "",
+    bf16: bool = False,
+) -> Fit:
+    """DDPM on all of MNIST, on squares of 2 x 2 pixels: about 20 minutes on one core.
+
+    Args:
+        net: which network, a U-Net or a transformer over patches (DiT).
+        width: channels of the U-Net at half resolution, twice as many at a quarter; a third of the features of a DiT.
+        levels: noise levels in training and sampling.
+        dropout: in the blocks.
+        data_dir: folder of MNIST's four IDX files, or of parquet files with the columns image and label; '' takes the hub.
+        bf16: whether the network computes in bfloat16.
+    """
+    from datamodules.readers.images import Images
+
+    images = Images(name="ylecun/mnist", data_dir=data_dir, in_memory=True)
+    made = image_net(
+        net, images, width, multiples=(1, 2), blocks=1, head=width, patch=2, depth=4, dropout=dropout, bf16=bf16
+    )
+    return Fit(of_pixels(made, images, levels), images, bound)
+
+
+@fit(
     system="DDPM", data="CIFAR-10",
     headline=Headline("Ho et al. 2020", arxiv="2006.11239", metric="FID", value=3.17, where="Table 1"),
     space={"lr": "loguniform(5e-5,1e-3)", "dropout": "uniform(0,0.3)"}, steps=800_000, batch=128, lr=2e-4, warmup=5000,
@@ -135,8 +181,11 @@ def ddpm_cifar10(
     dropout: float = 0.1,
     data_dir: Location = "",
     bf16: bool = False,
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
+
+    `--features FILE` measures its FID, of 50,000 samples against the training set.
 
     Args:
         net: which network, a U-Net or a transformer over patches (DiT).
@@ -145,12 +194,15 @@ def ddpm_cifar10(
         dropout: in the blocks.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
         bf16: whether the network computes in bfloat16.
+        diffusers: whether the network is one that diffusers has, so that `reprise export` can write it.
     """
     from datamodules.readers.images import Images
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    made = image_net(net, images, width, multiples=(1, 2, 2, 2), head=2 * width, dropout=dropout, bf16=bf16)
-    return Fit(of_pixels(made, images, levels), images, bound)
+    made = image_net(
+        net, images, width, multiples=(1, 2, 2, 2), head=2 * width, dropout=dropout, bf16=bf16, diffusers=diffusers
+    )
+    return Fit(of_pixels(made, images, levels, diffusers), images, bound)
 
 
 def bound(model: Denoising, data: Data) -> dict[str, float]:

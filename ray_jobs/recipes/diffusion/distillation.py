@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ray_jobs.recipe import Claim, Fit, Headline, Variant, fit
+from ray_jobs.recipe import Claim, Fit, Headline, UsageError, Variant, fit
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.shared import w2_ratios
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from datamodules.labs.density2d import Density2D
     from lightning_modules.diffusion.denoising import Denoising
     from lightning_modules.staged import Staged
@@ -40,40 +44,53 @@ def pd_mixture2d(
         halvings: students, each of half the steps of the one before.
     """
     from datamodules.labs.density2d import Density2D
-    from lightning_modules.diffusion.models.progressive_distillation import diffusion, student_of
     from lightning_modules.nets.mlp import ResidualMLP
+
+    data = Density2D(name=density, mixture=True)
+    net = partial(ResidualMLP, data.shape, width=width, depth=depth)
+    model = halved(net, data.shape, steps, first=first, halvings=halvings, teacher=steps // 3)
+    return Fit(model, data, of_every_student)  # type: ignore[arg-type]
+
+
+def halved(
+    net: Callable[[], nn.Module], shape: tuple[int, ...], steps: int, *, first: int, halvings: int, teacher: int
+) -> Staged:
+    """A teacher, then students, each of half the sampling steps of the one before.
+
+    Args:
+        net: builds the network of one of them.
+        shape: of an example.
+        steps: optimiser steps of all.
+        first: sampling steps of the teacher.
+        halvings: how many students.
+        teacher: optimiser steps of the teacher; the students share the rest.
+
+    Raises:
+        UsageError: so many steps cannot be halved so often.
+    """
+    from lightning_modules.diffusion.models.progressive_distillation import diffusion, student_of
     from lightning_modules.staged import Stage, Staged, copy_weights
-    from ray_jobs.errors import UsageError
 
     if halvings < 1 or first % 2**halvings:
         raise UsageError(f"{first} steps cannot be halved {halvings} times: take first as a multiple of {2**halvings}.")
-    data = Density2D(name=density, mixture=True)
-
-    def net() -> ResidualMLP:
-        return ResidualMLP(data.shape, width=width, depth=depth)
-
-    models, names = [diffusion(net(), data.shape, steps=first)], ["teacher"]
+    models, names = [diffusion(net(), shape, steps=first)], ["teacher"]
     for k in range(1, halvings + 1):
         models.append(student_of(models[-1], net(), steps=first // 2**k))
         names.append(f"student{first // 2**k}")
-    each = [steps // 3] + [(steps - steps // 3) // halvings] * halvings
+    each = [teacher] + [(steps - teacher) // halvings] * halvings
     hands = [copy_weights((f"{a}.net", f"{b}.net")) for a, b in itertools.pairwise(names)]
     parts = zip(names, models, each, [*hands, None], strict=True)
-    return Fit(Staged(tuple(Stage(*part) for part in parts)), data, of_every_student)
+    return Staged(tuple(Stage(*part) for part in parts))
 
 
 def of_every_student(model: Staged, data: Density2D) -> dict[str, float]:
     """`of_steps` of the teacher and of each student, at its own number of steps."""
-    found: dict[str, float] = {}
-    for stage in model.stages:
-        found |= of_steps(stage.model, data, (stage.model.draw.steps,))  # type: ignore[arg-type, union-attr]
-    return found
+    return of_steps({stage.model.draw.steps: stage.model for stage in model.stages}, data)  # type: ignore[misc, union-attr]
 
 
-def of_steps(model: Denoising, data: Density2D, steps: tuple[int, ...]) -> dict[str, float]:
-    """`w2_ratios` of samples of these numbers of steps; component_share_error_N: as in `against_mixture`."""
-
-    drawn, ratios = w2_ratios(model, data, steps, measuring())
+def of_steps(models: Mapping[int, Denoising], data: Density2D) -> dict[str, float]:
+    """`w2_ratios` of samples of each number of steps; component_share_error_N: as in `against_mixture`."""
+    drawn, ratios = w2_ratios(models, data, measuring())
     return ratios | {f"component_share_error_{n}": data.density.coverage(x) for n, x in drawn.items()}
 
 
@@ -131,7 +148,7 @@ def consistency_mixture2d(
 
 def of_few_steps(model: Denoising, data: Density2D) -> dict[str, float]:
     """`of_steps` of 1, 2 and 4."""
-    return of_steps(model, data, (1, 2, 4))
+    return of_steps(dict.fromkeys((1, 2, 4), model), data)
 
 
 def of_the_student(model: Staged, data: Density2D) -> dict[str, float]:

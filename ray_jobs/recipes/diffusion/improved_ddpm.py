@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.ddpm import bound, bound_and_frechet, linear
-from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net, level_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,13 +21,18 @@ PAPER = Headline("Nichol & Dhariwal 2021", arxiv="2102.09672")
 Objective = Literal["hybrid", "bound"]
 
 
-def of_pixels(net: nn.Module, data: Data, levels: Tensor, objective: Objective) -> ImprovedDDPM:
+def of_pixels(
+    net: nn.Module, data: Data, levels: Tensor, objective: Objective, diffusers: bool = False
+) -> ImprovedDDPM:
     """Improved DDPM of images of grey levels: clipped denoiser, discretised decoder."""
     from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
     from lightning_modules.objectives import discretised_gaussian_log_prob
 
     decoder = partial(discretised_gaussian_log_prob, levels=data.levels)
-    return ImprovedDDPM(net, data.shape, levels=levels, objective=objective, decoder=decoder, clip=True)
+    return ImprovedDDPM(
+        net, data.shape, levels=levels, objective=objective, decoder=decoder, clip=True,
+        level_input=level_input(levels, diffusers),
+    )  # fmt: skip
 
 
 @fit(
@@ -88,6 +93,7 @@ def iddpm_digits(
     levels: int = 200,
     dropout: float = 0.0,
     objective: Objective = "hybrid",
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM with a learned variance on handwritten digits.
 
@@ -97,12 +103,15 @@ def iddpm_digits(
         levels: noise levels in training and sampling.
         dropout: in the blocks.
         objective: 'hybrid', or the resampled 'bound' alone.
+        diffusers: whether the network is one that diffusers has, so that `reprise export` can write it.
     """
     from datamodules.readers.digits import Digits
 
     data = Digits()
-    made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, outputs=2)
-    return Fit(of_pixels(made, data, linear(levels), objective), data, bound_and_frechet)
+    made = image_net(
+        net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, outputs=2, diffusers=diffusers
+    )
+    return Fit(of_pixels(made, data, linear(levels), objective, diffusers), data, bound_and_frechet)
 
 
 @fit(
@@ -120,6 +129,7 @@ def iddpm_cifar10(
     objective: Objective = "bound",
     data_dir: Location = "",
     bf16: bool = False,
+    diffusers: bool = False,
 ) -> Fit:
     """DDPM with a learned variance and the cosine schedule on CIFAR-10 at the paper's scale; needs GPUs.
 
@@ -131,6 +141,7 @@ def iddpm_cifar10(
         objective: 'hybrid', for samples; or the resampled 'bound' alone, for the likelihood.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
         bf16: whether the network computes in bfloat16.
+        diffusers: whether the network is one that diffusers has, so that `reprise export` can write it.
     """
     from datamodules.readers.images import Images
     from lightning_modules.diffusion import schedules
@@ -138,6 +149,6 @@ def iddpm_cifar10(
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
     made = image_net(
         net, images, width, multiples=(1, 2, 2, 2), blocks=3, attention=(1, 2), head=width // 2, dropout=dropout,
-        bf16=bf16, outputs=2,
+        bf16=bf16, outputs=2, diffusers=diffusers,
     )  # fmt: skip
-    return Fit(of_pixels(made, images, schedules.cosine(levels), objective), images, bound)
+    return Fit(of_pixels(made, images, schedules.cosine(levels), objective, diffusers), images, bound)

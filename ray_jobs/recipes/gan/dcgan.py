@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
@@ -49,17 +48,16 @@ def likeness_of_digits(model: DCGAN, data: Digits) -> dict[str, float]:
     space={"lr": "loguniform(5e-5,1e-3)"}, steps=40000, batch=128, lr=2e-4, ema=0.0, num_workers=4, save_every=5000,
     log_every=100,
 )  # fmt: skip
-def dcgan_cifar10(*, width: int = 64, latents: int = 100, data_dir: Location = "", inception: Location = "") -> Fit:
+def dcgan_cifar10(*, width: int = 64, latents: int = 100, data_dir: Location = "") -> Fit:
     """DCGAN on CIFAR-10 at the paper's scale; needs GPUs.
 
     Args:
         width: channels at half the resolution; twice as many at each coarser one.
         latents: that an image is generated from.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.dcgan import DCGAN
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    return Fit(DCGAN(images.shape, latents, width=width), images, partial(likeness_of_images, inception=inception))
+    return Fit(DCGAN(images.shape, latents, width=width), images, likeness_of_images)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
@@ -62,7 +60,7 @@ def improved_gan_grid(
 )  # fmt: skip
 def improved_gan_cifar10(
     *, steps: int, feature_matching: bool = False, kernels: int = 100, history: float = 0.0, real_label: float = 0.9,
-    noise_std: float = 0.0, width: int = 96, latents: int = 100, data_dir: Location = "", inception: Location = ""
+    noise_std: float = 0.0, width: int = 96, latents: int = 100, data_dir: Location = ""
 ) -> Fit:  # fmt: skip
     """Improved GAN on CIFAR-10 at the paper's scale, without labels; needs GPUs.
 
@@ -77,7 +75,6 @@ def improved_gan_cifar10(
         width: channels at half the resolution; twice as many at each coarser one.
         latents: that an image is generated from.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.improved_gan import ImprovedGAN
@@ -96,4 +93,4 @@ def improved_gan_cifar10(
         noise_std=noise_std,
         noise_steps=steps,
     )
-    return Fit(model, images, partial(likeness_of_images, inception=inception))
+    return Fit(model, images, likeness_of_images)

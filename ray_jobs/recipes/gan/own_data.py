@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.recipe import Fit, Headline, Location, fit
+from ray_jobs.recipe.measures import likeness
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from datamodules.base import Data
-    from lightning_modules.gan.adversarial import AdversarialModel
 
 OPTIONS: dict[str, Any] = {"data": "", "steps": 10_000, "batch": 64, "ema": 0.999, "log_every": 50}
 """Options of a training on a user's data."""
@@ -25,16 +23,6 @@ def networks(shape: tuple[int, ...], latents: int, width: int, *, batch_norm: bo
         return dense_generator(latents, shape, width=2 * width), dense_discriminator(shape, width=2 * width)
     kind = "batch" if batch_norm else "none"
     return strided_generator(latents, shape, width=width), strided_discriminator(shape, width=width, kind=kind)
-
-
-def likeness(model: AdversarialModel, data: Data) -> dict[str, float]:
-    """Sliced Wasserstein distance of up to 2,048 samples to as many held-out examples."""
-    import torch
-
-    from lightning_modules.metrics.samples import sliced_wasserstein
-
-    rng, held = torch.Generator().manual_seed(0), data.test(2048)["x"].cpu()
-    return {"sliced_w2": sliced_wasserstein(model.sample(len(held), rng=rng).cpu(), held, rng=rng)}
 
 
 @fit(system="GAN", headline=Headline("Goodfellow et al. 2014", arxiv="1406.2661"), lr=2e-4, **OPTIONS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
@@ -44,7 +42,7 @@ def wgan_grid(
 )  # fmt: skip
 def wgan_lsun(
     *, size: int = 64, critic_steps: int = 5, clip: float = 0.01, width: int = 64, latents: int = 100,
-    data_dir: Location = "", inception: Location = ""
+    data_dir: Location = ""
 ) -> Fit:  # fmt: skip
     """WGAN on LSUN bedrooms of 64x64 pixels at the paper's scale; needs GPUs.
 
@@ -55,7 +53,6 @@ def wgan_lsun(
         width: channels at half the resolution; twice as many at each coarser one.
         latents: that an image is generated from.
         data_dir: local folder of parquet files with the column image, resized to `size`; '' takes the hub, whose images are larger.
-        inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.wgan import WGAN
@@ -65,4 +62,4 @@ def wgan_lsun(
     generator = strided_generator(latents, images.shape, width=width)
     critic = strided_discriminator(images.shape, width=width)
     model = WGAN(generator, critic, latents, critic_steps=critic_steps, clip=clip)
-    return Fit(model, images, partial(likeness_of_images, inception=inception))
+    return Fit(model, images, likeness_of_images)

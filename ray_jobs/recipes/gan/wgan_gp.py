@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import likeness_of_images, modes_found
 
@@ -50,7 +48,7 @@ def wgan_gp_grid(
 )  # fmt: skip
 def wgan_gp_cifar10(
     *, steps: int, critic_steps: int = 5, penalty: float = 10.0, width: int = 128, latents: int = 128,
-    data_dir: Location = "", inception: Location = ""
+    data_dir: Location = ""
 ) -> Fit:  # fmt: skip
     """WGAN-GP on CIFAR-10 at the paper's scale; needs GPUs.
 
@@ -62,7 +60,6 @@ def wgan_gp_cifar10(
         width: channels of both networks.
         latents: that an image is generated from.
         data_dir: local folder of parquet files with the columns img and label; '' takes the hub.
-        inception: file of Inception's weights, pt_inception-2015-12-05-6726825d.pth, for FID and IS; '' measures neither.
     """
     from datamodules.readers.images import Images
     from lightning_modules.gan.wgan_gp import WGANGP
@@ -74,4 +71,4 @@ def wgan_gp_cifar10(
     critic = residual_discriminator(images.shape, width=width)
     optim = Adam(betas=(0.0, 0.9), decay_steps=steps)
     model = WGANGP(generator, critic, latents, optim=optim, critic_steps=critic_steps, penalty=penalty)
-    return Fit(model, images, partial(likeness_of_images, inception=inception))
+    return Fit(model, images, likeness_of_images)

@@ -88,7 +88,7 @@ def test_wrong_size(folder):
 
 def test_missing_and_empty_folder(tmp_path):
     refused("no folder", tmp_path / "nowhere")
-    refused("no parquet or image files", tmp_path)
+    refused("no parquet, image or IDX files", tmp_path)
 
 
 def test_truncated_and_empty_file(folder):
@@ -130,6 +130,7 @@ def test_unknown_name_on_the_hub():
 
 LIKE = {
     "ylecun/mnist": ((28, 28), "L", {"label": 7}),
+    "zalando-datasets/fashion_mnist": ((28, 28), "L", {"label": 9}),
     "uoft-cs/cifar10": ((32, 32), "RGB", {"label": 9}),
     "flwrlabs/celeba": ((178, 218), "RGB", {"celeb_id": 5, "Smiling": True}),
     "benjamin-paine/imagenet-1k-64x64": ((64, 64), "RGB", {"label": 999}),

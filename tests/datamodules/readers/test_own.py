@@ -66,7 +66,7 @@ def refused(sentence, folder, **options):
 
 def test_what_cannot_be_used_is_refused(tmp_path):
     refused("There are no data", tmp_path / "nowhere")
-    refused("no image, WAV or parquet", tmp_path)
+    refused("no image, IDX, WAV or parquet", tmp_path)
     tables(tmp_path, "photo", picture(1))
     refused("no column 'image': name one of its columns, id, photo", tmp_path)
     refused("no column 'pic'", tmp_path, column="pic")

@@ -290,6 +290,24 @@ def test_a_stride_that_the_table_does_not_have_is_refused(grid, n):
         grid(TABLE, n)
 
 
+def test_glide_visits_27_levels_of_1000():
+    """10, 10, 3, 2 and 2 of the fifths, by hand: each section's ends, evenly spaced between them; 997 in place of 999."""
+    first = [0, 22, 44, 66, 88, 111, 133, 155, 177, 199]
+    expected = [*first, *(200 + i for i in first), 400, 500, 599, 600, 799, 800, 997]
+    table = torch.arange(1.0, 1001.0, dtype=torch.float64)
+    found = schedules.glide(table)
+    assert found[-1] == 0 and (found.diff() < 0).all()
+    assert (found[:-1].flip(0) - 1).tolist() == expected
+
+
+def test_sections_of_a_table_that_does_not_divide_have_one_entry_more_at_first():
+    assert schedules.sections(11, (2, 1, 2)) == [0, 3, 4, 8, 10]
+    with pytest.raises(ValueError, match="27 steps, not 10"):
+        schedules.glide(TABLE, 10)
+    with pytest.raises(ValueError, match="A table of 40 levels"):
+        schedules.glide(TABLE[:40])
+
+
 def test_quadratic_steps_that_visit_a_level_twice_are_refused():
     with pytest.raises(ValueError, match="visit a level twice"):
         schedules.quadratic(TABLE, 150)

@@ -1,13 +1,12 @@
 """Distances between samples against brute force and theorems."""
 
-import hashlib
 import itertools
 
 import pytest
 import torch
 
 from datamodules.labs.density2d import grid
-from lightning_modules.metrics import gaussian, inception, likelihood, samples
+from lightning_modules.metrics import likelihood, samples
 
 DOUBLE = torch.float64
 
@@ -63,61 +62,6 @@ def test_mmd_is_unbiased_and_sees_a_shift():
     x, y = torch.randn(2000, 2, generator=rng), torch.randn(2000, 2, generator=rng) + torch.tensor([1.0, 0.0])
     exact = 2 * (1 / 3) * (1 - torch.tensor(-1 / 6).exp().item())
     assert samples.mmd(x, y, width=1.0) == pytest.approx(exact, rel=0.15)
-
-
-class Means(torch.nn.Module):
-    """Features of images: means of quarters of the channels, as Inception's stand-in."""
-
-    num_features = 6
-
-    def forward(self, x):
-        if x.dtype != torch.uint8:
-            raise TypeError("not bytes")
-        return torch.nn.functional.adaptive_avg_pool2d(x.double(), (1, 2)).flatten(1)
-
-
-def test_fid_is_the_frechet_distance_of_the_features():
-    pytest.importorskip("torchmetrics")
-    rng = torch.Generator().manual_seed(0)
-    x, y = (torch.rand(300, 3, 8, 8, generator=rng) * a - 1 for a in (2, 1.5))
-    net = Means()
-    one, two = (gaussian.moments(net(inception.to_uint8(z))) for z in (x, y))
-    assert inception.fid(y, x, net) == pytest.approx(gaussian.frechet(*one, *two), rel=1e-3)
-
-
-class Sure(torch.nn.Module):
-    """Logits of two classes by the first pixel's sign."""
-
-    def forward(self, x):
-        bright = (x[:, 0, 0, 0] > 127).float()
-        return 100 * torch.stack([bright, 1 - bright], 1)
-
-
-def test_the_inception_score_of_two_sure_classes_is_two():
-    pytest.importorskip("torchmetrics")
-    x = torch.ones(100, 1, 8, 8)
-    x[::2] = -1
-    assert inception.inception_score(x, Sure(), splits=1) == pytest.approx(2, rel=1e-3)
-    assert inception.inception_score(torch.ones(100, 1, 8, 8), Sure(), splits=1) == pytest.approx(1, rel=1e-3)
-
-
-def test_weights_that_are_not_inceptions_are_refused(tmp_path, monkeypatch):
-    assert inception.image_scores(torch.zeros(1), torch.zeros(1), "") == {}
-    with pytest.raises(ValueError, match="There is no file"):
-        inception.weights_file(tmp_path / "none.pth")
-    (tmp_path / "w.pth").write_bytes(b"other")
-    with pytest.raises(ValueError, match="not Inception's weights: its SHA-256"):
-        inception.weights_file(tmp_path / "w.pth")
-    monkeypatch.setattr(inception, "INCEPTION_HASH", hashlib.sha256(b"other").hexdigest()[:8])
-    assert inception.weights_file(tmp_path / "w.pth") == tmp_path / "w.pth"
-
-
-def test_a_machine_without_torch_fidelity_is_told_what_to_install(tmp_path, monkeypatch):
-    fid = pytest.importorskip("torchmetrics.image.fid")
-    monkeypatch.setattr(fid, "_TORCH_FIDELITY_AVAILABLE", False)
-    monkeypatch.setattr(inception, "weights_file", lambda path: path)
-    with pytest.raises(ValueError, match="pip install torch-fidelity"):
-        inception.extractor(tmp_path / "w.pth", "2048")
 
 
 def test_parzens_density_is_that_of_the_mixture():

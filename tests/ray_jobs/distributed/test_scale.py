@@ -246,7 +246,7 @@ def test_the_driver_fetches_no_checkpoints(tmp_path, monkeypatch):
 def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, monkeypatch):
     """A step is 10 s of a clock that only the test moves: 6 s of writing forbid another for 120 s, and the last is written in any case."""
     from ray_jobs.recipe.plan import Fit
-    from ray_jobs.train import fit
+    from ray_jobs.train import fit, recorder
 
     clock, written = [100.0], []
     monkeypatch.setattr(fit.time, "monotonic", lambda: clock[0])
@@ -259,7 +259,7 @@ def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, m
     trainer = SimpleNamespace(
         global_step=0, world_size=1, is_global_zero=True, callback_metrics={}, should_stop=False, save_checkpoint=save
     )
-    recorder = fit.RunRecorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
+    recorder = recorder.RunRecorder(run, Fit(None, None, steps=9, save_every=2), lambda event: None, lambda: False)
     recorder.began, recorder.began_at = clock[0], 0
     for trainer.global_step in range(1, 10):
         clock[0] += 10.0

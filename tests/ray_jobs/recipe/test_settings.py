@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from ray_jobs.command.requests import parse
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe import settings
 from ray_jobs.recipe.declare import Claim
@@ -104,8 +105,41 @@ def test_an_option_of_the_kind_may_have_a_default_of_the_functions_own(tmp_path)
     )
     known = settings.known(str(file))
     assert (known["lr"].default, known["lr"].type, known["steps"].default) == (0.5, float, 5)
+    assert (known["lr"].help, known["steps"].help) == ("step size.", "optimiser steps.")
     with pytest.raises(UsageError, match="takes float, not None"):
         settings.check(str(file), {"lr": None})
+    with pytest.raises(UsageError, match=r"--lr of .* must be above 0 and finite, not -1"):
+        settings.check(str(file), {"lr": -1.0})
+
+
+def test_arguments_named_as_options_keep_their_defaults_in_the_function_and_in_the_plan(tmp_path):
+    file = tmp_path / "named.py"
+    file.write_text(
+        "from ray_jobs.recipe import Fit, Headline, fit\n\n\n"
+        "@fit(system='Toy', data='toy', headline=Headline('me'))\n"
+        "def named(*, steps: int = 7, batch: int = 6, size: int = 5, lr: float | None = None, ema: float = 0.25) -> Fit:\n"
+        '    """Mine.\n\n    Args:\n        steps: s.\n        batch: b.\n        size: z.\n        lr: l.\n        ema: e.\n    """\n'
+        "    return Fit((steps, batch, size, lr, ema), None)\n"
+    )
+    made = settings.build(str(file), {})
+    assert made.model == (7, 6, 5, None, 0.25) and (made.steps, made.batch, made.lr, made.ema) == (7, 6, None, 0.25)
+    made = settings.build(str(file), {"steps": 3, "size": 2, "lr": 0.5})
+    assert made.model == (3, 6, 2, 0.5, 0.25) and (made.steps, made.batch, made.lr, made.ema) == (3, 6, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("name", ["seed", "out", "threads"])
+def test_a_setting_named_as_an_option_of_the_verb_is_refused(name, tmp_path):
+    file = tmp_path / "taken.py"
+    file.write_text(
+        "from ray_jobs.recipe import Fit, Headline, fit\n\n\n"
+        "@fit(system='Toy', data='toy', headline=Headline('me'))\n"
+        f"def taken(*, {name}: int = 7) -> Fit:\n"
+        f'    """Mine.\n\n    Args:\n        {name}: of mine.\n    """\n'
+    )
+    with pytest.raises(
+        UsageError, match=f"has a setting '{name}', which is an option of 'reprise train': give it another name"
+    ):
+        parse(["train", str(file)])
 
 
 def test_a_claim_has_one_bound_and_nan_holds_none():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,37 @@ OTHER: dict[str, dict[str, Any]] = {
     "ddpm_cifar10": {"width": 8, "levels": 25},
     "ddpm_digits": {"width": 24, "levels": 25, "dropout": 0.5},
     "ddpm_gauss_image": {"levels": 25},
+    "ddpm_mnist": {"width": 8, "levels": 25},
     "ddpm_mixture2d": {"levels": 25},
+    "consistency_mixture2d": {"steps": 6},
+    "consistency_mixture2d@improved": {"steps": 6},
+    "consistency_mixture2d@training": {"steps": 6},
     "ddpm": {"width": 8, "levels": 25},
+    "edm": {"width": 8, "drop": 0.5},
+    "flow_matching": {"width": 8, "transport": True, "drop": 0.5},
+    "flow_mixture2d@transport": {"batch": 8},
+    "improved_ddpm": {"width": 8, "levels": 25, "drop": 0.5},
+    "ncsn": {"width": 8, "levels": 2, "repeats": 2, "drop": 0.5},
+    "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
+    "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},
+    "reflow_mixture2d": {"steps": 6, "path": 2},
     "iddpm_cifar10": {"width": 8, "levels": 8},
     "iddpm_digits": {"levels": 25},
     "iddpm_gauss_image": {"levels": 25},
+    "iddpm_gauss_image@bound": {"levels": 25},
+    "adm_classifier_imagenet64": {"width": 8, "levels": 25},
+    "adm_digits": {"levels": 25},
+    "adm_imagenet64": {"width": 8, "classifier_width": 8, "classifier_steps": 1, "levels": 25},
+    "adm_mixture2d": {"levels": 25},
+    "cfg_digits": {"sample_steps": 8},
+    "cfg_imagenet64": {"width": 8, "sample_steps": 8},
+    "cfg_mixture2d": {"sample_steps": 8},
+    "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
+    "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
     "ncsn_mixture2d": {"levels": 2, "repeats": 2},
     "edm_cifar10": {"width": 8},
+    "edm_fashion": {"width": 8},
     "flow_cifar10": {"width": 8},
     "iaf_vae_cifar10": {"size": 2, "blocks": 2},
     "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
@@ -45,7 +69,8 @@ OTHER: dict[str, dict[str, Any]] = {
 OWN = {
     "maf": "moons", "iaf": "moons", "nsf": "moons", "nice": "digits", "realnvp": "digits", "glow": "digits", "vae": "digits",
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
-    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes",
+    "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
+    "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
@@ -75,6 +100,8 @@ def smallest(name: str, folder: Path, **more: Any) -> Fit:
         settings["source"] = str(waves(folder))
     if "folder" in has:
         settings["folder"] = str(rows(folder))
+    if "network" in has:
+        settings |= {"network": str(network(folder)), "data": "digits"}
     if name in systems():
         settings["data"] = OWN[name]
     made = prepare(Spec(name, settings, 0))
@@ -104,8 +131,8 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     import datasets
     from PIL import Image
 
-    grey, lsun = "mnist" in name, "lsun" in name
-    side = size if lsun else 32
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet64" in name
+    side = size if lsun else 64 if imagenet else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -113,8 +140,8 @@ def pictures(folder: Path, name: str, size: int) -> Path:
         Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(file, "png")
         return {"bytes": file.getvalue(), "path": None}
 
-    for part, n in (("train", 80), ("test", 16)):
-        columns: dict[str, Any] = {"image" if grey or lsun else "img": [png() for _ in range(n)]}
+    for part, n in (("train", 80), ("validation" if imagenet else "test", 16)):
+        columns: dict[str, Any] = {"image" if grey or lsun or imagenet else "img": [png() for _ in range(n)]}
         if not lsun:
             columns["label"] = [i % 10 for i in range(n)]
         datasets.Dataset.from_dict(columns).to_parquet(str(folder / f"{part}-00000.parquet"))
@@ -130,6 +157,25 @@ def waves(folder: Path) -> Path:
     for path in (folder / "0.wav", folder / "1.wav", folder / "test" / "0.wav"):
         wavfile.write(path, 16_000, rng.integers(-9999, 9999, 480, dtype=np.int16))
     return folder
+
+
+def network(folder: Path) -> Path:
+    """A network of digits in a folder of diffusers."""
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.ddpm import ddpm
+    from lightning_modules.exchange.model import exported
+    from lightning_modules.nets.embed import index_waves
+    from lightning_modules.nets.residual import grouped
+    from lightning_modules.nets.unet import UNet
+    from ray_jobs.run.diffusers_folder import save
+
+    table = schedules.linear(25, 4e-3, 0.8)
+    net = grouped(
+        UNet(1, width=4, multiples=(1,), blocks=1, attention=(), head=4, features=partial(index_waves, dim=4)), 1
+    )
+    index = partial(schedules.index_of, levels=table)
+    save(folder / "network", exported(ddpm(net, (1, 8, 8), levels=table, level_input=index)), "")
+    return folder / "network"
 
 
 def rows(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from datamodules.readers.own import read
 from lightning_modules.draws import Draws
 from lightning_modules.nets.dit import DiT
 from lightning_modules.nets.unet import UNet
+from lightning_modules.staged import Staged
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import names
 from ray_jobs.recipe.settings import build, check, known
@@ -16,24 +17,27 @@ from ray_jobs.recipes.diffusion.shared import image_net, transformer
 from ray_jobs.train.fit import prepare
 
 RECIPES = (
-    "ddpm_digits", "ddpm_cifar10", "iddpm_digits", "iddpm_cifar10", "edm_cifar10", "flow_cifar10", "ncsn_cifar10",
+    "ddpm_digits", "ddpm_mnist", "ddpm_cifar10", "iddpm_digits", "iddpm_cifar10", "edm_fashion", "edm_cifar10",
+    "flow_cifar10", "ncsn_cifar10", "adm_digits", "adm_imagenet64", "cfg_digits", "cfg_imagenet64", "ddim_cifar10",
 )  # fmt: skip
-PLAIN = {"dropout": 0.0, "outputs": 1, "bf16": False}
+PLAIN = {"dropout": 0.0, "outputs": 1, "numbers": 0, "bf16": False, "classes": 0}
 
 
 def test_these_are_all_the_recipes_with_a_choice_of_network():
-    assert {name for name in names() if "net" in known(name)} - {"ddpm"} == set(RECIPES)
+    assert {name for name in names() if "net" in known(name)} == set(RECIPES)
 
 
 @pytest.mark.parametrize(("kind", "made"), [("unet", UNet), ("dit", DiT)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_either_network(name, kind, made, seeded):
-    model = build(name, {"net": kind, "width": 8}).model
+    small = {"net": kind, "width": 8} | ({"classifier_width": 8} if "classifier_width" in known(name) else {})
+    model = build(name, small).model
+    model = model.last if isinstance(model, Staged) else model
     assert type(model.net) is made
     model.draws = Draws(0, 1)
     x = torch.rand(2, *model.shape) * 2 - 1
     assert model.net(x, torch.zeros(2)).shape[2:] == x.shape[2:]
-    loss = sum(model.losses({"x": x, "noise": torch.randn_like(x)}).values())
+    loss = sum(model.losses({"x": x, "noise": torch.randn_like(x), "label": torch.tensor([0, 9])}).values())
     loss.backward()
     last = model.net.leave if kind == "unet" else model.net.head.leave
     assert loss.isfinite() and last.weight.grad.abs().sum() > 0
@@ -58,6 +62,12 @@ def test_the_transformer_has_the_size_of_the_width(side, width, patch, features,
         net = transformer((3, side, side), width, 1, **PLAIN)
     assert (net.patch, net.width, net.blocks[0].attend.heads) == (patch, features, heads)
     assert (side // patch) ** 2 <= 31**2
+
+
+def test_squares_of_pixels_make_the_patches_twice_as_large(seeded):
+    data = read("shapes")
+    nets = [image_net(kind, data, 8, multiples=(1, 2), blocks=1, head=8, patch=2, depth=1) for kind in ("unet", "dit")]
+    assert [net.patch for net in nets] == [2, 4]
 
 
 def test_every_width_makes_a_transformer():

@@ -24,6 +24,7 @@ PIL = pytest.importorskip("PIL.Image")
 TINY = {"steps": 4, "batch": 4, "save_every": 2, "log_every": 1}
 IMAGES = {"size": 8}
 NARROW = {"width": 8}
+LABELLED = NARROW | IMAGES | {"drop": 0.5, "lr": 0.01, "warmup": 0}
 CASES = [
     ("maf", "table", NARROW),
     ("iaf", "table", NARROW),
@@ -42,6 +43,19 @@ CASES = [
     ("ddpm", "table", NARROW | {"levels": 25}),
     ("ddpm", "photos", {"size": 8, "width": 16, "levels": 25}),
     ("ddpm", "photos", {"size": 8, "width": 16, "levels": 25, "net": "dit"}),
+    ("improved_ddpm", "table", NARROW | {"levels": 25}),
+    ("improved_ddpm", "classes", LABELLED | {"levels": 25, "objective": "bound"}),
+    ("edm", "table", NARROW),
+    ("edm", "classes", LABELLED | {"net": "dit"}),
+    ("flow_matching", "table", NARROW | {"transport": True}),
+    ("flow_matching", "classes", LABELLED | {"transport": True}),
+    ("ncsn", "table", NARROW | {"levels": 3, "repeats": 2}),
+    ("ncsn", "classes", LABELLED | {"levels": 3, "repeats": 2}),
+    ("progressive_distillation", "table", NARROW | {"first": 4, "halvings": 1, "teacher_steps": 2}),
+    ("progressive_distillation", "photos", NARROW | IMAGES | {"first": 4, "halvings": 2, "teacher_steps": 1}),
+    ("progressive_distillation", "photos", NARROW | IMAGES | {"halvings": 0, "net": "dit"}),
+    ("consistency", "table", NARROW),
+    ("consistency", "photos", NARROW | IMAGES | {"method": "training"}),
     ("pixelcnn", "photos", NARROW | IMAGES | {"depth": 2, "head": 8}),
     ("row_lstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
     ("diagonal_bilstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
@@ -83,7 +97,7 @@ def mine(*, width: int = WIDTH) -> Fit:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A table, a folder of images of odd sizes and a folder of waves, by name."""
+    """A table, a folder of images of odd sizes, the same in directories of three classes, and a folder of waves, by name."""
     at, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
     rows = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3))
     np.savetxt(at / "table.csv", rows, delimiter=",", header="a,b,c", comments="")
@@ -92,9 +106,11 @@ def files(tmp_path_factory):
     for k in range(24):
         shape = (9 + 3 * k, 60 - 2 * k, 3)
         PIL.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(at / "photos" / f"{k}.png")
+        (at / "classes" / "abc"[k % 3]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(at / "photos" / f"{k}.png", at / "classes" / "abc"[k % 3] / f"{k}.png")
         wave = (8000 * np.sin(np.arange(700 + k) * (0.05 + 0.01 * k))).astype(np.int16)
         wavfile.write(at / "waves" / f"{k}.wav", 8000, wave)
-    return {"table": str(at / "table.csv"), "photos": str(at / "photos"), "waves": str(at / "waves")}
+    return {"table": str(at / "table.csv")} | {name: str(at / name) for name in ("photos", "classes", "waves")}
 
 
 def run_of(name, out, settings, seed=1):
@@ -134,6 +150,9 @@ def test_a_system_trains_measures_samples_and_resumes_to_the_same_bits(name, dat
     assert alike(whole.path, tmp_path / "half")
     drawn = inspect.sample(str(whole.path), n=3, name="few")
     assert drawn.is_file() and len(np.load(whole.path / "few.npy")) == 3
+    if "drop" in small:
+        inspect.sample(str(whole.path), n=3, name="two", label="2", guidance=1.0)
+        assert not np.array_equal(np.load(whole.path / "two.npy"), np.load(whole.path / "few.npy"))
 
 
 @pytest.mark.parametrize(

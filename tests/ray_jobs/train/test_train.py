@@ -93,7 +93,7 @@ def continued_from(said: str) -> int:
 def children(run: Path) -> list[str]:
     """The workers that still run for this folder."""
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout.splitlines()
-    return [line for line in found if "ray_jobs.train.ddp_worker" in line and str(run) in line]
+    return [line for line in found if "ray_jobs.train.groups.ddp_worker" in line and str(run) in line]
 
 
 @pytest.mark.fault("process", "a training with --workers {workers} gets {number.name}, and is resumed")

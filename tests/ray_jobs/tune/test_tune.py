@@ -375,7 +375,8 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 
 
 @pytest.mark.parametrize(("recipe", "settings", "name"), [
-    ("ddpm_digits", {"steps": 10, "levels": 5, "width": 16, "batch": 32, "log_every": 2}, "bits_per_dim"),
+    ("ddpm_digits", {"steps": 10, "levels": 25, "width": 16, "batch": 32, "log_every": 2}, "bits_per_dim"),
+    ("pd_mixture2d", {"steps": 6, "batch": 64, "width": 8, "depth": 1, "first": 8, "halvings": 1, "warmup": 2}, "w2_ratio_4"),
     ("ppo_cartpole", {"steps": 1024, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
     ("gan_grid", {"steps": 6, "batch": 32, "width": 16, "log_every": 2}, "modes_hit"),
     ("maf_density2d", {"steps": 10, "batch": 64, "log_every": 2}, "excess_nats"),
@@ -396,5 +397,9 @@ def test_real_recipes_are_tuned_and_leave_runs_to_work_with(recipe, settings, na
     assert main(words) == 0
     final = Run.open(tmp_path / "final").result
     assert "validation" not in final["splits"][name]
-    if recipe not in ("gan_grid", "made_ising"):  # too coarse after a few steps; exact
+    if recipe not in (
+        "gan_grid",
+        "made_ising",
+        "pd_mixture2d",
+    ):  # too coarse after a few steps; exact; of samples alone
         assert final["metrics"][name] != best.score

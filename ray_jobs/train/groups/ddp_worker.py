@@ -1,4 +1,4 @@
-"""python -m ray_jobs.train.ddp_worker FOLDER ADDRESS: one process of a group; `ray_jobs.train.ddp_group` starts it with its rank set."""
+"""python -m ray_jobs.train.groups.ddp_worker FOLDER ADDRESS: one process of a group; `ddp_group` starts it with its rank set."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def _started(run: Run, spec: Spec) -> Iterator[list[subprocess.Popen]]:
         "NODE_RANK": "0",
         "WORLD_SIZE": str(spec.where.workers),
     }
-    command = [sys.executable, "-P", "-m", "ray_jobs.train.ddp_worker", str(run.path), run.uri or ""]
+    command = [sys.executable, "-P", "-m", "ray_jobs.train.groups.ddp_worker", str(run.path), run.uri or ""]
     workers = []
     with opened(run.path / "log.txt", "a") as log:
         for rank in range(spec.where.workers):

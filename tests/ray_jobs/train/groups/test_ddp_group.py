@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ray_jobs.train import ddp_group
+from ray_jobs.train.groups import ddp_group
 from tests.ray_jobs.command import start
 
 ALIVE = "import time\nwhile True: print('{\"alive\": true}', flush=True); time.sleep(0.05)"
