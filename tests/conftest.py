@@ -17,8 +17,8 @@ from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_ter
 from tests.real_data import fashion, mnist  # noqa: E402, F401
 
 LONGEST = (
-    "test_tune", "test_tune_scale", "test_pools", "test_ray_cluster", "test_other_device", "test_making", "test_runner",
-    "test_launchers", "test_train", "test_elastic", "test_submit", "test_jobs_cli", "test_algorithms",
+    "test_tune", "test_tune_scale", "test_ray_cluster", "test_other_device", "test_pools", "test_runner", "test_terminal",
+    "test_train", "test_launchers", "test_elastic", "test_crew", "test_submit", "test_jobs_cli", "test_algorithms",
 )  # fmt: skip
 """Files that take minutes, the longest first: they start first, so that no process has one of them left when the others are done."""
 LATER = ("slow", "fault")  # marked tests that run only where -m asks for them

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray_jobs.errors import UsageError
-from ray_jobs.recipe.loading import kind, recipe
-from ray_jobs.recipe.plan import Fit
+from ray_jobs.recipe.loading import engine, kind, recipe
 from ray_jobs.recipe.settings import check, known
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
@@ -50,15 +49,12 @@ def export(
     from lightning_modules.exchange.model import exported
     from ray_jobs.exchange.card import text
     from ray_jobs.run.diffusers_folder import save
-    from ray_jobs.train import fit
 
     opened = Run.open(run)
     opened.moved = moved or {}
     spec = current_spec(opened)
-    if kind(recipe(spec.recipe)) is not Fit:
-        raise UsageError(f"{run} has no diffusion model: {spec.recipe} trains something else.")
     with noise_to(opened.path / "log.txt"), data_found(opened):
-        found = fit.trained(opened)
+        found = engine(recipe(spec.recipe)).model(opened)
         model = _diffusion(found, run)
         if raw:
             found.model.load_state_dict(opened.load(opened.used)["state_dict"])  # type: ignore[arg-type]  # `trained` sets it
@@ -136,7 +132,7 @@ def import_network(folder: str, *, out: str | None = None, data: str = "") -> Pa
     model = fit.prepare(spec).model
     files = sorted(network.rglob("*.safetensors"))
     record = {"run": str(network), "recipe": "diffusers", "checkpoint": files[0].name, "sha256": digest(files[0])}
-    run = Run.create(spec, kind=Fit.__name__, started_from={"network": record})
+    run = Run.create(spec, kind=kind(recipe(RECIPE)).__name__, started_from={"network": record})
     state = {
         "global_step": 0,
         "epoch": 0,

@@ -191,6 +191,15 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     raise UsageError(f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes.")
 
 
+def model(run: Run) -> Any:
+    """No model that could be exported.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{run} has no diffusion model: {run.spec.recipe} trains an agent.")
+
+
 def weights(plan: Play, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     """The untrained weights, and the parameter groups of the optimisers, in order."""
     from ray_jobs.envs.vector import vector

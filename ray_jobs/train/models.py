@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.errors import UsageError
@@ -14,6 +14,9 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Report
 from ray_jobs.train.drawing import Drawing
 from ray_jobs.train.groups import ddp_group, on_cluster
+
+if TYPE_CHECKING:
+    from ray_jobs.train.fit import Trained
 
 
 def train(run: Run, spec: Spec, report: Report, should_stop: Callable[[], bool]) -> bool:
@@ -61,6 +64,17 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
 
     found = fit.trained(run, how.ema)
     return sampling.sample(found.model, found.made.data, run.path, n, seed=seed, name=name, how=how)
+
+
+def model(run: Run) -> Trained:
+    """The run's model as it is measured and sampled.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.train import fit
+
+    return fit.trained(run)
 
 
 def weights(plan: Fit, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:

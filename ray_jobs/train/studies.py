@@ -162,6 +162,15 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     raise UsageError(f"{run} is a study, which has nothing to sample: {where}; 'reprise evaluate {run}' measures it.")
 
 
+def model(run: Run) -> Any:
+    """No model that could be exported.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{run} has no diffusion model: {run.spec.recipe} trains a study.")
+
+
 def weights(plan: Study, seed: int) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     """The state before the first step; a process has no optimisers' parameter groups."""
     return begin(plan, seed), []

@@ -14,7 +14,7 @@ import pytest
 
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import engine, kind, recipe
-from ray_jobs.recipe.plan import KINDS, Layout, Plan
+from ray_jobs.recipe.plan import KINDS, Fit, Layout, Plan
 from ray_jobs.recipe.settings import build, check, known
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.reproduce import seeds_together
@@ -64,6 +64,7 @@ ENGINE = {
     "train": ["run", "spec", "report", "should_stop"],
     "evaluate": ["run", "ema"],
     "sample": ["run", "n", "seed", "name", "how"],
+    "model": ["run"],
     "weights": ["plan", "seed"],
     "fixed": ["plan"],
     "check_together": ["plan"],
@@ -193,6 +194,17 @@ def test_it_is_sampled_or_says_in_one_sentence_why_not(which, trained):
         return
     with pytest.raises(UsageError) as error:
         module.sample(trained(which), n=4, seed=0, name="drawn", how=AS_TRAINED)
+    assert in_one_sentence(error)
+
+
+@every
+def test_its_model_can_be_exported_or_one_sentence_says_that_there_is_none(which, trained):
+    module = importlib.import_module(which.engine)
+    if small(which).samples and which is Fit:
+        assert module.model(trained(which)).step == trained(which).result["step"]
+        return
+    with pytest.raises(UsageError) as error:
+        module.model(trained(which))
     assert in_one_sentence(error)
 
 

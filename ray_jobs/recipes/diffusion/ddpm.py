@@ -185,6 +185,8 @@ def ddpm_cifar10(
 ) -> Fit:
     """DDPM on CIFAR-10 at the paper's scale; needs GPUs.
 
+    `--features FILE` measures its FID, of 50,000 samples against the training set.
+
     Args:
         net: which network, a U-Net or a transformer over patches (DiT).
         width: channels of the U-Net at full resolution, twice as many below; a third of the features of a DiT.

@@ -37,13 +37,14 @@ def test_two_workers_take_the_same_steps(plain, tmp_path):
 
 
 @pytest.mark.fault("process", "a training of a VAE is killed, and resumed")
-def test_a_killed_run_resumes_to_the_same_bits(plain, tmp_path, fault):
+def test_a_killed_run_resumes_to_the_same_bits(plain, tmp_path, capfd, fault):
     words = [w for k, v in SMALL.items() for w in (f"--{k}", v)]
     with start("train", "vae_digits", *words, "--seed", 1, "--out", tmp_path / "killed") as process:
         wait_for(lambda: list((tmp_path / "killed/checkpoints").glob("*.ckpt")), process)
     assert not (tmp_path / "killed/result.json").exists()
     lost = lines(tmp_path / "killed")[-1]["step"] - newest(tmp_path / "killed")["global_step"]
-    fault.saw(here("resume", tmp_path / "killed"), "continuing from step")
+    here("resume", tmp_path / "killed")
+    fault.saw(capfd.readouterr().out, "continuing from step")
     fault.lost(max(0, lost), SMALL["save_every"])
     ours, whole = newest(tmp_path / "killed"), newest(plain.path)
     same = all(equal(ours[k], whole[k]) for k in ("state_dict", "optimizer_states", "callbacks", "global_step"))

@@ -61,7 +61,7 @@ def state(run: Path) -> object:
 @pytest.mark.fault("process", "a run is killed at a random moment, and resumed ({kind})")
 @pytest.mark.parametrize(("kind", "time"), [(kind, time) for kind, times in TIMES.items() for time in range(times)])
 def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
-    kind, time, undisturbed, ray_cluster, tmp_path, fault
+    kind, time, undisturbed, ray_cluster, tmp_path, capfd, fault
 ):
     whole, killed = undisturbed(kind), tmp_path / "killed"
     logged = lines(whole.path)
@@ -73,7 +73,9 @@ def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
     at = lines(killed)[-1]["step"]
     assert at < logged[-1]["step"] and not (killed / "result.json").exists()
     saved = bool(list(killed.glob("checkpoints/*.ckpt")))
-    said = fault.saw(here("resume", killed), "continuing from step" if saved else r": \d+/\d+ ")
+    capfd.readouterr()
+    here("resume", killed)
+    said = fault.saw(capfd.readouterr().out, "continuing from step" if saved else r": \d+/\d+ ")
     started = continued_from(said) if saved else 0
     fault.lost(max(0, at - started), RUNS[kind][1].get("save_every", 7) + logged[0]["step"])
     fault.equal(

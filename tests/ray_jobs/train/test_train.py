@@ -299,12 +299,13 @@ def killed_agent(recipe: str, out: Path, runners: int) -> None:
 
 @pytest.mark.fault("process", "an agent's training is killed, and resumed ({recipe})")
 @pytest.mark.parametrize("recipe", AGENTS)
-def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp_path, fault):
+def test_a_killed_agent_of_every_other_kind_resumes_to_the_same_bits(recipe, tmp_path, capfd, fault):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     launch(Spec(recipe, AGENTS[recipe] | {"eval_episodes": 2}, 0, Where(address="local"), str(whole)))
     killed_agent(recipe, killed, 0)
     at = last(killed)
-    said = fault.saw(here("resume", killed), "continuing from step")
+    here("resume", killed)
+    said = fault.saw(capfd.readouterr().out, "continuing from step")
     fault.lost(max(0, at - continued_from(said)), AGENTS[recipe]["save_every"])
     fault.equal(lines(killed) == lines(whole) and equal(agent(killed), agent(whole)))
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -103,9 +104,19 @@ def test_a_runner_that_dies_or_hangs_is_replaced(how, algorithm, ray_cluster, tm
 
 
 def test_two_learners_agree(ray_cluster):
-    """Through Ray Train, each with a Ray runner: what the second holds at the end is what the first holds, bit for bit."""
+    """Through Ray Train, each with a Ray runner: what the second holds at the end is what the first holds, bit for bit.
+
+    The environment is one that this process alone has registered.
+    """
     memory = Memory()
-    result = play.play(recipe(SMALL["ppo"], normalize_obs=True), seed=0, run=memory, learners=2, runners=2)
+    gym.register(
+        "Own/Pole-v0", entry_point="gymnasium.envs.classic_control.cartpole:CartPoleEnv", max_episode_steps=500
+    )
+    try:
+        plan = recipe(SMALL["ppo"], "Own/Pole-v0", normalize_obs=True)
+        result = play.play(plan, seed=0, run=memory, learners=2, runners=2)
+    finally:
+        del gym.registry["Own/Pole-v0"]
     assert result["env_steps"] == 512
     step, state = memory.states[-1]
     first, second = (s["learner"]["actor"] for s in state["learners"])

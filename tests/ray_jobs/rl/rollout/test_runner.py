@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from ray_jobs.envs.vector import CartPole, SequentialEnv, vector
 from ray_jobs.errors import UsageError
@@ -293,11 +294,13 @@ def test_the_result_says_that_episodes_were_cut():
 
 @pytest.mark.parametrize("learners", [1, 2])
 def test_a_stop_is_heard_during_the_evaluation_and_resuming_only_evaluates(learners, tmp_path, monkeypatch, request):
+    """Its environment is one that this process alone has registered, of which the learners learn."""
     if learners > 1:
         request.getfixturevalue("ray_cluster")
+    monkeypatch.setitem(gym.registry, "Own/Endless-v0", EnvSpec("Own/Endless-v0", entry_point=SCRIPTED + "Endless"))
     mark = tmp_path / "stop"
     options = {"at": 1000, "stop": str(mark)}
-    plan = Play(Still(), SCRIPTED + "Endless", steps=16, envs=2, eval_episodes=2, env_options=options)
+    plan = Play(Still(), "Own/Endless-v0", steps=16, envs=2, eval_episodes=2, env_options=options)
     plan = replace(plan, eval_steps=100_000_000)
     memory = Memory()
     stopped = play.play(plan, seed=0, run=memory, learners=learners, should_stop=mark.exists)
