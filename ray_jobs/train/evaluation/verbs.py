@@ -10,10 +10,10 @@ from ray_jobs.recipe.spec import Spec
 
 
 def statistics(spec: Spec, *, file: str = "statistics.npz") -> Path:
-    """Write the mean and covariance of the features of a recipe's images.
+    """Write the moments of the features of a recipe's images.
 
-    The file is a reference of --features: give it as --reference FILE. It records the network's SHA-256, the resolution and the
-    number of images. Images are read, cropped and resized as the recipe does it.
+    These are their mean and covariance. The file is a reference of --features: give it as --reference FILE. It records the network's
+    SHA-256, the resolution and the number of images. Images are read, cropped and resized as the recipe does it.
 
     Args:
         spec: the recipe, --features, and as --reference the part of its images, train or test.
