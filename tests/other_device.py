@@ -61,6 +61,8 @@ class Places:
     def of(self, x: Tensor) -> torch.device:
         if x.device.type != "cpu":
             return x.device
+        while torch._C._functorch.is_functorch_wrapped_tensor(x):  # within `torch.func`
+            x = torch._C._functorch.get_unwrapped(x)
         return DEVICE if x.untyped_storage()._cdata in self.there else CPU
 
     def put(self, x: Tensor) -> Tensor:

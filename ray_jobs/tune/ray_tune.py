@@ -93,10 +93,11 @@ def _ray(where: Where, cpus: int) -> Iterator[Any]:
     """Ray: the one that is running here, the cluster at the given address, or one of our own with at least `cpus`."""
     import ray
 
+    address = cluster_address(where.address)
     if ray.is_initialized():
         yield ray
         return
-    connect(cluster_address(where.address), cpus)
+    connect(address, cpus)
     try:
         yield ray
     finally:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ray_jobs.train.ddp_worker import placement
-
 from ray_jobs.recipe.spec import Spec
 from ray_jobs.run.folder import Run
+from ray_jobs.train.groups.ddp_worker import placement
 from ray_jobs.train.launch import create
 from tests.two_processes import together
 
