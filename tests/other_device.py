@@ -61,19 +61,12 @@ class Places:
     def of(self, x: Tensor) -> torch.device:
         if x.device.type != "cpu":
             return x.device
-        return DEVICE if storage_of(x)._cdata in self.there else CPU
+        return DEVICE if x.untyped_storage()._cdata in self.there else CPU
 
     def put(self, x: Tensor) -> Tensor:
-        storage = storage_of(x)
+        storage = x.untyped_storage()
         self.there.setdefault(storage._cdata, StorageWeakRef(storage))
         return x
-
-
-def storage_of(x: Tensor) -> torch.UntypedStorage:
-    """Where a tensor's numbers lie, also of one that `torch.func` has wrapped."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    return x.untyped_storage()
 
 
 def same(a: torch.device, b: torch.device) -> bool:
