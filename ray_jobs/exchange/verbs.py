@@ -123,10 +123,12 @@ def import_network(folder: str, *, out: str | None = None, data: str = "") -> Pa
     Raises:
         UsageError: the folder holds no such network, ours cannot express it, or the run folder is taken.
     """
+    from ray_jobs.run.diffusers_folder import there
+
+    network = there(folder).resolve()
     from ray_jobs.train import fit
     from ray_jobs.train.start import digest
 
-    network = Path(folder).resolve()
     settings = check(RECIPE, {"network": str(network), "data": data, "ema": 0.0})
     spec = Spec(RECIPE, settings, out=out)
     model = fit.prepare(spec).model

@@ -34,6 +34,17 @@ LARGEST = 2**24
 """Bytes of a JSON file."""
 
 
+def there(folder: str) -> Path:
+    """The folder, after a look whether it is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if "://" in folder or not Path(folder).is_dir():
+        raise UsageError(f"There is no folder {shortened(folder)} on this machine: give one that diffusers has saved.")
+    return Path(folder)
+
+
 def read(folder: str) -> Parts:
     """The network and the scheduler of a folder.
 
@@ -42,9 +53,7 @@ def read(folder: str) -> Parts:
     """
     from lightning_modules.exchange.model import CLASSES, Parts
 
-    root = Path(folder)
-    if "://" in folder or not root.is_dir():
-        raise UsageError(f"There is no folder {shortened(folder)} on this machine: give one that diffusers has saved.")
+    root = there(folder)
     at = next((root / name for name in ("unet", "transformer") if (root / name / "config.json").exists()), root)
     config = _json(at / "config.json", root)
     if (name := config.get("_class_name")) not in CLASSES:
