@@ -170,8 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print(NO_GPU, file=sys.stderr)
         return 1
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
+    if options.device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
     name = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
     report, most = Record(options.out), peak(name, options.peak)
     report.found["device"] = name

@@ -246,10 +246,10 @@ def test_the_driver_fetches_no_checkpoints(tmp_path, monkeypatch):
 def test_checkpoints_that_take_long_are_written_seldom(write, saved, tmp_path, monkeypatch):
     """A step is 10 s of a clock that only the test moves: 6 s of writing forbid another for 120 s, and the last is written in any case."""
     from ray_jobs.recipe.plan import Fit
-    from ray_jobs.train import fit, recorder
+    from ray_jobs.train import recorder
 
     clock, written = [100.0], []
-    monkeypatch.setattr(fit.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(recorder.time, "monotonic", lambda: clock[0])
 
     def save(path):
         clock[0] += write

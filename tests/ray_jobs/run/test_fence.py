@@ -9,6 +9,7 @@ WRITES = {
     "log": lambda run: run.log(1, {"loss": 1.0}),
     "status": lambda run: run.status("running", 1, 2),
     "save": lambda run: run.save(1, {}),
+    "keep": lambda run: run.keep("averages-0000000001", {}),
     "rewind": lambda run: run.rewind(0),
     "finish": lambda run: run.finish({"loss": 1.0}, step=1, device="cpu"),
     "push": lambda run: run.push(),
