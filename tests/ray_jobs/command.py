@@ -15,6 +15,8 @@ import torch
 from ray_jobs.cli import main
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""}
+OURS = {"PYTHONPATH": str(Path(__file__).parents[2])}
+"""For recipes in `tests`: Ray's workers import nothing from the current folder."""
 
 
 @contextlib.contextmanager

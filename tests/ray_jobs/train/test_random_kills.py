@@ -9,7 +9,7 @@ import pytest
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.folder import Run
 from ray_jobs.train.launch import launch
-from tests.ray_jobs.command import equal, here, lines, newest, start, wait_for
+from tests.ray_jobs.command import OURS, equal, here, lines, newest, start, wait_for
 from tests.ray_jobs.train.test_train import STATE, agent, children, continued_from
 
 MODEL = {"steps": 120, "batch": 64, "width": 16, "log_every": 5, "save_every": 35}
@@ -66,7 +66,7 @@ def test_a_run_that_is_killed_at_a_random_moment_ends_with_the_same_bits(
     whole, killed = undisturbed(kind), tmp_path / "killed"
     logged = lines(whole.path)
     moment = random.Random(f"{kind} {time}").randint(1, len(logged) * 3 // 4)
-    with start(*words(kind, killed)) as process:
+    with start(*words(kind, killed), env=OURS) as process:
         wait_for(lambda: len(lines(killed)) >= moment, process)
         process.kill()
     wait_for(lambda: not children(killed))

@@ -20,7 +20,7 @@ from ray_jobs.train import inspect
 from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from ray_jobs.train.states import packed, unpacked
 from ray_jobs.tune import search as searches
-from tests.ray_jobs.command import equal, lines, newest, reprise, start, wait_for
+from tests.ray_jobs.command import OURS, equal, lines, newest, reprise, start, wait_for
 from tests.ray_jobs.train.processes import imported
 
 WALK = "tests.ray_jobs.train.processes:walk"
@@ -74,7 +74,7 @@ def test_a_study_that_stops_saves_and_resumes_to_the_same_bits(asked, plain, tmp
 def test_a_killed_study_resumes_to_the_same_bits(workers, plain, tmp_path, fault):
     killed = tmp_path / "killed"
     words = ["train", WALK, "--seed", 3, "--pause", 0.2, "--workers", workers, "--out", killed]
-    with start(*words) as process:
+    with start(*words, env=OURS) as process:
         wait_for(lambda: len(lines(killed)) >= 5, process)
     at = lines(killed)[-1]["step"]
     assert at < 40
