@@ -33,9 +33,9 @@ def start(*words: object, env: Mapping[str, str] | None = None) -> Iterator[subp
         process.communicate()
 
 
-def reprise(*words: object, code: int = 0) -> str:
+def reprise(*words: object, code: int = 0, env: Mapping[str, str] | None = None) -> str:
     """`reprise words...`, done: what it printed, both streams; its exit code must be `code`."""
-    with start(*words) as process:
+    with start(*words, env=env) as process:
         out, err = process.communicate(timeout=400)
     assert process.returncode == code, (process.returncode, out, err)
     return out + err

@@ -78,7 +78,7 @@ def test_a_killed_study_resumes_to_the_same_bits(workers, plain, tmp_path, fault
         wait_for(lambda: len(lines(killed)) >= 5, process)
     at = lines(killed)[-1]["step"]
     assert at < 40
-    said = reprise("resume", killed)
+    said = reprise("resume", killed, env=OURS)
     fault.saw(said, "continuing from step 14")
     fault.lost(at - 14, 7)
     fault.equal(same(Run.open(killed), plain[WALK]))
