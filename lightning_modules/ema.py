@@ -19,6 +19,18 @@ def averaged_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {k: p for k, p in model.named_parameters() if k.startswith(prefix)}
 
 
+def matched(average: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+    """The average on the device of `model`, in the order of its parameters.
+
+    Raises:
+        ValueError: it is that of another model.
+    """
+    own = averaged_weights(model)
+    if {k: p.shape for k, p in own.items()} != {k: a.shape for k, a in average.items()}:
+        raise ValueError("The averaged weights in the checkpoint are not those of this model.")
+    return {k: average[k].to(p) for k, p in own.items()}
+
+
 class EMA(L.Callback):
     """Exponential moving average of the weights (not of the buffers).
 
@@ -52,7 +64,7 @@ class EMA(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.average:
             self.average = {k: p.detach().clone() for k, p in averaged_weights(pl_module).items()}
-        self._match(pl_module)
+        self.average = matched(self.average, pl_module)
         self._weights: list[Tensor] = list(averaged_weights(pl_module).values())
         self._seen = trainer.global_step
 
@@ -83,7 +95,7 @@ class EMA(L.Callback):
         if not self.average:
             yield
             return
-        self._match(model)
+        self.average = matched(self.average, model)
         own = [(p, p.data) for p in averaged_weights(model).values()]
         try:
             for (p, _), average in zip(own, self.average.values(), strict=True):
@@ -92,13 +104,6 @@ class EMA(L.Callback):
         finally:
             for p, data in own:
                 p.data = data
-
-    def _match(self, model: torch.nn.Module) -> None:
-        """Bring the average to the device of `model`, in the order of its parameters."""
-        own = averaged_weights(model)
-        if {k: p.shape for k, p in own.items()} != {k: a.shape for k, a in self.average.items()}:
-            raise ValueError("The averaged weights in the checkpoint are not those of this model.")
-        self.average = {k: self.average[k].to(p) for k, p in own.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "average": self.average}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.compat import lerp_
-from lightning_modules.ema import averaged_weights
+from lightning_modules.ema import averaged_weights, matched
 
 WIDEST = 12**-0.5
 """The width of the mean of all weights, whose exponent is 0; all widths are below it."""
@@ -123,9 +123,7 @@ class PowerEMA(L.Callback):
         own = averaged_weights(pl_module)
         if not self.averages:
             self.averages = [{k: p.detach().clone() for k, p in own.items()} for _ in self.widths]
-        if any({k: p.shape for k, p in own.items()} != {k: a.shape for k, a in of.items()} for of in self.averages):
-            raise ValueError("The averaged weights in the checkpoint are not those of this model.")
-        self.averages = [{k: of[k].to(p) for k, p in own.items()} for of in self.averages]
+        self.averages = [matched(of, pl_module) for of in self.averages]
         self._weights: list[Tensor] = list(own.values())
         self._seen = trainer.global_step
 

@@ -197,9 +197,10 @@ class Denoising(Generative):
         Raises:
             ValueError: the model was built without `learn`.
         """
-        learn, numbers, x = self.learn, None, self.in_range(batch["x"])
+        learn = self.learn
         if learn is None:
             raise ValueError(f"{type(self).__name__} was built without 'learn', by which it would be trained.")
+        x, numbers = self.in_range(batch["x"]), None
         with torch.no_grad():
             if learn.augment is not None:
                 x, numbers = learn.augment(x, self.draws)

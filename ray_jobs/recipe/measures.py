@@ -126,7 +126,6 @@ def exact_bits_of_images(model: Discrete, data: Data) -> dict[str, float]:
 
 def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
     """`mixture_scores` of 10,000 samples: modes hit and full, share near one; W2 of 1,024 of them and its floor, and MMD."""
-
     from lightning_modules.metrics.samples import mixture_scores
 
     drawn = model.sample(10_000, rng=measuring()).cpu()
@@ -135,20 +134,8 @@ def modes_found(model: AdversarialModel, data: Density2D) -> dict[str, float]:
     return mixture_scores(drawn, truth, other, mixture.mean.float(), mixture.cov[0, 0, 0].sqrt().item())
 
 
-def likeness_of_images(model: AdversarialModel, data: Data) -> dict[str, float]:
-    """Sliced W2 of at most 2,048 images to as many held-out ones; `--features` adds FID or the like."""
-    import torch
-
-    from lightning_modules.metrics.samples import sliced_wasserstein
-
-    rng = torch.Generator().manual_seed(0)
-    real = data.test(2048)["x"]
-    drawn = model.sample(2048, rng=rng).cpu()
-    return {"sliced_w2": sliced_wasserstein(drawn[: len(real)], real, rng=rng)}
-
-
 def likeness(model: Samples, data: Data, *, n: int = 2048) -> dict[str, float]:
-    """Sliced Wasserstein distance of up to n samples to as many held-out examples."""
+    """Sliced Wasserstein distance of up to n samples to as many held-out examples; of images, `--features` adds FID or the like."""
     import torch
 
     from lightning_modules.metrics.samples import sliced_wasserstein

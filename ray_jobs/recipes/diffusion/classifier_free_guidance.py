@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.labelled import guided_excess, of_classes, of_digits
-from ray_jobs.recipes.diffusion.shared import Backbone, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, digits_net, imagenet64_net
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,7 +150,7 @@ def cfg_digits(
     from lightning_modules.diffusion.models.classifier_free_guidance import classifier_free_guidance
 
     data = Digits()
-    made = image_net(net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, classes=data.classes)
+    made = digits_net(net, data, width, classes=data.classes)
     between = interval(guide_above, guide_up_to)
     model = classifier_free_guidance(
         made, data.shape, drop=drop, reach=REACH, interval=between, rescale=rescale, steps=sample_steps, clip=True
@@ -202,10 +202,7 @@ def cfg_imagenet64(
     from lightning_modules.diffusion.models.classifier_free_guidance import classifier_free_guidance
 
     images = Images(name="benjamin-paine/imagenet-1k-64x64", data_dir=data_dir)
-    made = image_net(
-        net, images, width, multiples=(1, 2, 3, 4), blocks=3, attention=(1, 2, 3), head=min(64, width),
-        dropout=dropout, classes=images.classes, adm=True, bf16=bf16,
-    )  # fmt: skip
+    made = imagenet64_net(net, images, width, head=min(64, width), dropout=dropout, classes=images.classes, bf16=bf16)
     between = interval(guide_above, guide_up_to)
     model = classifier_free_guidance(
         made, images.shape, drop=drop, interval=between, rescale=rescale, steps=sample_steps, clip=True

@@ -9,7 +9,7 @@ from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.ddpm import linear
 from ray_jobs.recipes.diffusion.labelled import guided_excess, of_classes, of_digits
-from ray_jobs.recipes.diffusion.shared import Backbone, image_net
+from ray_jobs.recipes.diffusion.shared import Backbone, digits_net, imagenet64_net
 
 if TYPE_CHECKING:
     from datamodules.base import Data
@@ -132,9 +132,7 @@ def adm_digits(
     from lightning_modules.optim import AdamW
 
     data = Digits()
-    made = image_net(
-        net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, outputs=2, classes=data.classes, adm=True
-    )
+    made = digits_net(net, data, width, outputs=2, classes=data.classes, adm=True)
     model = classifier_guidance(
         ImprovedDDPM(made, data.shape, levels=linear(levels), clip=True, label_drop=0.0, optim=AdamW(2e-3, 100)),
         UNetEncoder(data.shape, data.classes, width=width, multiples=(1, 2), blocks=1, attention=(1,), head=24),
@@ -247,10 +245,9 @@ def adm_imagenet64(
     from lightning_modules.optim import AdamW
 
     images = Images(name="benjamin-paine/imagenet-1k-64x64", data_dir=data_dir)
-    made = image_net(
-        net, images, width, multiples=(1, 2, 3, 4), blocks=3, attention=(1, 2, 3), head=min(64, width),
-        dropout=dropout, outputs=2, classes=images.classes, adm=True, bf16=bf16,
-    )  # fmt: skip
+    made = imagenet64_net(
+        net, images, width, head=min(64, width), dropout=dropout, outputs=2, classes=images.classes, bf16=bf16
+    )
     model = classifier_guidance(
         ImprovedDDPM(made, images.shape, levels=schedules.cosine(levels), clip=True, label_drop=0.0, optim=AdamW(3e-4)),
         of_imagenet(images, classifier_width),

@@ -6,7 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipes.diffusion.shared import Backbone, against_mixture, against_optimum, image_net, level_input
+from ray_jobs.recipes.diffusion.shared import (
+    Backbone,
+    against_mixture,
+    against_optimum,
+    digits_net,
+    image_net,
+    level_input,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,9 +82,7 @@ def ddpm_digits(
     from datamodules.readers.digits import Digits
 
     data = Digits()
-    made = image_net(
-        net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, bf16=bf16, diffusers=diffusers
-    )
+    made = digits_net(net, data, width, dropout=dropout, bf16=bf16, diffusers=diffusers)
     return Fit(of_pixels(made, data, levels, diffusers), data, bound_and_frechet)
 
 

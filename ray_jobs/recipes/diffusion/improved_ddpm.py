@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.ddpm import bound, bound_and_frechet, linear
-from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, image_net, level_input
+from ray_jobs.recipes.diffusion.shared import Backbone, against_optimum, digits_net, image_net, level_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -108,9 +108,7 @@ def iddpm_digits(
     from datamodules.readers.digits import Digits
 
     data = Digits()
-    made = image_net(
-        net, data, width, multiples=(1, 2), blocks=1, head=24, depth=4, dropout=dropout, outputs=2, diffusers=diffusers
-    )
+    made = digits_net(net, data, width, dropout=dropout, outputs=2, diffusers=diffusers)
     return Fit(of_pixels(made, data, linear(levels), objective, diffusers), data, bound_and_frechet)
 
 

@@ -86,6 +86,12 @@ def image_net(
     return net
 
 
+digits_net = partial(image_net, multiples=(1, 2), blocks=1, head=24, depth=4)
+"""The network of handwritten digits."""
+imagenet64_net = partial(image_net, multiples=(1, 2, 3, 4), blocks=3, attention=(1, 2, 3), adm=True)
+"""ADM's network of ImageNet in 64x64 pixels."""
+
+
 def level_input(levels: Tensor, diffusers: bool) -> Callable[[Tensor], Tensor]:
     """What a network of images is given about a level: its logarithm, or its index in the table, as diffusers' networks are."""
     import torch

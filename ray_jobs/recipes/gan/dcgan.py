@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipe.measures import frechet_to_held_out, likeness_of_images
+from ray_jobs.recipe.measures import frechet_to_held_out, likeness
 
 if TYPE_CHECKING:
     from datamodules.readers.digits import Digits
@@ -60,4 +60,4 @@ def dcgan_cifar10(*, width: int = 64, latents: int = 100, data_dir: Location = "
     from lightning_modules.gan.dcgan import DCGAN
 
     images = Images(name="uoft-cs/cifar10", data_dir=data_dir)
-    return Fit(DCGAN(images.shape, latents, width=width), images, likeness_of_images)
+    return Fit(DCGAN(images.shape, latents, width=width), images, likeness)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipe.measures import likeness_of_images, modes_found
+from ray_jobs.recipe.measures import likeness, modes_found
 
 
 @fit(
@@ -93,4 +93,4 @@ def improved_gan_cifar10(
         noise_std=noise_std,
         noise_steps=steps,
     )
-    return Fit(model, images, likeness_of_images)
+    return Fit(model, images, likeness)

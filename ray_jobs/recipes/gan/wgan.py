@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipe.measures import likeness_of_images, modes_found
+from ray_jobs.recipe.measures import likeness, modes_found
 
 
 @fit(
@@ -62,4 +62,4 @@ def wgan_lsun(
     generator = strided_generator(latents, images.shape, width=width)
     critic = strided_discriminator(images.shape, width=width)
     model = WGAN(generator, critic, latents, critic_steps=critic_steps, clip=clip)
-    return Fit(model, images, likeness_of_images)
+    return Fit(model, images, likeness)

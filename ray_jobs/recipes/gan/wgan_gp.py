@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
-from ray_jobs.recipe.measures import likeness_of_images, modes_found
+from ray_jobs.recipe.measures import likeness, modes_found
 
 
 @fit(
@@ -71,4 +71,4 @@ def wgan_gp_cifar10(
     critic = residual_discriminator(images.shape, width=width)
     optim = Adam(betas=(0.0, 0.9), decay_steps=steps)
     model = WGANGP(generator, critic, latents, optim=optim, critic_steps=critic_steps, penalty=penalty)
-    return Fit(model, images, likeness_of_images)
+    return Fit(model, images, likeness)
