@@ -100,7 +100,7 @@ def connect(address: str | None, cpus: int = 1) -> Any:
     """Ray, connected to the cluster at `address`, which gets our packages; without an address, a Ray of our own on this machine.
 
     Args:
-        address: as `cluster_address` returns it. Nothing happens if this process is already connected.
+        address: as `cluster_address` returns it. A process that is already connected stays with the cluster that it has.
         cpus: that our work needs of a Ray of our own. It gets one more for Ray's own processes: without, a runner could wait for ever.
 
     Raises:
@@ -108,13 +108,14 @@ def connect(address: str | None, cpus: int = 1) -> Any:
     """
     import ray
 
+    if address:
+        _knock(address)
     if ray.is_initialized():
         return ray
     if not address or is_loopback(address.removeprefix("ray://").rpartition(":")[0]):
         os.environ.update(without_proxy())  # Ray's gRPC would ask the proxy for this machine, too
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
-        _knock(address)
         wanted: dict[str, Any] = {"address": address, "runtime_env": _packages(), "job_config": _job_config()}
     else:
         room = max(cpus + 1, os.cpu_count() or 1)

@@ -93,15 +93,13 @@ def _ray(where: Where, cpus: int) -> Iterator[Any]:
     """Ray: the one that is running here, the cluster at the given address, or one of our own with at least `cpus`."""
     import ray
 
-    address = cluster_address(where.address)
-    if ray.is_initialized():
-        yield ray
-        return
-    connect(address, cpus)
+    was_here = ray.is_initialized()
+    connect(cluster_address(where.address), cpus)
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if not was_here:
+            ray.shutdown()
 
 
 def _tuner(task: Task, out: Path, at_once: int, bundles: Sequence[dict[str, float]], listener: Listener) -> Any:

@@ -116,6 +116,12 @@ def test_an_address_that_was_given_is_known(tmp_path, capsys):
         refuse_unknown(address)
 
 
+def test_an_address_where_nothing_answers_is_refused_in_a_process_that_has_ray(ray_cluster, capsys):
+    for words in (["train", "ppo_cartpole", "--runners", "1"], ["tune", "ppo_cartpole", "--trials", "1"]):
+        assert cli.main([*words, "--address", "127.0.0.1:9", "--out", words[0]]) == 2
+        assert "No Ray cluster answers at 127.0.0.1:9" in capsys.readouterr().err
+
+
 def test_a_token_does_not_follow_a_redirection(server):
     url, got = server
     assert ask(url, "/x", headers={"Authorization": "Bearer t0ken"}) == {}
