@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
@@ -12,6 +13,8 @@ from ray_jobs.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datamodules.base import Data
+    from lightning_modules.conditions import Cond
     from ray_jobs.run.folder import Run
 
 
@@ -29,6 +32,8 @@ class Drawing:
     """Whether a second picture shows the same noise by every sampler."""
     churn: Mapping[str, float] = field(default_factory=dict)
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
+    image: str = ""
+    """A file or a folder of low-resolution images, which take turns over the samples."""
     ema: float | None = None
     """Relative width of the average of the weights; None: the weights as the recipe averages them."""
 
@@ -54,7 +59,24 @@ class Drawing:
             raise UsageError(
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
-        return self.given | ({"cond": labels(self.label, n)} if self.label else {})
+        return self.given | ({"cond": found} if (found := self.cond(model, n)) is not None else {})
+
+    def cond(self, model: Any, n: int) -> Cond | None:
+        """The conditions of n examples that are given; None without any.
+
+        Raises:
+            UsageError: the labels are no whole numbers, or the model draws from no images, or from others than these.
+        """
+        from lightning_modules.conditions import Cond
+
+        shape = getattr(model, "image_shape", ())
+        if self.image and not shape:
+            raise UsageError(f"{type(model).__name__} draws from no low-resolution images: leave --image out.")
+        found = Cond(
+            label=labels(self.label, n) if self.label else None,
+            image=low_images(self.image, shape, n) if self.image else None,
+        )
+        return found if found.given else None
 
 
 AS_TRAINED = Drawing()
@@ -69,6 +91,58 @@ def refuse_average(run: Run, ema: float | None) -> None:
     """
     if ema is not None:
         raise UsageError(f"{run} trained no generative model: --ema is for those.")
+
+
+def low_images(place: str, shape: tuple[int, ...], n: int) -> Tensor:
+    """The image of a file, or those of a folder in the order of their names, in [-1, 1], which take turns: [n, *shape].
+
+    Raises:
+        UsageError: there is none, or one cannot be read or has another size.
+    """
+    import numpy as np
+    import torch
+
+    from datamodules.readers.files import PICTURES, every
+    from datamodules.readers.pictures import in_channels, upright
+
+    path, found = Path(place).expanduser(), []
+    files = every(path, set(PICTURES)) if path.is_dir() else [path]
+    if not files or not files[0].exists():
+        raise UsageError(f"--image {place} is no file and no folder of images.")
+    channels, high, wide = shape
+    for file in files[:n]:
+        try:
+            picture = in_channels(upright({"bytes": file.read_bytes(), "path": None}, str(file)), channels, str(file))
+        except (ValueError, OSError) as error:
+            raise UsageError(str(error)) from error
+        if picture.size != (wide, high):
+            raise UsageError(
+                f"The image {file} has {picture.size[0]} x {picture.size[1]} pixels, but this run draws from images of "
+                f"{wide} x {high}: give one of that size."
+            )
+        found.append(torch.from_numpy(np.array(picture).reshape(high, wide, channels)).permute(2, 0, 1))
+    return in_turns(torch.stack(found).float() / 127.5 - 1, n)
+
+
+def in_turns(rows: Tensor, n: int) -> Tensor:
+    """n rows [n, *D] of those that there are, which take turns."""
+    return rows[[i % len(rows) for i in range(n)]]
+
+
+def of_held_out(model: Any, data: Data, cond: Cond | None, n: int) -> Cond | None:
+    """The conditions of n samples; a super-resolution model, given no images, draws from the twins of held-out examples.
+
+    Where it is given no conditions at all, it takes their labels, too.
+    """
+    from dataclasses import replace
+
+    from lightning_modules.diffusion.denoising import Denoising
+
+    if not isinstance(model, Denoising) or not model.image_shape or (cond is not None and cond.image is not None):
+        return cond
+    own = model.conditions(data.test(n))
+    own = own.rows([i % len(own.image) for i in range(n)])  # type: ignore[arg-type]  # it is trained with images
+    return own if cond is None else replace(cond, image=own.image)
 
 
 def labels(text: str, n: int) -> Tensor:
