@@ -34,6 +34,8 @@ class Drawing:
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
     image: str = ""
     """A file or a folder of low-resolution images, which take turns over the samples."""
+    level: float | None = None
+    """Of the noise of a cascade's low-resolution images."""
     ema: float | None = None
     """Relative width of the average of the weights; None: the weights as the recipe averages them."""
 
@@ -41,7 +43,7 @@ class Drawing:
     def given(self) -> dict[str, Any]:
         """The options of the model's `sample` that are given, by name."""
         options = {"sampler": self.sampler, "grid": self.grid, "steps": self.steps, "guidance": self.guidance}
-        options |= {"churn": self.churn or None}
+        options |= {"churn": self.churn or None, "level": self.level}
         return {name: value for name, value in options.items() if value is not None}
 
     def options(self, model: Any, n: int) -> dict[str, Any]:
@@ -52,7 +54,8 @@ class Drawing:
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
-            raise UsageError(f"{type(model).__name__} takes no --{other[0]}: that is for diffusion models.")
+            kind = "cascades" if other[0] == "level" else "diffusion models"
+            raise UsageError(f"{type(model).__name__} takes no --{other[0]}: that is for {kind}.")
         if self.compare and "sampler" not in taken:
             raise UsageError(f"{type(model).__name__} has no samplers to compare: --compare is for diffusion models.")
         if self.compare and self.churn:

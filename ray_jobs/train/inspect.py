@@ -25,6 +25,7 @@ def sample(
     name: str = "samples",
     label: str = "",
     image: str = "",
+    level: float | None = None,
     sampler: str | None = None,
     grid: str | None = None,
     steps: int | None = None,
@@ -51,6 +52,7 @@ def sample(
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
         image: of a super-resolution model or a cascade, the low-resolution image that samples are drawn from, or a folder of such,
             which take turns; without, a super-resolution model takes those of held-out examples.
+        level: of a cascade, the noise level of the low-resolution images in between, or of --image.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
         grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
@@ -78,7 +80,7 @@ def sample(
     with noise_to(opened.path / "log.txt"), data_found(opened):
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
-        how = Drawing(label, sampler, grid, steps, guidance, compare, given, image, ema)
+        how = Drawing(label, sampler, grid, steps, guidance, compare, given, image, level, ema)
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)

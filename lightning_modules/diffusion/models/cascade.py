@@ -20,72 +20,80 @@ from torch import Tensor, nn
 
 from lightning_modules.conditions import Cond, as_cond
 from lightning_modules.diffusion import preconditioning, schedules, weighting
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
 from lightning_modules.diffusion.low_resolution import Twins, low
 from lightning_modules.diffusion.preconditioning import Preconditioning
+from lightning_modules.diffusion.samplers.chain import Sampler
 from lightning_modules.model import Batch
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.staged import Stage, Staged
 
 
-def super_resolution(
+def base(
     net: nn.Module,
     shape: tuple[int, ...],
-    factor: int,
     *,
-    most: float = math.inf,
-    blur: float = 0.0,
     label_drop: float | None = None,
     precondition: Preconditioning = preconditioning.noise,
+    weight: Callable[[Tensor], Tensor] = weighting.simple,
     reach: float = 20.0,
+    sampler: Sampler | None = None,
     steps: int = 100,
     clip: bool = True,
     optim: Optim = Adam(1e-4),  # frozen
 ) -> Denoising:
-    """A model of images given their low-resolution twins, at levels in continuous time.
-
-    The twin is joined to the network's input; it is noised in training, and the network is given the noise's level.
+    """A model of the smallest images, at levels in continuous time; any other diffusion can take its place.
 
     Args:
-        net: with a place for `Cond.image`, and for 1 of `Cond.numbers` unless `most` is 0; see `denoising.Net`.
+        net: see `denoising.Net`.
         shape: of an image.
-        factor: pixels of a side that become one pixel of the twin.
-        most: the highest level of the twin's noise in training; see `low_resolution.Twins`.
-        blur: share of the twins that are blurred in training: 0.5 in the paper at 128 and 256 pixels.
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
         precondition: what the network predicts.
+        weight: of the error of x0.
         reach: the logarithm of the signal-to-noise ratio is in [-reach, reach].
+        sampler: None: ancestral.
         steps: of the sampler.
         clip: whether estimates of x0 stay in [-1, 1] when sampling.
         optim: of the network.
-
-    Raises:
-        ValueError: the images cannot be made smaller by this factor.
     """
+    conditions, hide = by_label(label_drop)
     grid = partial(schedules.cosine_grid, reach=reach)
-    twin = tuple(low(torch.empty(1, *shape), factor).shape[1:])
     return Denoising(
         net,
         shape,
         level_input=torch.log,
         precondition=precondition,
-        learn=Learn(
-            levels=partial(schedules.cosine_time, reach=reach),
-            weight=weighting.simple,
-            augment=Twins(twin, most, blur),
-            name="noise_mse",
-        ),
-        draw=Draw(sampler=None, grid=grid, steps=steps, data_std=1.0, clip=(-1.0, 1.0) if clip else None),
+        learn=Learn(levels=partial(schedules.cosine_time, reach=reach), weight=weight),
+        draw=Draw(sampler=sampler, grid=grid, steps=steps, data_std=1.0, clip=(-1.0, 1.0) if clip else None),
         bound=Bound(levels=grid(steps)[:-1].flip(0)),
-        conditions=twins(factor, labels=label_drop is not None),
-        hide={"label": label_drop} if label_drop else {},
+        conditions=conditions,
+        hide=hide,
         optim=optim,
     )
 
 
-def twins(factor: int, *, labels: bool) -> Callable[[Batch], Cond]:
-    """Batch -> the low-resolution twins of its images, and its labels where `labels` is true."""
-    return lambda batch: Cond(image=low(batch["x"], factor), label=batch["label"] if labels else None)
+def super_resolution(plain: Denoising, factor: int, *, most: float = math.inf, blur: float = 0.0) -> Denoising:
+    """The same model, given the low-resolution twins of its images.
+
+    The twin is joined to the network's input; training adds noise to it, and the network is given the noise's level.
+
+    Args:
+        plain: a model such as that of `base`, whose network has a place for `Cond.image`, and for 1 of `Cond.numbers` unless `most`
+            is 0; it is changed.
+        factor: pixels of a side that become one pixel of the twin.
+        most: the highest level of the twin's noise in training; see `low_resolution.Twins`.
+        blur: share of the twins that are blurred in training: 0.5 in the paper at 128 and 256 pixels.
+
+    Raises:
+        ValueError: the images cannot be made smaller by this factor, or training changes them in another way already.
+    """
+    if plain.learn is None or plain.learn.augment is not None:
+        raise ValueError("Super-resolution needs a model with 'learn' and without another augmentation.")
+    shape = tuple(low(torch.empty(1, *plain.shape), factor).shape[1:])
+    own = plain.conditions
+    plain.learn = replace(plain.learn, augment=Twins(shape, most, blur))
+    plain.conditions = lambda batch: replace(own(batch), image=low(batch["x"], factor))
+    return plain
 
 
 class Cascade(Staged):

@@ -9,7 +9,7 @@ from torch import nn
 from datamodules.labs.gauss_pair import GaussPair
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion.low_resolution import Twins, blurred, low, noised, time_of
-from lightning_modules.diffusion.models.cascade import Cascade, super_resolution
+from lightning_modules.diffusion.models.cascade import Cascade, base, super_resolution
 from lightning_modules.diffusion.models.edm import edm
 from lightning_modules.draws import Draws
 from lightning_modules.metrics.gaussian import frechet_floor, frechet_of
@@ -141,20 +141,16 @@ def exact_base(share=1.0):
     """The base of pairs, whose samples have `share` times the variance of the twins."""
     wide = GaussPair()
     wide.low_cov = share * DATA.low_cov
-    model = super_resolution(
-        Exact(lambda y, s, cond: wide.denoise_low(y, s)), DATA.low_shape, 1, clip=False, reach=REACH
-    )
-    model.learn = None
-    return model
+    return base(Exact(lambda y, s, cond: wide.denoise_low(y, s)), DATA.low_shape, clip=False, reach=REACH)
 
 
-def exact_top(**options):
+def exact_top():
     def denoise(y, sigma, cond):
         time = 0.0 if cond.numbers is None else cond.numbers[0].item()
         s = math.tan(math.pi / 2 * time)
         return DATA.denoise_given(y, sigma, cond.image * (1 + s**2) ** 0.5, s)
 
-    return super_resolution(Exact(denoise), DATA.shape, 2, most=2.0, clip=False, reach=REACH, **options)
+    return super_resolution(base(Exact(denoise), DATA.shape, clip=False, reach=REACH), 2, most=2.0)
 
 
 def cascade(share=1.0, **options):
@@ -191,13 +187,13 @@ def test_an_image_takes_the_place_of_the_base():
 
 def small(factor=2, **options):
     net = awake(UNet(1, width=8, multiples=(1, 2), blocks=1, head=8, image=1, numbers=1, classes=2))
-    return super_resolution(net, (1, 8, 8), factor, label_drop=0.5, **options)
+    return super_resolution(base(net, (1, 8, 8), label_drop=0.5), factor, **options)
 
 
 def test_the_loss_is_that_of_noise_prediction_given_the_twin(seeded):
     model, batch = small(blur=0.5), {"x": images(6, 1, 8, 8).clamp(-1, 1), "label": torch.tensor([0, 1] * 3)}
     model.draws, again = Draws(4, 5), Draws(4, 5)
-    loss = model.losses(batch)["noise_mse"]
+    loss = model.losses(batch)["denoising"]
     _, cond = model.learn.augment(batch["x"], Cond(label=batch["label"], image=low(batch["x"], 2)), again)
     sigma = model.learn.levels(again.uniform(6)).float()
     n = again.normal(*batch["x"].shape)
@@ -208,10 +204,10 @@ def test_the_loss_is_that_of_noise_prediction_given_the_twin(seeded):
 
 
 def test_each_stage_trains_at_its_own_size(seeded):
-    base = edm(awake(ResidualMLP((1, 4, 4), width=8, depth=1)), (1, 4, 4))
-    model = Cascade((Stage("base", base, 2), Stage("top", small(), 2)))
+    first = edm(awake(ResidualMLP((1, 4, 4), width=8, depth=1)), (1, 4, 4))
+    model = Cascade((Stage("base", first, 2), Stage("top", small(), 2)))
     batch = {"x": images(6, 1, 8, 8).clamp(-1, 1), "label": torch.tensor([0, 1] * 3)}
-    for k, part, x in ((0, base, low(batch["x"], 2)), (1, model.top, batch["x"])):
+    for k, part, x in ((0, first, low(batch["x"], 2)), (1, model.top, batch["x"])):
         model.current = k
         model.draws = Draws(1, 2)
         ours = model.losses(batch)
