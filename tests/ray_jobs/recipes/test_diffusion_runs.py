@@ -45,6 +45,7 @@ STATEFUL = {
     "consistency_mixture2d": FAST,
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
+    "cascade_gauss_pair": {},
     "ncsn_mixture2d": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
@@ -168,6 +169,7 @@ PAIR = [
     "consistency_mixture2d",
     "consistency_mixture2d@training",
     "pd_mixture2d",
+    "cascade_gauss_pair",
 ]
 """Recipes that a group of two trains in the tests."""
 
