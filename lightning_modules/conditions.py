@@ -50,9 +50,9 @@ class Cond:
                 raise ValueError(
                     f"The condition '{name}' has shape {tuple(value.shape)} but must have rank {RANKS[name]}."
                 )
-        for name, value in (("label", self.label), ("tokens", self.tokens)):
-            if value is not None and (value.is_floating_point() or value.dtype == torch.bool):
-                raise ValueError(f"The condition '{name}' must hold integers, not {value.dtype}.")
+        for name in ("label", "tokens"):
+            if name in self.given and (self.given[name].is_floating_point() or self.given[name].dtype == torch.bool):
+                raise ValueError(f"The condition '{name}' must hold integers, not {self.given[name].dtype}.")
         if self.mask is not None and (self.text is None or self.mask.shape != self.text.shape[:2]):
             raise ValueError("The condition 'mask' [B, L] must mark the tokens of a 'text' [B, L, E].")
         for name, rows in self.hidden.items():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from datamodules.readers.files import every
+from datamodules.readers.files import PICTURES, every
 
 FILES, TEXTS = ("file_name", "file", "filename", "image"), ("caption", "text", "prompt")
 """Names of the columns of image files and of captions; the first are those of Hugging Face's folders of images."""
@@ -34,26 +35,28 @@ def of_files(folder: Path, images: Iterable[Path]) -> list[list[str]]:
             f"The folder {folder} holds no captions: put a captions.csv with the columns file_name and caption in it, "
             "or a captions.jsonl, or give parquet files with a column of captions."
         )
-    known: dict[str, list[str]] = {}
+    find, known = places(folder), dict[str, list[str]]()
     for source in sources:
         for name, text in read(source):
-            for key in {Path(name).as_posix(), within(source.parent / name, folder)}:
-                known.setdefault(key, []).append(text)
-    return [_of(image, folder, known) for image in _with_captions(folder, list(images), known, sources[0])]
+            if image := find(source.parent, name):
+                known.setdefault(image, []).append(text)
+    wanted = [within(image, folder) for image in images]
+    if without := [image for image in wanted if image not in known]:
+        raise ValueError(missing(f"images of {folder}", without, len(wanted), f" in {sources[0].name}"))
+    return [known[image] for image in wanted]
 
 
-def _with_captions(folder: Path, images: list[Path], known: dict[str, list[str]], source: Path) -> list[Path]:
-    """The images, all of which have captions."""
-    without = [image for image in images if not _of(image, folder, known)]
-    if without:
-        raise ValueError(
-            missing(f"images of {folder}", [within(f, folder) for f in without], len(images), f" in {source.name}")
-        )
-    return images
+def places(folder: Path) -> Callable[[Path, str], str]:
+    """What finds an image's path in a folder by its name in a file of captions that lies in another folder; '' where there is none."""
+    there = [within(image, folder) for image in every(folder, PICTURES)]
+    whole, count = set(there), Counter(Path(image).name for image in there)
+    alone = {Path(image).name: image for image in there if count[Path(image).name] == 1}
 
+    def find(where: Path, name: str) -> str:
+        near, from_folder = within(where / name, folder), Path(name).as_posix()
+        return near if near in whole else from_folder if from_folder in whole else alone.get(Path(name).name, "")
 
-def _of(image: Path, folder: Path, known: dict[str, list[str]]) -> list[str]:
-    return known.get(within(image, folder)) or known.get(image.name) or []
+    return find
 
 
 def missing(what: str, names: list[str], total: int, where: str = "") -> str:

@@ -38,13 +38,13 @@ def at_strengths(model: Denoising, data: Shapes, strengths: tuple[float, ...], *
     """Samples of the captions of n held-out pictures at these strengths w of guidance, judged by the reader of pixels.
 
     accuracy_W: share of them with all six attributes of their captions. attributes_W: share of the attributes that are right. recall_W:
-    share of the held-out pictures that lie among the samples, by means of 4 x 4 pixels, which falls where samples differ less than pictures do.
+    share of the held-out pictures that lie among the samples, by means of 4 x 4 pixels; it falls where samples differ less than pictures.
     """
     from lightning_modules.conditions import Cond
     from lightning_modules.metrics.scores import precision_recall
 
     real = data.test(n)
-    cond, found = Cond(tokens=real["caption"]), {}
+    cond, found, n = Cond(tokens=real["caption"]), {}, len(real["x"])
     for w in strengths:
         x = model.sample(n, cond, guidance=w, rng=measuring(), batch=n).float().cpu()
         right = as_captioned(x, real["attributes"])
@@ -69,7 +69,7 @@ def retrieval(clip: CLIP, data: Shapes, level: float, *, n: int = 256) -> float:
     x, rng = batch["x"].to(clip.device), measuring()
     y = x + level * torch.randn(x.shape, generator=rng).to(x)
     with torch.no_grad():
-        images, captions = clip.of_images(y, y.new_full((n,), level)), clip.of_captions(batch["caption"].to(x.device))
+        images, captions = clip.of_images(y, y.new_full((len(y),), level)), clip.of_captions(batch["caption"].to(x.device))
     best = (images @ captions.T).argmax(1).cpu()
     same = (batch["caption"][best] == batch["caption"]).all(1)
     return same.double().mean().item()

@@ -36,7 +36,8 @@ def sample(
 ) -> Path:
     """Draw `n` samples into `folder`: <name>.png, <name>.npy and, for waves, <name>.wav; of prompts, <name>.txt with that of each sample.
 
-    A model of captions, drawn without prompts, also adds <name>-captions.png and .txt: samples of captions that were held out. A model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
+    A model of captions, drawn without prompts, also adds <name>-captions.png and .txt: samples of captions that were held out. A
+    model that `Shows` more adds <name>-<what>.png. In the plane, where model and data are densities, <name>-density.png shows both.
 
     Raises:
         UsageError: the model does not take an option of `how`.

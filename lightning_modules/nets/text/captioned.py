@@ -1,4 +1,4 @@
-"""A network of a denoiser that is given captions: a transformer over their tokens, trained with it, in front of any network that takes texts."""
+"""A network of a denoiser with captions: a transformer over their tokens, trained with it, in front of any network that takes texts."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def exact(reach=100.0):
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 3.0])
 def test_the_exact_clip_guides_to_the_denoiser_of_the_caption(sigma):
-    density, clip, diffusion = exact()
+    density, _, diffusion = exact()
     y = density.mean + sigma * torch.randn(8, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
     s, label = torch.full((8,), sigma, dtype=DOUBLE), torch.arange(8).roll(1)
     by = guidance.given(diffusion.draw.classifier, Cond(tokens=label[:, None]))
@@ -153,7 +153,7 @@ def test_the_exact_clip_guides_to_the_denoiser_of_the_caption(sigma):
 
 
 def test_a_softmax_over_the_prompts_would_guide_elsewhere():
-    """Of two prompts the gradient of the softmax is that of one against the other; that of the inner product is one against all captions."""
+    """Of two prompts the gradient of the softmax is that of one against the other; that of the inner product, against all captions."""
     density, clip, _ = exact()
     y, s = torch.full((2, 2), 0.1, dtype=DOUBLE), torch.ones(2, dtype=DOUBLE)
     tokens = torch.tensor([[0], [1]])

@@ -39,7 +39,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "improved_ddpm": {"width": 8, "levels": 25, "drop": 0.5},
     "ncsn": {"width": 8, "levels": 2, "repeats": 2, "drop": 0.5},
     "glide": {"levels": 8, "text_width": 4, "text_depth": 1, "sample_steps": 3},
-    "glide_coco": {"levels": 8, "text_width": 4, "text_depth": 1, "sample_steps": 3, "bf16": False},
+    "glide_coco": {
+        "levels": 8, "text_width": 4, "text_depth": 1, "sample_steps": 3, "bf16": False, "checkpoint": False,
+    },
     "glide_shapes": {"levels": 8, "sample_steps": 3, "bf16": False},
     "glide_shapes@clip": {"levels": 8, "sample_steps": 3, "clip_steps": 1, "bf16": False},
     "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
