@@ -69,7 +69,10 @@ def retrieval(clip: CLIP, data: Shapes, level: float, *, n: int = 256) -> float:
     x, rng = batch["x"].to(clip.device), measuring()
     y = x + level * torch.randn(x.shape, generator=rng).to(x)
     with torch.no_grad():
-        images, captions = clip.of_images(y, y.new_full((len(y),), level)), clip.of_captions(batch["caption"].to(x.device))
+        images, captions = (
+            clip.of_images(y, y.new_full((len(y),), level)),
+            clip.of_captions(batch["caption"].to(x.device)),
+        )
     best = (images @ captions.T).argmax(1).cpu()
     same = (batch["caption"][best] == batch["caption"]).all(1)
     return same.double().mean().item()

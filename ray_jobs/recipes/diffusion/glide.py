@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, Variant, fit
+from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, UsageError, Variant, fit
 from ray_jobs.recipe.captions import CHANCE, at_strengths, likeness_of_captions, retrieval
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.own_data import OPTIONS
@@ -55,12 +56,40 @@ def small_clip(data: Data, vocabulary: Vocabulary, width: int, diffusion: Denois
 
 
 @fit(
-    system="GLIDE", data="shapes with captions", headline=PAPER, claim=Claim("accuracy_2", at_least=0.1),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(32,64,96)"}, steps=2000, batch=32, ema=0.998,
-    grad_clip=1.0,
-    variants={
-        "clip": Variant("shapes with captions", Claim("clip_gain", at_least=0.0), {"clip_steps": 500, "steps": 2500}),
-    },
+    system="CLIP", data="shapes with captions and noise", headline=Headline("Radford et al. 2021", arxiv="2103.00020"),
+    claim=Claim("retrieval_0.1", at_least=0.1), space={"lr": "loguniform(3e-4,5e-3)"}, steps=1000, batch=64, ema=0.99,
+)  # fmt: skip
+def clip_shapes(*, width: int = 32, patch: int = 4, levels: Count = 1000) -> Fit:
+    """A CLIP of noised pictures of shapes as a run of its own, from which `glide_shapes` can start.
+
+    Args:
+        width: channels at full resolution, twice as many at half; features of captions.
+        patch: side of the squares of pixels that the network works on.
+        levels: noise levels, on the cosine schedule.
+    """
+    from torch import nn
+
+    from datamodules.labs.shapes import WORDS, Shapes
+    from lightning_modules.diffusion import schedules
+    from lightning_modules.diffusion.models.glide import glide
+    from lightning_modules.nets.text.vocabulary import Vocabulary
+
+    data = Shapes()
+    diffusion = glide(nn.Identity(), data.shape, levels=schedules.cosine(levels), sample_steps=1)
+    model = small_clip(data, Vocabulary(WORDS, 12), width, diffusion, patch=patch)
+    return Fit(model, data, of_clip)  # type: ignore[arg-type]
+
+
+def of_clip(model: CLIP, data: Shapes) -> dict[str, float]:
+    """retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256."""
+    return {f"retrieval_{level:g}": retrieval(model, data, level) for level in (0.1, 1.0)}
+
+
+@fit(
+    system="GLIDE", data="shapes with captions", headline=PAPER, claim=Claim("attributes_2", at_least=0.4),
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(32,64,96)"}, steps=6000, batch=32, ema=0.998,
+    grad_clip=1.0, needs={"clip": "clip_shapes"},
+    variants={"clip": Variant("shapes with captions", Claim("clip_gain", at_least=0.0), {"clip": True, "steps": 7000})},
 )  # fmt: skip
 def glide_shapes(
     *,
@@ -69,7 +98,8 @@ def glide_shapes(
     patch: int = 4,
     levels: Count = 1000,
     drop: Decay = 0.2,
-    clip_steps: Whole = 0,
+    clip: bool = False,
+    clip_steps: Whole | None = None,
     sample_steps: Count = 25,
     bf16: bool = True,
 ) -> Fit:
@@ -81,25 +111,30 @@ def glide_shapes(
         patch: side of the squares of pixels that the networks work on.
         levels: noise levels in training, on the cosine schedule.
         drop: share of the captions that are empty in training.
-        clip_steps: of the CLIP of noised images, before the diffusion model; 0: no CLIP.
+        clip: whether a CLIP of noised images is trained first, and `--guidance` is by its gradient.
+        clip_steps: of the CLIP; None: a seventh of all, and 0 with --start clip=RUN.
         sample_steps: of the sampler.
         bf16: whether the U-Net computes in bfloat16.
     """
     from datamodules.labs.shapes import WORDS, Shapes
     from lightning_modules.diffusion import schedules
-    from lightning_modules.diffusion.models.glide import clip_guided, glide
+    from lightning_modules.diffusion.models.glide import clip_guided
+    from lightning_modules.diffusion.models.glide import glide as build
     from lightning_modules.nets.text.vocabulary import Vocabulary
     from lightning_modules.optim import AdamW
 
+    if clip_steps is not None and not clip:
+        raise UsageError(f"--clip_steps {clip_steps} is for a CLIP that guides: give --clip true too, or leave it out.")
     data, vocabulary = Shapes(), Vocabulary(WORDS, 12)
-    model = glide(
+    model = build(
         small_net(data, vocabulary, width, patch=patch, bf16=bf16), data.shape, levels=schedules.cosine(levels),
         drop=drop, sample_steps=min(sample_steps, levels), optim=AdamW(3e-3, 100),
     )  # fmt: skip
-    if not clip_steps:
+    if not clip:
         return Fit(model, data, of_shapes)  # type: ignore[arg-type]
-    clip = small_clip(data, vocabulary, width, model, patch=patch)
-    return Fit(clip_guided(clip, model, clip_steps=clip_steps, steps=steps), data, of_both)  # type: ignore[arg-type]
+    guide = small_clip(data, vocabulary, width, model, patch=patch)
+    first = steps // 7 if clip_steps is None else clip_steps
+    return Fit(clip_guided(guide, model, clip_steps=first, steps=steps), data, of_both)  # type: ignore[arg-type]
 
 
 def of_shapes(model: Denoising, data: Shapes) -> dict[str, float]:
@@ -108,25 +143,25 @@ def of_shapes(model: Denoising, data: Shapes) -> dict[str, float]:
 
 
 def of_both(model: Staged, data: Shapes) -> dict[str, float]:
-    """`of_shapes` by classifier-free guidance; by CLIP's gradient the same under clip_.
+    """`of_shapes` by classifier-free guidance; by CLIP's gradient the same, and `of_clip`, under clip_. The CLIP guides and does not judge.
 
-    clip_gain: attributes that are right by CLIP's gradient, above those without guidance. clip_retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256. It guides and does not judge.
+    clip_gain: attributes that are right by CLIP's gradient, above those without guidance.
     """
-    from dataclasses import replace
-
-    clip, base = (stage.model for stage in model.stages)
-    assert hasattr(base, "draw")
-    by_clip = at_strengths(base, data, STRENGTHS[1:])  # type: ignore[arg-type]
-    draw = base.draw
-    base.draw = replace(draw, classifier=None)
-    try:
-        found = of_shapes(base, data)  # type: ignore[arg-type]
-    finally:
-        base.draw = draw
+    guide, base = (stage.model for stage in model.stages)
+    strength = STRENGTHS[-1]
+    by_clip = at_strengths(base, data, (strength,)) | of_clip(guide, data)  # type: ignore[arg-type]
+    found = of_shapes(without_clip(base), data)  # type: ignore[arg-type]
     found |= {f"clip_{name}": value for name, value in by_clip.items()}
-    found |= {f"clip_retrieval_{level:g}": retrieval(clip, data, level) for level in (0.1, 1.0)}  # type: ignore[arg-type]
-    strength = f"{STRENGTHS[-1]:g}"
-    return found | {"clip_gain": found[f"clip_attributes_{strength}"] - found["attributes_0"]}
+    return found | {"clip_gain": found[f"clip_attributes_{strength:g}"] - found["attributes_0"]}
+
+
+def without_clip(model: Denoising) -> Denoising:
+    """The same model, its weights too, guided by its own estimate for the empty caption."""
+    from copy import copy
+
+    other = copy(model)
+    other.draw = replace(model.draw, classifier=None)
+    return other
 
 
 def read(data: str, size: int, text: str = "") -> tuple[Data, Vocabulary]:

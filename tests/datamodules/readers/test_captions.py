@@ -102,7 +102,7 @@ def test_parquet_files_have_a_column_of_captions_or_of_lists_of_them(column, tmp
         datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "rows" / f"{split}.parquet"))
     data = opened(tmp_path / "rows", text="words" if column == "words" else "")
     expected = [(10, 3), (60, 4), (110, 13)]
-    assert pairs(data.seen()) == sorted(expected + [(60, 6)] if column == "text" else expected)
+    assert pairs(data.seen()) == sorted([*expected, (60, 6)] if column == "text" else expected)
     assert pairs(data.test()) == [(200, 8)]
 
 
@@ -112,7 +112,7 @@ def test_rows_without_a_caption_or_a_column_are_named(tmp_path):
     datasets.Dataset.from_dict(rows).to_parquet(str(tmp_path / "train.parquet"))
     with pytest.raises(ValueError, match=r"3 of 5 rows of .* have no caption: row 1, row 2, row 3\. Write captions"):
         opened(tmp_path)
-    with pytest.raises(ValueError, match="no column 'words' in the data .* columns are image, text, count"):
+    with pytest.raises(ValueError, match=r"no column 'words' in the data .* columns are image, text, count"):
         opened(tmp_path, text="words")
     with pytest.raises(ValueError, match="captions that are no texts but int"):
         opened(tmp_path, text="count")

@@ -8,7 +8,16 @@ from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.train import inspect
 from ray_jobs.train.launch import launch
 
-SMALL = {"data": "shapes", "levels": 8, "width": 8, "text_width": 8, "text_depth": 1, "sample_steps": 2, "batch": 4, "steps": 6}
+SMALL = {
+    "data": "shapes",
+    "levels": 8,
+    "width": 8,
+    "text_width": 8,
+    "text_depth": 1,
+    "sample_steps": 2,
+    "batch": 4,
+    "steps": 6,
+}
 RED, BLUE = "a small red circle at the top left", "a large blue cross"
 
 
