@@ -165,16 +165,17 @@ def against_mixture(model: Denoising, data: Density2D) -> dict[str, float]:
 
 
 def w2_ratios(
-    models: Mapping[int, Denoising], data: Density2D, rng: torch.Generator
+    models: Mapping[int, Denoising], data: Density2D, rng: torch.Generator, *, repeats: int = 4
 ) -> tuple[dict[int, Tensor], dict[str, float]]:
     """Samples [1024, 2] by their number of steps N; w2_ratio_N: their Wasserstein distance to examples over that of other examples.
 
     Args:
         models: number of steps -> the model that draws in so many.
+        repeats: sets of examples over which both distances are averaged.
     """
     from lightning_modules.metrics.samples import wasserstein
 
-    truth, other = data.density.draw(1024, rng).float(), data.density.draw(1024, rng).float()
-    floor = wasserstein(other, truth)
+    truths, others = ([data.density.draw(1024, rng).float() for _ in range(repeats)] for _ in range(2))
+    floor = sum(map(wasserstein, others, truths))
     drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n, model in models.items()}
-    return drawn, {f"w2_ratio_{n}": wasserstein(x, truth) / floor for n, x in drawn.items()}
+    return drawn, {f"w2_ratio_{n}": sum(wasserstein(x, truth) for truth in truths) / floor for n, x in drawn.items()}
