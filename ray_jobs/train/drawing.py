@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
@@ -12,6 +13,7 @@ from ray_jobs.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lightning_modules.conditions import Cond
     from ray_jobs.run.folder import Run
 
 
@@ -31,6 +33,8 @@ class Drawing:
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
     ema: float | None = None
     """Relative width of the average of the weights; None: the weights as the recipe averages them."""
+    prompts: tuple[str, ...] = ()
+    """Captions, which take turns over the samples."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -43,7 +47,7 @@ class Drawing:
         """The arguments for the model's `sample` that draws n examples.
 
         Raises:
-            UsageError: the model takes no such option, or the labels are no whole numbers.
+            UsageError: the model takes no such option, the labels are no whole numbers, or it cannot read a prompt.
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
@@ -54,7 +58,14 @@ class Drawing:
             raise UsageError(
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
-        return self.given | ({"cond": labels(self.label, n)} if self.label else {})
+        cond: Any = labels(self.label, n) if self.label else None
+        if self.prompts:
+            cond = read(model, self.of_each(n), cond)
+        return self.given | ({} if cond is None else {"cond": cond})
+
+    def of_each(self, n: int) -> list[str]:
+        """The prompt of each of n samples."""
+        return [self.prompts[i % len(self.prompts)] for i in range(n)]
 
 
 AS_TRAINED = Drawing()
@@ -84,6 +95,43 @@ def labels(text: str, n: int) -> Tensor:
 
     classes = torch.tensor([int(part) for part in parts])
     return classes.repeat(-(-n // len(parts)))[:n]
+
+
+def read(model: Any, prompts: Sequence[str], label: Tensor | None) -> Cond:
+    """The conditions of a model that are made of prompts, and of labels where there are some.
+
+    Raises:
+        UsageError: the model takes no captions; or a prompt is empty, too long, or has an unknown word.
+    """
+    from lightning_modules.nets.text.captioned import Reads
+
+    net = getattr(model, "net", None)
+    if not isinstance(net, Reads):
+        raise UsageError(f"{type(model).__name__} takes no --prompt: that is for models of captions, such as GLIDE.")
+    try:
+        return replace(net.read(prompts), label=label)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def prompts_of(prompt: str | None, file: str | None) -> tuple[str, ...]:
+    """The prompt, or those in the lines of a text file.
+
+    Raises:
+        UsageError: both are given, or the file cannot be read or has no line.
+    """
+    if file is None:
+        return () if prompt is None else (prompt,)
+    if prompt is not None:
+        raise UsageError("--prompt is one caption and --prompts a file of them: leave one out.")
+    try:
+        lines = Path(file).expanduser().read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise UsageError(f"--prompts {file} cannot be read: {reason}.") from None
+    if not (found := tuple(line.strip() for line in lines if line.strip())):
+        raise UsageError(f"--prompts {file} holds no prompt: write one in each line.")
+    return found
 
 
 def refusing(draw: Callable[[], Tensor]) -> Tensor:
