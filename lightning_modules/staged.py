@@ -84,6 +84,12 @@ class Staged(Generative):
         """Index of the stage in training."""
         self._groups: list[list[nn.Parameter]] = []
 
+    def prepare(self, seed: int, *, accumulate: int = 1, grad_clip: float = 0.0) -> None:
+        """Set what the model and its parts must know of their training."""
+        super().prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
+        for stage in self.stages:
+            stage.model.prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
+
     @property
     def steps(self) -> int:
         """Optimiser steps of all stages together."""

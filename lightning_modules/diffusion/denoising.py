@@ -308,7 +308,8 @@ class Denoising(Generative):
         if not self.draw.classifier and not any(self.hide.values()):
             raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
         if cond.size is None:
-            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide or ['label'])}.")
+            wanted = ["a prompt" if name == "tokens" else name for name in self.hide or ["label"]]
+            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(wanted)}.")
 
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,14 @@ class Drawing:
     """Whether a second picture shows the same noise by every sampler."""
     churn: Mapping[str, float] = field(default_factory=dict)
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
+    ema: float | None = None
+    """Relative width of the average of the weights; None: the weights as the recipe averages them."""
+    prompts: tuple[str, ...] = ()
+    """Captions, which take turns over the samples."""
     image: str = ""
     """A file or a folder of low-resolution images, which take turns over the samples."""
     level: float | None = None
     """Of the noise of a cascade's low-resolution images."""
-    ema: float | None = None
-    """Relative width of the average of the weights; None: the weights as the recipe averages them."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Drawing:
         """The arguments for the model's `sample` that draws n examples.
 
         Raises:
-            UsageError: the model takes no such option, or the labels are no whole numbers.
+            UsageError: the model takes no such option, the labels are no whole numbers, or it cannot read a prompt.
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
@@ -62,24 +64,16 @@ class Drawing:
             raise UsageError(
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
-        return self.given | ({"cond": found} if (found := self.cond(model, n)) is not None else {})
+        cond: Any = labels(self.label, n) if self.label else None
+        if self.prompts:
+            cond = read(model, self.of_each(n), cond)
+        if self.image:
+            cond = from_images(model, self.image, n, cond)
+        return self.given | ({} if cond is None else {"cond": cond})
 
-    def cond(self, model: Any, n: int) -> Cond | None:
-        """The conditions of n examples that are given; None without any.
-
-        Raises:
-            UsageError: the labels are no whole numbers, or the model draws from no images, or from others than these.
-        """
-        from lightning_modules.conditions import Cond
-
-        shape = getattr(model, "image_shape", ())
-        if self.image and not shape:
-            raise UsageError(f"{type(model).__name__} draws from no low-resolution images: leave --image out.")
-        found = Cond(
-            label=labels(self.label, n) if self.label else None,
-            image=low_images(self.image, shape, n) if self.image else None,
-        )
-        return found if found.given else None
+    def of_each(self, n: int) -> list[str]:
+        """The prompt of each of n samples."""
+        return [self.prompts[i % len(self.prompts)] for i in range(n)]
 
 
 AS_TRAINED = Drawing()
@@ -94,6 +88,20 @@ def refuse_average(run: Run, ema: float | None) -> None:
     """
     if ema is not None:
         raise UsageError(f"{run} trained no generative model: --ema is for those.")
+
+
+def from_images(model: Any, place: str, n: int, cond: Tensor | Cond | None) -> Cond:
+    """The conditions of n examples with the low-resolution images of a file or a folder, which take turns.
+
+    Raises:
+        UsageError: the model draws from none, or as `low_images`.
+    """
+    from lightning_modules.conditions import as_cond
+
+    shape = getattr(model, "image_shape", ())
+    if not shape:
+        raise UsageError(f"{type(model).__name__} draws from no low-resolution images: leave --image out.")
+    return replace(as_cond(cond), image=low_images(place, shape, n))
 
 
 def low_images(place: str, shape: tuple[int, ...], n: int) -> Tensor:
@@ -132,20 +140,19 @@ def in_turns(rows: Tensor, n: int) -> Tensor:
     return rows[[i % len(rows) for i in range(n)]]
 
 
-def of_held_out(model: Any, data: Data, cond: Cond | None, n: int) -> Cond | None:
+def of_held_out(model: Any, data: Data, cond: Tensor | Cond | None, n: int) -> Tensor | Cond | None:
     """The conditions of n samples; a super-resolution model, given no images, draws from the twins of held-out examples.
 
     Where it is given no conditions at all, it takes their labels, too.
     """
-    from dataclasses import replace
-
+    from lightning_modules.conditions import as_cond
     from lightning_modules.diffusion.denoising import Denoising
 
-    if not isinstance(model, Denoising) or not model.image_shape or (cond is not None and cond.image is not None):
+    if not isinstance(model, Denoising) or not model.image_shape or as_cond(cond).image is not None:
         return cond
     own = model.conditions(data.test(n))
     own = own.rows([i % len(own.image) for i in range(n)])  # type: ignore[arg-type]  # it is trained with images
-    return own if cond is None else replace(cond, image=own.image)
+    return own if cond is None else replace(as_cond(cond), image=own.image)
 
 
 def labels(text: str, n: int) -> Tensor:
@@ -161,6 +168,43 @@ def labels(text: str, n: int) -> Tensor:
 
     classes = torch.tensor([int(part) for part in parts])
     return classes.repeat(-(-n // len(parts)))[:n]
+
+
+def read(model: Any, prompts: Sequence[str], label: Tensor | None) -> Cond:
+    """The conditions of a model that are made of prompts, and of labels where there are some.
+
+    Raises:
+        UsageError: the model takes no captions; or a prompt is empty, too long, or has an unknown word.
+    """
+    from lightning_modules.nets.text.captioned import Reads
+
+    net = getattr(model, "net", None)
+    if not isinstance(net, Reads):
+        raise UsageError(f"{type(model).__name__} takes no --prompt: that is for models of captions, such as GLIDE.")
+    try:
+        return replace(net.read(prompts), label=label)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def prompts_of(prompt: str | None, file: str | None) -> tuple[str, ...]:
+    """The prompt, or those in the lines of a text file.
+
+    Raises:
+        UsageError: both are given, or the file cannot be read or has no line.
+    """
+    if file is None:
+        return () if prompt is None else (prompt,)
+    if prompt is not None:
+        raise UsageError("--prompt is one caption and --prompts a file of them: leave one out.")
+    try:
+        lines = Path(file).expanduser().read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise UsageError(f"--prompts {file} cannot be read: {reason}.") from None
+    if not (found := tuple(line.strip() for line in lines if line.strip())):
+        raise UsageError(f"--prompts {file} holds no prompt: write one in each line.")
+    return found
 
 
 def refusing(draw: Callable[[], Tensor]) -> Tensor:

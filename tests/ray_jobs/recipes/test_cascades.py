@@ -66,5 +66,5 @@ def test_the_level_is_chosen_by_one_score_and_reported_by_another():
 
 @pytest.mark.parametrize("name", ["cascade_gauss_pair", "cascade_shapes"])
 def test_training_must_have_the_levels_that_are_measured(name):
-    with pytest.raises(UsageError, match="must be at least 1, not 0.5"):
+    with pytest.raises(UsageError, match=r"must be at least 1, not 0\.5"):
         prepare(Spec(name, {"most": 0.5}))
