@@ -105,6 +105,11 @@ class Staged(Generative):
         """The last part, which is the one that is sampled."""
         return self.stages[-1].model
 
+    @property
+    def sampled(self) -> Generative:
+        """The model that is sampled: the last part."""
+        return self.last
+
     def stage_at(self, step: int) -> int:
         """Index of the stage to which an optimiser step, counted from 0, belongs; the last stage has no end."""
         return next((k for k, end in enumerate(self.ends) if step < end), len(self.stages) - 1)

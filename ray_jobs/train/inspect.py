@@ -24,6 +24,8 @@ def sample(
     seed: int = 0,
     name: str = "samples",
     label: str = "",
+    image: str = "",
+    level: float | None = None,
     sampler: str | None = None,
     grid: str | None = None,
     steps: int | None = None,
@@ -50,6 +52,9 @@ def sample(
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
+        image: of a super-resolution model or a cascade, the low-resolution image that samples are drawn from, or a folder of such,
+            which take turns; without, a super-resolution model takes those of held-out examples.
+        level: of a cascade, the noise level of the low-resolution images in between, or of --image.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
         grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
@@ -79,7 +84,9 @@ def sample(
     with noise_to(opened.path / "log.txt"), data_found(opened):
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
-        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema, prompts_of(prompt, prompts))
+        how = Drawing(
+            label, sampler, grid, steps, guidance, compare, given, image, level, ema, prompts_of(prompt, prompts)
+        )
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
