@@ -143,7 +143,7 @@ def controlled(optim, drop=0.5):
 
 def test_only_the_branch_is_trained_and_averaged_and_it_learns_to_follow(seeded):
     model, data = controlled(Adam(1e-2)), batch()
-    assert {n for n in averaged_weights(model)} == {n for n, _ in model.named_parameters() if n.startswith("net.branch.")}
+    assert set(averaged_weights(model)) == {n for n, _ in model.named_parameters() if n.startswith("net.branch.")}
     optimizer = model.configure_optimizers()["optimizer"]
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.net.branch.parameters()))
     frozen = {name: value.clone() for name, value in model.net.base.state_dict().items()}

@@ -46,6 +46,7 @@ STATEFUL = {
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
     "ncsn_mixture2d": {},
+    "controlnet_shapes": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
 STEPS = {"iddpm_gauss_image@bound": 10}
@@ -168,6 +169,7 @@ PAIR = [
     "consistency_mixture2d",
     "consistency_mixture2d@training",
     "pd_mixture2d",
+    "controlnet_shapes",
 ]
 """Recipes that a group of two trains in the tests."""
 
