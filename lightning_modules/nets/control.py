@@ -115,13 +115,17 @@ class ControlNet(nn.Module):
         """
         self.base.check(shape)
 
+    def control_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape (C, H, W) of the control for x of the shape [..., H, W]."""
+        return (self.channels, *(self.scale * side for side in shape[-2:]))
+
     def check_control(self, control: tuple[int, ...], shape: tuple[int, ...]) -> None:
         """Check the shape [..., C, H, W] of a control for x of this shape.
 
         Raises:
             ValueError: it is another one.
         """
-        wanted = (self.channels, *(self.scale * side for side in shape[-2:]))
+        wanted = self.control_shape(shape)
         if control[-3:] != wanted:
             raise ValueError(
                 f"The control has {control[-3]} channel(s) of {control[-2]} x {control[-1]} pixels; this model takes {wanted[0]} of "

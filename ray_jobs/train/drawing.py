@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
+from ray_jobs.train.control_map import with_control
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,8 @@ class Drawing:
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
     ema: float | None = None
     """Relative width of the average of the weights; None: the weights as the recipe averages them."""
+    control: str = ""
+    """File of the picture that samples of a ControlNet follow."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -43,7 +46,7 @@ class Drawing:
         """The arguments for the model's `sample` that draws n examples.
 
         Raises:
-            UsageError: the model takes no such option, or the labels are no whole numbers.
+            UsageError: the model takes no such option, the labels are no whole numbers, or the control cannot be followed.
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
@@ -54,7 +57,8 @@ class Drawing:
             raise UsageError(
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
-        return self.given | ({"cond": labels(self.label, n)} if self.label else {})
+        found = self.given | ({"cond": labels(self.label, n)} if self.label else {})
+        return with_control(found, self.control, model, n)
 
 
 AS_TRAINED = Drawing()

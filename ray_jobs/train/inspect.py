@@ -35,6 +35,7 @@ def sample(
     churn_max: float | None = None,
     churn_std: float | None = None,
     ema: float | None = None,
+    control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -60,6 +61,7 @@ def sample(
         churn_max: S_max, the highest level at which noise is added.
         churn_std: S_noise, the standard deviation of that noise.
         ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
+        control: file of the picture that all samples of a ControlNet follow, edges or a mask: white on black, of the run's size.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -75,7 +77,7 @@ def sample(
     with noise_to(opened.path / "log.txt"), data_found(opened):
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
-        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema)
+        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema, control=control)
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)
