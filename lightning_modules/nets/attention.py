@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.compat import fused
 from lightning_modules.nets.embed import Tokens
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.residual import norm
@@ -17,6 +18,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     Args:
         mask: which keys count, bool, [B, N of the keys]; at least one in each row. None: all.
     """
+    if q.is_meta and mask is None:
+        return fused(q, k, v)
     allowed = None if mask is None else mask[:, None, None]
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)

@@ -138,7 +138,9 @@ def show_cost(recipe: str, gpu_memory: float) -> None:
     from ray_jobs.report import costs
     from ray_jobs.train.cost import cost
 
-    table = Table(title=f"cost of {escape(recipe)}", title_justify="left", title_style="bold", box=None, show_header=False)
+    table = Table(
+        title=f"cost of {escape(recipe)}", title_justify="left", title_style="bold", box=None, show_header=False
+    )
     for what, text in costs.lines(cost(recipe), gpu_memory):
         table.add_row(f"  [dim]{escape(what)}[/]", escape(text))
     out = console()

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from ray_jobs.train.cost import Cost
 
 GIB = 2.0**30
-COUNTED = "counted on tensors without memory, in float32: bfloat16 and temporary buffers of GPU libraries make it less or more"
+COUNTED = (
+    "Counted on tensors without memory, in float32 and with fused attention: bfloat16 needs less, temporary buffers of a GPU's "
+    "libraries come on top"
+)
 
 
 def lines(cost: Cost, gpu_memory: float) -> Iterator[tuple[str, str]]:
@@ -20,7 +23,12 @@ def lines(cost: Cost, gpu_memory: float) -> Iterator[tuple[str, str]]:
     """
     moved = "" if cost.trained == cost.parameters else f", {millions(cost.trained)} of them trained"
     yield "parameters", f"{millions(cost.parameters)}{moved}"
-    parts = {"weights": cost.weights, "gradients": cost.gradients, "optimiser": cost.optimiser, "averages": cost.averages}
+    parts = {
+        "weights": cost.weights,
+        "gradients": cost.gradients,
+        "optimiser": cost.optimiser,
+        "averages": cost.averages,
+    }
     yield "memory", ", ".join(f"{name} {gib(size)}" for name, size in parts.items()) + f"; {gib(cost.fixed)} together"
     if cost.unknown:
         yield "activations", f"not counted, because the model cannot run without values ({cost.unknown})"
@@ -28,7 +36,10 @@ def lines(cost: Cost, gpu_memory: float) -> Iterator[tuple[str, str]]:
         return
     for stage in cost.stages:
         of = f" of {stage.name}" if stage.name else ""
-        yield f"activations{of}", f"about {gib(stage.each)} for each example of a micro-batch and {gib(stage.base)} in any case"
+        yield (
+            f"activations{of}",
+            f"about {gib(stage.each)} for each example of a micro-batch and {gib(stage.base)} in any case",
+        )
         yield f"a step{of}", f"{flop(stage.flop * cost.batch)} on {cost.batch} examples, {flop(stage.flop)} on each"
     yield "GPUs", gpus(cost, gpu_memory)
 
@@ -37,10 +48,14 @@ def gpus(cost: Cost, memory: float) -> str:
     """How many GPUs of so many GiB fit, and with how many micro-batches fewer do."""
     fewest = cost.fewest(memory * GIB)
     if not fewest and not (fewer := fewer_with(cost, memory)):
-        return f"no number of {memory:g} GiB fits with --workers: {gib(cost.fixed)} are in use on each whatever the batch"
+        return (
+            f"no number of {memory:g} GiB fits with --workers: {gib(cost.fixed)} are in use on each whatever the batch"
+        )
     found = [f"{fewest} of {memory:g} GiB ({gib(cost.on_each(fewest))} in use on each)"] if fewest else []
     if fewest != 1 and (fewer := fewer_with(cost, memory)):
-        found.append(f"with --accumulate {fewer[0]} {fewer[1]} of {memory:g} GiB ({gib(cost.on_each(fewer[1], fewer[0]))})")
+        found.append(
+            f"with --accumulate {fewer[0]} {fewer[1]} of {memory:g} GiB ({gib(cost.on_each(fewer[1], fewer[0]))})"
+        )
     return "; ".join(found)
 
 

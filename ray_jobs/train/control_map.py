@@ -58,5 +58,7 @@ def control_map(place: str, shape: tuple[int, ...]) -> Tensor:
         raise UsageError(
             f"--control {place} has {picture.width} x {picture.height} pixels, but this run follows maps of {width} x {height}."
         )
-    values = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32).reshape(height, width, channels)
+    values = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32).reshape(
+        height, width, channels
+    )
     return torch.from_numpy(values / 255).permute(2, 0, 1)

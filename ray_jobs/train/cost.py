@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ray_jobs.compat import flop_counter
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 ROOM = 0.9
 """Share of a GPU's memory that a training may fill: the rest is for the driver, libraries' buffers and fragments."""
-FEW, MORE = 4, 8
-"""Examples of the two batches by which the memory of activations is measured; it is linear in between and beyond."""
+FEW, MORE = 128, 256
+"""Examples of the two batches by which the memory of activations is measured; it is linear where these outweigh a layer's gradient."""
 GPUS = 4096
 """The most that are thought of."""
 
@@ -127,7 +128,9 @@ def counted(made: Fit) -> Cost:
     try:
         return replace(found, stages=tuple(_stages(made)))
     except (RuntimeError, NotImplementedError, KeyError, ValueError, TypeError) as error:
-        return replace(found, unknown=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+        return replace(
+            found, unknown=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        )
 
 
 def state_per_weight(optim: Any) -> float:
@@ -209,30 +212,33 @@ def _generators(model: Any) -> Losses:
 
 
 def _pass(made: Fit, losses: Losses, n: int) -> tuple[float, float]:
-    """The floating-point operations of a forward and backward pass of n examples, and the bytes that it needs besides weights and gradients.
+    """The operations of a forward and backward pass of n examples, and the bytes that it needs besides weights and gradients.
 
-    A gradient of a weight is dropped as soon as it is whole, for it is counted elsewhere.
+    A gradient of a weight is dropped as soon as it is whole, for it is counted elsewhere; those of adversaries count twice.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     from lightning_modules.dropout import Dropout
+    from lightning_modules.gan.adversarial import AdversarialModel
     from ray_jobs.train.weightless import Formless, Live
 
     model = made.model.train()
-    batch = {name: column.to("meta") for name, column in made.data.blank(n).items()}
+    columns = made.data.blank(2).items()
+    batch = {k: torch.empty(n, *column.shape[1:], dtype=column.dtype, device="meta") for k, column in columns}
     model.draws = Formless()
     for part in (*model.modules(), *_parts(model)):
         if isinstance(part, Dropout) or part in _parts(model):
             part.draws = model.draws  # type: ignore[assignment]  # of a layer or of a model
     known = [*model.parameters(), *model.buffers(), *batch.values()]
-    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in model.parameters() if p.requires_grad]
+    twice = isinstance(model, AdversarialModel)  # a gradient of a gradient, as in WGAN-GP, allows no such hooks
+    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in model.parameters() if p.requires_grad and not twice]
     try:
-        with FlopCounterMode(display=False) as flop, Live(known) as live:
+        with flop_counter() as flop, Live(known) as live:
             torch.stack(list(losses(batch).values())).sum().backward()
     finally:
         for hook in hooks:
             hook.remove()
+        model.zero_grad()
     return float(flop.get_total_flops()), float(live.most)
 
 

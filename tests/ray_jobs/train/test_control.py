@@ -20,7 +20,9 @@ SETTINGS = {"steps": 4, "width": 8, "batch": 4, "sample_steps": 2, "save_every":
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return launch(Spec("controlnet_shapes", SETTINGS, 0, Where(address="local"), str(tmp_path_factory.mktemp("run") / "run")))
+    return launch(
+        Spec("controlnet_shapes", SETTINGS, 0, Where(address="local"), str(tmp_path_factory.mktemp("run") / "run"))
+    )
 
 
 def saved(path, shape=(32, 32), mode="L"):
