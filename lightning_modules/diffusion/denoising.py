@@ -150,10 +150,9 @@ class Denoising(Generative):
         space: where the diffusion takes place: `Pixels`, or a first stage, which does not train here.
         conditions: batch -> conditions of the model.
         hide: condition -> share of the examples for which it is hidden in training, so that it can be guided.
-        optim: of the network's weights.
+        optim: of the weights that are trained.
+        trained: path of the submodule whose weights are trained and averaged: the network, or a part of it.
     """
-
-    averaged = "net."
 
     def __init__(
         self,
@@ -169,9 +168,11 @@ class Denoising(Generative):
         conditions: Callable[[Batch], Cond] = unconditional,
         hide: Mapping[str, float] | None = None,
         optim: Optim = Adam(2e-4),  # frozen
+        trained: str = "net",
     ) -> None:
         super().__init__()
         self.net, self.shape = net, tuple(shape)
+        self.trained, self.averaged = trained, f"{trained}."
         self.level_input, self.precondition = level_input, precondition
         self.learn, self.draw = learn, draw
         self.bound = bound or Bound(levels=draw.grid(draw.steps)[:-1].flip(0))
@@ -385,5 +386,5 @@ class Denoising(Generative):
         return self
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of the network's weights alone."""
-        return self.optim.of(self.net)
+        """The optimiser of the weights that are trained."""
+        return self.optim.of(self.get_submodule(self.trained))

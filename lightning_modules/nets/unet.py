@@ -10,6 +10,7 @@ Differs: a group of a normalisation has at least 4 channels, so narrow networks 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from lightning_modules.nets.attention import Attention
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage, TokenEmbedding, Tokens
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.patches import check_size
+from lightning_modules.nets.precision import autocast
 from lightning_modules.nets.recompute import recomputed
 from lightning_modules.nets.residual import Residual, Upsample, double, halve, norm
 
@@ -35,6 +37,17 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, vector: Tensor, tokens: Tokens | None = None) -> Tensor:
         h = self.block(x, vector)
         return self.attend(h, tokens) if isinstance(self.attend, Attention) else h
+
+
+class Inside(NamedTuple):
+    """What a U-Net has found when it is half way through."""
+
+    features: tuple[Tensor, ...]
+    """What the way down keeps for the way up, each [B, C, H, W], and last the output of the middle."""
+    vector: Tensor
+    """The embedding [B, 4 width] of the level and the conditions."""
+    tokens: Tokens | None
+    """What attention sees besides the image."""
 
 
 class UNet(nn.Module):
@@ -138,6 +151,7 @@ class UNet(nn.Module):
                 self.down.append(block(c, m * width, i in attention))
                 sizes.append(c := m * width)
         self.middle = nn.ModuleList([block(c, c, True), block(c, c, False)])
+        self.widths = (*sizes, c)  # channels of `Inside.features`
         for i, m in reversed(list(enumerate(multiples))):
             for _ in range(counts[i] + 1):
                 self.up.append(block(c + sizes.pop(), m * width, i in attention))
@@ -158,29 +172,39 @@ class UNet(nn.Module):
         Raises:
             ValueError: the images cannot be halved so often, or a condition has no place in this network.
         """
-        self.check(tuple(x.shape))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            vector = F.silu(self.condition(level, cond))
-            tokens = None if self.tokens is None else self.tokens(cond, len(x))
-            h = x if self.join is None else self.join(x, cond)
-            h = self._body(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h, vector, tokens)
-            h = F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
-        return h.to(x)
+        with autocast(x, self.bf16):
+            return self.decode(self.encode(x, level, cond)).to(x)
 
-    def _body(self, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
-        h = self.enter(h)
+    def encode(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL, *, added: Tensor | None = None) -> Inside:
+        """The way down and the middle; the arguments and errors are those of `forward`.
+
+        Args:
+            added: to the features [B, width, H / patch, W / patch] that the first convolution makes of x.
+        """
+        self.check(tuple(x.shape))
+        vector = F.silu(self.condition(level, cond))
+        tokens = None if self.tokens is None else self.tokens(cond, len(x))
+        h = x if self.join is None else self.join(x, cond)
+        h = self.enter(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h)
+        h = h if added is None else h + added
         kept = [] if self.early else [h]
         for part in self.down:
             h = self._through(part, h, vector, tokens)
             kept.append(h)
         for part in self.middle:
             h = self._through(part, h, vector, tokens)
+        return Inside((*kept, h), vector, tokens)
+
+    def decode(self, inside: Inside) -> Tensor:
+        """The way up: the output [B, outputs C, H, W] from what `encode` found."""
+        *kept, h = inside.features
         for part in self.up:
             if isinstance(part, AttentionBlock):
                 skip = kept.pop()
                 h = torch.cat([h, skip if self.skip_scale == 1 else skip * self.skip_scale], 1)
-            h = self._through(part, h, vector, tokens)
-        return self.leave(F.silu(self.norm(h)))
+            h = self._through(part, h, inside.vector, inside.tokens)
+        h = self.leave(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
     def _through(self, part: nn.Module, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
         if not isinstance(part, AttentionBlock | Residual):

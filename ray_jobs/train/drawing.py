@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
+from ray_jobs.train.control_map import with_control
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,8 @@ class Drawing:
     """Relative width of the average of the weights; None: the weights as the recipe averages them."""
     prompts: tuple[str, ...] = ()
     """Captions, which take turns over the samples."""
+    control: str = ""
+    """File of the picture that samples of a ControlNet follow."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -52,7 +55,8 @@ class Drawing:
         """The arguments for the model's `sample` that draws n examples.
 
         Raises:
-            UsageError: the model takes no such option, the labels are no whole numbers, or it cannot read a prompt.
+            UsageError: the model takes no such option, the labels are no whole numbers, it cannot read a prompt, or the control
+                cannot be followed.
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
@@ -65,7 +69,7 @@ class Drawing:
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
         cond = self.cond(model, n)
-        return self.given | ({} if cond is None else {"cond": cond})
+        return with_control(self.given | ({} if cond is None else {"cond": cond}), self.control, model, n)
 
     def of_each(self, n: int) -> list[str]:
         """The prompt of each of n samples."""

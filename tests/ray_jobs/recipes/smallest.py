@@ -68,6 +68,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "cfg_digits": {"sample_steps": 3},
     "cfg_imagenet64": {"width": 8, "sample_steps": 3},
     "cfg_mixture2d": {"sample_steps": 3},
+    "controlnet": {"width": 8, "steps": 4, "drop": 0.5},
+    "controlnet_imagenet64": {"width": 8, "sample_steps": 3, "base_steps": 1},
+    "controlnet_shapes": {"steps": 6, "sample_steps": 3},
     "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
     "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
@@ -87,7 +90,7 @@ OWN = {
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
     "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
     "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
-    "cascade": "shapes", "glide": "shapes",
+    "cascade": "shapes", "glide": "shapes", "controlnet": "digits",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
