@@ -108,7 +108,9 @@ class AutoencoderVQ(FirstStage):
         rows = z.movedim(1, -1)
         index = nearest(rows.detach().flatten(0, -2), self.codebook.detach().to(z)).reshape(rows.shape[:-1])
         code = F.embedding(index, self.codebook).movedim(-1, 1).to(z)
-        return Quantised(z + (code - z).detach(), code, index)
+        return Quantised(
+            code.detach() + (z - z.detach()), code, index
+        )  # in this order the sum is the code, without rounding
 
     # ---- training
 

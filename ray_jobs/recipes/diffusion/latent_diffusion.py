@@ -144,7 +144,7 @@ def ldm_shapes(
     steps: int,
     kind: Kind = "kl",
     autoencoder_width: int = 48,
-    codes: Count = 128,
+    codes: Count = 512,
     width: int = 48,
     drop: Decay = 0.1,
     levels: Count = 1000,

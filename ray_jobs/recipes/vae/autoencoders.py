@@ -174,7 +174,7 @@ def autoencoder_shapes(
     *,
     kind: Kind = "kl",
     width: int = 48,
-    codes: Count = 128,
+    codes: Count = 512,
     kl_weight: NotNegative = 1e-6,
     adversarial_from: Whole | None = None,
 ) -> Fit:
