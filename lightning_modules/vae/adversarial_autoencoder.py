@@ -25,7 +25,10 @@ LARGEST = 1e4
 
 
 def ratio(distance: Tensor, adversarial: Tensor) -> Tensor:
-    """|gradient of the distance| / |that of the adversarial loss| [] of one layer's weights, at most `LARGEST`. Source: Esser et al., eq. 7."""
+    """The ratio [] of the norms of two gradients of one layer's weights, of the distance and of the adversarial loss, at most `LARGEST`.
+
+    Source: Esser et al. 2021, eq. 7.
+    """
     return (distance.norm() / (adversarial.norm() + 1e-4)).clamp(0, LARGEST)
 
 

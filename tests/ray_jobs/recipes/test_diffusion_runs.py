@@ -46,6 +46,8 @@ STATEFUL = {
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
     "ncsn_mixture2d": {},
+    "ldm_shapes": {},
+    "ldm_shapes@vq": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
 STEPS = {"iddpm_gauss_image@bound": 10}
@@ -168,6 +170,7 @@ PAIR = [
     "consistency_mixture2d",
     "consistency_mixture2d@training",
     "pd_mixture2d",
+    "ldm_shapes@vq",
 ]
 """Recipes that a group of two trains in the tests."""
 
