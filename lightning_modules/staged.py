@@ -87,6 +87,12 @@ class Staged(Generative):
         """Index of the stage in training."""
         self._groups: list[list[nn.Parameter]] = []
 
+    def prepare(self, seed: int, *, accumulate: int = 1, grad_clip: float = 0.0) -> None:
+        """Set what the model and its parts must know of their training."""
+        super().prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
+        for stage in self.stages:
+            stage.model.prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
+
     @property
     def steps(self) -> int:
         """Optimiser steps of all stages together."""
@@ -101,6 +107,11 @@ class Staged(Generative):
     def last(self) -> Generative:
         """The last part, which is the one that is sampled."""
         return self.stages[-1].model
+
+    @property
+    def sampled(self) -> Generative:
+        """The model that is sampled: the last part."""
+        return self.last
 
     def stage_at(self, step: int) -> int:
         """Index of the stage to which an optimiser step, counted from 0, belongs; the last stage has no end."""

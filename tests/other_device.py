@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CPU, DEVICE = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -69,6 +68,17 @@ class Places:
         return x
 
 
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [x for part in tree if part is not None for x in tensors(part)]
+
+
 def same(a: torch.device, b: torch.device) -> bool:
     return a.type == b.type
 
@@ -82,7 +92,7 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = tensors((args, kwargs))
         there = [x for x in given if same(self.places.of(x), DEVICE)]
         if func in CROSSES:
             out = func(*args, **kwargs)
@@ -93,9 +103,8 @@ class Operations(TorchDispatchMode):
         self._check(func, args, held, there)
         out = func(*args, **kwargs)
         if there or (self.places.calling and not given):
-            for x in tree_leaves(out):
-                if isinstance(x, Tensor):
-                    self.places.put(x)
+            for x in tensors(out):
+                self.places.put(x)
         return out
 
     def _check(self, func: Any, args: Any, given: list[Tensor], there: list[Tensor]) -> None:
@@ -105,7 +114,7 @@ class Operations(TorchDispatchMode):
         if there and here:
             raise Mixed(f"{func}: tensors on {DEVICE} and on the CPU, of shapes {[tuple(x.shape) for x in given]}")
         if there and func._schema.is_mutable:
-            first = next((x for x in tree_leaves(args) if isinstance(x, Tensor)), None)
+            first = next(iter(tensors(args)), None)
             if first is not None and same(self.places.of(first), CPU):
                 raise Mixed(f"{func} would write a result of {DEVICE} into a tensor on the CPU")
 
@@ -133,7 +142,7 @@ class Calls(TorchFunctionMode):
         into = next((self.places.of(x) for x in args if isinstance(x, Tensor)), CPU)
         if rng is not None and not same(rng.device, into):
             raise Mixed(f"{func.__name__}: a generator of {rng.device} cannot draw a tensor on {into}")
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = tensors((args, kwargs))
         was, self.places.calling = self.places.calling, any(same(self.places.of(x), DEVICE) for x in given)
         try:
             return func(*args, **kwargs)

@@ -2,7 +2,8 @@
 
 Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 and table 1: attention
 at several resolutions, heads of a fixed number of channels, `scale_shift` (AdaGN), `residual_resampling` (BigGAN's blocks); the
-label's embedding is added to that of the noise level.
+label's embedding is added to that of the noise level; Saharia et al. 2022, arXiv:2205.11487, section 2.4: `early`, `skip_scale` and
+more `blocks` at low resolutions make the efficient U-Net.
 Differs: a group of a normalisation has at least 4 channels, so narrow networks have fewer than 32 groups.
 """
 
@@ -68,6 +69,8 @@ class UNet(nn.Module):
         residual_resampling: whether residual blocks halve and double, in place of convolutions.
         residual_scale: of the sum in every residual block and attention; sqrt(1/2) in NCSN++ and EDM.
         skip_scale: of what the way up takes from the way down; sqrt(1/2) in Imagen.
+        early: whether blocks of each resolution work at half of it: halving comes before them on the way down, and doubling after
+            them on the way up, as in Imagen's efficient U-Net.
         patch: side of the squares of pixels that become channels at the input and pixels again at the output.
         checkpoint: whether blocks are computed again in the backward pass, to save memory.
         text: features of each token of `Cond.text`, which every attention then sees; 0 for no text.
@@ -99,6 +102,7 @@ class UNet(nn.Module):
         residual_resampling: bool = False,
         residual_scale: float = 1.0,
         skip_scale: float = 1.0,
+        early: bool = False,
         patch: int = 1,
         checkpoint: bool = False,
         text: int = 0,
@@ -114,7 +118,8 @@ class UNet(nn.Module):
         counts = (blocks,) * len(multiples) if isinstance(blocks, int) else tuple(blocks)
         if len(counts) != len(multiples) or min(counts, default=0) < 1:
             raise ValueError(f"'blocks' {blocks} must be at least 1 for each of the {len(multiples)} 'multiples'.")
-        self.channels, self.levels, self.patch = channels, len(multiples), patch
+        self.channels, self.halvings, self.patch = channels, len(multiples) - (not early), patch
+        self.early = early
         self.bf16, self.checkpoint, self.skip_scale = bf16, checkpoint, skip_scale
         embedded = 4 * width
         places = {"text": text, "image": image}
@@ -135,23 +140,23 @@ class UNet(nn.Module):
 
         self.enter = nn.Conv2d((channels + image) * patch**2, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        sizes, c = [width], width
+        sizes, c = [] if early else [width], width
         for i, m in enumerate(multiples):
-            for _ in range(counts[i]):
-                self.down.append(block(c, m * width, i in attention))
-                sizes.append(c := m * width)
-            if i + 1 < len(multiples):
+            if i or early:
                 self.down.append(
                     residual(c, c, halve) if residual_resampling else nn.Conv2d(c, c, 3, stride=2, padding=1)
                 )
                 sizes.append(c)
+            for _ in range(counts[i]):
+                self.down.append(block(c, m * width, i in attention))
+                sizes.append(c := m * width)
         self.middle = nn.ModuleList([block(c, c, True), block(c, c, False)])
         self.widths = (*sizes, c)  # channels of `Inside.features`
         for i, m in reversed(list(enumerate(multiples))):
             for _ in range(counts[i] + 1):
                 self.up.append(block(c + sizes.pop(), m * width, i in attention))
                 c = m * width
-            if i:
+            if i or early:
                 self.up.append(residual(c, c, double) if residual_resampling else Upsample(c))
         self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels * patch**2, 3, padding=1))
         self.tokens = TokenEmbedding(embedded, text=text, vector=vector, from_vector=vector_tokens) if attends else None
@@ -182,7 +187,7 @@ class UNet(nn.Module):
         h = x if self.join is None else self.join(x, cond)
         h = self.enter(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h)
         h = h if added is None else h + added
-        kept = [h]
+        kept = [] if self.early else [h]
         for part in self.down:
             h = self._through(part, h, vector, tokens)
             kept.append(h)
@@ -213,9 +218,9 @@ class UNet(nn.Module):
         Raises:
             ValueError: they have other channels, or a size that cannot be cut into patches and halved so often.
         """
-        halved = f"halves images {self.levels - 1} time{'s' if self.levels != 2 else ''}"
+        halved = f"halves images {self.halvings} time{'s' if self.halvings != 1 else ''}"
         cut = f"makes channels of {self.patch} x {self.patch} pixels, " if self.patch > 1 else ""
-        check_size(shape, self.channels, self.patch * 2 ** (self.levels - 1), f"This U-Net {cut}{halved}")
+        check_size(shape, self.channels, self.patch * 2**self.halvings, f"This U-Net {cut}{halved}")
 
 
 def heads_of(channels: int, head: int, heads: int) -> int:

@@ -149,7 +149,7 @@ def number(x: Any, what: str) -> Any:
     Raises:
         ValueError: it is an array of several, or of none.
     """
-    if np.ndim(x) == 0:
+    if isinstance(x, int | float | np.generic) or np.ndim(x) == 0:
         return x
     if np.size(x) != 1:
         raise ValueError(f"a {what} of shape {np.shape(x)}, where one number is due")

@@ -59,7 +59,7 @@ class Branch(nn.Module):
 
     def __init__(self, net: UNet, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.hint = hint_network(channels, widths, net.widths[0])
+        self.hint = hint_network(channels, widths, net.enter.out_channels)
         self.copy = way_down(net)
         self.zeros = nn.ModuleList(zero(nn.Conv2d(width, width, 1)) for width in net.widths)
 

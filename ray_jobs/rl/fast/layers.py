@@ -6,7 +6,6 @@ an optimiser steps (`recorded_calls`). Autograd would record each operation, all
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -14,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Variable
+from torch.nn.functional import linear
 
 from ray_jobs.rl.fast.matmul import onednn_is_on, product
+from ray_jobs.rl.fast.recorded import is_recording, record
 from ray_jobs.rl.fast.vmapped import batched, is_batched, unwrap
 
 Layout = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -65,7 +65,7 @@ RELU, TANH = Activation(Tensor.relu_, relu_backward), Activation(tanh_, tanh_bac
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [N, in] -> [N, out] by weight [out, in] and bias [out]; or S times that, [S, N, in] -> [S, N, out]."""
     if x.dim() == 2:
-        return product(torch.addmm, bias, x, weight.t())
+        return product(torch.addmm, bias, x, weight.t()) if onednn_is_on() else linear(x, weight, bias)
     return product(torch.bmm, x, weight.mT).add_(bias.unsqueeze(1))
 
 
@@ -130,6 +130,8 @@ def forward_chunked(activation: Activation, layout: Layout, x: Tensor, *paramete
     Gain: updates of 64 seeds of DQN together take a fifth less time, those of TD3 a fifteenth.
     """
     layers = layout(parameters)
+    if x.dim() == layers[0].dim() == 2:
+        return forward_layers(x, layers, activation)[-1]
     x, shape, n = as_rows(x, layers[0]), x.shape, 1
     if x.dim() > 2 and x.device.type == "cpu":
         most = CACHED_ONEDNN if onednn_is_on() else CACHED
@@ -151,80 +153,18 @@ def as_rows(x: Tensor, weight: Tensor) -> Tensor:
 # ---- with gradients
 
 
-class Call(NamedTuple):
-    """One evaluation of a network, from whose output autograd's graph starts."""
-
-    out: Tensor
-    inputs: Sequence[Tensor]
-    """Of each layer."""
-    layers: Sequence[Tensor]
-    gradients: Sequence[Tensor]
-    """The parameters' own, as `layers`."""
-    activation: Activation
-
-
-class Recording(threading.local):
-    """What one thread records; learners of one process may be threads."""
-
-    calls: list[Call] | None = None
-    """Within `recorded_calls`: the evaluations whose backward pass is still to come; else None."""
-
-
-_recording = Recording()
-
-
-class recorded_calls:
-    """Start autograd's graph at the outputs of networks, not at their parameters; `backward` continues from there by hand.
-
-    That needs parameters with a gradient, as an optimiser's have, and inputs without; other networks stay in the graph. Within it,
-    losses must be differentiated by `backward`, each output once.
-
-    Gain: an update of DQN (256 units, batch 64) takes a quarter less time, of PPO (64 units, batch 512) a tenth, on a busy machine.
-    """
-
-    def __enter__(self) -> None:
-        _recording.calls = []
-
-    def __exit__(self, *error: object) -> None:
-        _recording.calls = None
-
-
-def run_backward(loss: Tensor) -> None:
-    """loss.backward() without the Python around autograd's engine (`torch.autograd.backward`).
-
-    Gain: 30 us for each gradient step, of the 900 us of an update of DQN (256 units, batch 64). Seen: torch 2.13;
-    test_recorded.py fails when the engine's interface changes.
-    """
-    one = torch.ones_like(loss)
-    Variable._execution_engine.run_backward(
-        (loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True
-    )
-
-
-def backward(loss: Tensor) -> None:
-    """Add the gradient of a scalar loss to its parameters', through recorded calls of networks too."""
-    run_backward(loss)
-    if not (calls := _recording.calls):
-        return
-    reached = [call for call in calls if call.out.grad is not None]
-    calls[:] = [call for call in calls if call.out.grad is None]
-    with torch.no_grad():
-        for call in reached:
-            grad = as_rows(call.out.grad, call.layers[0])
-            backward_layers(grad, call.inputs, call.layers[::2], call.activation, call.gradients, False)
-
-
-def forward_recorded(
-    calls: list[Call], activation: Activation, layout: Layout, x: Tensor, *parameters: Tensor
-) -> Tensor:
-    """The output of the networks as a new leaf, whose backward pass is the business of `backward`: it is added to `calls`."""
+def forward_recorded(activation: Activation, layout: Layout, x: Tensor, *parameters: Tensor) -> Tensor:
+    """The output of the networks as a recorded leaf; its backward pass adds to the parameters' own gradients."""
     layers = layout(parameters)
     with torch.no_grad():
         *inputs, out = forward_layers(as_rows(x, layers[0]), layers, activation)
         out = out.view(*x.shape[:-1], -1)
         gradients = layout([p.grad for p in parameters])
-    calls.append(Call(out.requires_grad_(), inputs, layers, gradients, activation))
-    return out
+
+    def pull(grad: Tensor) -> None:
+        backward_layers(as_rows(grad, layers[0]), inputs, layers[::2], activation, gradients, False)
+
+    return record(out, pull)
 
 
 class _Fused(torch.autograd.Function):
@@ -260,10 +200,9 @@ def pass_for(x: Tensor, parameters: Sequence[Tensor]) -> Callable[..., Tensor]:
     """How a network is evaluated: without gradients, as a recorded call, or as a node of autograd's graph."""
     if not torch.is_grad_enabled():
         return forward_chunked
-    calls = _recording.calls
-    if calls is None or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
+    if not is_recording() or x.requires_grad or not all(p.is_leaf and p.grad is not None for p in parameters):
         return _Fused.apply
-    return partial(forward_recorded, calls)
+    return forward_recorded
 
 
 def fused(x: Tensor, parameters: Sequence[Tensor], activation: Activation, layout: Layout = list) -> Tensor:

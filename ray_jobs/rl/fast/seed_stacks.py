@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ray_jobs.rl.fast.layers import backward
+from ray_jobs.rl.fast.recorded import backward
 from ray_jobs.rl.fast.vmapped import unwrap, without_vmap, wrap
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.contract import Algorithm, Fresh, Gradient, Gradients, Replay, Steps, World
-from ray_jobs.rl.fast.layers import recorded_calls
 from ray_jobs.rl.fast.matmul import Matmul, arithmetic, check_matmul
+from ray_jobs.rl.fast.recorded import recorded_calls
 from ray_jobs.rl.replay.buffer import ReplayBuffer
 from ray_jobs.rl.rollout.fragments import Fragment, tensors
 from ray_jobs.rl.rollout.normalise import RewardScale, moments

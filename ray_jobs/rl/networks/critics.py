@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_jobs.rl.fast.layers import RELU, fused
+from ray_jobs.rl.fast.lookahead import evaluate
 from ray_jobs.rl.fast.vmapped import unwrap
 from ray_jobs.rl.networks.nets import ConvNet, brightest, image
 from ray_jobs.rl.networks.policies import Units
@@ -117,3 +118,12 @@ def polyak(target: Iterable[Tensor], online: Iterable[Tensor], tau: float) -> No
 def overwrite(target: Iterable[Tensor], online: Iterable[Tensor]) -> None:
     """Copy the online tensors into the target's."""
     torch._foreach_copy_([unwrap(x) for x in target], [unwrap(x) for x in online])
+
+
+def slow_q(target: nn.Module, obs: Tensor, rests: int) -> Tensor:
+    """The target network's Q(obs), without gradients.
+
+    Args:
+        rests: updates, this one included, until the network is overwritten.
+    """
+    return evaluate(target, obs, rests)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ray_jobs.rl.fast.layers import backward
+from ray_jobs.rl.fast.recorded import backward
 
 
 class FlatOptimizer:

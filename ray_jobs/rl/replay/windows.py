@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_jobs.rl.contract import Steps, Transitions
+from ray_jobs.rl.fast.lookahead import split_draw
 from ray_jobs.rl.replay.ring import StepRing, extras_of
 
 
@@ -58,7 +59,7 @@ def sequences(ring: StepRing, column: Tensor, age: Tensor, length: int) -> Steps
 
 def split(data: Transitions, size: int) -> Iterator[Transitions]:
     """Transitions [k * size] as k batches [size], in order."""
-    columns = [x.split(size) for x in data[:-1]]
+    columns = [split_draw(x, size) if x is data.next_obs else x.split(size) for x in data[:-1]]
     extras = {k: x.split(size) for k, x in data.extras.items()}
     for i, (obs, action, reward, next_obs, discount, weight) in enumerate(zip(*columns, strict=True)):
         yield Transitions(obs, action, reward, next_obs, discount, weight, {k: x[i] for k, x in extras.items()})

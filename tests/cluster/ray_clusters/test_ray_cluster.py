@@ -224,12 +224,14 @@ def end(launcher: Ray, id: str) -> State:
     return state
 
 
+@pytest.mark.fault
 def test_its_nodes_have_what_was_asked(lab):
     totals = [node["resources_total"] for node in nodes.nodes(lab)]
     assert [(t["CPU"], t["fast"], t.get("GPU", 0)) for t in totals] == [(1, 1, 0)] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux shows who listens where")
+@pytest.mark.fault
 def test_everything_listens_on_loopback_alone(lab):
     found = nodes.listening(lab)
     planned = {port for node in lab.nodes for port in node.ports.values()}
@@ -237,10 +239,12 @@ def test_everything_listens_on_loopback_alone(lab):
     assert set(found.values()) == {LOOPBACK}
 
 
+@pytest.mark.fault
 def test_others_of_this_machine_cannot_reach_its_sockets(lab):
     assert Path(lab.temp).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.fault
 def test_it_is_found_by_itself_and_by_name(lab, monkeypatch):
     assert address_of() == address_of("lab") == address_of(lab.address) == lab.url
     assert len(Ray().nodes()) == 2
@@ -248,6 +252,7 @@ def test_it_is_found_by_itself_and_by_name(lab, monkeypatch):
     assert address_of() == "http://elsewhere:1"
 
 
+@pytest.mark.fault
 def test_the_token_is_wanted(lab):
     for token in ("", "b" * 64):
         with pytest.raises(LauncherError, match="wants a token") as output:
@@ -258,6 +263,7 @@ def test_the_token_is_wanted(lab):
 
 
 @pytest.mark.skipif(not tls.possible(), reason="openssl makes the certificate")
+@pytest.mark.fault
 def test_a_dashboard_behind_tls(lab, tmp_path, monkeypatch):
     """A job is sent, followed and known through a proxy, whose authority must be named."""
     cert, key = tls.certificate(tmp_path)
@@ -279,6 +285,7 @@ def test_a_dashboard_behind_tls(lab, tmp_path, monkeypatch):
         assert "holds no certificates" in Ray(url).check(job)[0]
 
 
+@pytest.mark.fault
 def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
     program = (
         "import sys; from pathlib import Path; from cluster.job import Job, Resources; from cluster.ray_clusters.jobs_api import Ray\n"
@@ -294,6 +301,7 @@ def test_a_job_outlives_whoever_submitted_it(lab, tmp_path):
     assert "still here" in "".join(Ray().logs(id, False))
 
 
+@pytest.mark.fault
 def test_status_and_down_of_what_is_busy(lab, tmp_path, capsys):
     id = Ray().submit(Job("sleeps", ("sleep", "600"), Resources(cpus=0), workdir=tmp_path))
     with pytest.raises(UsageError, match=f"still run on lab: {id}"):
@@ -331,6 +339,7 @@ def turns_of_two(cluster: Cluster, tmp_path: Path) -> list[str]:
     return [line.split()[0] for line in (tmp_path / "begun").read_text().splitlines()]
 
 
+@pytest.mark.fault
 def test_a_second_cluster_is_apart_its_jobs_take_turns_and_its_end_touches_nothing_else(lab, tmp_path):
     bystander = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
     try:

@@ -36,7 +36,13 @@ def moved(*parts):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scale_shift": True, "residual_resampling": True, "skip_scale": 0.5}, {"checkpoint": True}, {"bf16": True}],
+    [
+        {},
+        {"early": True, "multiples": (2,)},
+        {"scale_shift": True, "residual_resampling": True, "skip_scale": 0.5},
+        {"checkpoint": True},
+        {"bf16": True},
+    ],
 )
 def test_it_is_at_first_the_frozen_network_to_the_bit_for_any_control(options, seeded):
     net = ControlNet(base(**options), channels=1, widths=(4, 8))

@@ -70,6 +70,7 @@ def test_a_lost_shard_is_computed_again(how, ray_cluster, tmp_path, monkeypatch,
         assert len(at_work(team)) == 2, "the worker was replaced"
 
 
+@pytest.mark.fault
 def test_a_worker_that_is_killed_at_rest_is_replaced(ray_cluster):
     with crew.OnRay(2, 1) as team:
         victim, other = at_work(team)
@@ -78,6 +79,7 @@ def test_a_worker_that_is_killed_at_rest_is_replaced(ray_cluster):
         assert at_work(team) - {other} and team.deaths == 1
 
 
+@pytest.mark.fault
 def test_workers_that_die_too_often_are_given_up_with_one_sentence(ray_cluster):
     notes = []
     said = (

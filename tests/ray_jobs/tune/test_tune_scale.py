@@ -183,7 +183,7 @@ def slope(values):
     return sum((i - middle) * (v - mean) for i, v in enumerate(values)) / sum((i - middle) ** 2 for i in range(n))
 
 
-@pytest.mark.parametrize("n", [24, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [18, pytest.param(300, marks=pytest.mark.slow)])
 def test_trials_share_few_processes_that_do_not_grow(n, ray_cluster, tmp_path):
     by_value()
     given = Spec("maf_density2d", MODEL, out=str(tmp_path))

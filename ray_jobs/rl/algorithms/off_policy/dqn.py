@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from ray_jobs.recipe.ranges import Count, NotNegative, Part, Positive, Share, Threshold, Whole
 from ray_jobs.rl.contract import Act, Log, Optimizers, Replay, Transitions, World
 from ray_jobs.rl.maths import draws
-from ray_jobs.rl.maths.value_losses import huber, q_target
+from ray_jobs.rl.maths.value_losses import q_target
 from ray_jobs.rl.networks.agents import rows
-from ray_jobs.rl.networks.critics import overwrite
+from ray_jobs.rl.networks.critics import overwrite, slow_q
 from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, brightest, image
+from ray_jobs.rl.networks.regression import huber_of_chosen
 from ray_jobs.rl.optim.step import adam, gradient_step
 
 
@@ -124,17 +125,18 @@ class DQN:
         optimizer = optimizers["q"]
         optimizer.lr = self.lr * (1 - world.progress if self.anneal else 1)
         agent.epsilon.fill_(1 - (1 - self.epsilon) * min(1.0, world.progress / self.explore_for))
-        target = self.target(agent, data)
-        q = agent.q(agent.encode(data.obs)).gather(-1, data.action[:, None]).squeeze(-1)
-        loss = (data.weight * huber(q, target, self.error_clip)).mean()
+        target = self.target(agent, data, self.target_every - optimizer.steps % self.target_every)
+        every_q = agent.q(agent.encode(data.obs))
+        loss, q = huber_of_chosen(every_q, data.action, target, data.weight, self.error_clip)
         gradient_step(loss, optimizer, world, self.max_norm)
         if optimizer.steps % self.target_every == 0:
             overwrite(agent.target.parameters(), agent.q.parameters())
-        log = {"td_loss": loss.detach(), "q": q.detach().mean(), "epsilon": agent.epsilon}
-        return log | ({"priority": (q.detach() - target).abs()} if self.priority else {})
+        log = {"td_loss": loss.detach(), "q": q.mean(), "epsilon": agent.epsilon}
+        return log | ({"priority": (q - target).abs()} if self.priority else {})
 
     @torch.no_grad()
-    def target(self, agent: QAgent, data: Transitions) -> Tensor:
-        """r + discount * max_a Q'(s', a), or the Q' of the action that Q prefers, [N]."""
+    def target(self, agent: QAgent, data: Transitions, rests: int) -> Tensor:
+        """r + discount * max_a Q'(s', a), or the Q' of the action that Q prefers, [N]; Q' rests for so many updates."""
         after = agent.encode(data.next_obs)
-        return q_target(data.reward, data.discount, agent.target(after), agent.q(after) if self.double else None)
+        chooser = agent.q(after) if self.double else None
+        return q_target(data.reward, data.discount, slow_q(agent.target, after, rests), chooser)

@@ -5,6 +5,7 @@ The optimisers, too, are torch's. What is compared: all weights, slow copies inc
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from ray_jobs.rl.algorithms.off_policy.td3 import TD3
 from ray_jobs.rl.algorithms.policy_gradient.a2c import A2C
 from ray_jobs.rl.algorithms.policy_gradient.a3c import A3C
 from ray_jobs.rl.contract import Gradient, Transitions
+from ray_jobs.rl.fast.recorded import recorded_calls
 from tests.ray_jobs.rl.algorithms import plain
 from tests.ray_jobs.rl.algorithms.invented import SPACES, advantages, alone, built, invented
 from tests.ray_jobs.rl.gradients import joined
@@ -48,13 +50,19 @@ def transitions(action, seed):
 
 
 def compared(algorithm, action, definition, logged):
-    """Five updates by the algorithm and by its definition from the same weights."""
+    """Five updates by the algorithm and by its definition from the same weights; and as a learner makes them, with recorded calls."""
+    for how in (nullcontext, recorded_calls):
+        compared_in(how, algorithm, action, definition, logged)
+
+
+def compared_in(how, algorithm, action, definition, logged):
     agent = built(algorithm, action)
     twin = copy.deepcopy(agent)
     optimizers, ours, theirs = algorithm.optimizers(agent), alone(), alone()
     step = definition(algorithm, twin)
     for k in range(UPDATES):
-        log = algorithm.update(agent, optimizers, transitions(action, k), ours)
+        with how():
+            log = algorithm.update(agent, optimizers, transitions(action, k), ours)
         loss = step(transitions(action, k), theirs.rng)
         torch.testing.assert_close(log[logged], loss.detach())
         plain.same(agent, twin)

@@ -32,17 +32,22 @@ def test_large_products_are_left_to_onednn_where_it_is_quicker(width, seeds, lar
 
 @pytest.mark.parametrize("quicker", [False, True])
 @pytest.mark.parametrize(
-    ("a", "b", "large"),
+    ("family", "a", "b", "large"),
     [
-        ((64, 128), (128, 128), True),
-        ((64, 127), (127, 128), False),
-        ((15, 64, 4), (15, 4, 64), False),
-        ((16, 64, 4), (16, 4, 64), True),
-        ((4, 64, 64), (4, 64, 64), True),
+        (26, (64, 128), (128, 128), True),
+        (26, (64, 127), (127, 128), False),
+        (26, (15, 64, 4), (15, 4, 64), False),
+        (26, (16, 64, 4), (16, 4, 64), True),
+        (26, (4, 64, 64), (4, 64, 64), True),
+        (25, (128, 256), (256, 256), True),
+        (25, (127, 256), (256, 256), False),
+        (25, (16, 64, 4), (16, 4, 64), True),
     ],
 )
-def test_each_product_goes_where_it_is_quicker(a, b, large, quicker, monkeypatch):
+def test_each_product_goes_where_it_is_quicker(family, a, b, large, quicker, monkeypatch):
     monkeypatch.setattr(matmul, "onednn_is_quicker", lambda: quicker)
+    monkeypatch.setattr(matmul, "amd_family", lambda: family)
+    monkeypatch.setattr(matmul, "onednn_from", matmul.onednn_from.__wrapped__)
     precise = []
 
     def product(a, b, out):

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from ray_jobs.rl.fast.layers import recorded_calls, run_backward
+from ray_jobs.rl.fast.recorded import recorded_calls, run_backward
 from ray_jobs.rl.networks.critics import Ensemble
 from ray_jobs.rl.networks.nets import ReLUMLP, TanhMLP
 from ray_jobs.rl.optim.step import adam

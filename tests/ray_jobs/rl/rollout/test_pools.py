@@ -139,6 +139,7 @@ def test_a_runner_that_cannot_be_made_says_why(ray_cluster, tmp_path):
         play.play(plan, seed=0, run=Memory(), runners=1)
 
 
+@pytest.mark.fault
 def test_a_runner_that_keeps_dying_is_given_up_with_one_sentence(ray_cluster, monkeypatch):
     monkeypatch.setattr(pools, "GIVE_UP", 2)
     plan, notes = recipe(SMALL["ppo"], SCRIPTED + "Mortal", envs=1), []
@@ -152,6 +153,7 @@ def pool_of(n: int, report) -> pools.Remote:
     return pools.Remote(setup.runner_specs(recipe(SMALL["ppo"], SCRIPTED + "Count"), 0, 0, 1, n), report)
 
 
+@pytest.mark.fault
 def test_a_runner_that_is_killed_at_rest_is_replaced_and_missed_by_no_checkpoint(ray_cluster):
     """Its place in the checkpoint is empty; what continues from it plays other numbers there."""
     notes, plan = [], recipe(SMALL["ppo"], SCRIPTED + "Count")
