@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -51,3 +52,18 @@ def scale_(tensors: Sequence[Tensor], factor: float) -> None:
 def lerp_(tensors: Sequence[Tensor], ends: Sequence[Tensor], weight: float) -> None:
     """Move each tensor by `weight` of its distance to its end, in place. Seen in torch 2.13: `torch._foreach_lerp_`."""
     torch._foreach_lerp_(tensors, ends, weight)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention [B, heads, N, dim] by the fused kernel of GPUs, which keeps no scores; for tensors without memory, which torch gives
+    plain products. Seen in torch 2.13: `torch.ops.aten._scaled_dot_product_efficient_attention`.
+    """
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, torch.is_grad_enabled())[0]  # type: ignore[no-any-return]
+
+
+def autocast(x: Tensor, bf16: bool) -> AbstractContextManager[Any]:
+    """The context of a network's inside for the input x: bfloat16, or float32 whatever surrounds it.
+
+    Tensors without memory (device meta) keep the format of the weights: torch 2.13 has no such context for them.
+    """
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)

@@ -21,7 +21,7 @@ from lightning_modules.power_ema import PowerEMA
 from lightning_modules.start import load_parts
 
 HandOver = Callable[[nn.Module], None]
-"""Copies weights between the parts of a `Staged` model, in place; a pure function of its weights and buffers."""
+"""Changes the parts of a `Staged` model in place, such as by copying weights; a pure function of its weights, its seed and its data."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Stage:
     model: Generative
     """The part. Its `losses` and `configure_optimizers` are used; its other hooks are not called."""
     steps: int
-    """Optimiser steps; 0 for a part whose weights come from another run."""
+    """Optimiser steps; 0 for a part whose weights come from another run, and never move."""
     hands_on: HandOver | None = None
     """What is copied to later parts when the stage ends, such as `copy_weights(("teacher.net", "student.net"))`."""
 
@@ -78,6 +78,9 @@ class Staged(Generative):
             if hasattr(self, stage.name):
                 raise ValueError(f"A stage cannot be called '{stage.name}': the name is taken.")
             self.add_module(stage.name, stage.model)
+        for stage in stages[:-1]:
+            if not stage.steps:
+                stage.model.requires_grad_(False)
         self.stages, self.ends = stages, list(accumulate(stage.steps for stage in stages))
         self.shape = self.last.shape
         self.current = 0
@@ -153,6 +156,10 @@ class Staged(Generative):
             ema.restart(weights)
         for power in (c for c in self.trainer.callbacks if isinstance(c, PowerEMA)):  # type: ignore[attr-defined]
             power.restart(weights, self.trainer.global_step)
+
+    def logged(self) -> dict[str, float]:
+        """Those of the part in training."""
+        return self.part.logged()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients of frozen weights: the optimiser then neither moves them nor changes its state of them."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.compat import autocast
 from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.dit_blocks import AdaptiveBlock, AdaptiveHead, Block, CrossBlock, Head
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage
@@ -144,7 +145,7 @@ class DiT(nn.Module):
         """
         self.check(tuple(x.shape))
         height, width = x.shape[2:]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast(x, self.bf16):
             parts = torch.stack(self.condition.parts(level, cond), 1)
             given = F.silu(parts.sum(1)) if self.design == "adaln-zero" else parts
             rows = self.enter(patchify(x if self.join is None else self.join(x, cond), self.patch))

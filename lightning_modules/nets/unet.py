@@ -10,11 +10,13 @@ Differs: a group of a normalisation has at least 4 channels, so narrow networks 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.compat import autocast
 from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.attention import Attention
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage, TokenEmbedding, Tokens
@@ -35,6 +37,17 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, vector: Tensor, tokens: Tokens | None = None) -> Tensor:
         h = self.block(x, vector)
         return self.attend(h, tokens) if isinstance(self.attend, Attention) else h
+
+
+class Inside(NamedTuple):
+    """What a U-Net has found when it is half way through."""
+
+    features: tuple[Tensor, ...]
+    """What the way down keeps for the way up, each [B, C, H, W], and last the output of the middle."""
+    vector: Tensor
+    """The embedding [B, 4 width] of the level and the conditions."""
+    tokens: Tokens | None
+    """What attention sees besides the image."""
 
 
 class UNet(nn.Module):
@@ -62,6 +75,7 @@ class UNet(nn.Module):
         checkpoint: whether blocks are computed again in the backward pass, to save memory.
         text: features of each token of `Cond.text`, which every attention then sees; 0 for no text.
         vector: features of `Cond.vector`, whose embedding is added to that of the level; 0 for none.
+        label_token: whether the label is a token that every attention sees, and is not added to the level's embedding.
         vector_tokens: tokens made of `Cond.vector` that every attention sees as well (4 in unCLIP).
         image: channels of `Cond.image`, joined to those of x; 0 for none.
         numbers: count of `Cond.numbers`, embedded as the level is; 0 for none.
@@ -94,6 +108,7 @@ class UNet(nn.Module):
         checkpoint: bool = False,
         text: int = 0,
         vector: int = 0,
+        label_token: bool = False,
         vector_tokens: int = 0,
         image: int = 0,
         numbers: int = 0,
@@ -109,12 +124,12 @@ class UNet(nn.Module):
         self.early = early
         self.bf16, self.checkpoint, self.skip_scale = bf16, checkpoint, skip_scale
         embedded = 4 * width
-        places = {"text": text, "image": image}
+        places = {"text": text, "image": image, "label": classes if label_token else 0}
         self.condition = Conditioning(
-            embedded, classes, vector=vector, numbers=numbers, features=features,
+            embedded, 0 if label_token else classes, vector=vector, numbers=numbers, features=features,
             elsewhere=tuple(name for name, size in places.items() if size),
         )  # fmt: skip
-        attends = bool(text or vector_tokens)
+        attends = bool(text or vector_tokens or (classes and label_token))
 
         def residual(enter: int, leave: int, resize: Callable[[Tensor], Tensor] | None = None) -> Residual:
             return Residual(
@@ -138,6 +153,7 @@ class UNet(nn.Module):
                 self.down.append(block(c, m * width, i in attention))
                 sizes.append(c := m * width)
         self.middle = nn.ModuleList([block(c, c, True), block(c, c, False)])
+        self.widths = (*sizes, c)  # channels of `Inside.features`
         for i, m in reversed(list(enumerate(multiples))):
             for _ in range(counts[i] + 1):
                 self.up.append(block(c + sizes.pop(), m * width, i in attention))
@@ -145,7 +161,13 @@ class UNet(nn.Module):
             if i or early:
                 self.up.append(residual(c, c, double) if residual_resampling else Upsample(c))
         self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels * patch**2, 3, padding=1))
-        self.tokens = TokenEmbedding(embedded, text=text, vector=vector, from_vector=vector_tokens) if attends else None
+        self.tokens = (
+            TokenEmbedding(
+                embedded, text=text, vector=vector, from_vector=vector_tokens, classes=classes if label_token else 0
+            )
+            if attends
+            else None
+        )
         self.join = JoinedImage(image) if image else None
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
@@ -158,29 +180,39 @@ class UNet(nn.Module):
         Raises:
             ValueError: the images cannot be halved so often, or a condition has no place in this network.
         """
-        self.check(tuple(x.shape))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            vector = F.silu(self.condition(level, cond))
-            tokens = None if self.tokens is None else self.tokens(cond, len(x))
-            h = x if self.join is None else self.join(x, cond)
-            h = self._body(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h, vector, tokens)
-            h = F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
-        return h.to(x)
+        with autocast(x, self.bf16):
+            return self.decode(self.encode(x, level, cond)).to(x)
 
-    def _body(self, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
-        h = self.enter(h)
+    def encode(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL, *, added: Tensor | None = None) -> Inside:
+        """The way down and the middle; the arguments and errors are those of `forward`.
+
+        Args:
+            added: to the features [B, width, H / patch, W / patch] that the first convolution makes of x.
+        """
+        self.check(tuple(x.shape))
+        vector = F.silu(self.condition(level, cond))
+        tokens = None if self.tokens is None else self.tokens(cond, len(x))
+        h = x if self.join is None else self.join(x, cond)
+        h = self.enter(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h)
+        h = h if added is None else h + added
         kept = [] if self.early else [h]
         for part in self.down:
             h = self._through(part, h, vector, tokens)
             kept.append(h)
         for part in self.middle:
             h = self._through(part, h, vector, tokens)
+        return Inside((*kept, h), vector, tokens)
+
+    def decode(self, inside: Inside) -> Tensor:
+        """The way up: the output [B, outputs C, H, W] from what `encode` found."""
+        *kept, h = inside.features
         for part in self.up:
             if isinstance(part, AttentionBlock):
                 skip = kept.pop()
                 h = torch.cat([h, skip if self.skip_scale == 1 else skip * self.skip_scale], 1)
-            h = self._through(part, h, vector, tokens)
-        return self.leave(F.silu(self.norm(h)))
+            h = self._through(part, h, inside.vector, inside.tokens)
+        h = self.leave(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
     def _through(self, part: nn.Module, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
         if not isinstance(part, AttentionBlock | Residual):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray_jobs.errors import UsageError
+from ray_jobs.train.control_map import with_control
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,14 +33,16 @@ class Drawing:
     """Whether a second picture shows the same noise by every sampler."""
     churn: Mapping[str, float] = field(default_factory=dict)
     """EDM's churn settings that are given, as `samplers.edm.heun` names them."""
-    ema: float | None = None
-    """Relative width of the average of the weights; None: the weights as the recipe averages them."""
-    prompts: tuple[str, ...] = ()
-    """Captions, which take turns over the samples."""
     image: str = ""
     """A file or a folder of low-resolution images, which take turns over the samples."""
     level: float | None = None
     """Of the noise of a cascade's low-resolution images."""
+    ema: float | None = None
+    """Relative width of the average of the weights; None: the weights as the recipe averages them."""
+    prompts: tuple[str, ...] = ()
+    """Captions, which take turns over the samples."""
+    control: str = ""
+    """File of the picture that samples of a ControlNet follow."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -52,7 +55,8 @@ class Drawing:
         """The arguments for the model's `sample` that draws n examples.
 
         Raises:
-            UsageError: the model takes no such option, the labels are no whole numbers, or it cannot read a prompt.
+            UsageError: the model takes no such option, the labels are no whole numbers, it cannot read a prompt, or the control
+                cannot be followed.
         """
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
@@ -64,16 +68,32 @@ class Drawing:
             raise UsageError(
                 f"--compare draws by every sampler, and --{next(iter(self.churn))} is for one: leave one out."
             )
-        cond: Any = labels(self.label, n) if self.label else None
-        if self.prompts:
-            cond = read(model, self.of_each(n), cond)
-        if self.image:
-            cond = from_images(model, self.image, n, cond)
-        return self.given | ({} if cond is None else {"cond": cond})
+        cond = self.cond(model, n)
+        return with_control(self.given | ({} if cond is None else {"cond": cond}), self.control, model, n)
 
     def of_each(self, n: int) -> list[str]:
         """The prompt of each of n samples."""
         return [self.prompts[i % len(self.prompts)] for i in range(n)]
+
+    def cond(self, model: Any, n: int) -> Cond | None:
+        """The conditions of n examples that are given; None without any.
+
+        Raises:
+            UsageError: the labels are no whole numbers, the model draws from no images, or from others than these, or it cannot
+                read a prompt.
+        """
+        from lightning_modules.conditions import Cond
+
+        shape = getattr(model, "image_shape", ())
+        if self.image and not shape:
+            raise UsageError(f"{type(model).__name__} draws from no low-resolution images: leave --image out.")
+        found = read(model, self.of_each(n)) if self.prompts else Cond()
+        found = replace(
+            found,
+            label=labels(self.label, n) if self.label else None,
+            image=low_images(self.image, shape, n) if self.image else None,
+        )
+        return found if found.given else None
 
 
 AS_TRAINED = Drawing()
@@ -88,20 +108,6 @@ def refuse_average(run: Run, ema: float | None) -> None:
     """
     if ema is not None:
         raise UsageError(f"{run} trained no generative model: --ema is for those.")
-
-
-def from_images(model: Any, place: str, n: int, cond: Tensor | Cond | None) -> Cond:
-    """The conditions of n examples with the low-resolution images of a file or a folder, which take turns.
-
-    Raises:
-        UsageError: the model draws from none, or as `low_images`.
-    """
-    from lightning_modules.conditions import as_cond
-
-    shape = getattr(model, "image_shape", ())
-    if not shape:
-        raise UsageError(f"{type(model).__name__} draws from no low-resolution images: leave --image out.")
-    return replace(as_cond(cond), image=low_images(place, shape, n))
 
 
 def low_images(place: str, shape: tuple[int, ...], n: int) -> Tensor:
@@ -140,19 +146,18 @@ def in_turns(rows: Tensor, n: int) -> Tensor:
     return rows[[i % len(rows) for i in range(n)]]
 
 
-def of_held_out(model: Any, data: Data, cond: Tensor | Cond | None, n: int) -> Tensor | Cond | None:
+def of_held_out(model: Any, data: Data, cond: Cond | None, n: int) -> Cond | None:
     """The conditions of n samples; a super-resolution model, given no images, draws from the twins of held-out examples.
 
     Where it is given no conditions at all, it takes their labels, too.
     """
-    from lightning_modules.conditions import as_cond
     from lightning_modules.diffusion.denoising import Denoising
 
-    if not isinstance(model, Denoising) or not model.image_shape or as_cond(cond).image is not None:
+    if not isinstance(model, Denoising) or not model.image_shape or (cond is not None and cond.image is not None):
         return cond
     own = model.conditions(data.test(n))
     own = own.rows([i % len(own.image) for i in range(n)])  # type: ignore[arg-type]  # it is trained with images
-    return own if cond is None else replace(as_cond(cond), image=own.image)
+    return own if cond is None else replace(cond, image=own.image)
 
 
 def labels(text: str, n: int) -> Tensor:
@@ -170,8 +175,8 @@ def labels(text: str, n: int) -> Tensor:
     return classes.repeat(-(-n // len(parts)))[:n]
 
 
-def read(model: Any, prompts: Sequence[str], label: Tensor | None) -> Cond:
-    """The conditions of a model that are made of prompts, and of labels where there are some.
+def read(model: Any, prompts: Sequence[str]) -> Cond:
+    """The conditions of a model that are made of prompts.
 
     Raises:
         UsageError: the model takes no captions; or a prompt is empty, too long, or has an unknown word.
@@ -182,7 +187,7 @@ def read(model: Any, prompts: Sequence[str], label: Tensor | None) -> Cond:
     if not isinstance(net, Reads):
         raise UsageError(f"{type(model).__name__} takes no --prompt: that is for models of captions, such as GLIDE.")
     try:
-        return replace(net.read(prompts), label=label)
+        return net.read(prompts)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

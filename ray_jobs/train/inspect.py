@@ -39,6 +39,7 @@ def sample(
     ema: float | None = None,
     prompt: str | None = None,
     prompts: str | None = None,
+    control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -69,6 +70,7 @@ def sample(
         ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         prompt: caption of every sample, of a model of captions, as "a small red circle at the top left on the white ground".
         prompts: text file with a prompt in each line; they take turns, and <name>.txt has that of each sample.
+        control: file of the picture that all samples of a ControlNet follow, edges or a mask: white on black, of the run's size.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -85,7 +87,18 @@ def sample(
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
         how = Drawing(
-            label, sampler, grid, steps, guidance, compare, given, ema, prompts_of(prompt, prompts), image, level
+            label,
+            sampler,
+            grid,
+            steps,
+            guidance,
+            compare,
+            given,
+            image,
+            level,
+            ema,
+            prompts_of(prompt, prompts),
+            control,
         )
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
