@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, UsageError, Variant, fit
-from ray_jobs.recipe.captions import CHANCE, at_strengths, likeness_of_captions, retrieval
+from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.own_data import OPTIONS
 
@@ -138,8 +138,8 @@ def glide_shapes(
 
 
 def of_shapes(model: Denoising, data: Shapes) -> dict[str, float]:
-    """`at_strengths`, and accuracy_chance: the share of captions that a picture fits whatever it shows."""
-    return at_strengths(model, data, STRENGTHS) | {"accuracy_chance": CHANCE}
+    """`at_strengths`, and `chance`."""
+    return at_strengths(model, data, STRENGTHS) | chance()
 
 
 def of_both(model: Staged, data: Shapes) -> dict[str, float]:
