@@ -57,6 +57,17 @@ KNOWN = {
     "benjamin-paine/imagenet-1k-64x64": Known(
         "image", "label", 64, 3, 1000, "validation", flip=True, licence="ImageNet's terms: research that earns nothing"
     ),
+    "ILSVRC/imagenet-1k": Known(
+        "image",
+        "label",
+        256,
+        3,
+        1000,
+        "validation",
+        resize=True,
+        flip=True,
+        licence="ImageNet's terms: research that earns nothing",
+    ),
 }
 """Sets on the hub by name. CelebA's 40 attributes are columns of their own: label='Smiling', classes=2."""
 

@@ -24,6 +24,8 @@ def sample(
     seed: int = 0,
     name: str = "samples",
     label: str = "",
+    image: str = "",
+    level: float | None = None,
     sampler: str | None = None,
     grid: str | None = None,
     steps: int | None = None,
@@ -37,6 +39,7 @@ def sample(
     ema: float | None = None,
     prompt: str | None = None,
     prompts: str | None = None,
+    control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -50,6 +53,9 @@ def sample(
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
+        image: of a super-resolution model or a cascade, the low-resolution image that samples are drawn from, or a folder of such,
+            which take turns; without, a super-resolution model takes those of held-out examples.
+        level: of a cascade, the noise level of the low-resolution images in between, or of --image.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
         grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
@@ -64,6 +70,7 @@ def sample(
         ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
         prompt: caption of every sample, of a model of captions, as "a small red circle at the top left on the white ground".
         prompts: text file with a prompt in each line; they take turns, and <name>.txt has that of each sample.
+        control: file of the picture that all samples of a ControlNet follow, edges or a mask: white on black, of the run's size.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -79,7 +86,20 @@ def sample(
     with noise_to(opened.path / "log.txt"), data_found(opened):
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
-        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema, prompts_of(prompt, prompts))
+        how = Drawing(
+            label,
+            sampler,
+            grid,
+            steps,
+            guidance,
+            compare,
+            given,
+            image,
+            level,
+            ema,
+            prompts_of(prompt, prompts),
+            control,
+        )
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)

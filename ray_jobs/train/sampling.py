@@ -12,7 +12,7 @@ from lightning_modules.model import Density, Generative, Shows
 from lightning_modules.nets.text.captioned import Reads
 from lightning_modules.staged import Staged
 from ray_jobs.run.files import write
-from ray_jobs.train.drawing import AS_TRAINED, Drawing, refusing
+from ray_jobs.train.drawing import AS_TRAINED, Drawing, of_held_out, refusing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,13 +47,15 @@ def sample(
     from ray_jobs.results import plots
     from ray_jobs.results.comparison import comparison
 
-    model = trained.last if isinstance(trained, Staged) else trained
+    model = trained.sampled if isinstance(trained, Staged) else trained
 
     def draw(**options: Any) -> np.ndarray:
         rng = torch.Generator(model.device).manual_seed(seed)
         return refusing(lambda: model.sample(n, rng=rng, **options)).float().cpu().numpy()
 
     options = how.options(model, n)
+    if (cond := of_held_out(model, data, options.get("cond"), n)) is not None:
+        options["cond"] = cond
     drawn = draw(**options)
     if how.compare:
         rows = {sampler: draw(**options | {"sampler": sampler}) for sampler in model.samplers}

@@ -32,6 +32,10 @@ OTHER: dict[str, dict[str, Any]] = {
     "consistency_mixture2d": {"steps": 6},
     "consistency_mixture2d@improved": {"steps": 6},
     "consistency_mixture2d@training": {"steps": 6},
+    "cascade": {"width": 8, "size": 32, "factor": 4, "drop": 0.5, "sample_steps": 2},
+    "cascade_gauss_pair": {"sample_steps": 3},
+    "cascade_imagenet": {"width": 8, "size": 64, "levels": 25, "sample_steps": 2},
+    "cascade_shapes": {"sample_steps": 3},
     "ddpm": {"width": 8, "levels": 25},
     "edm": {"width": 8, "drop": 0.5},
     "flow_matching": {"width": 8, "transport": True, "drop": 0.5},
@@ -64,6 +68,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "cfg_digits": {"sample_steps": 3},
     "cfg_imagenet64": {"width": 8, "sample_steps": 3},
     "cfg_mixture2d": {"sample_steps": 3},
+    "controlnet": {"width": 8, "steps": 4, "drop": 0.5},
+    "controlnet_imagenet64": {"width": 8, "sample_steps": 3, "base_steps": 1},
+    "controlnet_shapes": {"steps": 6, "sample_steps": 3},
     "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
     "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
@@ -83,7 +90,7 @@ OWN = {
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
     "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
     "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
-    "glide": "shapes",
+    "cascade": "shapes", "glide": "shapes", "controlnet": "digits",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
@@ -144,7 +151,7 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     import datasets
     from PIL import Image
 
-    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet64" in name
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet" in name
     side = size if lsun else 64 if imagenet or "coco" in name else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 

@@ -47,6 +47,7 @@ STATEFUL = {
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
     "ncsn_mixture2d": {},
+    "controlnet_shapes": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
 WHOLE = {"glide_shapes@clip": (0,), "clip_shapes": (0,)}
@@ -172,6 +173,7 @@ PAIR = [
     "consistency_mixture2d@training",
     "pd_mixture2d",
     "glide_shapes@clip",
+    "controlnet_shapes",
 ]
 """Recipes that a group of two trains in the tests."""
 
