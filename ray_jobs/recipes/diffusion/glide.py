@@ -87,14 +87,14 @@ def of_clip(model: CLIP, data: Shapes) -> dict[str, float]:
 
 @fit(
     system="GLIDE", data="shapes with captions", headline=PAPER, claim=Claim("attributes_2", at_least=0.4),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(32,64,96)"}, steps=6000, batch=32, ema=0.998,
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,96,128)"}, steps=5000, batch=32, ema=0.998,
     grad_clip=1.0, needs={"clip": "clip_shapes"},
-    variants={"clip": Variant("shapes with captions", Claim("clip_gain", at_least=0.0), {"clip": True, "steps": 7000})},
+    variants={"clip": Variant("shapes with captions", Claim("clip_gain", at_least=0.0), {"clip": True, "steps": 6000})},
 )  # fmt: skip
 def glide_shapes(
     *,
     steps: int,
-    width: int = 32,
+    width: int = 64,
     patch: int = 4,
     levels: Count = 1000,
     drop: Decay = 0.2,
@@ -107,12 +107,12 @@ def glide_shapes(
 
     Args:
         steps: of the CLIP and of the diffusion model.
-        width: channels of the U-Net, twice as many at half the size; features of captions.
+        width: channels of the U-Net, twice as many at half the size, and features of captions; below 3 patch^2 the noise does not pass.
         patch: side of the squares of pixels that the networks work on.
         levels: noise levels in training, on the cosine schedule.
         drop: share of the captions that are empty in training.
         clip: whether a CLIP of noised images is trained first, and `--guidance` is by its gradient.
-        clip_steps: of the CLIP; None: a seventh of all, and 0 with --start clip=RUN.
+        clip_steps: of the CLIP; None: a sixth of all, and 0 with --start clip=RUN.
         sample_steps: of the sampler.
         bf16: whether the U-Net computes in bfloat16.
     """
@@ -133,7 +133,7 @@ def glide_shapes(
     if not clip:
         return Fit(model, data, of_shapes)  # type: ignore[arg-type]
     guide = small_clip(data, vocabulary, width, model, patch=patch)
-    first = steps // 7 if clip_steps is None else clip_steps
+    first = steps // 6 if clip_steps is None else clip_steps
     return Fit(clip_guided(guide, model, clip_steps=first, steps=steps), data, of_both)  # type: ignore[arg-type]
 
 
