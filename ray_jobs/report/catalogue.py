@@ -135,17 +135,17 @@ def show_cost(recipe: str, gpu_memory: float) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ray_jobs.report import costs
-    from ray_jobs.train.cost import cost
+    from ray_jobs.train.costs import words
+    from ray_jobs.train.costs.counting import cost
 
     table = Table(
         title=f"cost of {escape(recipe)}", title_justify="left", title_style="bold", box=None, show_header=False
     )
-    for what, text in costs.lines(cost(recipe), gpu_memory):
+    for what, text in words.lines(cost(recipe), gpu_memory):
         table.add_row(f"  [dim]{escape(what)}[/]", escape(text))
     out = console()
     out.print(table)
-    out.print(f"[dim]{costs.COUNTED}.[/]")
+    out.print(f"[dim]{words.COUNTED}.[/]")
 
 
 def _default(value: Any) -> str:

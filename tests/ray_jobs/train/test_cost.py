@@ -17,9 +17,9 @@ from lightning_modules.optim import Adam, AdamW, RMSProp
 from ray_jobs.compat import flop_counter
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
-from ray_jobs.report import costs
-from ray_jobs.train.cost import Cost, Stage, cost, counted, state_per_weight
-from ray_jobs.train.weightless import Live, weightless
+from ray_jobs.train.costs import words
+from ray_jobs.train.costs.counting import Cost, Stage, cost, counted, state_per_weight
+from ray_jobs.train.costs.weightless import Live, weightless
 
 W, D = 32, 2
 """Width and inputs of the network below."""
@@ -125,10 +125,10 @@ def test_the_fewest_gpus_share_the_batch_evenly_and_have_room():
     assert a_cost(1.0).fewest(200) == 1  # 164 of 180
     assert a_cost(10.0).fewest(200) == 8  # 8 examples each
     assert a_cost(10.0, batch=48).fewest(200) == 6
-    assert a_cost(10.0).fewest(100) == 0 and costs.fewer_with(a_cost(10.0), 100 / costs.GIB) is None
+    assert a_cost(10.0).fewest(100) == 0 and words.fewer_with(a_cost(10.0), 100 / words.GIB) is None
     assert a_cost(10.0).on_each(8) == 180
-    assert a_cost(10.0).fewest(200, 8) == 1 and costs.fewer_with(a_cost(10.0), 200 / costs.GIB) == (8, 1)
-    assert "no number" in costs.gpus(a_cost(10.0), 100 / costs.GIB)
+    assert a_cost(10.0).fewest(200, 8) == 1 and words.fewer_with(a_cost(10.0), 200 / words.GIB) == (8, 1)
+    assert "no number" in words.gpus(a_cost(10.0), 100 / words.GIB)
 
 
 def test_agents_have_no_cost():

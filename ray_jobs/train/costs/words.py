@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ray_jobs.train.cost import Cost
+    from ray_jobs.train.costs.counting import Cost
 
 GIB = 2.0**30
 COUNTED = (
