@@ -199,7 +199,12 @@ class Generative(L.LightningModule):
 
     def log_step(self, terms: dict[str, Tensor], norm: float) -> None:
         """Log the loss terms and the norm of the gradient of one optimiser step."""
-        self.log_dict({"loss": sum(terms.values()), **{f"loss/{k}": v for k, v in terms.items()}, "grad_norm": norm})
+        named = {f"loss/{k}": v for k, v in terms.items()}
+        self.log_dict({"loss": sum(terms.values()), **named, "grad_norm": norm, **self.logged()})
+
+    def logged(self) -> dict[str, float]:
+        """What else is logged of a step, by name; the same on all workers. Here nothing."""
+        return {}
 
     def _guard(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():

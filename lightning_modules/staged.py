@@ -21,7 +21,7 @@ from lightning_modules.power_ema import PowerEMA
 from lightning_modules.start import load_parts
 
 HandOver = Callable[[nn.Module], None]
-"""Copies weights between the parts of a `Staged` model, in place; a pure function of its weights and buffers."""
+"""Changes the parts of a `Staged` model in place, such as by copying weights; a pure function of its weights, its seed and its data."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,10 @@ class Staged(Generative):
             ema.restart(weights)
         for power in (c for c in self.trainer.callbacks if isinstance(c, PowerEMA)):  # type: ignore[attr-defined]
             power.restart(weights, self.trainer.global_step)
+
+    def logged(self) -> dict[str, float]:
+        """Those of the part in training."""
+        return self.part.logged()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients of frozen weights: the optimiser then neither moves them nor changes its state of them."""

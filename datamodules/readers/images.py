@@ -66,7 +66,7 @@ KNOWN = {
         "validation",
         resize=True,
         flip=True,
-        licence="ImageNet's terms: research that earns nothing",
+        licence="ImageNet's terms, which the hub asks each user to accept: research that earns nothing",
     ),
 }
 """Sets on the hub by name. CelebA's 40 attributes are columns of their own: label='Smiling', classes=2."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ from lightning_modules.diffusion.preconditioning import Denoiser, Preconditionin
 from lightning_modules.diffusion.samplers import chain
 from lightning_modules.diffusion.samplers.ancestral import ancestral
 from lightning_modules.diffusion.samplers.names import GRIDS, SAMPLERS, churned, named
+from lightning_modules.diffusion.spaces import MOMENTS, OfMoments, Pixels, Space
 from lightning_modules.diffusion.steps import Step, Variance, reverse
-from lightning_modules.draws import Draws
 from lightning_modules.model import Batch, Generative, evaluating
 from lightning_modules.nets.embed import check_known
 from lightning_modules.optim import Adam, Optim
@@ -32,42 +32,6 @@ Net = Callable[[Tensor, Tensor, Cond], Tensor]
 """(c_in y [B, *D], level [B], conditions) -> [B, *D]; an `nn.Module` such as `nets.unet.UNet`."""
 LevelInput = Callable[[Tensor], Tensor]
 """sigma [B] -> what the network is given about the noise level, [B]; c_noise of Karras et al. 2022."""
-
-
-class Space(Protocol):
-    """The space in which the diffusion takes place: pixels, or the latents of a first stage.
-
-    A first stage that is an `nn.Module` is saved with the model, is in evaluation mode and gets no gradient. Where DDP trains
-    the model, its weights must not require one (`requires_grad_(False)`), unless it is also a part of a `Staged` model.
-    """
-
-    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the latents of an example of this shape."""
-        ...
-
-    def encode(self, x: Tensor, draws: Draws) -> Tensor:
-        """Examples [B, *D] -> latents; its random numbers come from `draws`."""
-        ...
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents -> examples [B, *D]."""
-        ...
-
-
-class Pixels:
-    """The space of the examples themselves."""
-
-    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape itself."""
-        return shape
-
-    def encode(self, x: Tensor, draws: Draws) -> Tensor:
-        """x itself."""
-        return x
-
-    def decode(self, z: Tensor) -> Tensor:
-        """z itself."""
-        return z
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +167,8 @@ class Denoising(Generative):
         learn = self.learn
         if learn is None:
             raise ValueError(f"{type(self).__name__} was built without 'learn', by which it would be trained.")
-        x, cond = self.in_range(batch["x"]), self.conditions(batch)
         with torch.no_grad():
-            if learn.augment is not None:
-                x, cond = learn.augment(x, cond, self.draws)
-            x0 = self.space.encode(x, self.draws)
+            x0, cond = self._clean(batch, learn)
         sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
         x0, n = learn.couple(x0, batch, self.draws)
         loss = targets.denoising_loss(
@@ -220,6 +181,19 @@ class Denoising(Generative):
             distance=learn.distance,
         )
         return {learn.name: loss.mean()}
+
+    def _clean(self, batch: Batch, learn: Learn) -> tuple[Tensor, Cond]:
+        """x0 [B, *D] in the space of the diffusion, augmented, and the conditions.
+
+        A batch may hold the first stage's 'moments' in place of examples (`datamodules.latents`).
+        """
+        cond = self.conditions(batch)
+        if MOMENTS in batch and isinstance(self.space, OfMoments):
+            return self.space.of_moments(batch[MOMENTS], self.draws), cond
+        x = self.in_range(batch["x"])
+        if learn.augment is not None:
+            x, cond = learn.augment(x, cond, self.draws)
+        return self.space.encode(x, self.draws), cond
 
     def in_range(self, x: Tensor) -> Tensor:
         """x [B, *D], unchanged, after the check of `fitting`: where estimates of pixels are clipped to [-1, 1], those are grey levels."""

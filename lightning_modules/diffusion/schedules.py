@@ -20,6 +20,17 @@ def linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) ->
     return from_betas(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64))
 
 
+def scaled_linear(steps: int = 1000, beta_min: float = 0.0015, beta_max: float = 0.0195) -> Tensor:
+    """Levels [steps], ascending, float64, of betas whose roots rise linearly; by default those of the latent diffusion of ImageNet.
+
+    Fewer steps have larger betas, so that the last level stays about the same.
+
+    Source: the code of Rombach et al. 2022, arXiv:2112.10752.
+    """
+    root = torch.linspace(beta_min**0.5, beta_max**0.5, steps, dtype=torch.float64)
+    return from_betas(root.square() * 1000 / steps)
+
+
 def cosine(steps: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> Tensor:
     """Levels [steps], ascending, float64, of the cosine schedule.
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.diffusion.denoising import Denoising, Pixels
+from lightning_modules.diffusion.denoising import Denoising
+from lightning_modules.diffusion.spaces import Pixels
 from lightning_modules.exchange import dit, layers, scheduler, unet
 from lightning_modules.exchange.config import Config, brief, count
 from lightning_modules.nets.dit import DiT

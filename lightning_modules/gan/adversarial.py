@@ -180,7 +180,7 @@ class AdversarialModel(Generative):
     def log_step(self, terms: dict[str, Tensor], norm: float) -> None:
         """Log the loss terms and the norm of the gradient of one network's step; 'loss' is the generator's."""
         named = {f"loss/{self._network}_{k}": v for k, v in terms.items()}
-        total = {"loss": sum(terms.values())} if self._network == GENERATOR else {}
+        total = {"loss": sum(terms.values()), **self.logged()} if self._network == GENERATOR else {}
         self.log_dict({**total, **named, f"grad_norm/{self._network}": norm})
 
     # ---- use

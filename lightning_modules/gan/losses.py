@@ -46,6 +46,14 @@ def wasserstein(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's (E max(0, 1 - f(real)) + E max(0, 1 + f(fake))) / 2 [], of outputs of any shape.
+
+    Source: Lim & Ye 2017, arXiv:1705.02894; halved as in the code of Esser et al. 2021, arXiv:2012.09841.
+    """
+    return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+
+
 def gradient_norms(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, uniform: Tensor) -> Tensor:
     """Norms [B] of the critic's gradient at points between pairs of real and generated examples [B, *D], differentiable.
 

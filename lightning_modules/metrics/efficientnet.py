@@ -43,11 +43,15 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = F.interpolate(images.float(), (SIDE, SIDE), mode="bilinear", antialias=True)
-        x = F.relu6(self._bn0(_same(self._conv_stem, (x - 127) / 128)))
+        x = self.stem((x - 127) / 128)
         for block in self._blocks:
             x = block(x)
         features = F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
         return features, self._fc(features)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """The first layer: images [N, 3, 128, 128], about in [-1, 1] -> [N, 32, 64, 64]."""
+        return F.relu6(self._bn0(_same(self._conv_stem, x)))
 
 
 class _Block(nn.Module):

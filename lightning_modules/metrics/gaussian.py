@@ -37,6 +37,18 @@ def frechet_of(x: Tensor, reference: tuple[Tensor, Tensor]) -> float:
     return frechet(*moments(x), mean.double(), cov.double())
 
 
+def gaussian_denoiser(mean: Tensor, cov: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The exact denoiser of N(mean, cov), mean [D] and covariance [D, D]: (y [B, *D], level [B]) -> posterior mean of x0, [B, *D]."""
+    values, axes = torch.linalg.eigh(cov.double())
+
+    def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+        centre, basis, v = (a.to(y) for a in (mean, axes, values))
+        z = (y.flatten(1) - centre) @ basis
+        return (centre + (z * v / (v + sigma[:, None] ** 2)) @ basis.T).reshape(y.shape)
+
+    return denoise
+
+
 def frechet_floor(
     draw: Callable[[int, torch.Generator], Tensor], reference: tuple[Tensor, Tensor], n: int, *, repeats: int = 20
 ) -> float:

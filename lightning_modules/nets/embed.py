@@ -180,7 +180,7 @@ def check_known(net: nn.Module, cond: Cond) -> None:
         ValueError: a label is out of range.
     """
     for part in net.modules():
-        if cond.label is not None and isinstance(part, Conditioning) and part.label is not None:
+        if cond.label is not None and isinstance(part, Conditioning | TokenEmbedding) and part.label is not None:
             check_labels(cond.label.cpu(), part.label.num_embeddings - 1)
 
 
@@ -194,7 +194,7 @@ class Tokens(NamedTuple):
 
 
 class TokenEmbedding(nn.Module):
-    """Tokens [B, L, width] of a text, and tokens that are made of a vector.
+    """Tokens [B, L, width] of a text, of a label, and tokens that are made of a vector.
 
     A hidden or absent text becomes one learned token, whatever its length.
 
@@ -206,10 +206,12 @@ class TokenEmbedding(nn.Module):
         text: features of each token of `Cond.text`, 0 for no text.
         vector: features of `Cond.vector`; needed where `from_vector` is not 0.
         from_vector: tokens made of the vector.
+        classes: number of labels, each of which is a token, as is none; 0 for no labels.
     """
 
-    def __init__(self, width: int, *, text: int = 0, vector: int = 0, from_vector: int = 0) -> None:
+    def __init__(self, width: int, *, text: int = 0, vector: int = 0, from_vector: int = 0, classes: int = 0) -> None:
         super().__init__()
+        self.label = nn.Embedding(classes + 1, width) if classes else None
         self.size, self.count = text, from_vector
         self.text = nn.Sequential(nn.LayerNorm(text), nn.Linear(text, width)) if text else None
         self.null = nn.Parameter(torch.zeros(width)) if text else None
@@ -218,6 +220,9 @@ class TokenEmbedding(nn.Module):
     def forward(self, cond: Cond, n: int) -> Tokens:
         """The tokens of n examples."""
         found = [] if self.text is None else [self._of_text(cond, n)]
+        if self.label is not None:
+            rows = label_rows(cond, self.label.num_embeddings - 1, n, self.label.weight.device)
+            found.append(Tokens(self.label(rows)[:, None], None))
         if self.vector is not None:
             found.append(Tokens(self.vector(cond, n).unflatten(1, (self.count, -1)), None))
         if all(tokens.mask is None for tokens in found):

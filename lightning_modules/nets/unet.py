@@ -75,6 +75,7 @@ class UNet(nn.Module):
         checkpoint: whether blocks are computed again in the backward pass, to save memory.
         text: features of each token of `Cond.text`, which every attention then sees; 0 for no text.
         vector: features of `Cond.vector`, whose embedding is added to that of the level; 0 for none.
+        label_token: whether the label is a token that every attention sees, and is not added to the level's embedding.
         vector_tokens: tokens made of `Cond.vector` that every attention sees as well (4 in unCLIP).
         image: channels of `Cond.image`, joined to those of x; 0 for none.
         numbers: count of `Cond.numbers`, embedded as the level is; 0 for none.
@@ -107,6 +108,7 @@ class UNet(nn.Module):
         checkpoint: bool = False,
         text: int = 0,
         vector: int = 0,
+        label_token: bool = False,
         vector_tokens: int = 0,
         image: int = 0,
         numbers: int = 0,
@@ -122,12 +124,12 @@ class UNet(nn.Module):
         self.early = early
         self.bf16, self.checkpoint, self.skip_scale = bf16, checkpoint, skip_scale
         embedded = 4 * width
-        places = {"text": text, "image": image}
+        places = {"text": text, "image": image, "label": classes if label_token else 0}
         self.condition = Conditioning(
-            embedded, classes, vector=vector, numbers=numbers, features=features,
+            embedded, 0 if label_token else classes, vector=vector, numbers=numbers, features=features,
             elsewhere=tuple(name for name, size in places.items() if size),
         )  # fmt: skip
-        attends = bool(text or vector_tokens)
+        attends = bool(text or vector_tokens or (classes and label_token))
 
         def residual(enter: int, leave: int, resize: Callable[[Tensor], Tensor] | None = None) -> Residual:
             return Residual(
@@ -159,7 +161,13 @@ class UNet(nn.Module):
             if i or early:
                 self.up.append(residual(c, c, double) if residual_resampling else Upsample(c))
         self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels * patch**2, 3, padding=1))
-        self.tokens = TokenEmbedding(embedded, text=text, vector=vector, from_vector=vector_tokens) if attends else None
+        self.tokens = (
+            TokenEmbedding(
+                embedded, text=text, vector=vector, from_vector=vector_tokens, classes=classes if label_token else 0
+            )
+            if attends
+            else None
+        )
         self.join = JoinedImage(image) if image else None
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:

@@ -1,4 +1,4 @@
-"""The linear VAE, and probabilistic PCA, whose evidence is the highest that it can reach.
+"""The linear VAE and autoencoder, and probabilistic and plain PCA, which are the best that they can reach.
 
 Source: Tipping & Bishop 1999, "Probabilistic principal component analysis", eq. 6 to 9; that the bound reaches it: Lucas
 et al. 2019, arXiv:1911.02469, section 4.
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.draws import Draws
 from lightning_modules.optim import Adam, Optim
+from lightning_modules.vae.autoencoder_kl import AutoencoderKL
+from lightning_modules.vae.first_stage import squared
 from lightning_modules.vae.likelihood import Gaussian
 from lightning_modules.vae.vae import VAE
 
@@ -115,3 +118,69 @@ def set_optimum(model: VAE, best: LinearGaussian) -> VAE:
     model.encoder.mean.bias.copy_(-gain @ best.mean)
     model.encoder.log_std.copy_(-torch.linalg.inv(cov).diagonal().log() / 2)
     return model
+
+
+def linear_autoencoder(
+    shape: tuple[int, ...], latents: int, *, log_variance: float = -10.0, optim: Optim = Adam()
+) -> AutoencoderKL:
+    """A linear autoencoder with squared error, as a first stage; its posterior is so narrow that it costs nothing.
+
+    No linear map to so few latents has a smaller error than `PrincipalComponents` (Eckart & Young 1936).
+
+    Args:
+        shape: of an example.
+        latents: of an example.
+        log_variance: of the posterior at first.
+        optim: of all weights.
+    """
+    size = math.prod(shape)
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 2 * latents))
+    with torch.no_grad():
+        encoder[1].weight[latents:] = 0
+        encoder[1].bias[latents:] = log_variance
+    decoder = nn.Sequential(nn.Linear(latents, size), nn.Unflatten(1, shape))
+    return AutoencoderKL(encoder, decoder, shape, (latents,), kl_weight=0.0, distance=squared, optim=optim)
+
+
+class PrincipalComponents(nn.Module):
+    """The first stage of the k directions in which data vary most: of Gaussian data, its latents are independent Gaussians.
+
+    The mean squared error of reconstructions, summed over entries, is the sum of the other directions' variances; so is the squared
+    Frechet distance of decoded true latents to the data.
+
+    Args:
+        mean: of the data, [D].
+        cov: of the data, [D, D].
+        latents: k.
+        shape: of an example, of D entries.
+    """
+
+    def __init__(self, mean: Tensor, cov: Tensor, latents: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        values, axes = torch.linalg.eigh(cov.double())
+        self.shape, self.variances = shape, values[-latents:]
+        self.discarded = values[:-latents].sum().item()
+        self.mean: Tensor
+        self.axes: Tensor
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("axes", axes[:, -latents:].float())
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(k,)."""
+        return (self.axes.shape[1],)
+
+    def moments(self, x: Tensor) -> Tensor:
+        """The coordinates [B, k] of x [B, *shape]."""
+        return (x.flatten(1) - self.mean) @ self.axes
+
+    def draw(self, moments: Tensor, draws: Draws) -> Tensor:
+        """The coordinates themselves."""
+        return moments
+
+    def encode(self, x: Tensor, draws: Draws) -> Tensor:
+        """The coordinates [B, k]."""
+        return self.moments(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The example [B, *shape] of coordinates, with 0 in all other directions."""
+        return (self.mean + z @ self.axes.T).unflatten(1, self.shape)

@@ -134,6 +134,7 @@ LIKE = {
     "uoft-cs/cifar10": ((32, 32), "RGB", {"label": 9}),
     "flwrlabs/celeba": ((178, 218), "RGB", {"celeb_id": 5, "Smiling": True}),
     "benjamin-paine/imagenet-1k-64x64": ((64, 64), "RGB", {"label": 999}),
+    "ILSVRC/imagenet-1k": ((320, 260), "RGB", {"label": 999}),
 }
 """Size, kind and other columns of the sets on the hub."""
 

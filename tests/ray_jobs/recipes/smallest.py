@@ -81,6 +81,25 @@ OTHER: dict[str, dict[str, Any]] = {
     "iaf_vae_cifar10": {"size": 2, "blocks": 2},
     "improved_gan_grid": {"virtual": True, "history": 0.1, "batch": 64},
     "improved_gan_cifar10": {"batch": 64},
+    "autoencoder": {"width": 8, "kind": "vq", "codes": 4, "adversarial_from": 1},
+    "autoencoder_shapes": {"width": 8},
+    "autoencoder_shapes@adversarial": {"width": 8, "adversarial_from": 1},
+    "autoencoder_shapes@vq": {"width": 8, "codes": 8},
+    "kl_f8": {"width": 8, "size": 32, "adversarial_from": None},
+    "vq_f4": {"width": 8, "size": 32},
+    "ldm": {"width": 8, "autoencoder_width": 8, "levels": 25, "steps": 6, "drop": 0.5},
+    "ldm_fashion": {"width": 8, "autoencoder_width": 8, "levels": 25, "steps": 6},
+    "ldm_gauss_image": {"levels": 25, "steps": 8},
+    "ldm_imagenet256": {
+        "width": 8,
+        "autoencoder_width": 8,
+        "levels": 25,
+        "size": 32,
+        "steps": 4,
+        "autoencoder_steps": 2,
+    },
+    "ldm_shapes": {"width": 8, "autoencoder_width": 8, "levels": 25, "sample_steps": 3, "steps": 6},
+    "ldm_shapes@vq": {"width": 8, "autoencoder_width": 8, "codes": 8, "levels": 25, "sample_steps": 3, "steps": 6},
     "maf_density2d@mog_ring": {"components": 2},
     "wgan_lsun": {"size": 16},
 }
@@ -90,9 +109,13 @@ OWN = {
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
     "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
     "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
-    "cascade": "shapes", "glide": "shapes", "controlnet": "digits",
+    "autoencoder": "digits", "cascade": "shapes", "controlnet": "digits", "glide": "shapes", "ldm": "digits",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
+
+
+IMAGENET = {"kl_f8", "vq_f4"}
+"""Recipes of ImageNet that do not have it in their names."""
 
 
 def models() -> list[str]:
@@ -151,7 +174,7 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     import datasets
     from PIL import Image
 
-    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, "imagenet" in name
+    grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, name in IMAGENET or "imagenet" in name
     side = size if lsun else 64 if imagenet or "coco" in name else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 

@@ -48,6 +48,8 @@ STATEFUL = {
     "pd_mixture2d": {},
     "ncsn_mixture2d": {},
     "controlnet_shapes": {},
+    "ldm_shapes": {},
+    "ldm_shapes@vq": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
 WHOLE = {"glide_shapes@clip": (0,), "clip_shapes": (0,)}
@@ -174,6 +176,7 @@ PAIR = [
     "pd_mixture2d",
     "glide_shapes@clip",
     "controlnet_shapes",
+    "ldm_shapes@vq",
 ]
 """Recipes that a group of two trains in the tests."""
 
