@@ -17,6 +17,7 @@ from lightning_modules.optim import Adam, AdamW, RMSProp
 from ray_jobs.compat import flop_counter
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
+from ray_jobs.report.catalogue import show
 from ray_jobs.train.costs import words
 from ray_jobs.train.costs.counting import Cost, Stage, cost, counted, state_per_weight
 from ray_jobs.train.costs.weightless import Live, weightless
@@ -142,3 +143,12 @@ def test_show_prints_it_and_imports_torch_for_it_alone():
         done = subprocess.run([sys.executable, "-c", code.format(argv)], capture_output=True, text=True)
         assert done.returncode == status, done.stderr
     assert "parameters" in done.stdout and "GPUs" in done.stdout and "1 of 80 GiB" in done.stdout
+
+
+def test_settings_are_those_of_the_training_and_are_checked(capsys):
+    show("gan_grid", cost=True, settings={"batch": 2048})
+    assert "2048 examples" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match="no setting 'batc'"):
+        show("gan_grid", cost=True, settings={"batc": 2048})
+    with pytest.raises(UsageError, match="gpu_memory"):
+        show("gan_grid", cost=True, gpu_memory=-1.0)
