@@ -12,7 +12,7 @@ from ray_jobs.recipes.vae.autoencoders import PAPER, Kind
 from ray_jobs.recipes.vae.latents import Kept, cache_latents, labelled, of_images, parts, staged
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from datamodules.base import Batch
     from datamodules.labs.gauss_image import GaussImage
@@ -290,21 +290,27 @@ def ldm_imagenet256(
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
         bf16: whether the diffusion's network computes in bfloat16.
     """
-    from lightning_modules.nets.unet import UNet
     from lightning_modules.optim import AdamW
 
     images = autoencoders.imagenet(size, data_dir)
     first = autoencoders.imagenet_stage("vq", autoencoder_width, "", AdamW(3e-4, betas=(0.5, 0.9)), size)
-    net = UNet(
-        first.latents[0], width=width, multiples=(1, 2, 3, 5), blocks=2, attention=(1, 2, 3), head=min(32, width),
-        classes=images.classes if drop else 0, label_token=bool(drop), bf16=bf16,
-    )  # fmt: skip
+    net = imagenet_net(first, width, images.classes if drop else 0, bf16)
     model = staged(
         first, net, first_steps=autoencoder_steps, steps=steps, levels=levels, sample_steps=min(sample_steps, levels),
         rescale=False, optim=AdamW(1e-4, 10_000, weight_decay=0.01), **labelled(drop),
     )  # fmt: skip
     cache_latents(model, images, cache, cache_dtype)
     return Fit(model, images)
+
+
+def imagenet_net(first: FirstStage, width: int, classes: int, bf16: bool = False) -> nn.Module:
+    """The paper's U-Net of the latents of ImageNet, with a token of the class."""
+    from lightning_modules.nets.unet import UNet
+
+    return UNet(
+        first.latents[0], width=width, multiples=(1, 2, 3, 5), blocks=2, attention=(1, 2, 3), head=min(32, width),
+        classes=classes, label_token=bool(classes), bf16=bf16,
+    )  # fmt: skip
 
 
 # ---- a user's images
