@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(lab, tmp_path, capsys):
         f"{common} --autoencoder_width 16 {none} {start}": "The weights for 'autoencoder' do not fit",
         f"{common} {wide} {start} --cache {lab / 'c'}": "give --autoencoder_steps 0 and --start autoencoder=RUN",
         f"{common} {wide} --autoencoder_steps 4": "trains for 4 of 4 steps, which leaves none for the prior",
-        "--data moons --steps 4": "'moons' holds vectors, but images are needed",
+        "--data moons --steps 4": "is for images, but an example of this data has the shape (2,)",
     }
     for i, (words, sentence) in enumerate(sentences.items()):
         assert cli.main(["train", "ldm", *words.split(), "--out", str(tmp_path / str(i)), "-q"]) == 2, words
