@@ -267,6 +267,16 @@ class Data(L.LightningDataModule):
         """The first n examples to choose settings by, where the set itself keeps such; None where it does not."""
         return None
 
+    def blank(self, n: int) -> Batch:
+        """A batch of n examples that needs no file: what training gets, without its values where these are read."""
+        if isinstance(self.source, Endless):
+            return self._paired(self.source).rows(0, 0, n, 0, n)
+        columns = {"x": torch.zeros(n, *self.shape)} | ({"label": torch.zeros(n).long()} if self.classes else {})
+        return self._paired(table(**columns)).rows(0, 0, n, 0, n)
+
+    def _paired(self, source: Source) -> Source:
+        return self.paired(source) if self.paired else source
+
     def seen(self, n: int | None = None) -> Batch:
         """The first n training examples, all where n is None.
 
@@ -300,8 +310,7 @@ class Data(L.LightningDataModule):
             self.setup("fit")
         check_batch(self.batch, getattr(self.source, "size", self.batch))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        source = self.paired(self.source) if self.paired else self.source
-        share = Share(source, self.seed, self.batch, self.accumulate, rank, world)
+        share = Share(self._paired(self.source), self.seed, self.batch, self.accumulate, rank, world)
         return Loader(
             Caught(share),
             batch_size=None,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-RANKS = {"label": 1, "text": 3, "mask": 2, "vector": 2, "image": 4, "control": 4, "numbers": 2}
+RANKS = {"label": 1, "tokens": 2, "text": 3, "mask": 2, "vector": 2, "image": 4, "control": 4, "numbers": 2}
 """Dimensions of each field of `Cond`, the batch included."""
 
 
@@ -27,6 +27,8 @@ class Cond:
 
     label: Tensor | None = None
     """Classes [B], long."""
+    tokens: Tensor | None = None
+    """Tokens of a text [B, L], long, of which the network itself makes features (`nets.text.captioned`)."""
     text: Tensor | None = None
     """Features of tokens [B, L, E]."""
     mask: Tensor | None = None
@@ -48,8 +50,9 @@ class Cond:
                 raise ValueError(
                     f"The condition '{name}' has shape {tuple(value.shape)} but must have rank {RANKS[name]}."
                 )
-        if self.label is not None and (self.label.is_floating_point() or self.label.dtype == torch.bool):
-            raise ValueError(f"The condition 'label' must hold integers, not {self.label.dtype}.")
+        for name in ("label", "tokens"):
+            if name in self.given and (self.given[name].is_floating_point() or self.given[name].dtype == torch.bool):
+                raise ValueError(f"The condition '{name}' must hold integers, not {self.given[name].dtype}.")
         if self.mask is not None and (self.text is None or self.mask.shape != self.text.shape[:2]):
             raise ValueError("The condition 'mask' [B, L] must mark the tokens of a 'text' [B, L, E].")
         for name, rows in self.hidden.items():

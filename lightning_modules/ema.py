@@ -14,9 +14,12 @@ from lightning_modules.compat import lerp_
 
 
 def averaged_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The weights that `EMA` averages, by name: those whose name begins with `model.averaged`, all where it is '' or missing."""
+    """The weights that `EMA` averages, by name: those whose name begins with `model.averaged`, all where it is '' or missing.
+
+    Weights that require no gradient never move, so they have no average.
+    """
     prefix = getattr(model, "averaged", "")
-    return {k: p for k, p in model.named_parameters() if k.startswith(prefix)}
+    return {k: p for k, p in model.named_parameters() if k.startswith(prefix) and p.requires_grad}
 
 
 def matched(average: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class Stage:
     model: Generative
     """The part. Its `losses` and `configure_optimizers` are used; its other hooks are not called."""
     steps: int
-    """Optimiser steps; 0 for a part whose weights come from another run."""
+    """Optimiser steps; 0 for a part whose weights come from another run, and never move."""
     hands_on: HandOver | None = None
     """What is copied to later parts when the stage ends, such as `copy_weights(("teacher.net", "student.net"))`."""
 
@@ -78,11 +78,20 @@ class Staged(Generative):
             if hasattr(self, stage.name):
                 raise ValueError(f"A stage cannot be called '{stage.name}': the name is taken.")
             self.add_module(stage.name, stage.model)
+        for stage in stages[:-1]:
+            if not stage.steps:
+                stage.model.requires_grad_(False)
         self.stages, self.ends = stages, list(accumulate(stage.steps for stage in stages))
         self.shape = self.last.shape
         self.current = 0
         """Index of the stage in training."""
         self._groups: list[list[nn.Parameter]] = []
+
+    def prepare(self, seed: int, *, accumulate: int = 1, grad_clip: float = 0.0) -> None:
+        """Set what the model and its parts must know of their training."""
+        super().prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
+        for stage in self.stages:
+            stage.model.prepare(seed, accumulate=accumulate, grad_clip=grad_clip)
 
     @property
     def steps(self) -> int:
@@ -98,6 +107,11 @@ class Staged(Generative):
     def last(self) -> Generative:
         """The last part, which is the one that is sampled."""
         return self.stages[-1].model
+
+    @property
+    def sampled(self) -> Generative:
+        """The model that is sampled: the last part."""
+        return self.last
 
     def stage_at(self, step: int) -> int:
         """Index of the stage to which an optimiser step, counted from 0, belongs; the last stage has no end."""

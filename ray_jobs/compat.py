@@ -73,3 +73,18 @@ def failed_to_start(ended: Exception | None) -> bool:
     Seen: Ray 2.60, `ray.train.v2._internal.exceptions.WorkerGroupStartupTimeoutError` and `WorkerGroupStartupFailedError`.
     """
     return type(getattr(ended, "controller_failure", None)).__name__.startswith("WorkerGroupStartup")
+
+
+def flop_counter() -> Any:
+    """Torch's counter of floating-point operations, without its tracker of modules, whose hooks refuse gradients of gradients.
+
+    Seen in torch 2.13: `FlopCounterMode` has `mod_tracker`, a context with `parents`, the names under which it counts.
+    """
+    from contextlib import nullcontext
+
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter, tracker = FlopCounterMode(display=False), nullcontext()
+    tracker.parents = {"Global"}  # type: ignore[attr-defined]
+    counter.mod_tracker = tracker  # type: ignore[assignment]
+    return counter

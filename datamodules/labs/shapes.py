@@ -220,6 +220,30 @@ def read(x: Tensor) -> Read:
     Raises:
         ValueError: the pictures have another shape, or hold NaN.
     """
+    seen, colour, ground = silhouette(x)
+    which, place, overlap = best_fit(seen)
+    side = x.shape[2]
+    kind, size = which // len(SIZES), which % len(SIZES)
+    return Read(Attributes(kind, colour, ground, size, place // side, place % side), overlap)
+
+
+class Silhouette(NamedTuple):
+    """What `silhouette` sees in pictures [B]."""
+
+    mask: Tensor
+    """[B, side, side] in {0, 1}: the pixels of the shape's colour."""
+    colour: Tensor
+    """Place in COLOURS, [B]."""
+    ground: Tensor
+    """Place in GROUNDS, [B]."""
+
+
+def silhouette(x: Tensor) -> Silhouette:
+    """The shape's pixels and the colours of pictures x [B, 3, side, side], which `read` begins with.
+
+    Raises:
+        ValueError: as `read`.
+    """
     if x.dim() != 4 or x.shape[1] != 3 or x.shape[2] != x.shape[3] or x.shape[2] not in (32, 64):
         raise ValueError(f"Pictures of shape {tuple(x.shape)} cannot be read: [B, 3, S, S] is needed, S 32 or 64.")
     if not x.isfinite().all():
@@ -228,10 +252,7 @@ def read(x: Tensor) -> Read:
     border = torch.cat([nearest[:, 0], nearest[:, -1], nearest[:, :, 0], nearest[:, :, -1]], 1)
     ground = commonest(border, range(len(COLOURS), len(PALETTE)))
     colour = commonest(nearest.flatten(1), range(len(COLOURS)))
-    which, place, overlap = best_fit((nearest == colour[:, None, None]).float())
-    side = x.shape[2]
-    kind, size = which // len(SIZES), which % len(SIZES)
-    return Read(Attributes(kind, colour, ground, size, place // side, place % side), overlap)
+    return Silhouette((nearest == colour[:, None, None]).float(), colour, ground)
 
 
 def nearest_colour(x: Tensor) -> Tensor:

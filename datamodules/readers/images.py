@@ -218,13 +218,14 @@ class Images(Data):
         return as_batch(x.flip(3) if self.known.flip and epoch % 2 else x, label)
 
     def _open(self, split: str, streaming: bool = False) -> Any:
-        rows = self._rows(split, streaming)
+        rows = self.open_rows(split, streaming)
         names = [name for name in (self.known.image, self.known.label) if name]
         for column in names:
             check_column(rows, column, self.origin)
         return undecoded(rows.select_columns(names), self.known.image)
 
-    def _rows(self, split: str, streaming: bool) -> Any:
+    def open_rows(self, split: str, streaming: bool = False) -> Any:
+        """The rows of a split, images not yet decoded, with all columns; see `files`."""
         if not self.data_dir:
             return open_hub(self.name, split, streaming=streaming)
         known, classes = self.known, self.known.classes if self.asked else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,18 @@ SHIFT_STD = 0.125
 """Standard deviation of the shift, over the height or width of the image."""
 LABELS = 9
 """Numbers that say how an image was changed."""
+
+
+class Augment(Protocol):
+    """Changes of examples, or of their conditions, that the network is given as `Cond.numbers`."""
+
+    def __call__(self, x: Tensor, cond: Cond, draws: Draws) -> tuple[Tensor, Cond]:
+        """Examples [B, *D] and their conditions as they are trained on."""
+        ...
+
+    def unchanged(self, cond: Cond, like: Tensor) -> Cond:
+        """The conditions, without numbers, of examples such as `like` [B, *D] that are not changed, with the numbers that say so."""
+        ...
 
 
 class Changes(NamedTuple):
@@ -131,10 +143,10 @@ class Augmentation:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"The probability of augmentation is {self.probability}; it must be in [0, 1].")
 
-    def __call__(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Changed images [B, C, H, W], and the numbers [B, 9] that say how; see `Cond.numbers`."""
+    def __call__(self, x: Tensor, cond: Cond, draws: Draws) -> tuple[Tensor, Cond]:
+        """Changed images [B, C, H, W], and their conditions with the numbers [B, 9] that say how; see `Cond.numbers`."""
         changes = drawn(len(x), self.probability, draws, x.device)
-        return applied(x, changes), changes.labels.to(x)
+        return applied(x, changes), replace(cond, numbers=changes.labels.to(x))
 
     def unchanged(self, cond: Cond, like: Tensor) -> Cond:
         """The conditions with the numbers of images that are not changed: zeros, one row for each of `like`."""

@@ -48,8 +48,8 @@ class Learn:
     """Between the answer and the target."""
     couple: coupling.Coupling = coupling.independent
     """The noise that each example is paired with."""
-    augment: augmentation.Augmentation | None = None
-    """Changes of the examples that the network is given as `Cond.numbers`, so that samples are not changed."""
+    augment: augmentation.Augment | None = None
+    """Changes of the examples or conditions that the network is given as `Cond.numbers`, so that samples are not changed."""
     name: str = "denoising"
     """Under which the loss is logged."""
 
@@ -68,6 +68,8 @@ class Draw:
     """Of the data, as the start of sampling takes it (`samplers.chain.start`)."""
     clip: tuple[float, float] | None = None
     """The range to which estimates of x0 are clipped."""
+    dynamic: float | None = None
+    """Percentile p of dynamic thresholding, in [0, 100], which then takes the place of clipping (`guidance.thresholded`)."""
     guide: guidance.Guide = guidance.guided
     """Makes a guided denoiser of the one with conditions and the one without."""
     classifier: guidance.LogLabel | None = None
@@ -112,10 +114,9 @@ class Denoising(Generative):
         space: where the diffusion takes place: `Pixels`, or a first stage, which does not train here.
         conditions: batch -> conditions of the model.
         hide: condition -> share of the examples for which it is hidden in training, so that it can be guided.
-        optim: of the network's weights.
+        optim: of the weights that are trained.
+        trained: path of the submodule whose weights are trained and averaged: the network, or a part of it.
     """
-
-    averaged = "net."
 
     def __init__(
         self,
@@ -131,9 +132,11 @@ class Denoising(Generative):
         conditions: Callable[[Batch], Cond] = unconditional,
         hide: Mapping[str, float] | None = None,
         optim: Optim = Adam(2e-4),  # frozen
+        trained: str = "net",
     ) -> None:
         super().__init__()
         self.net, self.shape = net, tuple(shape)
+        self.trained, self.averaged = trained, f"{trained}."
         self.level_input, self.precondition = level_input, precondition
         self.learn, self.draw = learn, draw
         self.bound = bound or Bound(levels=draw.grid(draw.steps)[:-1].flip(0))
@@ -165,12 +168,11 @@ class Denoising(Generative):
         if learn is None:
             raise ValueError(f"{type(self).__name__} was built without 'learn', by which it would be trained.")
         with torch.no_grad():
-            x0, numbers = self._clean(batch, learn)
+            x0, cond = self._clean(batch, learn)
         sigma = learn.levels(self.draws.uniform(len(x0), device=x0.device)).to(x0)
         x0, n = learn.couple(x0, batch, self.draws)
-        cond = self._some_hidden(self.conditions(batch))
         loss = targets.denoising_loss(
-            self.denoiser(cond if numbers is None else replace(cond, numbers=numbers)),
+            self.denoiser(self._some_hidden(cond)),
             x0,
             sigma,
             n,
@@ -180,17 +182,18 @@ class Denoising(Generative):
         )
         return {learn.name: loss.mean()}
 
-    def _clean(self, batch: Batch, learn: Learn) -> tuple[Tensor, Tensor | None]:
-        """x0 [B, *D] in the space of the diffusion, and the labels of its augmentation, if any.
+    def _clean(self, batch: Batch, learn: Learn) -> tuple[Tensor, Cond]:
+        """x0 [B, *D] in the space of the diffusion, augmented, and the conditions.
 
         A batch may hold the first stage's 'moments' in place of examples (`datamodules.latents`).
         """
+        cond = self.conditions(batch)
         if MOMENTS in batch and isinstance(self.space, OfMoments):
-            return self.space.of_moments(batch[MOMENTS], self.draws), None
-        x, numbers = self.in_range(batch["x"]), None
+            return self.space.of_moments(batch[MOMENTS], self.draws), cond
+        x = self.in_range(batch["x"])
         if learn.augment is not None:
-            x, numbers = learn.augment(x, self.draws)
-        return self.space.encode(x, self.draws), numbers
+            x, cond = learn.augment(x, cond, self.draws)
+        return self.space.encode(x, self.draws), cond
 
     def in_range(self, x: Tensor) -> Tensor:
         """x [B, *D], unchanged, after the check of `fitting`: where estimates of pixels are clipped to [-1, 1], those are grey levels."""
@@ -214,6 +217,7 @@ class Denoising(Generative):
         grid: str | None = None,
         guidance: float = 0.0,
         churn: Mapping[str, float] | None = None,
+        until: float = 0.0,
         batch: int = 256,
     ) -> Tensor:
         """Draws [n, *D], on the device of the model.
@@ -224,6 +228,7 @@ class Denoising(Generative):
             sampler: one of `samplers.names.SAMPLERS`; None: that of `draw`.
             grid: one of `samplers.names.GRIDS`, over the levels of the bound; None: that of `draw`.
             churn: settings of `samplers.edm.heun` by name, in place of the sampler's own.
+            until: the noise level at which sampling stops, with y of that level in place of x0.
             guidance: strength of the guidance by the conditions that were hidden in training, or by the classifier; 0: none.
             batch: examples drawn at once.
 
@@ -240,7 +245,7 @@ class Denoising(Generative):
         check_known(self.net, given)
         if steps is not None and steps < 1:
             raise ValueError(f"Sampling takes at least 1 step, not {steps}.")
-        levels = draw.grid(draw.steps if steps is None else steps)
+        levels = chain.cut(draw.grid(draw.steps if steps is None else steps), until)
         parts = [(min(batch, n - i), given.rows(slice(i, i + batch))) for i in range(0, n, batch)]
         return torch.cat([self._draw(draw, k, part, levels, guidance, rng) for k, part in parts])
 
@@ -265,6 +270,11 @@ class Denoising(Generative):
         return found
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape (C, h, w) of the low-resolution images that samples are drawn from; () where they are drawn from none."""
+        return getattr(self.learn and self.learn.augment, "shape", ())
+
+    @property
     def samplers(self) -> list[str]:
         """The names of the samplers that this model can be sampled by."""
         return [name for name in SAMPLERS if (name == "multistep") == self.draw.consistent]
@@ -273,7 +283,8 @@ class Denoising(Generative):
         if not self.draw.classifier and not any(self.hide.values()):
             raise ValueError("Guidance needs a model that hid its conditions for some examples in training.")
         if cond.size is None:
-            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(self.hide or ['label'])}.")
+            wanted = ["a prompt" if name == "tokens" else name for name in self.hide or ["label"]]
+            raise ValueError(f"Guidance needs conditions to follow: give {' or '.join(wanted)}.")
 
     def _draw(
         self, draw: Draw, n: int, cond: Cond, grid: Tensor, strength: float, rng: torch.Generator | None
@@ -286,7 +297,9 @@ class Denoising(Generative):
             denoise = guidance.classifier_guided(denoise, by, strength)
         elif strength and not by:
             denoise = draw.guide(denoise, self.denoiser(cond.without(*self.hide)), strength)
-        if draw.clip:
+        if draw.dynamic is not None:
+            denoise = guidance.thresholded(denoise, draw.dynamic)
+        elif draw.clip:
             denoise = guidance.clipped(denoise, *draw.clip)
         like = torch.empty(n, *self.space.latent_shape(self.shape), device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = chain.start(like, grid, data_std=draw.data_std, rng=rng)
@@ -347,5 +360,5 @@ class Denoising(Generative):
         return self
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of the network's weights alone."""
-        return self.optim.of(self.net)
+        """The optimiser of the weights that are trained."""
+        return self.optim.of(self.get_submodule(self.trained))

@@ -107,3 +107,36 @@ def gradient(log_prob: LogProb, y: Tensor, sigma: Tensor) -> Tensor:
 def clipped(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """A denoiser whose estimates stay in the range of the data."""
     return lambda y, sigma: denoise(y, sigma).clamp(low, high)
+
+
+def thresholded(denoise: Denoiser, percentile: float = 99.5) -> Denoiser:
+    """A denoiser whose estimates are divided by a percentile of their absolute values where that is above 1, and are in [-1, 1].
+
+    Dynamic thresholding: of each example, a is that percentile, at least 1; estimates are clipped to [-a, a] and divided by a. Static
+    thresholding, to which it is equal where a = 1, is `clipped`.
+
+    Source: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
+
+    Args:
+        percentile: p in [0, 100].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"The percentile of dynamic thresholding must be in [0, 100], not {percentile:g}.")
+
+    def threshold(y: Tensor, sigma: Tensor) -> Tensor:
+        x0 = denoise(y, sigma)
+        a = append_dims(quantile(x0.abs().flatten(1), percentile / 100).clamp(min=1), x0)
+        return x0.clamp(-a, a) / a
+
+    return threshold
+
+
+def quantile(x: Tensor, share: float) -> Tensor:
+    """The quantile [B] of rows x [B, N], linear between neighbours; of rows of any length, which `torch.quantile` does not take."""
+    place = share * (x.shape[1] - 1)
+    low = int(place)
+    ordered = x.sort(1).values
+    return torch.lerp(ordered[:, low], ordered[:, min(low + 1, x.shape[1] - 1)], place - low)

@@ -34,10 +34,9 @@ class Resampler(nn.Module):
         """p_t of each term, [T], float64."""
         terms = len(self.count)
         even = torch.full_like(self.history[:, 0], 1 / terms)
-        if not (self.count >= KEPT).all():
-            return even
         root = self.history.square().mean(1).sqrt()
-        return (1 - UNIFORM) * root / root.sum() + UNIFORM * even
+        weighted = (1 - UNIFORM) * root / root.sum() + UNIFORM * even
+        return torch.where((self.count >= KEPT).all(), weighted, even)
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Terms [B] for u [B], uniform in [0, 1), and their weights 1 / (T p_t): the mean of weight times loss is that over all terms."""

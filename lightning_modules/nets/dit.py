@@ -19,6 +19,7 @@ from lightning_modules.nets.dit_blocks import AdaptiveBlock, AdaptiveHead, Block
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.patches import check_size, patchify, unpatchify
+from lightning_modules.nets.precision import autocast
 from lightning_modules.nets.recompute import recomputed
 
 Design = Literal["adaln-zero", "in-context", "cross-attention"]
@@ -144,7 +145,7 @@ class DiT(nn.Module):
         """
         self.check(tuple(x.shape))
         height, width = x.shape[2:]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast(x, self.bf16):
             parts = torch.stack(self.condition.parts(level, cond), 1)
             given = F.silu(parts.sum(1)) if self.design == "adaln-zero" else parts
             rows = self.enter(patchify(x if self.join is None else self.join(x, cond), self.patch))

@@ -17,18 +17,19 @@ class SelfAttention(nn.Module):
 
     Args:
         qk_norm: whether queries and keys of each head are divided by their root mean square, times learned scales.
+        causal: whether a row sees only itself and those before it.
     """
 
-    def __init__(self, width: int, heads: int, *, qk_norm: bool = False) -> None:
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = False, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.qkv, self.leave = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.q_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(width // heads, eps=1e-6) if qk_norm else nn.Identity()
 
     def forward(self, rows: Tensor) -> Tensor:
         q, k, v = split_heads(self.qkv(rows), 3, self.heads)
-        mixed = attend(self.q_norm(q).to(v), self.k_norm(k).to(v), v)
+        mixed = attend(self.q_norm(q).to(v), self.k_norm(k).to(v), v, causal=self.causal)
         return self.leave(mixed.transpose(1, 2).flatten(2))
 
 
@@ -75,10 +76,19 @@ class AdaptiveBlock(nn.Module):
 class Block(nn.Module):
     """The block of a vision transformer: self-attention and a perceptron, each of normalised rows, each added."""
 
-    def __init__(self, width: int, heads: int, hidden: int, *, dropout: float = 0.0, qk_norm: bool = False) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        causal: bool = False,
+    ) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attend = SelfAttention(width, heads, qk_norm=qk_norm)
+        self.attend = SelfAttention(width, heads, qk_norm=qk_norm, causal=causal)
         self.mlp, self.drop = perceptron(width, hidden), Dropout(dropout)
 
     def forward(self, rows: Tensor, given: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class UNetEncoder(nn.Module):
         attention: resolutions, counted from 0 at full size, whose blocks attend; the middle always does.
         head: channels of one attention head.
         dropout: in the residual blocks.
+        patch: side of the squares of pixels that become channels at the input.
 
     Raises:
         ValueError: the images cannot be halved so often, or the channels not be divided into heads.
@@ -74,10 +75,11 @@ class UNetEncoder(nn.Module):
         attention: tuple[int, ...] = (1, 2, 3),
         head: int = 64,
         dropout: float = 0.0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        halvings = len(multiples) - 1
-        check_size(shape, shape[0], 2**halvings, f"This classifier halves images {halvings} times")
+        halvings, self.patch = len(multiples) - 1, patch
+        check_size(shape, shape[0], patch * 2**halvings, f"This classifier halves images {halvings} times")
         embedded = 4 * width
         self.condition = Conditioning(embedded)
 
@@ -88,7 +90,7 @@ class UNetEncoder(nn.Module):
         def block(enter: int, leave: int, attend: bool) -> AttentionBlock:
             return AttentionBlock(residual(enter, leave), leave, heads_of(leave, head, 0) if attend else 0, 0)
 
-        self.enter, self.down, c = nn.Conv2d(shape[0], width, 3, padding=1), nn.ModuleList(), width
+        self.enter, self.down, c = nn.Conv2d(shape[0] * patch**2, width, 3, padding=1), nn.ModuleList(), width
         for i, m in enumerate(multiples):
             for _ in range(blocks):
                 self.down.append(block(c, m * width, i in attention))
@@ -96,7 +98,7 @@ class UNetEncoder(nn.Module):
             if i < halvings:
                 self.down.append(residual(c, c, halves=True))
         self.down.extend([block(c, c, True), block(c, c, False)])
-        positions = shape[1] * shape[2] // 4**halvings
+        positions = shape[1] * shape[2] // (patch**2 * 4**halvings)
         self.norm, self.pool = norm(c), AttentionPool(c, positions, heads_of(c, head, 0), outputs)
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL) -> Tensor:
@@ -106,7 +108,8 @@ class UNetEncoder(nn.Module):
             level: what the network is given about the noise level; its embedding suits log sigma.
             cond: none, for there is no place for any.
         """
-        vector, h = F.silu(self.condition(level, cond)), self.enter(x)
+        vector = F.silu(self.condition(level, cond))
+        h = self.enter(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         for part in self.down:
             h = part(h, vector)
         return self.pool(F.silu(self.norm(h)))

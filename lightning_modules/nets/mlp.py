@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from lightning_modules.conditions import UNCONDITIONAL, Cond
-from lightning_modules.nets.embed import Conditioning
+from lightning_modules.nets.embed import Conditioning, value_of, with_null
 
 
 class Block(nn.Module):
@@ -35,6 +36,7 @@ class ResidualMLP(nn.Module):
         classes: number of labels, 0 for none.
         outputs: how often the output has the channels of an example: 2 for a learned variance.
         numbers: count of `Cond.numbers`, embedded as the level is; 0 for none.
+        image: shape (C, h, w) of `Cond.image`, joined to x; () for none.
     """
 
     def __init__(
@@ -46,13 +48,15 @@ class ResidualMLP(nn.Module):
         classes: int = 0,
         outputs: int = 1,
         numbers: int = 0,
+        image: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         size = math.prod(shape)
         self.shape = (outputs * shape[0], *shape[1:])
-        self.condition = Conditioning(width, classes, numbers=numbers)
+        self.condition = Conditioning(width, classes, numbers=numbers, elsewhere=("image",) if image else ())
         self.act = nn.SiLU()
-        self.enter = nn.Linear(size, width)
+        self.null = nn.Parameter(torch.zeros(image)) if image else None
+        self.enter = nn.Linear(size + (math.prod(image) if image else 0), width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.leave = zero(nn.Linear(width, outputs * size))
 
@@ -61,10 +65,15 @@ class ResidualMLP(nn.Module):
 
         Args:
             level: what the network is given about the noise level; its embedding suits log sigma.
-            cond: labels, for a network with classes; numbers, for one that takes them.
+            cond: labels, for a network with classes; numbers or an image, for one that takes them.
         """
         vector = self.act(self.condition(level, cond))
-        h = self.enter(x.flatten(1))
+        h = x.flatten(1)
+        if self.null is not None:
+            image = value_of(cond, "image", len(self.null), self.null)
+            joined = with_null(image, self.null, cond.hidden.get("image"), len(x))
+            h = torch.cat([h, joined.flatten(1).to(h)], 1)
+        h = self.enter(h)
         for block in self.blocks:
             h = block(h, vector)
         return self.leave(h).reshape(len(x), *self.shape)

@@ -2,13 +2,15 @@
 
 Source: Ho et al. 2020, arXiv:2006.11239, appendix B; Dhariwal & Nichol 2021, arXiv:2105.05233, section 3 and table 1: attention
 at several resolutions, heads of a fixed number of channels, `scale_shift` (AdaGN), `residual_resampling` (BigGAN's blocks); the
-label's embedding is added to that of the noise level.
+label's embedding is added to that of the noise level; Saharia et al. 2022, arXiv:2205.11487, section 2.4: `early`, `skip_scale` and
+more `blocks` at low resolutions make the efficient U-Net.
 Differs: a group of a normalisation has at least 4 channels, so narrow networks have fewer than 32 groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from lightning_modules.nets.attention import Attention
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage, TokenEmbedding, Tokens
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.patches import check_size
+from lightning_modules.nets.precision import autocast
 from lightning_modules.nets.recompute import recomputed
 from lightning_modules.nets.residual import Residual, Upsample, double, halve, norm
 
@@ -34,6 +37,17 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, vector: Tensor, tokens: Tokens | None = None) -> Tensor:
         h = self.block(x, vector)
         return self.attend(h, tokens) if isinstance(self.attend, Attention) else h
+
+
+class Inside(NamedTuple):
+    """What a U-Net has found when it is half way through."""
+
+    features: tuple[Tensor, ...]
+    """What the way down keeps for the way up, each [B, C, H, W], and last the output of the middle."""
+    vector: Tensor
+    """The embedding [B, 4 width] of the level and the conditions."""
+    tokens: Tokens | None
+    """What attention sees besides the image."""
 
 
 class UNet(nn.Module):
@@ -55,6 +69,8 @@ class UNet(nn.Module):
         residual_resampling: whether residual blocks halve and double, in place of convolutions.
         residual_scale: of the sum in every residual block and attention; sqrt(1/2) in NCSN++ and EDM.
         skip_scale: of what the way up takes from the way down; sqrt(1/2) in Imagen.
+        early: whether blocks of each resolution work at half of it: halving comes before them on the way down, and doubling after
+            them on the way up, as in Imagen's efficient U-Net.
         patch: side of the squares of pixels that become channels at the input and pixels again at the output.
         checkpoint: whether blocks are computed again in the backward pass, to save memory.
         text: features of each token of `Cond.text`, which every attention then sees; 0 for no text.
@@ -87,6 +103,7 @@ class UNet(nn.Module):
         residual_resampling: bool = False,
         residual_scale: float = 1.0,
         skip_scale: float = 1.0,
+        early: bool = False,
         patch: int = 1,
         checkpoint: bool = False,
         text: int = 0,
@@ -103,7 +120,8 @@ class UNet(nn.Module):
         counts = (blocks,) * len(multiples) if isinstance(blocks, int) else tuple(blocks)
         if len(counts) != len(multiples) or min(counts, default=0) < 1:
             raise ValueError(f"'blocks' {blocks} must be at least 1 for each of the {len(multiples)} 'multiples'.")
-        self.channels, self.levels, self.patch = channels, len(multiples), patch
+        self.channels, self.halvings, self.patch = channels, len(multiples) - (not early), patch
+        self.early = early
         self.bf16, self.checkpoint, self.skip_scale = bf16, checkpoint, skip_scale
         embedded = 4 * width
         places = {"text": text, "image": image, "label": classes if label_token else 0}
@@ -124,22 +142,23 @@ class UNet(nn.Module):
 
         self.enter = nn.Conv2d((channels + image) * patch**2, width, 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        sizes, c = [width], width
+        sizes, c = [] if early else [width], width
         for i, m in enumerate(multiples):
-            for _ in range(counts[i]):
-                self.down.append(block(c, m * width, i in attention))
-                sizes.append(c := m * width)
-            if i + 1 < len(multiples):
+            if i or early:
                 self.down.append(
                     residual(c, c, halve) if residual_resampling else nn.Conv2d(c, c, 3, stride=2, padding=1)
                 )
                 sizes.append(c)
+            for _ in range(counts[i]):
+                self.down.append(block(c, m * width, i in attention))
+                sizes.append(c := m * width)
         self.middle = nn.ModuleList([block(c, c, True), block(c, c, False)])
+        self.widths = (*sizes, c)  # channels of `Inside.features`
         for i, m in reversed(list(enumerate(multiples))):
             for _ in range(counts[i] + 1):
                 self.up.append(block(c + sizes.pop(), m * width, i in attention))
                 c = m * width
-            if i:
+            if i or early:
                 self.up.append(residual(c, c, double) if residual_resampling else Upsample(c))
         self.norm, self.leave = norm(c), zero(nn.Conv2d(c, outputs * channels * patch**2, 3, padding=1))
         self.tokens = (
@@ -161,29 +180,39 @@ class UNet(nn.Module):
         Raises:
             ValueError: the images cannot be halved so often, or a condition has no place in this network.
         """
-        self.check(tuple(x.shape))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            vector = F.silu(self.condition(level, cond))
-            tokens = None if self.tokens is None else self.tokens(cond, len(x))
-            h = x if self.join is None else self.join(x, cond)
-            h = self._body(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h, vector, tokens)
-            h = F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
-        return h.to(x)
+        with autocast(x, self.bf16):
+            return self.decode(self.encode(x, level, cond)).to(x)
 
-    def _body(self, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
-        h = self.enter(h)
-        kept = [h]
+    def encode(self, x: Tensor, level: Tensor, cond: Cond = UNCONDITIONAL, *, added: Tensor | None = None) -> Inside:
+        """The way down and the middle; the arguments and errors are those of `forward`.
+
+        Args:
+            added: to the features [B, width, H / patch, W / patch] that the first convolution makes of x.
+        """
+        self.check(tuple(x.shape))
+        vector = F.silu(self.condition(level, cond))
+        tokens = None if self.tokens is None else self.tokens(cond, len(x))
+        h = x if self.join is None else self.join(x, cond)
+        h = self.enter(F.pixel_unshuffle(h, self.patch) if self.patch > 1 else h)
+        h = h if added is None else h + added
+        kept = [] if self.early else [h]
         for part in self.down:
             h = self._through(part, h, vector, tokens)
             kept.append(h)
         for part in self.middle:
             h = self._through(part, h, vector, tokens)
+        return Inside((*kept, h), vector, tokens)
+
+    def decode(self, inside: Inside) -> Tensor:
+        """The way up: the output [B, outputs C, H, W] from what `encode` found."""
+        *kept, h = inside.features
         for part in self.up:
             if isinstance(part, AttentionBlock):
                 skip = kept.pop()
                 h = torch.cat([h, skip if self.skip_scale == 1 else skip * self.skip_scale], 1)
-            h = self._through(part, h, vector, tokens)
-        return self.leave(F.silu(self.norm(h)))
+            h = self._through(part, h, inside.vector, inside.tokens)
+        h = self.leave(F.silu(self.norm(h)))
+        return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
     def _through(self, part: nn.Module, h: Tensor, vector: Tensor, tokens: Tokens | None) -> Tensor:
         if not isinstance(part, AttentionBlock | Residual):
@@ -197,9 +226,9 @@ class UNet(nn.Module):
         Raises:
             ValueError: they have other channels, or a size that cannot be cut into patches and halved so often.
         """
-        halved = f"halves images {self.levels - 1} time{'s' if self.levels != 2 else ''}"
+        halved = f"halves images {self.halvings} time{'s' if self.halvings != 1 else ''}"
         cut = f"makes channels of {self.patch} x {self.patch} pixels, " if self.patch > 1 else ""
-        check_size(shape, self.channels, self.patch * 2 ** (self.levels - 1), f"This U-Net {cut}{halved}")
+        check_size(shape, self.channels, self.patch * 2**self.halvings, f"This U-Net {cut}{halved}")
 
 
 def heads_of(channels: int, head: int, heads: int) -> int:

@@ -29,6 +29,9 @@ GENERAL = {
         Setting("cpus", float, 1, "cores of each node that the command's own process needs; workers ask for theirs."),
         Setting("gpus", float, 0, "GPUs of each node that the command's own process needs."),
         Setting("gpus_per_node", float, 0, "the same as --gpus."),
+        Setting(
+            "gpu_memory", float, 0, "GiB of each GPU: a model whose training does not fit is refused; 0: not checked."
+        ),
         Setting("memory", str, "", "of each node that the command's own process needs, such as 4GiB."),
         Setting("env", str, "", "variables for the job, NAME=VALUE, or NAME to pass mine on, quoted as in a shell."),
         Setting("python", str, "", "interpreter that runs the command there."),

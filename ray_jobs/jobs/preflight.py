@@ -16,6 +16,8 @@ from cluster.backends import Backend
 from ray_jobs.command.options import options_of
 from ray_jobs.command.requests import Request, parse
 from ray_jobs.errors import UsageError
+from ray_jobs.recipe.loading import kind
+from ray_jobs.recipe.loading import recipe as named
 from ray_jobs.recipe.settings import known
 from ray_jobs.recipe.spec import Where
 from ray_jobs.reproduce.aggregate import OUT
@@ -139,6 +141,40 @@ def _missing(recipe: str, given: Mapping[str, Any]) -> list[str]:
         elif value.startswith(("/", ".", "~")) and not Path(value).expanduser().exists():
             reasons.append(f"There is no {value}, which --{name} of {recipe} names.")
     return reasons
+
+
+def too_large(argv: Sequence[str], gpu_memory: float) -> list[str]:
+    """The reason why a training of a model does not fit its workers' GPUs, as `train.cost` counts it; none where it does.
+
+    Args:
+        gpu_memory: of each GPU, in GiB; 0: nothing is checked.
+
+    Raises:
+        UsageError: the memory is negative or not a number.
+    """
+    if not 0 <= gpu_memory < float("inf"):
+        raise UsageError(f"--gpu_memory is that of each GPU in GiB, such as 80, not {gpu_memory:g}.")
+    request = parse(argv)
+    recipe, where = request.spec.recipe, request.spec.where
+    if not gpu_memory or request.verb != "train" or where.accelerator == "cpu" or not _of_a_model(recipe):
+        return []
+    from ray_jobs.report.costs import GIB, gib, gpus
+    from ray_jobs.train.cost import ROOM, cost
+
+    found = cost(recipe, request.spec.settings)
+    needed = found.on_each(where.workers)
+    if needed <= ROOM * gpu_memory * GIB:
+        return []
+    what = f"{recipe} needs {'more than ' if found.unknown else 'about '}{gib(needed)} on each of --workers {where.workers}"
+    advice = "" if found.unknown else f" What fits: {gpus(found, gpu_memory)}."
+    return [
+        f"{what}, and {ROOM:.0%} of {gpu_memory:g} GiB are free for it: leave --gpu_memory out to send it anyway.{advice}"
+    ]
+
+
+def _of_a_model(recipe: str) -> bool:
+    """Whether the engine of a recipe trains models, found without importing it."""
+    return bool(recipe) and kind(named(recipe)).engine == "ray_jobs.train.models"
 
 
 # ---- what the command asks for

@@ -102,6 +102,7 @@ def prepare(request: SubmitRequest) -> Submission:
     with submission.trying():
         check(parse(argv))
         submission.reasons += preflight.reasons_against(argv, backend)
+        submission.reasons += preflight.too_large(argv, wanted.get("gpu_memory", 0))
         if request.options.get("array") and argv[:1] not in (["reproduce"], ["tune"]):
             submission.reasons.append(
                 f"`{argv[0]}` has no seeds or trials that an --array's tasks could share: leave it out."

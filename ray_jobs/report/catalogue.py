@@ -82,18 +82,24 @@ def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
     console().print(table)
 
 
-def show(recipe: RecipeName) -> None:
+def show(recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0) -> None:
     """Show what a recipe is, and its settings.
 
     Each setting has its type, default and meaning.
 
     Args:
         recipe: its name, as `reprise list FAMILY` shows it.
+        cost: show instead what its training takes: parameters, memory by part, operations of a step, and how many GPUs fit.
+        gpu_memory: of each GPU, in GiB, for --cost.
 
     Raises:
-        UsageError: there is no such recipe.
+        UsageError: there is no such recipe, or --cost is asked of one that trains no model.
     """
     from rich.markup import escape
+
+    if cost:
+        show_cost(recipe, gpu_memory)
+        return
     from rich.table import Table
 
     found, settings = loading.recipe(recipe), known(recipe)
@@ -116,6 +122,30 @@ def show(recipe: RecipeName) -> None:
                 f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", escape(_default(s.default)), escape(s.help)
             )
         out.print(table)
+
+
+def show_cost(recipe: str, gpu_memory: float) -> None:
+    """Print what a training of this recipe takes; torch is imported.
+
+    Raises:
+        UsageError: it trains no generative model, or the memory is no positive number.
+    """
+    if not 0 < gpu_memory < float("inf"):
+        raise UsageError(f"--gpu_memory is that of each GPU in GiB, such as 80, not {gpu_memory:g}.")
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ray_jobs.report import costs
+    from ray_jobs.train.cost import cost
+
+    table = Table(
+        title=f"cost of {escape(recipe)}", title_justify="left", title_style="bold", box=None, show_header=False
+    )
+    for what, text in costs.lines(cost(recipe), gpu_memory):
+        table.add_row(f"  [dim]{escape(what)}[/]", escape(text))
+    out = console()
+    out.print(table)
+    out.print(f"[dim]{costs.COUNTED}.[/]")
 
 
 def _default(value: Any) -> str:

@@ -295,6 +295,7 @@ def draw(axes: Axes, steps: np.ndarray, values: np.ndarray, key: str, claim: Cla
     known = values[np.isfinite(values)]
     if known.min() > 0 and mean[np.isfinite(mean)][-1] < mean[np.isfinite(mean)][0] / 10:  # a loss that falls far
         axes.set_yscale("log")
+        plain_numbers(axes.yaxis)
     else:
         _within(axes, known)
     if claim is not None and key.rsplit("/", 1)[-1] == claim.metric:
@@ -350,6 +351,12 @@ def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         fig = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(fig)
         yield fig, fig.add_subplot()
+
+
+def plain_numbers(axis: Any) -> None:
+    """Write the numbers of a logarithmic axis as text: matplotlib's own are formulas, which the style does not read."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def save(fig: Figure, path: Path) -> Path:

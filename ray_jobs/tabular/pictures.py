@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_jobs.results.plots import BLUE, GREY, INK, ORANGE, figure
-from ray_jobs.run.files import write
+from ray_jobs.results.plots import BLUE, GREY, INK, ORANGE, figure, plain_numbers, save
 from ray_jobs.tabular.mdp import MDP, Array
 from ray_jobs.tabular.problems import Letters, Problem
 
@@ -43,7 +41,7 @@ def value(of: Problem, values: Array, exact: Array, policy: Array, title: str, p
         _arrows(axes, of, policy)
         axes.set(xticks=[], yticks=[])
         axes.set_title(title)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def _heat(fig: Figure, axes: Axes, letters: Letters, values: Array) -> None:
@@ -116,7 +114,7 @@ def _against_exact(values: Array, exact: Array, title: str, path: Path) -> Path:
         axes.set(xlabel="V of the optimal policy", ylabel="V found")
         axes.legend(frameon=False)
         axes.set_title(title)
-        return _save(fig, path)
+        return save(fig, path)
 
 
 def convergence(errors: Array, gamma: float, unit: str, title: str, path: Path) -> Path:
@@ -136,17 +134,13 @@ def convergence(errors: Array, gamma: float, unit: str, title: str, path: Path) 
             k, np.maximum(errors, SMALLEST), "o-" if few else "-", color=BLUE, markersize=4, label="error of V"
         )
         bound = errors[0] * float(gamma) ** k
-        name = f"${gamma:g}^k$ times the first error" if gamma < 1 else "the first error (no bound at gamma 1)"
+        name = (
+            f"{gamma:g} to the power k, times the first error" if gamma < 1 else "the first error (no bound at gamma 1)"
+        )
         axes.semilogy(k, np.maximum(bound, SMALLEST), "--", color=ORANGE, linewidth=1.4, label=name)
-        axes.set(xlabel=unit, ylabel="$\\max\\,|V - V^*|$")
+        axes.set(xlabel=unit, ylabel="largest error of V")
+        plain_numbers(axes.yaxis)
         axes.legend(frameon=False)
         axes.margins(x=0.01)
         axes.set_title(title)
-        return _save(fig, path)
-
-
-def _save(fig: Figure, path: Path) -> Path:
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=144, facecolor="white")
-    write(path, buffer.getvalue())
-    return path
+        return save(fig, path)

@@ -47,13 +47,13 @@ def prepare(spec: Spec) -> Fit:
     L.seed_everything(spec.seed, verbose=False)
     try:
         made: Fit = build(spec.recipe, spec.settings)
+        made.model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
     except ValueError as error:
         raise UsageError(str(error)) from error
     assert isinstance(made, Fit)
     if spec.measured_on == "validation":
         made = replace(made, data=Choosing(made.data))
     model, data = made.model, made.data
-    model.prepare(spec.seed, accumulate=made.accumulate, grad_clip=made.grad_clip)
     model.set_rate(made.lr, made.warmup)
     data.seed, data.num_workers = spec.seed, made.num_workers
     data.accumulate, data.batch = made.accumulate * model.batches_per_step, made.batch * model.batches_per_step

@@ -12,7 +12,7 @@ from ray_jobs.recipe.settings import known
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 from ray_jobs.run.records import shown
-from ray_jobs.train.drawing import Drawing
+from ray_jobs.train.drawing import Drawing, prompts_of
 from ray_jobs.train.earlier import current_spec, data_found
 from ray_jobs.train.evaluation.best import chosen
 
@@ -24,6 +24,8 @@ def sample(
     seed: int = 0,
     name: str = "samples",
     label: str = "",
+    image: str = "",
+    level: float | None = None,
     sampler: str | None = None,
     grid: str | None = None,
     steps: int | None = None,
@@ -35,6 +37,9 @@ def sample(
     churn_max: float | None = None,
     churn_std: float | None = None,
     ema: float | None = None,
+    prompt: str | None = None,
+    prompts: str | None = None,
+    control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
     """Draw samples from a trained generative model.
@@ -48,11 +53,14 @@ def sample(
         name: of the files in the run folder: <name>.png and <name>.npy; for waves also <name>.wav; where the model shows more,
             <name>-<what>.png.
         label: classes of a model with labels, as 3 or 0,1,2: they take turns.
+        image: of a super-resolution model or a cascade, the low-resolution image that samples are drawn from, or a folder of such,
+            which take turns; without, a super-resolution model takes those of held-out examples.
+        level: of a cascade, the noise level of the low-resolution images in between, or of --image.
         sampler: of a diffusion model: ancestral, ancestral-large, ddim, heun, churn, dpm-solver, dpm-solver-sde, langevin,
             predictor-corrector, or multistep of a consistency model.
         grid: noise levels that the sampler visits: spaced, trailing, quadratic, glide, karras or geometric.
         steps: of the sampler of a diffusion model.
-        guidance: strength w of guidance by the label; 0 is none.
+        guidance: strength w of guidance by the label or the prompt; 0 is none.
         compare: draw the same noise by every sampler as well, into <name>-compare.png.
         checkpoint: newest, best (of a run with --eval_every), or the step of one that is kept.
         churn: S_churn of the samplers heun and churn: noise that is added before the N steps raises each level by S_churn / N.
@@ -60,6 +68,9 @@ def sample(
         churn_max: S_max, the highest level at which noise is added.
         churn_std: S_noise, the standard deviation of that noise.
         ema: relative width of the average of the weights, such as 0.07, of a run trained with --ema_power.
+        prompt: caption of every sample, of a model of captions, as "a small red circle at the top left on the white ground".
+        prompts: text file with a prompt in each line; they take turns, and <name>.txt has that of each sample.
+        control: file of the picture that all samples of a ControlNet follow, edges or a mask: white on black, of the run's size.
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -75,7 +86,20 @@ def sample(
     with noise_to(opened.path / "log.txt"), data_found(opened):
         named = {"churn": churn, "churn_min": churn_min, "churn_max": churn_max, "churn_std": churn_std}
         given = {setting: value for setting, value in named.items() if value is not None}
-        how = Drawing(label, sampler, grid, steps, guidance, compare, given, ema)
+        how = Drawing(
+            label,
+            sampler,
+            grid,
+            steps,
+            guidance,
+            compare,
+            given,
+            image,
+            level,
+            ema,
+            prompts_of(prompt, prompts),
+            control,
+        )
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()
     remark(opened)

@@ -146,3 +146,28 @@ def test_a_run_is_trained_once_and_measured(tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "out.json").read_text())["parts"]["edm_gauss_image"]["ours"]
     assert len(rows) >= 10 and all(row["evaluations"] >= row["steps"] for row in rows)
     assert (tmp_path / "out.md").read_text().startswith("| model | sampler | 1 steps |")
+
+
+def test_the_curve_of_guidance_is_measured_and_drawn(tmp_path, monkeypatch, capsys):
+    from benchmarks import guidance
+    from ray_jobs.recipe.spec import Spec, Where
+    from ray_jobs.train.launch import launch
+
+    small = {
+        "clip": True,
+        "clip_steps": 1,
+        "steps": 2,
+        "width": 8,
+        "batch": 4,
+        "sample_steps": 2,
+        "levels": 8,
+        "save_every": 2,
+    }
+    run = launch(Spec("glide_shapes", small, 0, Where(address="local"), str(tmp_path / "run"))).path
+    monkeypatch.setattr("sys.argv", ["guidance", str(run), "--strengths", "0,2", "--n", "16"])
+    guidance.main()
+    found = json.loads((run / "guidance.json").read_text())["curves"]
+    assert found.keys() == {"free", "clip"} and all(curve.keys() == {"0.0", "2.0"} for curve in found.values())
+    assert found["free"]["0.0"] == found["clip"]["0.0"]  # no guidance is none of either kind
+    assert all(0 <= value <= 1 for curve in found.values() for of in curve.values() for value in of.values())
+    assert all((run / f"guidance{what}.png").is_file() for what in ("", "-samples"))

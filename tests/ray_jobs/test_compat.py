@@ -70,3 +70,14 @@ def test_an_actor_says_when_its_process_has_started(ray_cluster):
     started, waiting = ray_cluster.wait([ready], timeout=120)
     ray_cluster.kill(actor)
     assert started == [ready] and not waiting
+
+
+def test_the_counter_of_operations_counts_a_gradient_of_a_gradient():
+    import torch
+
+    w = torch.randn(3, 4, requires_grad=True)
+    x = torch.randn(2, 3, requires_grad=True)
+    with compat.flop_counter() as counter:
+        slope = torch.autograd.grad((x @ w).square().sum(), x, create_graph=True)[0]
+        slope.square().sum().backward()
+    assert counter.get_total_flops() >= 4 * 2 * 2 * 3 * 4

@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from lightning_modules.conditions import Cond, as_cond
 from lightning_modules.diffusion import preconditioning, schedules, targets
@@ -92,7 +93,9 @@ class MeanFlow(Denoising):
         n = self.draws.normal(*x0.shape, device=x0.device).to(x0)
         wide_t, v = append_dims(t, x0), n - x0
         z = (1 - wide_t) * x0 + wide_t * n
-        u, change = torch.func.jvp(self.mean_velocity, (z, r, t), (v, torch.zeros_like(r), torch.ones_like(t)))
+        with forward_ad.dual_level():
+            along = forward_ad.make_dual(z, v), r, forward_ad.make_dual(t, torch.ones_like(t))
+            u, change = forward_ad.unpack_dual(self.mean_velocity(*along))
         goal = (v - append_dims(t - r, x0) * change).detach()
         error = targets.squared(u, goal)
         return {"mean_velocity": (error / (error.detach() + self.floor) ** self.power).mean()}

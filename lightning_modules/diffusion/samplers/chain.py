@@ -34,6 +34,19 @@ def pairs(grid: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return itertools.pairwise(levels)
 
 
+def cut(grid: Tensor, until: float) -> Tensor:
+    """The part of a descending grid [N + 1] above the level `until`, then that level in place of what is below.
+
+    Raises:
+        ValueError: the grid starts no higher, or the level is negative.
+    """
+    if not 0 <= until < grid[0].item():
+        raise ValueError(
+            f"Sampling from the noise level {grid[0].item():.4g} can stop at one from 0 to below that, not at {until:g}."
+        )
+    return torch.cat([grid[grid > until], grid.new_tensor([until])])
+
+
 def at(denoise: Denoiser, y: Tensor, sigma: Tensor) -> Tensor:
     """The denoiser at a level [B], or at one level [] of all examples."""
     return denoise(y, sigma if sigma.ndim else y.new_full((len(y),), sigma.item()))

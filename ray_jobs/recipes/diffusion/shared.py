@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from datamodules.base import Data
     from datamodules.labs.density2d import Density2D
     from datamodules.labs.gauss_image import GaussImage
+    from datamodules.labs.gauss_pair import GaussPair
     from lightning_modules.diffusion.denoising import Denoising
+    from lightning_modules.diffusion.models.cascade import Cascade
     from lightning_modules.nets.dit import DiT
     from lightning_modules.nets.embed import Features
 
 Backbone = Literal["unet", "dit"]
 """The network of a recipe of images: a U-Net, or a transformer over patches (DiT)."""
+
+LEVELS = (0.0, 0.2, 0.5, 1.0)
+"""Noise levels of the low-resolution images of a cascade, among which the best is chosen after training."""
 
 
 def image_net(
@@ -179,3 +184,64 @@ def w2_ratios(
     floor = sum(map(wasserstein, others, truths))
     drawn = {n: model.sample(1024, rng=rng, steps=n, batch=1024).cpu() for n, model in models.items()}
     return drawn, {f"w2_ratio_{n}": sum(wasserstein(x, truth) for truth in truths) / floor for n, x in drawn.items()}
+
+
+def against_pairs(model: Cascade, data: GaussPair) -> dict[str, float]:
+    """The learned cascade against closed forms.
+
+    noise_excess_S: error of the super-resolution model's noise over the least one, given twins with noise of level S; noise_excess: the
+    largest of them; base_excess: of the base. frechet_S: squared Frechet distance of 2,048 samples to the data at the level S;
+    chosen_level: the best of these on other samples; frechet_chosen: the distance there; frechet_floor: that of as many true examples.
+    wide_S: the distance where the base draws 1.5 times the variance; exact_wide_S: what it is for an exact super-resolution model.
+    """
+    import math
+
+    import torch
+
+    from lightning_modules.conditions import Cond
+    from lightning_modules.metrics.gaussian import frechet, frechet_floor, frechet_of
+    from lightning_modules.metrics.likelihood import noise_excess
+
+    small, large = model.parts
+    twin, rng, truth = large.learn.augment, measuring(), (data.mean, data.cov)  # type: ignore[union-attr]
+    batch = {name: value.to(model.device) for name, value in data.test(8192).items()}
+    excess, floor = noise_excess(small.denoiser(), data.denoise_low, batch["low"], small.bound.levels, rng=rng)
+    found = {"base_excess": excess / floor}
+    for s in (0.0, 0.2, 1.0):
+        cond = twin.at(Cond(image=batch["low"]), s, rng)  # type: ignore[union-attr]
+        exact = partial(data.denoise_given, low=math.hypot(1, s) * cond.image, s=s)
+        excess, floor = noise_excess(large.denoiser(cond), exact, batch["x"], large.bound.levels, rng=rng)
+        found[f"noise_excess_{s:g}"] = excess / floor
+    found["noise_excess"] = max(found[f"noise_excess_{s:g}"] for s in (0.0, 0.2, 1.0))
+
+    def distance(x: Tensor) -> float:
+        return frechet_of(x.cpu(), truth)
+
+    first, second = (at_level(model, small.sample(2048, rng=rng), lambda x: -distance(x), rng) for _ in range(2))
+    chosen, of = best_level(LEVELS, first, second)
+    found |= {f"frechet_{s:g}": -score for s, score in of.items()}
+    found |= {"chosen_level": chosen, "frechet_chosen": -of[chosen]}
+    found["frechet_floor"] = frechet_floor(lambda n, g: data.draw(n, g)["x"], truth, 2048)
+    wide = 1.5 * data.low_cov
+    z = torch.randn(2048, len(wide), generator=rng, dtype=torch.float64) @ torch.linalg.cholesky(wide).T + data.low_mean
+    drawn = z.float().reshape(-1, *data.low_shape).to(model.device)
+    for s in (LEVELS[0], LEVELS[-1]):
+        found[f"wide_{s:g}"] = distance(model.sample(len(drawn), Cond(image=drawn), rng=rng, level=s))
+        found[f"exact_wide_{s:g}"] = frechet(*data.of_cascade(s, wide), *truth)
+    return found
+
+
+def best_level(
+    levels: Iterable[float], choose: Callable[[float], float], measure: Callable[[float], float]
+) -> tuple[float, dict[float, float]]:
+    """The level with the highest score by `choose`, and the scores of all levels by `measure`, on data of its own."""
+    return max(levels, key=choose), {s: measure(s) for s in levels}
+
+
+def at_level(
+    model: Cascade, low: Tensor, score: Callable[[Tensor], float], rng: torch.Generator, label: Tensor | None = None
+) -> Callable[[float], float]:
+    """Level -> the score of samples from these images of the base [n, C, h, w], and of these labels."""
+    from lightning_modules.conditions import Cond
+
+    return lambda s: score(model.sample(len(low), Cond(label=label, image=low), rng=rng, level=s).cpu())

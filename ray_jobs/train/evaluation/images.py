@@ -23,6 +23,7 @@ from lightning_modules.model import NotFinite
 from lightning_modules.staged import Staged
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
+from ray_jobs.train.drawing import of_held_out
 
 DRAWN = 256
 """Samples that are drawn with one generator; they do not depend on how many processes draw."""
@@ -169,14 +170,16 @@ def _other(data: Data, part: str, most: int, features: Features) -> Moments | No
 def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: Share) -> tuple[Tensor, Tensor]:
     """Features [n, D] and logits [n, K] of n samples, which all processes draw together.
 
-    Classes of a model that is guided by labels take turns.
+    Classes of a model that is guided by labels take turns; so do the twins of up to 1,024 held-out images, from which a
+    super-resolution model draws.
 
     Raises:
         Interrupted: the run is to stop.
         NotFinite: a sample is NaN or infinite.
     """
-    source = model.last if isinstance(model, Staged) else model
+    source = model.sampled if isinstance(model, Staged) else model
     classes = data.classes if "label" in getattr(source, "hide", {}) else 0
+    given = of_held_out(source, data, None, min(n, 1024))
     parts: list[tuple[Tensor, Tensor]] = []
     for start in range(0, n, DRAWN * share.world):
         if share.stopped():
@@ -184,8 +187,9 @@ def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: 
         first = start + DRAWN * share.rank
         count = max(0, min(DRAWN, n - first))
         rng = torch.Generator(source.device).manual_seed(key(seed, first, STREAM))
-        label = torch.arange(first, first + count) % classes if classes else None
-        x = source.sample(count, label, rng=rng) if count else torch.zeros(1, *data.shape, device=source.device)
+        place = torch.arange(first, first + count)
+        cond = given.rows(place % min(n, 1024)) if given else place % classes if classes else None
+        x = source.sample(count, cond, rng=rng) if count else torch.zeros(1, *data.shape, device=source.device)
         if not x.isfinite().all():
             raise NotFinite("A sample of the model is NaN or infinite: it cannot be measured.")
         found = (_padded(part[:count], share) for part in features(x))

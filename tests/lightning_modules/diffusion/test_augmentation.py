@@ -31,8 +31,8 @@ def near(found, expected):
 
 def test_probability_zero_changes_no_bit():
     x = images()
-    found, labels = Augmentation(0.0)(x, Draws(1, 2))
-    assert torch.equal(found, x) and torch.equal(labels, torch.zeros(4, LABELS))
+    found, cond = Augmentation(0.0)(x, Cond(), Draws(1, 2))
+    assert torch.equal(found, x) and torch.equal(cond.numbers, torch.zeros(4, LABELS))
 
 
 def test_what_is_not_changed_keeps_its_bits_beside_what_is():
@@ -125,8 +125,13 @@ def test_each_change_is_made_as_often_as_asked_and_by_the_law_of_the_paper():
 
 def test_two_workers_change_images_as_one_does():
     x, augment = images(8), Augmentation(0.5)
-    whole = augment(x, Draws(1, 2))
-    parts = [augment(half, Draws(1, 2, part, 2)) for part, half in enumerate(x.chunk(2))]
+
+    def changed(x, draws):
+        found, cond = augment(x, Cond(), draws)
+        return found, cond.numbers
+
+    whole = changed(x, Draws(1, 2))
+    parts = [changed(half, Draws(1, 2, part, 2)) for part, half in enumerate(x.chunk(2))]
     for one, two in zip(whole, zip(*parts, strict=True), strict=True):
         assert torch.equal(one, torch.cat(two))
     assert whole[1].any()
@@ -146,7 +151,8 @@ def test_the_network_learns_from_changed_images_with_labels_and_draws_with_zeros
     x, label, model.draws = images(6, channels=1), torch.tensor([0, 1] * 3), Draws(4, 5)
     loss = model.losses({"x": x, "label": label})["denoising"]
     again = Draws(4, 5)
-    changed, numbers = Augmentation(0.9)(x, again)
+    changed, given = Augmentation(0.9)(x, Cond(), again)
+    numbers = given.numbers
     assert torch.equal(net.seen, numbers) and numbers.any()
     sigma = model.learn.levels(again.uniform(6))
     y = changed + sigma[:, None, None, None] * again.normal(*x.shape)

@@ -1,5 +1,6 @@
 """Systems as compositions: flow matching, v-prediction, EDM and score matching against their own papers' formulas."""
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from datamodules.labs.gauss_image import GaussImage
-from lightning_modules.conditions import Cond
+from lightning_modules.conditions import Cond, from_batch
 from lightning_modules.diffusion import preconditioning, schedules, targets, weighting
 from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn
 from lightning_modules.diffusion.samplers.ancestral import fixed_variance
@@ -342,3 +343,30 @@ def test_a_model_starts_from_the_weights_of_another_run():
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     with pytest.raises(ValueError, match="The weights for 'net' do not fit"):
         two.start({"net": one.state_dict()})
+
+
+def test_sampling_stops_at_a_level_with_what_is_there(seeded):
+    model = edm(net())
+    grid = model.draw.grid(12)
+    at, between = grid[7].item(), 0.5 * (grid[7] + grid[8]).item()
+    for until, levels in ((at, grid[:8]), (between, torch.cat([grid[:8], grid.new_tensor([between])]))):
+        found = model.sample(4, rng=torch.Generator().manual_seed(1), until=until)
+        n = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+        torch.testing.assert_close(found, heun(model.denoiser(), grid[0] * n, levels))
+    with pytest.raises(ValueError, match="from 0 to below that, not at 80"):
+        model.sample(4, until=80.0)
+
+
+def test_dynamic_thresholding_comes_after_guidance(seeded):
+    made = ResidualMLP((3,), width=16, depth=1, classes=2)
+    nn.init.normal_(made.leave.weight, std=3.0)
+    model = edm(made.double())
+    model.conditions, model.hide = from_batch("label"), {"label": 0.1}
+    model.draw = replace(model.draw, dynamic=50.0, clip=(-1.0, 1.0), grid=lambda n: torch.tensor([80.0, 0.0]))
+    label, n = torch.tensor([0, 1]), torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+    found = model.sample(2, label, guidance=2.0, rng=torch.Generator().manual_seed(1))
+    y, s = 80 * n, torch.full((2,), 80.0, dtype=DOUBLE)
+    x0 = 3 * model.denoiser(label)(y, s) - 2 * model.denoiser()(y, s)
+    a = x0.abs().median(1).values.clamp(min=1)[:, None]
+    assert (a > 1).any()
+    torch.testing.assert_close(found, (x0.clamp(-a, a) / a).detach())

@@ -96,3 +96,43 @@ def test_rescaled_guidance_keeps_the_deviation_of_the_noise():
     torch.testing.assert_close(guidance.rescaled(0.0)(cond, null, 3.0)(y, s), plain)
     half = guidance.rescaled(0.5)(cond, null, 3.0)(y, s)
     torch.testing.assert_close(half, (plain + y - noise) / 2)
+
+
+def thresholds(x, percentile=90.0):
+    return guidance.thresholded(lambda y, sigma: x, percentile)(x, torch.ones(len(x)))
+
+
+def some(scale, n=3):
+    x = torch.randn(n, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    return x / x.abs().flatten(1).amax(1)[:, None, None, None] * scale
+
+
+def test_dynamic_thresholding_keeps_what_is_in_the_range_and_never_leaves_it():
+    assert torch.equal(thresholds(some(1.0)), some(1.0))
+    for scale in (1.0, 1.2, 30.0):
+        assert thresholds(some(scale)).abs().max() <= 1
+
+
+def test_it_is_static_thresholding_where_the_percentile_is_at_most_one():
+    x = some(1.0)
+    x[:, 0, 0, :2] = 7.0  # 2 of 50 entries; the percentile is below them
+    assert torch.equal(thresholds(x), x.clamp(-1, 1))
+
+
+def test_above_one_it_forgets_the_scale_and_divides_by_the_percentile_of_each_example():
+    x = some(8.0)
+    torch.testing.assert_close(thresholds(3 * x), thresholds(x))
+    a = x.abs().flatten(1).quantile(0.9, dim=1)[:, None, None, None]
+    assert (a > 1).all()
+    torch.testing.assert_close(thresholds(x), x.clamp(-a, a) / a)
+
+
+def test_quantiles_are_those_of_torch():
+    x = some(1.0).flatten(1)
+    for share in (0.0, 0.3, 0.995, 1.0):
+        torch.testing.assert_close(guidance.quantile(x, share), x.quantile(share, dim=1))
+
+
+def test_a_percentile_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="not 101"):
+        guidance.thresholded(lambda y, sigma: y, 101)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_modules.conditions import Cond
 from lightning_modules.draws import Draws
@@ -12,7 +13,7 @@ from lightning_modules.nets.dit import DiT, Size
 from lightning_modules.nets.embed import index_waves, resized
 from lightning_modules.nets.patches import patchify, unpatchify
 from lightning_modules.nets.residual import Residual, double, halve
-from lightning_modules.nets.unet import UNet
+from lightning_modules.nets.unet import AttentionBlock, UNet
 from tests.lightning_modules.nets.awake import awake
 
 HALF = 0.5**0.5
@@ -25,6 +26,8 @@ OPTIONS = {
     "scaled sums": {"residual_scale": HALF},
     "scaled skips": {"skip_scale": HALF},
     "blocks by level": {"multiples": (1, 2, 2), "blocks": (1, 3, 2)},
+    "efficient": {"early": True, "skip_scale": HALF, "blocks": (1, 2)},
+    "efficient, residual up and down": {"early": True, "residual_resampling": True, "patch": 2},
     "learned variance": {"outputs": 2},
     "patch": {"patch": 2},
     "patch of 4, one level": {"patch": 4, "multiples": (2,), "attention": ()},
@@ -296,3 +299,30 @@ def test_images_that_do_not_fit_get_one_sentence(options, shape, message):
 def test_options_that_do_not_fit_get_one_sentence(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def flop(net):
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 3, 16, 16), torch.zeros(1))
+    return counter.get_total_flops()
+
+
+def test_blocks_of_the_efficient_net_work_at_half_of_the_size():
+    """Halving comes first and doubling last, so that every block of two resolutions has a quarter of the pixels."""
+    sizes = {}
+    for early in (False, True):
+        net, found = small(early=early, blocks=2), []
+        for part in [*net.down, *net.middle, *net.up]:
+            if isinstance(part, AttentionBlock):
+                part.register_forward_hook(lambda part, given, out, found=found: found.append(out.shape[3]))
+        net(torch.zeros(1, 3, 16, 16), torch.zeros(1))
+        sizes[early] = found
+    assert sizes[False] == [16, 16, 8, 8, 8, 8, 8, 8, 8, 16, 16, 16]
+    assert sizes[True] == [size // 2 for size in sizes[False]]
+    assert flop(small(early=True, blocks=2)) < 0.35 * flop(small(blocks=2))
+
+
+def test_an_image_that_cannot_be_halved_so_often_is_refused_by_the_efficient_net():
+    with pytest.raises(ValueError, match="halves images 2 times"):
+        small(early=True).check((3, 6, 8))
+    small().check((3, 6, 8))

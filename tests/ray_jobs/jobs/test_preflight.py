@@ -181,3 +181,32 @@ def test_a_damaged_run_is_passed_over(text):
 @pytest.mark.parametrize("line", ["reproduce ppo_cartpole", "tune ppo_cartpole", "resume x", "demo --out d", "list"])
 def test_all_other_verbs_continue_by_themselves(line):
     assert continuation(line.split(), 0) == line.split()
+
+
+LARGE = "train ddpm_mnist --batch 4096"
+
+
+@pytest.mark.parametrize(
+    ("line", "memory"),
+    [
+        (LARGE, 0),
+        (f"{LARGE}", 80),
+        (f"{LARGE} --accelerator cpu", 1),
+        ("train ppo_cartpole", 0.001),
+        ("list", 0.001),
+        (f"tune {RECIPE}", 0.001),
+    ],
+)
+def test_what_fits_or_cannot_be_known_is_not_refused(line, memory):
+    assert preflight.too_large(line.split(), memory) == []
+
+
+def test_a_training_that_cannot_fit_is_refused_with_what_fits():
+    [reason] = preflight.too_large(f"{LARGE} --workers 2".split(), 2)
+    assert re.match(r"ddpm_mnist needs about \d+\.\d+ GiB on each of --workers 2, and 90% of 2 GiB are free", reason)
+    [workers] = re.findall(r"What fits: (\d+) of 2 GiB", reason)
+    assert int(workers) > 2 and "\n" not in reason
+    assert preflight.too_large(f"{LARGE} --workers {workers}".split(), 2) == []
+    assert preflight.too_large(f"{LARGE} --workers {int(workers) // 2}".split(), 2)
+    with pytest.raises(UsageError, match="gpu_memory"):
+        preflight.too_large(LARGE.split(), -1)

@@ -32,12 +32,28 @@ OTHER: dict[str, dict[str, Any]] = {
     "consistency_mixture2d": {"steps": 6},
     "consistency_mixture2d@improved": {"steps": 6},
     "consistency_mixture2d@training": {"steps": 6},
+    "cascade": {"width": 8, "size": 32, "factor": 4, "drop": 0.5, "sample_steps": 2},
+    "cascade_gauss_pair": {"sample_steps": 3},
+    "cascade_imagenet": {"width": 8, "size": 64, "levels": 25, "sample_steps": 2},
+    "cascade_shapes": {"sample_steps": 3},
     "ddpm": {"width": 8, "levels": 25},
     "edm": {"width": 8, "drop": 0.5},
     "flow_matching": {"width": 8, "transport": True, "drop": 0.5},
     "flow_mixture2d@transport": {"batch": 8},
     "improved_ddpm": {"width": 8, "levels": 25, "drop": 0.5},
     "ncsn": {"width": 8, "levels": 2, "repeats": 2, "drop": 0.5},
+    "glide": {"levels": 8, "text_width": 4, "text_depth": 1, "sample_steps": 3},
+    "glide_coco": {
+        "levels": 8,
+        "text_width": 4,
+        "text_depth": 1,
+        "sample_steps": 3,
+        "bf16": False,
+        "checkpoint": False,
+    },
+    "glide_shapes": {"levels": 8, "sample_steps": 3, "bf16": False},
+    "glide_shapes@clip": {"levels": 8, "sample_steps": 3, "clip_steps": 1, "bf16": False},
+    "clip_shapes": {"levels": 8},
     "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
     "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},
     "reflow_mixture2d": {"steps": 6, "path": 2},
@@ -52,6 +68,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "cfg_digits": {"sample_steps": 3},
     "cfg_imagenet64": {"width": 8, "sample_steps": 3},
     "cfg_mixture2d": {"sample_steps": 3},
+    "controlnet": {"width": 8, "steps": 4, "drop": 0.5},
+    "controlnet_imagenet64": {"width": 8, "sample_steps": 3, "base_steps": 1},
+    "controlnet_shapes": {"steps": 6, "sample_steps": 3},
     "ddim_cifar10": {"width": 8, "levels": 25, "sample_steps": 10},
     "ddim_gauss_image": {"levels": 25},
     "ncsn_cifar10": {"width": 8, "levels": 2},
@@ -90,7 +109,7 @@ OWN = {
     "gan": "moons", "dcgan": "digits", "wgan": "digits", "wgan_gp": "moons", "ddpm": "digits", "pixelcnn": "digits",
     "row_lstm": "digits", "diagonal_bilstm": "digits", "made": "ising", "wavenet": "echoes", "improved_ddpm": "digits",
     "edm": "digits", "flow_matching": "digits", "ncsn": "digits", "progressive_distillation": "moons", "consistency": "moons",
-    "autoencoder": "digits", "ldm": "digits",
+    "autoencoder": "digits", "cascade": "shapes", "controlnet": "digits", "glide": "shapes", "ldm": "digits",
 }  # fmt: skip
 """Data of the systems that a user trains by their own names."""
 
@@ -156,7 +175,7 @@ def pictures(folder: Path, name: str, size: int) -> Path:
     from PIL import Image
 
     grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, name in IMAGENET or "imagenet" in name
-    side = size if lsun else 64 if imagenet else 32
+    side = size if lsun else 64 if imagenet or "coco" in name else 32
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -165,7 +184,11 @@ def pictures(folder: Path, name: str, size: int) -> Path:
         return {"bytes": file.getvalue(), "path": None}
 
     for part, n in (("train", 80), ("validation" if imagenet else "test", 16)):
-        columns: dict[str, Any] = {"image" if grey or lsun or imagenet else "img": [png() for _ in range(n)]}
+        columns: dict[str, Any] = {
+            "image" if grey or lsun or imagenet or "coco" in name else "img": [png() for _ in range(n)]
+        }
+        if "coco" in name:
+            columns["caption"] = [f"a picture of {'grey noise' if i % 2 else 'colours'}" for i in range(n)]
         if not lsun:
             columns["label"] = [i % 10 for i in range(n)]
         datasets.Dataset.from_dict(columns).to_parquet(str(folder / f"{part}-00000.parquet"))

@@ -17,6 +17,7 @@ RUNS = {
     "labelled": ("edm", {"data": "digits", "drop": 0.5}),
     "consistent": ("consistency", {"data": "moons"}),
     "scores": ("ncsn", {"data": "moons", "levels": 3, "repeats": 2}),
+    "captioned": ("glide", {"data": "shapes", "levels": 8, "text_width": 4, "text_depth": 1, "sample_steps": 2}),
     "teacher": ("progressive_distillation", {"data": "moons", "first": 4, "halvings": 0}),
 }
 """Finished runs, by name: the system and its settings."""
@@ -28,6 +29,8 @@ def lab(tmp_path_factory):
     at, rng = tmp_path_factory.mktemp("refused"), np.random.default_rng(0)
     for name, (system, settings) in RUNS.items():
         launch(Spec(system, TINY | settings, 0, Where(address="local"), str(at / name)))
+    (at / "long.txt").write_text("a small red circle\n" + "a " * 13)
+    (at / "blank.txt").write_text("\n \n")
     for k in range(20):
         for folder in (at / "photos", at / "classes" / "ab"[k % 2]):
             folder.mkdir(parents=True, exist_ok=True)
@@ -43,6 +46,22 @@ SENTENCES = {
     "sample plain --label 3": "built without labels",
     "sample labelled --label 10": "Labels must be in 0..9, not 10",
     "sample labelled --label -1": "whole numbers from 0 on",
+    "sample captioned --prompt purple": "unknown word 'purple': this model knows a, at, the",
+    "sample captioned --prompt=": "The prompt '' is empty: write words",
+    "sample captioned --prompts long.txt": "has 13 words: this model takes at most 12",
+    "sample captioned --prompts blank.txt": "blank.txt holds no prompt: write one in each line",
+    "sample captioned --prompts none.txt": "none.txt cannot be read: No such file",
+    "sample captioned --prompts photos/0.png": "cannot be read: it is no text in UTF-8",
+    "sample captioned --prompts long.txt --prompt red": "leave one out",
+    "sample captioned --guidance 2": "Guidance needs conditions to follow: give a prompt",
+    "sample captioned --prompt red --label 1": "built without labels",
+    "sample plain --prompt red": "takes no --prompt: that is for models of captions",
+    "train glide --data photos": "holds no captions: put a captions.csv",
+    "train glide --data nothing": "There are no images with captions 'nothing'",
+    "train glide_shapes --clip_steps 2": "--clip_steps 2 is for a CLIP that guides: give --clip true too",
+    "train glide_shapes --clip true --clip_steps 0": "The part 'clip' of glide_shapes would train for 0 steps: give it more, or --start",
+    "train glide_shapes --clip true --clip_steps 9": "CLIP takes 9 of 4 steps",
+    "train glide_shapes --clip true --clip_steps 2 --accumulate 2": "cannot be cut into 2 micro-batches",
     "sample plain --sampler multistep": "cannot be sampled by 'multistep': take ancestral, ",
     "sample consistent --sampler ddim": "cannot be sampled by 'ddim': take multistep",
     "sample plain --sampler best": "no sampler 'best'; there are ancestral, ",

@@ -27,11 +27,7 @@ class StandIn(CPUAccelerator):
         pass
 
 
-HIDDEN = {"meanflow_mixture2d"}
-"""Within `torch.func.jvp` tensors hide where they are from the stand-in: these recipes need a real second device."""
-
-
-@pytest.mark.parametrize("name", sorted(set(models()) - HIDDEN))
+@pytest.mark.parametrize("name", sorted(models()))
 def test_it_trains_and_is_measured_and_sampled_on_another_device(name, tmp_path):
     (tmp_path / "data").mkdir()  # apart from the samples
     made = smallest(name, tmp_path / "data")

@@ -56,6 +56,7 @@ CASES = [
     ("progressive_distillation", "photos", NARROW | IMAGES | {"halvings": 0, "net": "dit"}),
     ("consistency", "table", NARROW),
     ("consistency", "photos", NARROW | IMAGES | {"method": "training"}),
+    ("glide", "captioned", NARROW | IMAGES | {"levels": 8, "text_width": 8, "text_depth": 1, "sample_steps": 2}),
     ("pixelcnn", "photos", NARROW | IMAGES | {"depth": 2, "head": 8}),
     ("row_lstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
     ("diagonal_bilstm", "photos", NARROW | IMAGES | {"depth": 1, "head": 8}),
@@ -97,7 +98,7 @@ def mine(*, width: int = WIDTH) -> Fit:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A table, a folder of images of odd sizes, the same in directories of three classes, and a folder of waves, by name."""
+    """A table, a folder of images of odd sizes, the same in directories of three classes and with captions, and one of waves, by name."""
     at, rng = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
     rows = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3))
     np.savetxt(at / "table.csv", rows, delimiter=",", header="a,b,c", comments="")
@@ -110,7 +111,11 @@ def files(tmp_path_factory):
         shutil.copy(at / "photos" / f"{k}.png", at / "classes" / "abc"[k % 3] / f"{k}.png")
         wave = (8000 * np.sin(np.arange(700 + k) * (0.05 + 0.01 * k))).astype(np.int16)
         wavfile.write(at / "waves" / f"{k}.wav", 8000, wave)
-    return {"table": str(at / "table.csv")} | {name: str(at / name) for name in ("photos", "classes", "waves")}
+    shutil.copytree(at / "photos", at / "captioned")
+    lines = [f"{k}.png,picture {'one' if k % 2 else 'two'} of noise\n" for k in range(24)]
+    (at / "captioned" / "captions.csv").write_text("file_name,caption\n" + "".join(lines))
+    folders = ("photos", "classes", "captioned", "waves")
+    return {"table": str(at / "table.csv")} | {name: str(at / name) for name in folders}
 
 
 def run_of(name, out, settings, seed=1):

@@ -157,3 +157,10 @@ def test_waves_are_heard_one_after_the_other_and_seen_at_their_pitch(tmp_path: P
             plots.wav(bad, rate, tmp_path / "bad.wav")
         with pytest.raises(ValueError, match=r"\[n, T\]|not finite"):
             plots.spectrograms(bad, rate, tmp_path / "bad.png")
+
+
+def test_numbers_of_a_logarithmic_axis_are_text_and_no_formulas():
+    """The style reads no formulas, because a $ in a name is a dollar; matplotlib's own numbers of such an axis are formulas."""
+    falling = [10.0**-k for k in range(6)]
+    svg = plots.curve_svg(list(range(6)), [falling], key="loss", claim=None)
+    assert "mathdefault" not in svg and "0.001" in svg

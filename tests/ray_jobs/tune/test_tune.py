@@ -375,7 +375,7 @@ def test_asha_stops_bad_trials_and_the_best_settings_train(ray_cluster, tmp_path
 
 
 @pytest.mark.parametrize(("recipe", "settings", "name"), [
-    ("ddpm_digits", {"steps": 4, "levels": 21, "width": 8, "batch": 32, "log_every": 2}, "bits_per_dim"),
+    ("ddpm_mixture2d", {"steps": 4, "levels": 25, "width": 16, "batch": 32, "log_every": 2}, "noise_excess"),
     ("pd_mixture2d", {"steps": 6, "batch": 64, "width": 8, "depth": 1, "first": 8, "halvings": 1, "warmup": 2}, "w2_ratio_4"),
     ("ppo_cartpole", {"steps": 1024, "eval_episodes": 2, "log_every": 256, "envs": 8}, "episode_return"),
     ("gan_grid", {"steps": 6, "batch": 32, "width": 16, "log_every": 2}, "modes_hit"),
