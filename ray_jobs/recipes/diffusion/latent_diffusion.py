@@ -30,7 +30,7 @@ STRENGTH = 2.0
 
 
 @fit(
-    system="Latent diffusion", data="gauss_image", headline=PAPER, claim=Claim("frechet_ratio", at_most=1.05),
+    system="Latent diffusion", data="gauss_image", headline=PAPER, claim=Claim("frechet_ratio", at_most=1.03),
     space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=4000, batch=512, ema=0.998,
 )  # fmt: skip
 def ldm_gauss_image(
@@ -134,9 +134,9 @@ def of_captions(batch: Batch) -> Cond:
 
 
 @fit(
-    system="Latent diffusion", data="shapes", headline=PAPER, claim=Claim("attributes_right", at_least=0.9),
+    system="Latent diffusion", data="shapes", headline=PAPER,
     space={"lr": "loguniform(3e-4,1e-2)"}, steps=4000, batch=32, ema=0.995, grad_clip=1.0,
-    variants={"vq": Variant("shapes", Claim("codes_used", at_least=0.5), {"kind": "vq"})},
+    variants={"vq": Variant("shapes", None, {"kind": "vq"})},
     needs={"autoencoder": "autoencoder_shapes"},
 )  # fmt: skip
 def ldm_shapes(
@@ -153,7 +153,7 @@ def ldm_shapes(
 ) -> Fit:
     """Latent diffusion of pictures of shapes by their captions, whose words the network attends to.
 
-    The claims are about the first stage: what is read from reconstructions, and how many codes of a codebook are used.
+    It measures what is read from reconstructions and from samples, and how many codes of a codebook are used; it makes no claim yet.
 
     Args:
         steps: of the autoencoder and of the diffusion.
