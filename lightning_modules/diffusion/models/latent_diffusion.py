@@ -3,8 +3,8 @@
 System: Latent diffusion
 Source: Rombach et al. 2022, arXiv:2112.10752, eq. 2 and 3, section 3.3, appendix G (scale of the latents).
 Differs: the scale is that of a fixed batch, the first of the run, and so the same on all workers; conditions of cross-attention are joined
-to the keys and values of self-attention, as in GLIDE, where the paper has layers of their own for them; the network is given the logarithm
-of the noise level.
+to the keys and values of self-attention, as in GLIDE, where the paper has layers of their own, and feed-forward ones; the network is given
+the logarithm of the noise level.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn,
 from lightning_modules.diffusion.samplers.ddim import ddim
 from lightning_modules.diffusion.spaces import Space
 from lightning_modules.draws import Draws
-from lightning_modules.model import Batch
+from lightning_modules.model import Batch, Generative
 from lightning_modules.optim import Adam, Optim
 from lightning_modules.staged import Stage, Staged
-from lightning_modules.vae.first_stage import FirstStage
 
 AUTOENCODER, PRIOR = "autoencoder", "prior"
 """Names of the two stages."""
@@ -140,7 +139,7 @@ def latent_diffusion(
     )
 
 
-def in_two_stages(first: FirstStage, prior: Denoising, *, first_steps: int, steps: int, rescale: bool = True) -> Staged:
+def in_two_stages(first: Generative, prior: Denoising, *, first_steps: int, steps: int, rescale: bool = True) -> Staged:
     """The autoencoder, and then the diffusion of its latents.
 
     Args:

@@ -12,7 +12,7 @@ from ray_jobs.recipes.vae.autoencoders import PAPER, Kind
 from ray_jobs.recipes.vae.latents import Kept, cache_latents, labelled, of_images, parts, staged
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from datamodules.base import Batch
     from datamodules.labs.gauss_image import GaussImage
@@ -30,7 +30,7 @@ STRENGTH = 2.0
 
 
 @fit(
-    system="Latent diffusion", data="gauss_image", headline=PAPER, claim=Claim("frechet_ratio", at_most=1.05),
+    system="Latent diffusion", data="gauss_image", headline=PAPER, claim=Claim("frechet_ratio", at_most=1.03),
     space={"lr": "loguniform(3e-4,1e-2)", "width": "choice(64,128,256)"}, steps=4000, batch=512, ema=0.998,
 )  # fmt: skip
 def ldm_gauss_image(
@@ -134,9 +134,9 @@ def of_captions(batch: Batch) -> Cond:
 
 
 @fit(
-    system="Latent diffusion", data="shapes", headline=PAPER, claim=Claim("attributes_right", at_least=0.9),
+    system="Latent diffusion", data="shapes", headline=PAPER,
     space={"lr": "loguniform(3e-4,1e-2)"}, steps=4000, batch=32, ema=0.995, grad_clip=1.0,
-    variants={"vq": Variant("shapes", Claim("codes_used", at_least=0.5), {"kind": "vq"})},
+    variants={"vq": Variant("shapes", None, {"kind": "vq"})},
     needs={"autoencoder": "autoencoder_shapes"},
 )  # fmt: skip
 def ldm_shapes(
@@ -153,7 +153,7 @@ def ldm_shapes(
 ) -> Fit:
     """Latent diffusion of pictures of shapes by their captions, whose words the network attends to.
 
-    The claims are about the first stage: what is read from reconstructions, and how many codes of a codebook are used.
+    It measures what is read from reconstructions and from samples, and how many codes of a codebook are used; it makes no claim yet.
 
     Args:
         steps: of the autoencoder and of the diffusion.
@@ -290,21 +290,27 @@ def ldm_imagenet256(
         data_dir: local folder of parquet files with the columns image and label; '' takes the hub.
         bf16: whether the diffusion's network computes in bfloat16.
     """
-    from lightning_modules.nets.unet import UNet
     from lightning_modules.optim import AdamW
 
     images = autoencoders.imagenet(size, data_dir)
     first = autoencoders.imagenet_stage("vq", autoencoder_width, "", AdamW(3e-4, betas=(0.5, 0.9)), size)
-    net = UNet(
-        first.latents[0], width=width, multiples=(1, 2, 3, 5), blocks=2, attention=(1, 2, 3), head=min(32, width),
-        classes=images.classes if drop else 0, label_token=bool(drop), bf16=bf16,
-    )  # fmt: skip
+    net = imagenet_net(first, width, images.classes if drop else 0, bf16)
     model = staged(
         first, net, first_steps=autoencoder_steps, steps=steps, levels=levels, sample_steps=min(sample_steps, levels),
         rescale=False, optim=AdamW(1e-4, 10_000, weight_decay=0.01), **labelled(drop),
     )  # fmt: skip
     cache_latents(model, images, cache, cache_dtype)
     return Fit(model, images)
+
+
+def imagenet_net(first: FirstStage, width: int, classes: int, bf16: bool = False) -> nn.Module:
+    """The paper's U-Net of the latents of ImageNet, with a token of the class."""
+    from lightning_modules.nets.unet import UNet
+
+    return UNet(
+        first.latents[0], width=width, multiples=(1, 2, 3, 5), blocks=2, attention=(1, 2, 3), head=min(32, width),
+        classes=classes, label_token=bool(classes), bf16=bf16,
+    )  # fmt: skip
 
 
 # ---- a user's images

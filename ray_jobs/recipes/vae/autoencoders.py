@@ -93,8 +93,8 @@ def judged(
     """
     if start is None:
         return first
+    from lightning_modules.gan.adversarial_autoencoder import AdversarialAutoencoder
     from lightning_modules.gan.patch_gan import PatchDiscriminator
-    from lightning_modules.vae.adversarial_autoencoder import AdversarialAutoencoder
 
     discriminator = PatchDiscriminator(first.shape[0], width=width, halvings=halvings)
     return AdversarialAutoencoder(first, discriminator, start=start, optim=optim or first.optim)

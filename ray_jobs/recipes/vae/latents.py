@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray_jobs.recipe import Fit, UsageError
@@ -11,6 +10,8 @@ from ray_jobs.recipe.measures import frechet_to_held_out, measuring
 from ray_jobs.recipes.vae import autoencoders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from datamodules.base import Data, Source
@@ -85,6 +86,8 @@ def cache_latents(model: Staged, data: Data, folder: str, dtype: Kept) -> None:
         raise UsageError(
             "--cache keeps what a finished autoencoder makes of each image: give --autoencoder_steps 0 and --start autoencoder=RUN."
         )
+    from pathlib import Path
+
     data.paired = partial(cached, model, Path(folder), dtype)
 
 

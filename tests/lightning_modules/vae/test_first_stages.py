@@ -14,12 +14,12 @@ from torch import nn
 from datamodules.base import Data, table
 from datamodules.labs.gauss_image import GaussImage
 from lightning_modules.draws import Draws
+from lightning_modules.gan.adversarial_autoencoder import AdversarialAutoencoder, ratio
 from lightning_modules.gan.losses import hinge
 from lightning_modules.gan.patch_gan import PatchDiscriminator
 from lightning_modules.metrics.efficientnet import EfficientNetLite0
 from lightning_modules.optim import Adam
 from lightning_modules.start import load_parts
-from lightning_modules.vae.adversarial_autoencoder import AdversarialAutoencoder, ratio
 from lightning_modules.vae.autoencoder_kl import AutoencoderKL, divergence
 from lightning_modules.vae.autoencoder_vq import AutoencoderVQ, nearest, perplexity
 from lightning_modules.vae.convolutional import Decoder, Encoder

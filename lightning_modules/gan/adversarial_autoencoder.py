@@ -7,7 +7,7 @@ Differs: the start counts steps of the autoencoder; each micro-batch of a step h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from lightning_modules.gan import losses
 from lightning_modules.gan.adversarial import AdversarialModel
 from lightning_modules.model import Batch
 from lightning_modules.optim import Adam, Optim
-from lightning_modules.vae.first_stage import FirstStage, Reconstruction
 
 LARGEST = 1e4
 """Of the ratio of gradients."""
@@ -32,6 +31,26 @@ def ratio(distance: Tensor, adversarial: Tensor) -> Tensor:
     return (distance.norm() / (adversarial.norm() + 1e-4)).clamp(0, LARGEST)
 
 
+class Reconstructs(Protocol):
+    """What an autoencoder must have to be judged, such as a `vae.first_stage.FirstStage`; it is a `Generative`, too."""
+
+    shape: tuple[int, ...]
+    draws: Draws
+
+    @property
+    def last_weight(self) -> Tensor:
+        """The weights of the decoder's last layer."""
+        ...
+
+    def reconstruct(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstructions [B, *D] of x [B, *D], and the losses [] of the latents by name."""
+        ...
+
+    def distances(self, x: Tensor, other: Tensor) -> dict[str, Tensor]:
+        """The distances [] of examples to their reconstructions, by name."""
+        ...
+
+
 class AdversarialAutoencoder(AdversarialModel):
     """An autoencoder as generator, and a discriminator of its reconstructions, with hinge losses.
 
@@ -43,28 +62,28 @@ class AdversarialAutoencoder(AdversarialModel):
         optim: of each of the two networks.
     """
 
-    generator: FirstStage
+    generator: Any
 
     def __init__(
         self,
-        autoencoder: FirstStage,
+        autoencoder: Reconstructs,
         discriminator: nn.Module,
         *,
         start: int = 50_000,
         weight: float = 0.5,
         optim: Optim = Adam(betas=(0.5, 0.9)),
     ) -> None:
-        super().__init__(autoencoder, discriminator, 0, optim=optim)
+        super().__init__(autoencoder, discriminator, 0, optim=optim)  # type: ignore[arg-type]  # it is a module
         self.shape = autoencoder.shape
         self.start_step, self.weight = start, weight
-        self._made: Reconstruction | None = None
+        self._terms_made: dict[str, Tensor] = {}
 
     def fakes(self, batch: Batch) -> Tensor:
         """The reconstructions [B, *D] of the batch, with the same random numbers for both networks of a step."""
         own = self.draws
         self.generator.draws = Draws(own.seed, self.trainer.global_step, own.part, own.parts)
-        self._made = self.generator.reconstruct(self.generator.fitting(batch["x"]))
-        return self._made.x
+        made, self._terms_made = self.generator.reconstruct(self.generator.fitting(batch["x"]))
+        return made
 
     def discriminator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The hinge loss of examples and reconstructions; 0 before the start, so that nothing moves."""
@@ -72,10 +91,9 @@ class AdversarialAutoencoder(AdversarialModel):
 
     def generator_losses(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The autoencoder's own losses, and from the start on the adversarial one."""
-        assert self._made is not None
-        distances, made = self.generator.distances(x, fake), self._made
-        self._made = None
-        found = distances | made.terms
+        distances, terms = self.generator.distances(x, fake), self._terms_made
+        self._terms_made = {}
+        found = distances | terms
         if not self.started:
             return found
         adversarial = -self.discriminator(fake).mean()
