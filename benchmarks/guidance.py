@@ -24,7 +24,7 @@ from lightning_modules.diffusion.denoising import Denoising
 from lightning_modules.staged import Staged
 from ray_jobs.recipe.captions import at_strengths, chance
 from ray_jobs.recipe.measures import measuring
-from ray_jobs.recipes.diffusion.glide import without_clip
+from ray_jobs.recipes.multistage.glide import without_clip
 from ray_jobs.results.comparison import SHOWN, comparison
 from ray_jobs.results.plots import BLUE, GREEN, GREY, figure, save
 from ray_jobs.run.files import write

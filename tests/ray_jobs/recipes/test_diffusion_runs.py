@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from smallest import models, smallest
 
 DIFFUSION = [
-    n for n in models() if recipe(n).family == "diffusion" and not any(big in n for big in ("imagenet", "coco"))
+    n
+    for n in models()
+    if recipe(n).family in ("diffusion", "multistage") and not any(big in n for big in ("imagenet", "coco"))
 ]  # slow, and of no other code
 ROWS = 8
 """Of a global batch."""

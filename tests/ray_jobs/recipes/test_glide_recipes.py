@@ -10,7 +10,7 @@ from lightning_modules.conditions import Cond
 from lightning_modules.nets.text.vocabulary import Vocabulary
 from ray_jobs.recipe.captions import as_captioned, at_strengths, chance, retrieval
 from ray_jobs.recipe.settings import build
-from ray_jobs.recipes.diffusion.glide import adm_net, of_both, without_clip
+from ray_jobs.recipes.multistage.glide import adm_net, of_both, without_clip
 
 SMALL = {"width": 8, "levels": 8, "sample_steps": 2}
 
