@@ -22,7 +22,7 @@ from datamodules.labs.shapes import Shapes
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion.denoising import Denoising
 from lightning_modules.staged import Staged
-from ray_jobs.recipe.captions import CHANCE, at_strengths
+from ray_jobs.recipe.captions import at_strengths, chance
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipes.diffusion.glide import without_clip
 from ray_jobs.results.comparison import SHOWN, comparison
@@ -71,7 +71,7 @@ def curve(curves: Mapping[str, Points], path: Path) -> Path:
                 axes.annotate(
                     f"{w:g}", (a, b), textcoords="offset points", xytext=(5, 4), fontsize=8, color=COLOURS[kind]
                 )
-        axes.axvline(CHANCE, color=GREY, linestyle=":", label="chance")
+        axes.axvline(chance()["accuracy_chance"], color=GREY, linestyle=":", label="chance")
         axes.set(xlabel="all six attributes as in the caption", ylabel="recall", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(frameon=False)
         return save(fig, path)
@@ -91,7 +91,7 @@ def main() -> None:
     with torch.no_grad():
         curves = {kind: points(model, data, strengths, options.n) for kind, model in models.items()}
         shown = rows(models, data, strengths)
-    record = {"machine": machine(), "step": found.step, "n": options.n, "accuracy_chance": CHANCE, "curves": curves}
+    record = {"machine": machine(), "step": found.step, "n": options.n, **chance(), "curves": curves}
     write(run.path / "guidance.json", (json.dumps(record, indent=1) + "\n").encode())
     comparison(shown, run.path / "guidance-samples.png")
     print(curve(curves, run.path / "guidance.png"))

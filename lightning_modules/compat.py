@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -58,3 +59,11 @@ def fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     plain products. Seen in torch 2.13: `torch.ops.aten._scaled_dot_product_efficient_attention`.
     """
     return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, torch.is_grad_enabled())[0]  # type: ignore[no-any-return]
+
+
+def autocast(x: Tensor, bf16: bool) -> AbstractContextManager[Any]:
+    """The context of a network's inside for the input x: bfloat16, or float32 whatever surrounds it.
+
+    Tensors without memory (device meta) keep the format of the weights: torch 2.13 has no such context for them.
+    """
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)

@@ -97,6 +97,9 @@ class Captioned(Data):
         batch = self.images.test(n)
         return batch | {"caption": self._tokens([of_one[0] for of_one in self.texts("test")[: len(batch["x"])]])}
 
+    def blank(self, n: int) -> Batch:
+        return super().blank(n) | {"caption": self._tokens([self.texts()[0][0]] * n)}
+
     def _tokens(self, texts: Sequence[str]) -> Tensor:
         if self.encode is None:
             raise ValueError("The captions have no vocabulary yet: set 'encode' before the data are set up.")

@@ -65,21 +65,27 @@ class Twins:
 
     Args:
         shape: (C, h, w) of a twin.
-        most: the highest level of noise in training; times of levels are uniform. inf: up to noise alone; 0: no noise.
+        most: the highest level of noise in training. inf: up to noise alone; 0: no noise.
+        power: times of levels are that of the highest times u ** power, u uniform: 1 in the papers; above it low levels are more frequent.
         blur: share of the twins that are blurred; when samples are drawn, none is.
 
     Raises:
-        ValueError: `most` is negative, or the share is not in [0, 1].
+        ValueError: `most` is negative, `power` is not positive, or the share is not in [0, 1].
     """
 
     shape: tuple[int, ...]
     most: float = math.inf
+    power: float = 1.0
     blur: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.most >= 0:
             raise ValueError(
                 f"The highest level of noise in low-resolution images must be at least 0, not {self.most:g}."
+            )
+        if not self.power > 0:
+            raise ValueError(
+                f"The power of the noise levels of low-resolution images must be positive, not {self.power:g}."
             )
         if not 0 <= self.blur <= 1:
             raise ValueError(f"The share of blurred low-resolution images must be in [0, 1], not {self.blur:g}.")
@@ -94,7 +100,7 @@ class Twins:
             image = torch.where(append_dims(chosen, image), blurred(image, std), image)
         if not self.most:
             return x, replace(cond, image=image)
-        time = time_of(self.most) * draws.uniform(n, device=device)
+        time = time_of(self.most) * draws.uniform(n, device=device) ** self.power
         image = noised(image, time, draws.normal(*image.shape, device=device).to(image))
         return x, replace(cond, image=image, numbers=time[:, None].to(image))
 

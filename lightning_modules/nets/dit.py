@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.compat import autocast
 from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.dit_blocks import AdaptiveBlock, AdaptiveHead, Block, CrossBlock, Head
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.patches import check_size, patchify, unpatchify
-from lightning_modules.nets.precision import autocast
 from lightning_modules.nets.recompute import recomputed
 
 Design = Literal["adaln-zero", "in-context", "cross-attention"]

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.compat import autocast
 from lightning_modules.conditions import UNCONDITIONAL, Cond
 from lightning_modules.nets.attention import Attention
 from lightning_modules.nets.embed import Conditioning, Features, JoinedImage, TokenEmbedding, Tokens
 from lightning_modules.nets.mlp import zero
 from lightning_modules.nets.patches import check_size
-from lightning_modules.nets.precision import autocast
 from lightning_modules.nets.recompute import recomputed
 from lightning_modules.nets.residual import Residual, Upsample, double, halve, norm
 

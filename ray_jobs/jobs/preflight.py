@@ -144,7 +144,7 @@ def _missing(recipe: str, given: Mapping[str, Any]) -> list[str]:
 
 
 def too_large(argv: Sequence[str], gpu_memory: float) -> list[str]:
-    """The reason why a training of a model does not fit its workers' GPUs, as `train.cost` counts it; none where it does.
+    """The reason why a training of a model does not fit its workers' GPUs, as `train.costs` counts it; none where it does.
 
     Args:
         gpu_memory: of each GPU, in GiB; 0: nothing is checked.
@@ -158,8 +158,8 @@ def too_large(argv: Sequence[str], gpu_memory: float) -> list[str]:
     recipe, where = request.spec.recipe, request.spec.where
     if not gpu_memory or request.verb != "train" or where.accelerator == "cpu" or not _of_a_model(recipe):
         return []
-    from ray_jobs.report.costs import GIB, gib, gpus
-    from ray_jobs.train.cost import ROOM, cost
+    from ray_jobs.train.costs.counting import ROOM, cost
+    from ray_jobs.train.costs.words import GIB, gib, gpus
 
     found = cost(recipe, request.spec.settings)
     needed = found.on_each(where.workers)

@@ -14,8 +14,27 @@ if TYPE_CHECKING:
     from lightning_modules.diffusion.clip import CLIP
     from lightning_modules.diffusion.denoising import Denoising
 
-CHANCE = 1 / 1620
-"""The share of all captions that a picture fits: that of a model which does not read them."""
+
+def chance(side: int = 32) -> dict[str, float]:
+    """accuracy_chance and attributes_chance: what pictures reach if captions are not read, exactly. The middle is likelier than 1/9.
+
+    Args:
+        side: of the pictures, in pixels.
+    """
+    import torch
+
+    from datamodules.labs.shapes import COLOURS, GROUNDS, KINDS, radii
+
+    third = torch.arange(side) * 3 // side
+    places = [third[r : side - r] for r in radii(side).tolist()]  # of the centre of a shape of each size
+    share = torch.stack([torch.bincount(place, minlength=3) / len(place) for place in places]).double()
+    same = (share @ share.T / len(share) ** 2).double()  # both sizes, and one third
+    plain = [1 / len(KINDS), 1 / len(COLOURS), 1 / len(GROUNDS)]
+    whole = plain[0] * plain[1] * plain[2] * ((share @ share.T).diagonal().square().sum() / len(share) ** 2).item()
+    return {
+        "accuracy_chance": whole,
+        "attributes_chance": (sum(plain) + 1 / len(share) + 2 * same.sum().item()) / 6,
+    }
 
 
 def as_captioned(x: Tensor, attributes: Tensor) -> Tensor:

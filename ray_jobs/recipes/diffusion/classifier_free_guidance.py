@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, fit
 from ray_jobs.recipe.measures import measuring
-from ray_jobs.recipes.diffusion.labelled import guided_excess, of_classes, of_digits
-from ray_jobs.recipes.diffusion.shared import Backbone, digits_net, imagenet64_net
+from ray_jobs.recipes.diffusion.shared import Backbone, digits_net, guided_excess, imagenet64_net, of_classes, of_digits
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, UsageError, Variant, fit
-from ray_jobs.recipe.captions import CHANCE, at_strengths, likeness_of_captions, retrieval
+from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.own_data import OPTIONS
 
@@ -57,7 +57,7 @@ def small_clip(data: Data, vocabulary: Vocabulary, width: int, diffusion: Denois
 
 @fit(
     system="CLIP", data="shapes with captions and noise", headline=Headline("Radford et al. 2021", arxiv="2103.00020"),
-    claim=Claim("retrieval_0.1", at_least=0.1), space={"lr": "loguniform(3e-4,5e-3)"}, steps=1000, batch=64, ema=0.99,
+    claim=Claim("retrieval_0.1", at_least=0.65), space={"lr": "loguniform(3e-4,5e-3)"}, steps=1000, batch=64, ema=0.99,
 )  # fmt: skip
 def clip_shapes(*, width: int = 32, patch: int = 4, levels: Count = 1000) -> Fit:
     """A CLIP of noised pictures of shapes as a run of its own, from which `glide_shapes` can start.
@@ -86,15 +86,15 @@ def of_clip(model: CLIP, data: Shapes) -> dict[str, float]:
 
 
 @fit(
-    system="GLIDE", data="shapes with captions", headline=PAPER, claim=Claim("attributes_2", at_least=0.4),
-    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(32,64,96)"}, steps=6000, batch=32, ema=0.998,
+    system="GLIDE", data="shapes with captions", headline=PAPER,
+    space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,96,128)"}, steps=5000, batch=32, ema=0.998,
     grad_clip=1.0, needs={"clip": "clip_shapes"},
-    variants={"clip": Variant("shapes with captions", Claim("clip_gain", at_least=0.0), {"clip": True, "steps": 7000})},
+    variants={"clip": Variant("shapes with captions", None, {"clip": True, "steps": 6000})},
 )  # fmt: skip
 def glide_shapes(
     *,
     steps: int,
-    width: int = 32,
+    width: int = 64,
     patch: int = 4,
     levels: Count = 1000,
     drop: Decay = 0.2,
@@ -107,12 +107,12 @@ def glide_shapes(
 
     Args:
         steps: of the CLIP and of the diffusion model.
-        width: channels of the U-Net, twice as many at half the size; features of captions.
+        width: channels of the U-Net, twice as many at half the size, and features of captions; below 3 patch^2 the noise does not pass.
         patch: side of the squares of pixels that the networks work on.
         levels: noise levels in training, on the cosine schedule.
         drop: share of the captions that are empty in training.
         clip: whether a CLIP of noised images is trained first, and `--guidance` is by its gradient.
-        clip_steps: of the CLIP; None: a seventh of all, and 0 with --start clip=RUN.
+        clip_steps: of the CLIP; None: a sixth of all, and 0 with --start clip=RUN.
         sample_steps: of the sampler.
         bf16: whether the U-Net computes in bfloat16.
     """
@@ -133,13 +133,13 @@ def glide_shapes(
     if not clip:
         return Fit(model, data, of_shapes)  # type: ignore[arg-type]
     guide = small_clip(data, vocabulary, width, model, patch=patch)
-    first = steps // 7 if clip_steps is None else clip_steps
+    first = steps // 6 if clip_steps is None else clip_steps
     return Fit(clip_guided(guide, model, clip_steps=first, steps=steps), data, of_both)  # type: ignore[arg-type]
 
 
 def of_shapes(model: Denoising, data: Shapes) -> dict[str, float]:
-    """`at_strengths`, and accuracy_chance: the share of captions that a picture fits whatever it shows."""
-    return at_strengths(model, data, STRENGTHS) | {"accuracy_chance": CHANCE}
+    """`at_strengths`, and `chance`."""
+    return at_strengths(model, data, STRENGTHS) | chance()
 
 
 def of_both(model: Staged, data: Shapes) -> dict[str, float]:

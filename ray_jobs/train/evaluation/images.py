@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import Data, part_of
+from lightning_modules.conditions import Cond
 from lightning_modules.draws import key
 from lightning_modules.metrics import scores
 from lightning_modules.metrics.features import KINDS, Features, Kind, load
@@ -27,6 +28,8 @@ from ray_jobs.train.drawing import of_held_out
 
 DRAWN = 256
 """Samples that are drawn with one generator; they do not depend on how many processes draw."""
+CAPTIONS = 10_000
+"""Captions that samples are drawn for, at most."""
 STREAM = 1_618_033_988
 """Keeps the samples' random numbers apart from those of the training."""
 PARTS = ("train", "test")
@@ -170,8 +173,8 @@ def _other(data: Data, part: str, most: int, features: Features) -> Moments | No
 def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: Share) -> tuple[Tensor, Tensor]:
     """Features [n, D] and logits [n, K] of n samples, which all processes draw together.
 
-    Classes of a model that is guided by labels take turns; so do the twins of up to 1,024 held-out images, from which a
-    super-resolution model draws.
+    Classes of a model that is guided by labels take turns; so do the captions of up to CAPTIONS held-out images of a model of captions,
+    and the twins of up to 1,024 of them, from which a super-resolution model draws.
 
     Raises:
         Interrupted: the run is to stop.
@@ -179,7 +182,7 @@ def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: 
     """
     source = model.sampled if isinstance(model, Staged) else model
     classes = data.classes if "label" in getattr(source, "hide", {}) else 0
-    given = of_held_out(source, data, None, min(n, 1024))
+    given = of_held_out(source, data, None, min(n, 1024)) or captions(source, data, min(n, CAPTIONS))
     parts: list[tuple[Tensor, Tensor]] = []
     for start in range(0, n, DRAWN * share.world):
         if share.stopped():
@@ -188,7 +191,7 @@ def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: 
         count = max(0, min(DRAWN, n - first))
         rng = torch.Generator(source.device).manual_seed(key(seed, first, STREAM))
         place = torch.arange(first, first + count)
-        cond = given.rows(place % min(n, 1024)) if given else place % classes if classes else None
+        cond = given.rows(place % (given.size or 1)) if given else place % classes if classes else None
         x = source.sample(count, cond, rng=rng) if count else torch.zeros(1, *data.shape, device=source.device)
         if not x.isfinite().all():
             raise NotFinite("A sample of the model is NaN or infinite: it cannot be measured.")
@@ -196,6 +199,11 @@ def drawn(model: Any, data: Data, features: Features, n: int, seed: int, share: 
         parts.append(tuple(share.gather(part) for part in found))  # type: ignore[arg-type]
     rows, logits = (torch.cat(part)[:n] for part in zip(*parts, strict=True))
     return rows, logits
+
+
+def captions(source: Any, data: Data, n: int) -> Cond | None:
+    """The captions of at most n held-out images; None for a model that is not guided by captions."""
+    return Cond(tokens=data.test(n)["caption"]) if "tokens" in getattr(source, "hide", {}) else None
 
 
 def _padded(x: Tensor, share: Share) -> Tensor:

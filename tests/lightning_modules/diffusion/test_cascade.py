@@ -73,6 +73,13 @@ def test_training_adds_noise_of_the_level_that_the_network_is_given():
     assert abs(kept.mean()) < 5 / len(kept) ** 0.5 and abs(kept.var() - 1) < 5 * (2 / len(kept)) ** 0.5
 
 
+def test_a_power_makes_low_levels_more_frequent():
+    """The mean of u^3 is 1/4 and its variance 1/7 - 1/16."""
+    z, twins = images(2000, 1, 2, 2), Twins((1, 2, 2), most=1.0, power=3.0)
+    mean = twins(z, Cond(image=z), Draws(1, 2))[1].numbers.mean()
+    assert abs(mean - 0.5 / 4) < 5 * 0.5 * ((1 / 7 - 1 / 16) / 2000) ** 0.5  # 5 standard errors, 6e-7
+
+
 def test_two_workers_change_twins_as_one_does():
     z, twins = images(8, 3, 4, 4), Twins((3, 4, 4), blur=0.5)
     _, whole = twins(z, Cond(image=z), Draws(1, 2))
@@ -105,6 +112,7 @@ def test_drawing_adds_the_noise_that_is_asked_for():
     ("use", "words"),
     [
         (lambda: Twins((1, 4, 4), most=-1.0), "at least 0, not -1"),
+        (lambda: Twins((1, 4, 4), power=0.0), "must be positive, not 0"),
         (lambda: Twins((1, 4, 4), blur=1.5), r"in \[0, 1\], not 1.5"),
         (lambda: Twins((1, 4, 4), most=1.0).check(2.0), "from 0 to 1, as in training, not 2"),
         (lambda: Twins((1, 4, 4)).at(Cond(image=torch.zeros(1, 1, 5, 4)), 0.0), "1 x 4 x 4 .* given images of 1 x 5 x 4"),

@@ -46,6 +46,7 @@ STATEFUL = {
     "glide_shapes@clip": {"clip_steps": 3},
     "reflow_mixture2d": {},
     "pd_mixture2d": {},
+    "cascade_gauss_pair": {},
     "ncsn_mixture2d": {},
     "controlnet_shapes": {},
     "ldm_shapes": {},
@@ -54,8 +55,8 @@ STATEFUL = {
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
 WHOLE = {"glide_shapes@clip": (0,), "clip_shapes": (0,)}
 """Stages whose loss compares all rows of a global batch, so that it cannot be cut into micro-batches."""
-STEPS = {"iddpm_gauss_image@bound": 10}
-"""Of a training, where 6 are too few; the history of the resampler is full after 8."""
+STEPS = {"iddpm_gauss_image@bound": 10, "cascade_gauss_pair": 8}
+"""Of a training, where 6 are too few; the history of the resampler is full after 8, and a quarter of a cascade's steps is its base's."""
 AVERAGE = 0.9
 
 
@@ -174,6 +175,7 @@ PAIR = [
     "consistency_mixture2d",
     "consistency_mixture2d@training",
     "pd_mixture2d",
+    "cascade_gauss_pair",
     "glide_shapes@clip",
     "controlnet_shapes",
     "ldm_shapes@vq",

@@ -15,7 +15,7 @@ from ray_jobs.train.inspect import sample
 from ray_jobs.train.launch import launch
 from tests.ray_jobs.command import newest
 
-SETTINGS = {"steps": 4, "width": 8, "batch": 4, "sample_steps": 2, "save_every": 4}
+SETTINGS = {"steps": 4, "width": 8, "batch": 4, "sample_steps": 2, "save_every": 4, "warmup": 0}
 
 
 @pytest.fixture(scope="module")

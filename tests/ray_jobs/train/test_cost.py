@@ -17,9 +17,10 @@ from lightning_modules.optim import Adam, AdamW, RMSProp
 from ray_jobs.compat import flop_counter
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Fit
-from ray_jobs.report import costs
-from ray_jobs.train.cost import Cost, Stage, cost, counted, state_per_weight
-from ray_jobs.train.weightless import Live, weightless
+from ray_jobs.report.catalogue import show
+from ray_jobs.train.costs import words
+from ray_jobs.train.costs.counting import Cost, Stage, cost, counted, state_per_weight
+from ray_jobs.train.costs.weightless import Live, weightless
 
 W, D = 32, 2
 """Width and inputs of the network below."""
@@ -125,10 +126,10 @@ def test_the_fewest_gpus_share_the_batch_evenly_and_have_room():
     assert a_cost(1.0).fewest(200) == 1  # 164 of 180
     assert a_cost(10.0).fewest(200) == 8  # 8 examples each
     assert a_cost(10.0, batch=48).fewest(200) == 6
-    assert a_cost(10.0).fewest(100) == 0 and costs.fewer_with(a_cost(10.0), 100 / costs.GIB) is None
+    assert a_cost(10.0).fewest(100) == 0 and words.fewer_with(a_cost(10.0), 100 / words.GIB) is None
     assert a_cost(10.0).on_each(8) == 180
-    assert a_cost(10.0).fewest(200, 8) == 1 and costs.fewer_with(a_cost(10.0), 200 / costs.GIB) == (8, 1)
-    assert "no number" in costs.gpus(a_cost(10.0), 100 / costs.GIB)
+    assert a_cost(10.0).fewest(200, 8) == 1 and words.fewer_with(a_cost(10.0), 200 / words.GIB) == (8, 1)
+    assert "no number" in words.gpus(a_cost(10.0), 100 / words.GIB)
 
 
 def test_agents_have_no_cost():
@@ -142,3 +143,12 @@ def test_show_prints_it_and_imports_torch_for_it_alone():
         done = subprocess.run([sys.executable, "-c", code.format(argv)], capture_output=True, text=True)
         assert done.returncode == status, done.stderr
     assert "parameters" in done.stdout and "GPUs" in done.stdout and "1 of 80 GiB" in done.stdout
+
+
+def test_settings_are_those_of_the_training_and_are_checked(capsys):
+    show("gan_grid", cost=True, settings={"batch": 2048})
+    assert "2048 examples" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match="no setting 'batc'"):
+        show("gan_grid", cost=True, settings={"batc": 2048})
+    with pytest.raises(UsageError, match="gpu_memory"):
+        show("gan_grid", cost=True, gpu_memory=-1.0)

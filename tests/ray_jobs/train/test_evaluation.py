@@ -314,6 +314,20 @@ def test_classes_of_a_guided_model_take_turns():
     assert plain.asked == [None, None]
 
 
+def test_captions_of_held_out_images_take_turns():
+    model, data = Painter(hide=("tokens",)), Pictures()
+    held_out = data.test
+
+    def captioned(n=None):
+        batch = held_out(n)
+        return batch | {"caption": torch.arange(len(batch["x"]))[:, None]}
+
+    data.test = captioned
+    images.drawn(model, data, Pixels(), 400, 5, images.ALONE)
+    count = len(held_out(400)["x"])
+    assert torch.equal(torch.cat([cond.tokens for cond in model.asked])[:, 0], torch.arange(400) % count) and count > 1
+
+
 def test_kept_rows_are_spread_over_the_images():
     """Ten images, whose feature is their number, in parts of 4."""
 

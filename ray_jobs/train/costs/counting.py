@@ -96,8 +96,8 @@ def cost(recipe: str, settings: Mapping[str, Any] | None = None) -> Cost:
 
     if engine(named(recipe)) is not models:
         raise UsageError(f"{recipe} trains no generative model: --cost is for those.")
+    from ray_jobs.train.costs.weightless import weightless
     from ray_jobs.train.fit import prepare
-    from ray_jobs.train.weightless import weightless
 
     with weightless():
         made = prepare(Spec(recipe, dict(settings or {}), 0, Where()))
@@ -220,7 +220,7 @@ def _pass(made: Fit, losses: Losses, n: int) -> tuple[float, float]:
 
     from lightning_modules.dropout import Dropout
     from lightning_modules.gan.adversarial import AdversarialModel
-    from ray_jobs.train.weightless import Formless, Live
+    from ray_jobs.train.costs.weightless import Formless, Live
 
     model = made.model.train()
     columns = made.data.blank(2).items()

@@ -5,11 +5,10 @@ import torch
 
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion.models.classifier_free_guidance import classifier_free_guidance
-from lightning_modules.diffusion.models.controlnet import controlnet, copy_to
+from lightning_modules.diffusion.models.controlnet import ControlNet, controlnet, copy_to, hint_network
 from lightning_modules.diffusion.models.edm import edm
 from lightning_modules.draws import Draws
 from lightning_modules.ema import averaged_weights
-from lightning_modules.nets.control import ControlNet, hint_network
 from lightning_modules.nets.mlp import ResidualMLP
 from lightning_modules.nets.unet import UNet
 from lightning_modules.optim import Adam
@@ -37,7 +36,13 @@ def moved(*parts):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"scale_shift": True, "residual_resampling": True, "skip_scale": 0.5}, {"checkpoint": True}, {"bf16": True}],
+    [
+        {},
+        {"early": True, "multiples": (2,)},
+        {"scale_shift": True, "residual_resampling": True, "skip_scale": 0.5},
+        {"checkpoint": True},
+        {"bf16": True},
+    ],
 )
 def test_it_is_at_first_the_frozen_network_to_the_bit_for_any_control(options, seeded):
     net = ControlNet(base(**options), channels=1, widths=(4, 8))

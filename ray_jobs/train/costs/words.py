@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ray_jobs.train.cost import Cost
+    from ray_jobs.train.costs.counting import Cost
 
 GIB = 2.0**30
 COUNTED = (
@@ -72,8 +72,10 @@ def millions(count: int) -> str:
 
 
 def gib(size: float) -> str:
-    """Bytes in GiB, or in MiB where they are few."""
-    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:.1f} MiB"
+    """Bytes in GiB, or in MiB or KiB where they are few."""
+    if size >= GIB / 10:
+        return f"{size / GIB:.2f} GiB"
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 / 10 else f"{size / 2**10:.1f} KiB"
 
 
 def flop(count: float) -> str:
