@@ -35,6 +35,7 @@ def first_stage(
     attention: bool = True,
     patch: int = 1,
     codes: int = 256,
+    patience: int = 100,
     kl_weight: float = 1e-6,
     perceptual: PerceptualNet = "",
     optim: Optim | None = None,
@@ -46,6 +47,7 @@ def first_stage(
         channels: of the latents.
         width, multiples, blocks, attention, patch: of encoder and decoder, see `convolutional.Encoder`.
         codes: in the codebook of 'vq'.
+        patience: steps after which codes that were not used restart.
         kl_weight: of the divergence of 'kl'.
         perceptual: the network of a perceptual distance.
         optim: of all weights; None: Adam.
@@ -68,7 +70,7 @@ def first_stage(
     latents = (channels, shape[1] // factor, shape[2] // factor)
     common: dict[str, Any] = {"optim": optim or Adam(), "perceptual": distance_of(perceptual)}
     if kind == "vq":
-        return AutoencoderVQ(encoder, decoder, shape, latents, codes=codes, **common)
+        return AutoencoderVQ(encoder, decoder, shape, latents, codes=codes, patience=patience, **common)
     return AutoencoderKL(encoder, decoder, shape, latents, kl_weight=kl_weight, **common)
 
 
@@ -155,10 +157,13 @@ def of_shapes(model: Generative, data: Shapes) -> dict[str, float]:
 
 
 def shapes_stage(kind: Kind, width: int, codes: int, optim: Optim | None = None, kl_weight: float = 1e-6) -> FirstStage:
-    """The first stage of pictures of shapes: 32x32 pixels to 8x8 latents of 4 channels."""
+    """The first stage of pictures of shapes: 32x32 pixels to 8x8 latents of 4 channels.
+
+    Codes restart soon: with a patience of 100 steps, one training drew all latents together and left the shapes out.
+    """
     return first_stage(
         (3, 32, 32), kind, channels=4, width=width, multiples=(1,), blocks=1, attention=False, patch=4, codes=codes,
-        kl_weight=kl_weight, optim=optim,
+        patience=10, kl_weight=kl_weight, optim=optim,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import torch
 from ray_jobs import cli
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.spec import Spec, Where
-from ray_jobs.recipes.diffusion import latent_diffusion
+from ray_jobs.recipes.multistage import latent_diffusion
 from ray_jobs.recipes.vae import autoencoders
 from ray_jobs.run.folder import Run
 from ray_jobs.train.launch import launch
