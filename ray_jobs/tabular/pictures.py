@@ -144,3 +144,24 @@ def convergence(errors: Array, gamma: float, unit: str, title: str, path: Path) 
         axes.margins(x=0.01)
         axes.set_title(title)
         return save(fig, path)
+
+
+def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path) -> Path:
+    """The root of the mean squared error [K + 1] before the first episode and after each, with the exact curve dashed.
+
+    Args:
+        errors: over runs and states.
+        exact: the same of the exact learning curve; None: it is not known.
+        unit: what a step is.
+        title: above the picture.
+        path: the PNG file to write.
+    """
+    with figure(6.4, 3.4) as (fig, axes):
+        axes.plot(np.arange(len(errors)), errors, color=BLUE, label="runs")
+        if exact is not None:
+            axes.plot(np.arange(len(exact)), exact, "--", color=ORANGE, linewidth=1.4, label="exact")
+        axes.set(xlabel=unit, ylabel="root of the mean squared error", ylim=(0, None))
+        axes.legend(frameon=False)
+        axes.margins(x=0.01)
+        axes.set_title(title)
+        return save(fig, path)
