@@ -165,3 +165,22 @@ def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path)
         axes.margins(x=0.01)
         axes.set_title(title)
         return save(fig, path)
+
+
+def returns(found: Array, best: float, block: int, title: str, path: Path) -> Path:
+    """The expected return [K] of the greedy policies after each block of steps, with that of the best policy dashed.
+
+    Args:
+        best: of the best policy.
+        block: steps of a run in each.
+        title: above the picture.
+        path: the PNG file to write.
+    """
+    with figure(6.4, 3.4) as (fig, axes):
+        axes.plot(block * np.arange(1, len(found) + 1), found, color=BLUE, label="greedy policies, mean")
+        axes.axhline(best, color=ORANGE, linestyle="--", linewidth=1.4, label="best policy")
+        axes.set(xlabel="steps", ylabel="expected return")
+        axes.legend(frameon=False)
+        axes.margins(x=0.01)
+        axes.set_title(title)
+        return save(fig, path)
