@@ -79,7 +79,7 @@ def kept(source: Source, folder: Path, *, first_stage: str, dtype: Kept) -> Fini
         if found.get(name) != key[name]:
             raise ValueError(f"The latents in {folder} were cached {why}: remove that folder, or name another one.")
     assert isinstance(source, Finite)
-    columns = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
+    columns = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in folder.glob("*.npy")}
     return Finite(source.size, partial(rows_of, columns), source.forms)
 
 

@@ -82,6 +82,8 @@ class Generative(L.LightningModule):
         super().__init__()
         self.draws = Draws()
         self._terms: dict[str, Tensor] = {}
+        self.logged_names: frozenset[str] | None = None
+        """Names of the metrics of the last step that was logged."""
         self._norm: float | None = None  # of the gradient of this step, where it was computed
 
     def prepare(self, seed: int, *, accumulate: int = 1, grad_clip: float = 0.0) -> None:
@@ -200,7 +202,9 @@ class Generative(L.LightningModule):
     def log_step(self, terms: dict[str, Tensor], norm: float) -> None:
         """Log the loss terms and the norm of the gradient of one optimiser step."""
         named = {f"loss/{k}": v for k, v in terms.items()}
-        self.log_dict({"loss": sum(terms.values()), **named, "grad_norm": norm, **self.logged()})
+        found = {"loss": sum(terms.values()), **named, "grad_norm": norm, **self.logged()}
+        self.logged_names = frozenset(found)
+        self.log_dict(found)
 
     def logged(self) -> dict[str, float]:
         """What else is logged of a step, by name; the same on all workers. Here nothing."""

@@ -103,11 +103,7 @@ class RunRecorder(L.Callback):
         return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
 
     def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
-        metrics = (
-            {k: float(v) for k, v in trainer.callback_metrics.items()}
-            if step % self.made.log_every == 0 or last
-            else {}
-        )
+        metrics = latest(trainer) if step % self.made.log_every == 0 or last else {}
         if metrics:
             self.run.log(step, metrics)
         if first:
@@ -127,3 +123,9 @@ class RunRecorder(L.Callback):
             self.rested = ended + REST * (ended - started) if ended - started > LONG else 0.0
             if trainer.is_global_zero and not self.stopped:
                 self.run.status("running", self.step, self.made.steps)
+
+
+def latest(trainer: L.Trainer) -> dict[str, float]:
+    """What was logged last. Lightning keeps metrics of earlier steps, such as the losses of a stage that has ended."""
+    names = getattr(trainer.lightning_module, "logged_names", None)
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if names is None or k in names}

@@ -131,7 +131,7 @@ def test_a_word_too_many_is_one_sentence(verb, capsys):
         (f"train {RECIPE} --seed -1", "--seed must be at least 0, not -1."),
         (f"train {RECIPE} --config none.yaml", "The settings file none.yaml cannot be read: "),
         ("list flow", "There is no family 'flow'. Did you mean 'flows'?"),
-        ("show", "It is used as: reprise show RECIPE."),
+        ("show", "It is used as: reprise show RECIPE [options]."),
     ],
 )
 def test_what_is_wrong_is_one_sentence(line, sentence, capsys):

@@ -233,7 +233,7 @@ def imagenet(size: int, data_dir: str) -> Any:
 @fit(
     system="KL autoencoder", data="ImageNet, 256x256",
     headline=Headline("Rombach et al. 2022", arxiv="2112.10752", metric="rFID", value=0.90, where="the authors' README"),
-    space={"kl_weight": "loguniform(1e-7,1e-5)"}, steps=250_000, batch=96, **SCALE,
+    space={"lr": "loguniform(1e-4,1e-3)"}, steps=250_000, batch=96, **SCALE,
 )  # fmt: skip
 def kl_f8(
     *,
