@@ -30,7 +30,7 @@ bandit_epsilon = Recipe(
     Study("ray_jobs.bandits.epsilon_greedy:EpsilonGreedy", steps=1, save_every=10, log_every=1),
     system="Epsilon-greedy", data="two arms", headline=AUER, claim=EXACT, space={"epsilon": "uniform(0.01,0.3)"},
     variants={
-        "ten": ten(700.0),
+        "ten": ten(260.0),
         "decay": Variant("ten arms", Claim("regret", at_most=400.0), {
             "means": TEN, "runs": 1_000, "steps": 100, "decay": 0.1, "least_gap": 0.1,
         }),
@@ -41,7 +41,7 @@ bandit_epsilon = Recipe(
 bandit_ucb1 = Recipe(
     "UCB1 on two arms, ten thousand runs at once.",
     Study("ray_jobs.bandits.ucb1:UCB1", steps=1, save_every=10, log_every=1),
-    system="UCB1", data="two arms", headline=AUER, claim=EXACT, variants={"ten": ten(700.0)},
+    system="UCB1", data="two arms", headline=AUER, claim=EXACT, variants={"ten": ten(600.0)},
     text=about("The arm with the largest upper confidence bound."), tune_metric="regret", tune_mode="min",
 )  # fmt: skip
 
@@ -61,7 +61,7 @@ bandit_thompson = Recipe(
     Study("ray_jobs.bandits.thompson:Thompson", steps=1, save_every=10, log_every=1),
     system="Thompson sampling", data="two arms", headline=CHAPELLE, claim=EXACT,
     variants={
-        "ten": ten(250.0),
+        "ten": ten(80.0),
         "gaussian": Variant("ten Gaussian arms", Claim("regret", at_most=1500.0), {
             "means": TEN, "deviation": 1.0, "runs": 1_000, "steps": 100,
         }),
