@@ -84,7 +84,7 @@ class RunRecorder(L.Callback):
         first, self.step = self.step == self.began_at, step
         last = step >= self.made.steps
         if trainer.is_global_zero:
-            self._tell(trainer, step, first, last)
+            self._tell(trainer, model, step, first, last)
         self.stopped = not last and self._stop_requested(trainer, step)
         if last or self.stopped or (step % self.made.save_every == 0 and not self._rests(trainer)):
             self.save(trainer)
@@ -102,8 +102,8 @@ class RunRecorder(L.Callback):
         rests = time.monotonic() < self.rested
         return rests if trainer.world_size == 1 else bool(trainer.strategy.reduce_boolean_decision(rests, all=False))
 
-    def _tell(self, trainer: L.Trainer, step: int, first: bool, last: bool) -> None:
-        metrics = latest(trainer) if step % self.made.log_every == 0 or last else {}
+    def _tell(self, trainer: L.Trainer, model: L.LightningModule, step: int, first: bool, last: bool) -> None:
+        metrics = latest(trainer, model) if step % self.made.log_every == 0 or last else {}
         if metrics:
             self.run.log(step, metrics)
         if first:
@@ -125,7 +125,7 @@ class RunRecorder(L.Callback):
                 self.run.status("running", self.step, self.made.steps)
 
 
-def latest(trainer: L.Trainer) -> dict[str, float]:
+def latest(trainer: L.Trainer, model: L.LightningModule) -> dict[str, float]:
     """What was logged last. Lightning keeps metrics of earlier steps, such as the losses of a stage that has ended."""
-    names = getattr(trainer.lightning_module, "logged_names", None)
+    names = getattr(model, "logged_names", None)
     return {k: float(v) for k, v in trainer.callback_metrics.items() if names is None or k in names}

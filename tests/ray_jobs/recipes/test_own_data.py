@@ -56,7 +56,11 @@ CASES = [
     ("progressive_distillation", "photos", NARROW | IMAGES | {"halvings": 0, "net": "dit"}),
     ("consistency", "table", NARROW),
     ("autoencoder", "photos", NARROW | IMAGES | {"kind": "vq", "codes": 8}),
-    ("ldm", "photos", NARROW | IMAGES | {"autoencoder_width": 8, "levels": 25, "sample_steps": 2, "kind": "vq", "codes": 8}),
+    (
+        "ldm",
+        "photos",
+        NARROW | IMAGES | {"autoencoder_width": 8, "levels": 25, "sample_steps": 2, "kind": "vq", "codes": 8},
+    ),
     ("ldm", "classes", LABELLED | {"autoencoder_width": 8, "levels": 25, "sample_steps": 2}),
     ("controlnet", "photos", NARROW | IMAGES),
     ("controlnet", "classes", LABELLED | {"control": "mask"}),
