@@ -164,7 +164,7 @@ def _argument(name: str, type_: Any, default: Any, help_: str) -> Setting:
 
 @functools.cache
 def declared_fields(file: Path, name: str) -> tuple[Setting, ...]:
-    """The fields of a dataclass, each with the docstring below it, read from its source.
+    """The fields of a dataclass, each with the docstring below it, read from its source; those of base classes in the same file first.
 
     Raises:
         UsageError: the file has no such class.
@@ -174,7 +174,8 @@ def declared_fields(file: Path, name: str) -> tuple[Setting, ...]:
     found = next((c for c in classes if c.name == name), None)
     if found is None:
         raise UsageError(unknown("class", name, [c.name for c in classes], of=file.name))
-    settings = []
+    bases = {ast.unparse(base) for base in found.bases}
+    settings = [field for c in classes if c.name in bases for field in declared_fields(file, c.name)]
     for line, below in zip(found.body, [*found.body[1:], None], strict=True):
         if isinstance(line, ast.AnnAssign) and not ast.unparse(line.annotation).startswith("ClassVar"):
             settings.append(_of_field(file, line, below))

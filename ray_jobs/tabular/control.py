@@ -18,8 +18,8 @@ from ray_jobs.tabular.mdp import Array
 
 
 @dataclass(frozen=True)
-class SARSA(Controlled):
-    """The next state is worth Q of the action that is taken there; it learns the best policy that explores."""
+class Control(Controlled):
+    """The settings that all methods share."""
 
     env: str = "CliffWalking-v1"
     """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
@@ -39,6 +39,11 @@ class SARSA(Controlled):
     """Runs at once."""
     block: Count = 1_000
     """Steps of each run in one step of the study."""
+
+
+@dataclass(frozen=True)
+class SARSA(Control):
+    """The next state is worth Q of the action that is taken there; it learns the best policy that explores."""
 
     soft = True
 
@@ -48,27 +53,8 @@ class SARSA(Controlled):
 
 
 @dataclass(frozen=True)
-class ExpectedSARSA(Controlled):
+class ExpectedSARSA(Control):
     """The next state is worth the mean of Q over the actions that may be taken there."""
-
-    env: str = "CliffWalking-v1"
-    """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment."""
-    gamma: Share = 1.0
-    """Discount per step."""
-    epsilon: Share = 0.1
-    """Probability of a random action."""
-    alpha: Part = 0.5
-    """Step size at the first visit of a state and action."""
-    power: Share = 0.0
-    """The step size falls with this power of the visits; it converges above 1/2, and 0 keeps it."""
-    initial: Finite = 0.0
-    """Q before the first step."""
-    runs: Count = 100
-    """Runs at once."""
-    block: Count = 1_000
-    """Steps of each run in one step of the study."""
 
     soft = True
 
@@ -79,27 +65,8 @@ class ExpectedSARSA(Controlled):
 
 
 @dataclass(frozen=True)
-class QLearning(Controlled):
+class QLearning(Control):
     """The next state is worth the largest Q there; it learns the best policy while it explores."""
-
-    env: str = "CliffWalking-v1"
-    """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment."""
-    gamma: Share = 1.0
-    """Discount per step."""
-    epsilon: Share = 0.1
-    """Probability of a random action."""
-    alpha: Part = 0.5
-    """Step size at the first visit of a state and action."""
-    power: Share = 0.0
-    """The step size falls with this power of the visits; it converges above 1/2, and 0 keeps it."""
-    initial: Finite = 0.0
-    """Q before the first step."""
-    runs: Count = 100
-    """Runs at once."""
-    block: Count = 1_000
-    """Steps of each run in one step of the study."""
 
     def ahead(self, next_: Next) -> Array:
         """max over a of Q(s', a)."""
@@ -107,27 +74,8 @@ class QLearning(Controlled):
 
 
 @dataclass(frozen=True)
-class DoubleQ(Controlled):
+class DoubleQ(Control):
     """One of two tables is updated, each as often: it chooses the best next action, and the other table values it."""
-
-    env: str = "CliffWalking-v1"
-    """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment."""
-    gamma: Share = 1.0
-    """Discount per step."""
-    epsilon: Share = 0.1
-    """Probability of a random action."""
-    alpha: Part = 0.5
-    """Step size at the first visit of a state and action."""
-    power: Share = 0.0
-    """The step size falls with this power of the visits; it converges above 1/2, and 0 keeps it."""
-    initial: Finite = 0.0
-    """Q before the first step."""
-    runs: Count = 100
-    """Runs at once."""
-    block: Count = 1_000
-    """Steps of each run in one step of the study."""
 
     tables = 2
 

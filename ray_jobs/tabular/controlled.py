@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.recipe.process import Crew, State
+from ray_jobs.tabular.draws import generator, place
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.mdp import MDP, Array
 from ray_jobs.tabular.problems import Problem, limited_return, problem
@@ -164,16 +165,6 @@ def softened(mdp: MDP, epsilon: float) -> MDP:
 def chosen(q: Array, epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """An action [R] of the epsilon-greedy policy for the mean of the tables q [R, T, A]."""
     return place(soft(q.mean(1), epsilon).cumsum(-1)[:, :-1], rng.random(len(q)))
-
-
-def place(edges: Array, u: Array) -> NDArray[np.int64]:
-    """The place [R] of uniform numbers [R] among cumulative probabilities [R, K]; K where they lie above all."""
-    return (edges <= u[:, None]).sum(-1)
-
-
-def generator(*numbers: int) -> np.random.Generator:
-    """A generator that is a function of these numbers."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(numbers))))
 
 
 def shards(state: State) -> Iterable[tuple[int, tuple[Array, ...]]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ray_jobs.recipe.process import Crew, State
 from ray_jobs.recipe.ranges import Count, Finite, Part, Share
+from ray_jobs.tabular.draws import generator, place
 from ray_jobs.tabular.learning_curve import exact_moments
 from ray_jobs.tabular.mdp import MDP, Array, ends_for_sure, state_values, uniform_policy
 from ray_jobs.tabular.problems import problem
@@ -124,7 +125,7 @@ def episodes(of: TemporalDifference, seed: int, step: int, part: tuple[int, Arra
         part: number of the shard's first run, and the values of its runs.
     """
     (first, values), mdp = part, mdp_of(of, seed)
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, first])))
+    rng = generator(seed, step, first)
     edges, (states, actions) = mdp.transition.cumsum(-1), mdp.reward.shape
     v, z, old, runs = values.copy(), np.zeros_like(values), np.zeros(len(values)), np.arange(len(values))
     s = place(mdp.start.cumsum()[None], rng.random(len(runs)))
@@ -137,11 +138,6 @@ def episodes(of: TemporalDifference, seed: int, step: int, part: tuple[int, Arra
         if not len(runs):
             return v
     raise ValueError(f"An episode of {of.env} has not ended after {LONGEST:,} steps.")
-
-
-def place(edges: Array, u: Array) -> NDArray[np.int64]:
-    """The place [R] of uniform numbers [R] among cumulative probabilities [R, S]; S where they lie above all: the episode ends."""
-    return (edges <= u[:, None]).sum(-1)
 
 
 def learn(

@@ -211,3 +211,15 @@ def test_a_module_that_lies_here_is_named_by_its_file(tmp_path, monkeypatch):
     (tmp_path / "lab/mine.py").touch()
     with pytest.raises(UsageError, match=r"its file is here: write lab/mine\.py"):
         recipe("lab.mine")
+
+
+def test_fields_of_a_base_class_in_the_same_file_are_settings_too(tmp_path):
+    """Once each, those of the base first; a base of another file has none of the settings."""
+    file = tmp_path / "methods.py"
+    file.write_text(
+        'class Base(Elsewhere):\n    rate: float = 0.5\n    """Step size."""\n\n\n'
+        'class Mine(Base, Other):\n    depth: int = 2\n    """Layers."""\n'
+    )
+    found = settings.declared_fields(file, "Mine")
+    assert [(s.name, s.default, s.help) for s in found] == [("rate", 0.5, "Step size."), ("depth", 2, "Layers.")]
+    assert list(settings.known("q_cliff"))[:2] == ["env", "env_options"]
