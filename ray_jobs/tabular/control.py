@@ -22,7 +22,7 @@ class Control(Controlled):
     """The settings that all methods share."""
 
     env: str = "CliffWalking-v1"
-    """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
     env_options: Mapping[str, Any] | None = None
     """Keyword arguments of the environment."""
     gamma: Share = 1.0

@@ -2,8 +2,6 @@
 
 The policy is epsilon-greedy for the mean of a run's tables, and ties are broken at random. Where an environment cuts an episode by its time
 limit, the last step still takes the next state's value; where it terminates, it does not.
-
-Differs: a step's reward is the mean reward of its state and action, as the table of the environment has it.
 """
 
 from __future__ import annotations
@@ -17,15 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.recipe.process import Crew, State
-from ray_jobs.tabular.draws import generator, place
+from ray_jobs.tabular.draws import Simulator, generator, place
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.mdp import MDP, Array
-from ray_jobs.tabular.problems import Problem, limited_return, problem
+from ray_jobs.tabular.problems import LONG, Problem, limited_return, problem
 
 SHARD = 250
 """Runs that are computed together."""
-LONG = 1_000
-"""Steps within which a policy is measured where the environment has no time limit."""
 SHOWN = 10
 """Runs whose policies are measured for the log."""
 PARTS = ("q", "visits", "s", "a", "t")
@@ -82,7 +78,7 @@ class Controlled:
         exact = policy_iteration(softened(mdp, self.epsilon) if self.soft else mdp).values
         q = np.full((self.runs, self.tables, states, actions), self.initial)
         rng = generator(seed, 0, 0, 1)
-        s = place(mdp.start.cumsum()[None], rng.random(self.runs))
+        s = Simulator.of(mdp).begin(rng, self.runs)
         a = chosen(q[np.arange(self.runs), :, s], self.epsilon, rng)
         counts = {"visits": np.zeros(q.shape, np.int64), "t": np.zeros(self.runs, np.int64)}
         return {
@@ -167,30 +163,31 @@ def chosen(q: Array, epsilon: float, rng: np.random.Generator) -> NDArray[np.int
     return place(soft(q.mean(1), epsilon).cumsum(-1)[:, :-1], rng.random(len(q)))
 
 
-def shards(state: State) -> Iterable[tuple[int, tuple[Array, ...]]]:
+def shards(state: State) -> Iterable[tuple[int, tuple[NDArray[Any], ...]]]:
     """The first run of each part of `SHARD` runs, and its arrays in the order of `PARTS`."""
     for first in range(0, len(state["s"]), SHARD):
         yield first, tuple(state[name][first : first + SHARD] for name in PARTS)
 
 
-def played(of: Controlled, seed: int, step: int, shard: tuple[int, tuple[Array, ...]]) -> tuple[Array, ...]:
+def played(
+    of: Controlled, seed: int, step: int, shard: tuple[int, tuple[NDArray[Any], ...]]
+) -> tuple[NDArray[Any], ...]:
     """The arrays of a shard's runs after the next block of steps."""
     first, given = shard
     q, visits, s, a, t = (x.copy() for x in given)
     rng, (mdp, limit, _) = generator(seed, step, first, 0), of.problem(seed)
-    edges, start, states = mdp.transition.cumsum(-1), mdp.start.cumsum()[None], len(mdp.start)
-    every = np.arange(len(s))
+    simulator, states, every = Simulator.of(mdp), len(mdp.start), np.arange(len(s))
     for _ in range(of.block):
-        after = place(edges[s, a], rng.random(len(s)))
+        after, reward = simulator.step(s, a, rng)
         ended, there = after == states, np.minimum(after, states - 1)
         then, table = chosen(q[every, :, there], of.epsilon, rng), rng.integers(of.tables, size=len(s))
         worth = np.where(ended, 0.0, of.ahead(Next(q[every, :, there], then, table)))
         visits[every, table, s, a] += 1
         size = of.alpha / visits[every, table, s, a] ** of.power
-        q[every, table, s, a] += size * (mdp.reward[s, a] + of.gamma * worth - q[every, table, s, a])
+        q[every, table, s, a] += size * (reward + of.gamma * worth - q[every, table, s, a])
         t += 1
         over = ended | (t == limit) if limit else ended
         t[over] = 0
-        s = np.where(over, place(start, rng.random(len(s))), there)
+        s = np.where(over, simulator.begin(rng, len(s)), there)
         a = np.where(over, chosen(q[every, :, s], of.epsilon, rng), then)
     return q, visits, s, a, t

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.tabular.mdp import CERTAIN, MDP, random_mdp
+from ray_jobs.tabular.mdp import CERTAIN, MDP, Outcomes, random_mdp
 
 Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 """Gymnasium's `P`: state -> action -> [(probability, next state, reward, whether the episode terminates)]."""
@@ -64,15 +64,36 @@ def of_table(table: Table, start: NDArray[np.float64], gamma: float) -> MDP:
     """The MDP of Gymnasium's `P` and of the probabilities [S] of the first state.
 
     Outcomes with the same next state add up. One that terminates brings its reward and no transition.
+
+    Raises:
+        ValueError: the probabilities of a state and action do not sum to 1.
     """
     states, actions = len(table), len(table[0])
-    transition, reward = np.zeros((states, actions, states)), np.zeros((states, actions))
-    for s, row in table.items():
-        for a, outcomes in row.items():
-            for probability, to, gain, terminated in outcomes:
-                reward[s, a] += probability * gain
-                transition[s, a, to] += 0.0 if terminated else probability
-    return MDP(transition, reward, np.asarray(start, np.float64), gamma)
+    merged = [[_merged(table[s][a], states, f"state {s}, action {a}") for a in range(actions)] for s in range(states)]
+    most = max(len(found) for row in merged for found in row)
+    padded = [[found + [(states, 0.0, 0.0)] * (most - len(found)) for found in row] for row in merged]
+    after, gain, probability = np.moveaxis(np.array(padded), -1, 0)
+    outcomes = Outcomes(probability, after.astype(np.int64), gain)
+    transition = np.zeros((states, actions, states + 1))
+    s, a, _ = np.indices(probability.shape)
+    np.add.at(transition, (s, a, outcomes.after), probability)
+    return MDP(
+        transition[..., :-1].copy(), (probability * gain).sum(-1), np.asarray(start, np.float64), gamma, outcomes
+    )
+
+
+def _merged(outcomes: Sequence[tuple[float, int, float, bool]], states: int, where: str) -> list[tuple]:
+    """The outcomes as (next state, or `states` at an end; reward; probability), sorted, each pair once."""
+    total = sum(probability for probability, *_ in outcomes)
+    if not abs(total - 1) <= CERTAIN:
+        raise ValueError(
+            f"The probabilities of {where} sum to {total:.6g}: those of every state and action must sum to 1."
+        )
+    found: dict[tuple[int, float], float] = {}
+    for probability, to, gain, terminated in outcomes:
+        key = (states if terminated else int(to), float(gain))
+        found[key] = found.get(key, 0.0) + probability
+    return [(*key, found[key]) for key in sorted(found) if found[key] > 0]
 
 
 def of_environment(env: str, gamma: float, **options: Any) -> MDP:

@@ -8,6 +8,7 @@ Source: Sutton & Barto 2018, sections 3.5, 4.1 and 13.2; Haarnoja et al. 2017, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,17 @@ Array = NDArray[np.floating]
 
 CERTAIN = 1e-9
 """Probabilities that sum to less than 1 by no more than this are taken to sum to 1: the rest is rounding."""
+
+
+class Outcomes(NamedTuple):
+    """What may follow each state and action: K outcomes, of which the last ones are impossible where there are fewer."""
+
+    probability: Array
+    """[S, A, K]"""
+    after: NDArray[np.int64]
+    """The next state [S, A, K]; S where the episode ends."""
+    reward: Array
+    """[S, A, K]"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,8 @@ class MDP:
     """[S]: probabilities of the first state."""
     gamma: float
     """Discount per step; 1 is allowed where the policy ends every episode for sure."""
+    outcomes: Outcomes | None = None
+    """The rewards of single outcomes; without them every outcome of a state and action pays its mean reward."""
 
 
 def random_mdp(states: int = 5, actions: int = 3, gamma: float = 0.9, seed: int = 0) -> MDP:

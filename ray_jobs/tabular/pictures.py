@@ -146,8 +146,8 @@ def convergence(errors: Array, gamma: float, unit: str, title: str, path: Path) 
         return save(fig, path)
 
 
-def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path) -> Path:
-    """The root of the mean squared error [K + 1] before the first episode and after each, with the exact curve dashed.
+def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path, first: int = 0) -> Path:
+    """The root of the mean squared error [K], with the exact curve dashed.
 
     Args:
         errors: over runs and states.
@@ -155,14 +155,50 @@ def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path)
         unit: what a step is.
         title: above the picture.
         path: the PNG file to write.
+        first: the units after which the first error was measured.
     """
     with figure(6.4, 3.4) as (fig, axes):
-        axes.plot(np.arange(len(errors)), errors, color=BLUE, label="runs")
+        axes.plot(first + np.arange(len(errors)), errors, color=BLUE, label="runs")
         if exact is not None:
-            axes.plot(np.arange(len(exact)), exact, "--", color=ORANGE, linewidth=1.4, label="exact")
+            axes.plot(first + np.arange(len(exact)), exact, "--", color=ORANGE, linewidth=1.4, label="exact")
         axes.set(xlabel=unit, ylabel="root of the mean squared error", ylim=(0, None))
         axes.legend(frameon=False)
         axes.margins(x=0.01)
+        axes.set_title(title)
+        return save(fig, path)
+
+
+def bias(found: Array, times: Array, exact: Array | None, title: str, path: Path) -> Path:
+    """The mean error [K] of the first state's estimates over runs after 1, 2, ... K episodes, with the exact mean at `times` dashed.
+
+    Args:
+        exact: at each of `times`; None: it is not known.
+        title: above the picture.
+        path: the PNG file to write.
+    """
+    with figure(6.4, 3.4) as (fig, axes):
+        axes.plot(np.arange(1, len(found) + 1), found, color=BLUE, label="runs")
+        if exact is not None:
+            axes.plot(times, exact, "--", color=ORANGE, linewidth=1.4, label="exact")
+        axes.set(xscale="log", xlabel="episodes", ylabel="mean error of the start")
+        plain_numbers(axes.xaxis)
+        axes.legend(frameon=False)
+        axes.set_title(title)
+        return save(fig, path)
+
+
+def regret(found: Array, batch: int, title: str, path: Path) -> Path:
+    """How far the exact value of the learned policy is below the best one [K], after each batch of episodes, on logarithmic axes.
+
+    Args:
+        batch: episodes of a run in each.
+        title: above the picture.
+        path: the PNG file to write.
+    """
+    with figure(6.4, 3.4) as (fig, axes):
+        axes.plot(batch * np.arange(1, len(found) + 1), np.maximum(found, SMALLEST), color=BLUE)
+        axes.set(xscale="log", yscale="log", xlabel="episodes", ylabel="regret of the first run's policy")
+        plain_numbers(axes.xaxis)
         axes.set_title(title)
         return save(fig, path)
 

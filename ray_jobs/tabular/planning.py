@@ -1,6 +1,7 @@
-"""Value iteration and policy iteration as processes of a study: one sweep or improvement at a time, over shards of the states.
+"""Dynamic programming as processes of a study: one sweep or improvement at a time, over shards of the states.
 
-Source: Sutton & Barto 2018, sections 4.3 and 4.4; Puterman 1994, theorem 6.3.1 (when to stop).
+Source: Sutton & Barto 2018, sections 4.1 (policy evaluation), 4.3 (policy iteration) and 4.4 (value iteration); Puterman 1994, theorem
+6.3.1 (when to stop) and section 6.5 (modified policy iteration).
 Differs: the book's theta bounds the change of a sweep; `error` bounds the distance to the optimal values.
 """
 
@@ -15,13 +16,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from ray_jobs.recipe.process import Crew, State
-from ray_jobs.tabular.dynamic_programming import greedy, improve, policy_iteration, policy_values, settled, sweep
+from ray_jobs.recipe.ranges import Count
+from ray_jobs.tabular.dynamic_programming import (
+    evaluation_sweep,
+    greedy,
+    improve,
+    policy_iteration,
+    policy_values,
+    settled,
+    sweep,
+)
 from ray_jobs.tabular.mdp import MDP, Array, backup, uniform_policy
-from ray_jobs.tabular.problems import Problem, best_limited_return, limited_return, problem
+from ray_jobs.tabular.problems import Problem, best_limited_return, limited_return, policy_of, problem
 
 
 class Planned(Protocol):
-    """The fields that both processes have."""
+    """The fields that all processes have."""
 
     @property
     def env(self) -> str:
@@ -49,7 +59,7 @@ class ValueIteration:
     """Sweeps V <- max_a R + gamma T V from 0, until V is within `error` of the optimal values."""
 
     env: str = "FrozenLake8x8-v1"
-    """Gymnasium's id of an environment with a table (FrozenLake, CliffWalking, Taxi), or 'package.module:function' that returns an MDP."""
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
     env_options: Mapping[str, Any] | None = None
     """Keyword arguments of the environment, such as {"is_slippery": false}."""
     gamma: float = 0.99
@@ -71,8 +81,7 @@ class ValueIteration:
             ValueError: the environment cannot be solved.
         """
         exact = policy_iteration(problem_of(self, seed).mdp).values
-        state: State = {"seed": seed, "values": np.zeros(len(exact)), "exact": exact, "settled": False}
-        return state | {"errors": np.abs(exact).max(keepdims=True)}
+        return unsettled(seed, exact)
 
     def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
         """One sweep, block by block."""
@@ -103,7 +112,7 @@ class PolicyIteration:
     """Improvements of a policy by its exact values, from the uniform policy, until it stays as it is."""
 
     env: str = "FrozenLake8x8-v1"
-    """Gymnasium's id of an environment with a table (FrozenLake, CliffWalking, Taxi), or 'package.module:function' that returns an MDP."""
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
     env_options: Mapping[str, Any] | None = None
     """Keyword arguments of the environment, such as {"is_slippery": false}."""
     gamma: float = 0.99
@@ -153,6 +162,126 @@ class PolicyIteration:
         draw(self, state, state["policy"], self.unit, folder)
 
 
+@dataclass(frozen=True)
+class PolicyEvaluation:
+    """Sweeps V <- r_pi + gamma T_pi V from 0, until V is within `error` of the values of the policy."""
+
+    env: str = "FrozenLake8x8-v1"
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
+    env_options: Mapping[str, Any] | None = None
+    """Keyword arguments of the environment, such as {"is_slippery": false}."""
+    policy: str = "uniform"
+    """The policy: uniform, best, or 'package.module:function' that takes the MDP and returns the probabilities [S, A]."""
+    gamma: float = 0.99
+    """Discount per step; at 1 the policy must end every episode, and `error` bounds only the change of the last sweep."""
+    error: float = 1e-12
+    """Largest distance to the values at which the sweeps end."""
+    shards: int = 4
+    """Blocks of states in which a sweep is computed, by as many workers or fewer."""
+
+    unit = "sweep"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def begin(self, seed: int) -> State:
+        """V = 0, the exact values by a linear solve, and the largest error so far of each sweep.
+
+        Raises:
+            ValueError: the environment or the policy cannot be, or gamma is 1 and the policy does not end every episode.
+        """
+        mdp = problem_of(self, seed).mdp
+        policy = policy_of(self.policy, mdp)
+        return unsettled(seed, policy_values(mdp, policy)) | {"policy": policy}
+
+    def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
+        """One sweep, block by block."""
+        mdp, before = problem_of(self, seed).mdp, state["values"]
+        work = functools.partial(evaluated, self, seed, state["policy"], before)
+        after = np.concatenate(crew.map(work, range(self.shards)))
+        state["values"], state["settled"] = after, settled(mdp, before, after, self.error)
+        return {"value_error": noted_error(state, after), "change": float(np.abs(after - before).max())}
+
+    def done(self, state: State) -> bool:
+        """Whether the last sweep changed so little that the values are within `error`."""
+        return state["settled"]
+
+    def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
+        """value_error: largest distance to the linear solve; start_value, exact_start_value; sweeps."""
+        mdp = problem_of(self, seed).mdp
+        return {
+            "value_error": float(np.abs(state["values"] - state["exact"]).max()),
+            "start_value": float(mdp.start @ state["values"]),
+            "exact_start_value": float(mdp.start @ state["exact"]),
+            "sweeps": len(state["errors"]) - 1.0,
+        }
+
+    def pictures(self, state: State, folder: Path) -> None:
+        """value.png and convergence.png."""
+        draw(self, state, state["policy"], self.unit, folder)
+
+
+@dataclass(frozen=True)
+class ModifiedPolicyIteration:
+    """Policy iteration whose evaluation is a few sweeps: 1 is value iteration, many are policy iteration."""
+
+    env: str = "FrozenLake8x8-v1"
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
+    env_options: Mapping[str, Any] | None = None
+    """Keyword arguments of the environment, such as {"is_slippery": false}."""
+    gamma: float = 0.99
+    """Discount per step; at 1 `error` bounds only the change of the last sweep."""
+    sweeps: Count = 10
+    """Sweeps of each evaluation; the first of them is that of value iteration, which chooses the policy."""
+    error: float = 1e-12
+    """Largest distance to the optimal values at which the improvements end."""
+    shards: int = 4
+    """Blocks of states in which a sweep is computed, by as many workers or fewer."""
+
+    unit = "improvement"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def begin(self, seed: int) -> State:
+        """V = 0, the optimal values, and the largest error so far of each improvement.
+
+        Raises:
+            ValueError: the environment cannot be solved.
+        """
+        exact = policy_iteration(problem_of(self, seed).mdp).values
+        return unsettled(seed, exact)
+
+    def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
+        """A sweep of value iteration and, where it has not settled, the other sweeps with the policy that it chose."""
+        before, mdp = state["values"], problem_of(self, seed).mdp
+        first = functools.partial(chosen, self, seed, before)
+        values, policies = zip(*crew.map(first, range(self.shards)), strict=True)
+        after, policy = np.concatenate(values), np.concatenate(policies)
+        change, over = float(np.abs(after - before).max()), settled(mdp, before, after, self.error)
+        for _ in range(0 if over else self.sweeps - 1):
+            after = np.concatenate(
+                crew.map(functools.partial(evaluated, self, seed, policy, after), range(self.shards))
+            )
+        state["values"], state["settled"] = after, over
+        return {"value_error": noted_error(state, after), "change": change}
+
+    def done(self, state: State) -> bool:
+        """Whether the last sweep of value iteration changed so little that the values are within `error`."""
+        return state["settled"]
+
+    def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
+        """See `measured`; the policy is greedy for the values."""
+        found = problem_of(self, seed)
+        policy = greedy(found.mdp, state["values"])
+        return measured(found, state["values"], policy) | {"improvements": len(state["errors"]) - 1.0}
+
+    def pictures(self, state: State, folder: Path) -> None:
+        """value.png and convergence.png."""
+        policy = greedy(problem_of(self, state["seed"]).mdp, state["values"])
+        draw(self, state, policy, self.unit, folder)
+
+
 def check(of: Planned) -> None:
     """Refuse a discount or a number of shards that cannot be.
 
@@ -183,10 +312,28 @@ def swept(of: ValueIteration, seed: int, v: Array, shard: int) -> Array:
     return sweep(block(of, seed, shard)[0], v)
 
 
+def evaluated(of: Planned, seed: int, policy: Array, v: Array, shard: int) -> Array:
+    """The sweep of a block of states under a policy [S, A], from the values v [S] of all."""
+    mdp, rows = block(of, seed, shard)
+    return evaluation_sweep(mdp, policy[rows], v)
+
+
+def chosen(of: Planned, seed: int, v: Array, shard: int) -> tuple[Array, Array]:
+    """The sweep of value iteration of a block of states, from the values v [S] of all, and the greedy policy that it takes."""
+    mdp, _ = block(of, seed, shard)
+    return sweep(mdp, v), greedy(mdp, v)
+
+
 def improved(of: PolicyIteration, seed: int, v: Array, policy: Array, shard: int) -> Array:
     """The improved policy of a block of states, from the values v [S] and policy [S, A] of all."""
     mdp, rows = block(of, seed, shard)
     return improve(backup(mdp, v), policy[rows], v[rows])
+
+
+def unsettled(seed: int, exact: Array) -> State:
+    """The state before the first sweep: V = 0, the exact values [S], and the largest error."""
+    values, errors = np.zeros(len(exact)), np.abs(exact).max(keepdims=True)
+    return {"seed": seed, "values": values, "exact": exact, "settled": False, "errors": errors}
 
 
 def noted_error(state: State, values: Array) -> float:

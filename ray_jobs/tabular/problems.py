@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,11 +13,28 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_jobs.tabular.arrays import checked, read
+from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_table, with_table
-from ray_jobs.tabular.mdp import MDP, Array, state_rewards, state_transitions
+from ray_jobs.tabular.mdp import (
+    CERTAIN,
+    MDP,
+    Array,
+    ends_for_sure,
+    performance,
+    state_rewards,
+    state_transitions,
+    uniform_policy,
+)
 
 Letters = NDArray[np.str_]
 """Map [rows, columns] of one letter for each state: S start, G goal, H hole, C cliff, F anything else."""
+
+
+LONG = 1_000
+"""Steps within which a policy is measured where the environment has no time limit."""
+IDS = re.compile(r"-v\d+$")
+"""The end of a Gymnasium id; 'package.module:Name-v0' imports the module, which registers the environment."""
 
 
 class Problem(NamedTuple):
@@ -30,16 +48,16 @@ class Problem(NamedTuple):
 
 
 def problem(env: str, gamma: float, options: Mapping[str, Any] | None, seed: int) -> Problem:
-    """The problem of a Gymnasium environment with a table, or of 'package.module:function' that returns an `MDP`.
+    """The problem of a Gymnasium environment with a table, of a file of arrays, or of 'package.module:function' that returns an `MDP`.
 
     Args:
-        env: the id, or the function, which is called with the options, gamma and seed.
+        env: the id; the file, see `read`; or the function, which is called with the options, gamma and seed.
         gamma: discount per step.
         options: keyword arguments of the environment or function.
         seed: of a random MDP; environments do not depend on it.
 
     Raises:
-        ValueError: there is no such environment, it has no table, or does not take the options.
+        ValueError: there is no such environment, it has no table, or does not take the options; or it is no MDP.
     """
     return _cached(env, gamma, json.dumps(dict(options or {}), sort_keys=True), seed if ":" in env else 0)
 
@@ -48,9 +66,10 @@ def problem(env: str, gamma: float, options: Mapping[str, Any] | None, seed: int
 def _cached(env: str, gamma: float, options: str, seed: int) -> Problem:
     given = json.loads(options)
     try:
-        if ":" in env:
-            module, _, name = env.partition(":")
-            return Problem(getattr(importlib.import_module(module), name)(**given, gamma=gamma, seed=seed), None, None)
+        if env.endswith(".npz"):
+            return Problem(read(env, gamma, **given), None, None)
+        if ":" in env and not IDS.search(env):
+            return Problem(checked(_named(env)(**given, gamma=gamma, seed=seed), env), None, None)
         return _of_gymnasium(env, gamma, given)
     except (gym.error.Error, ImportError, AttributeError) as error:
         why = " ".join(str(error).split()).rstrip(".")
@@ -61,8 +80,42 @@ def _cached(env: str, gamma: float, options: str, seed: int) -> Problem:
 
 def _of_gymnasium(env: str, gamma: float, options: Mapping[str, Any]) -> Problem:
     made = with_table(env, **options)
-    limit = gym.spec(env).max_episode_steps
+    limit = gym.spec(env.rpartition(":")[2]).max_episode_steps
     return Problem(of_table(made.P, made.initial_state_distrib, gamma), limit, _letters(made))
+
+
+def _named(path: str) -> Any:
+    """What 'package.module:name' names."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def policy_of(name: str, mdp: MDP) -> Array:
+    """The policy [S, A] of an MDP that a setting names: uniform, best, or 'package.module:function' that takes the MDP.
+
+    Raises:
+        ValueError: there is no such function, or it returns no policy.
+    """
+    if name in ("uniform", "best"):
+        return uniform_policy(mdp) if name == "uniform" else policy_iteration(mdp).policy
+    try:
+        found = np.asarray(_named(name)(mdp), np.float64)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"There is no policy {name} ({error}): take uniform, best, or 'package.module:function'."
+        ) from None
+    if found.shape != mdp.reward.shape or (found < 0).any() or np.abs(found.sum(-1) - 1).max() > CERTAIN:
+        raise ValueError(
+            f"{name} must return the probabilities of {mdp.reward.shape[1]} actions in each of {mdp.reward.shape[0]} states."
+        )
+    return found
+
+
+def value_of(mdp: MDP, policy: Array) -> float:
+    """The value of the start under a policy [S, A]: exact, or within `LONG` steps where it need not end and there is no discount."""
+    if mdp.gamma < 1 or ends_for_sure(mdp, policy):
+        return performance(mdp, policy)
+    return limited_return(mdp, policy, LONG)
 
 
 def _letters(env: Any) -> Letters | None:

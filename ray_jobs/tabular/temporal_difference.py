@@ -3,7 +3,7 @@
 System: TD(lambda)
 Source: Sutton & Barto 2018, section 6.1 (TD(0)), 12.2 (accumulating traces), 12.5 (true online TD(lambda), dutch traces) and 12.10
 (replacing traces); van Seijen et al. 2016, arXiv:1512.04087, algorithm 1.
-Differs: tables only; a step's reward is the mean reward of its state and action, as the table of the environment has it.
+Differs: tables only.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ray_jobs.recipe.process import Crew, State
 from ray_jobs.recipe.ranges import Count, Finite, Part, Share
-from ray_jobs.tabular.draws import generator, place
-from ray_jobs.tabular.learning_curve import exact_moments
+from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.learning_curve import exact_errors
 from ray_jobs.tabular.mdp import MDP, Array, ends_for_sure, state_values, uniform_policy
 from ray_jobs.tabular.problems import problem
 
@@ -37,7 +37,7 @@ class TemporalDifference:
     """TD(lambda) for the values of the policy that takes every action alike, an episode of all runs at a time."""
 
     env: str = "ray_jobs.tabular.walks:random_walk"
-    """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
+    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
     env_options: Mapping[str, Any] | None = None
     """Keyword arguments of the environment, such as {"states": 19, "left": -1}."""
     gamma: Share = 1.0
@@ -112,10 +112,7 @@ def mdp_of(of: TemporalDifference, seed: int) -> MDP:
 def exact_curve(of: TemporalDifference, seed: int, count: int) -> Array:
     """The exact error of TD(0) after 0, 1, ... `count` episodes: the root of the mean square over runs and states."""
     mdp = mdp_of(of, seed)
-    exact = state_values(mdp, uniform_policy(mdp))
-    means, seconds = exact_moments(mdp, uniform_policy(mdp), of.alpha, np.full(len(exact), of.initial), count)
-    squares = seconds[:, range(len(exact)), range(len(exact))] - 2 * means * exact + exact**2
-    return np.sqrt(squares.mean(1))
+    return exact_errors(mdp, uniform_policy(mdp), of.alpha, of.initial, count)
 
 
 def episodes(of: TemporalDifference, seed: int, step: int, part: tuple[int, Array]) -> Array:
@@ -126,14 +123,14 @@ def episodes(of: TemporalDifference, seed: int, step: int, part: tuple[int, Arra
     """
     (first, values), mdp = part, mdp_of(of, seed)
     rng = generator(seed, step, first)
-    edges, (states, actions) = mdp.transition.cumsum(-1), mdp.reward.shape
+    simulator, (states, actions) = Simulator.of(mdp), mdp.reward.shape
     v, z, old, runs = values.copy(), np.zeros_like(values), np.zeros(len(values)), np.arange(len(values))
-    s = place(mdp.start.cumsum()[None], rng.random(len(runs)))
+    s = simulator.begin(rng, len(runs))
     for _ in range(LONGEST):
         a = rng.integers(actions, size=len(runs))
-        after = place(edges[s, a], rng.random(len(runs)))
+        after, reward = simulator.step(s, a, rng)
         ahead = np.where(after < states, v[runs, np.minimum(after, states - 1)], 0.0)
-        learn(of, v, z, old, runs, s, mdp.reward[s, a], ahead)
+        learn(of, v, z, old, runs, s, reward, ahead)
         runs, s = runs[after < states], after[after < states]
         if not len(runs):
             return v

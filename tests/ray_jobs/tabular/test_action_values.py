@@ -9,6 +9,7 @@ from ray_jobs import cli
 from ray_jobs.distributed.crew import Here, OnRay
 from ray_jobs.tabular.control import SARSA, DoubleQ, ExpectedSARSA, QLearning
 from ray_jobs.tabular.controlled import PARTS, Next, chosen, generator, place, played, shards, soft, softened
+from ray_jobs.tabular.draws import outcomes_of
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_environment
 from ray_jobs.tabular.mdp import state_values
@@ -62,11 +63,13 @@ def test_a_block_is_that_of_a_plain_loop(of):
     (first, given), *_ = shards(state)
     got = dict(zip(PARTS, played(process, 7, 0, (first, given)), strict=True))
     mdp, limit, _ = process.problem(7)
+    chance, leads, pays = outcomes_of(mdp)
     q, visits = state["q"].copy(), state["visits"].copy()
     s, a, t = state["s"].tolist(), state["a"].tolist(), state["t"].tolist()
     rng, n = generator(7, 0, 0, 0), len(s)
     for _ in range(process.block):
-        after = [int((mdp.transition[s[i], a[i]].cumsum() <= u).sum()) for i, u in enumerate(rng.random(n))]
+        kinds = [int((chance[s[i], a[i]].cumsum() <= u).sum()) for i, u in enumerate(rng.random(n))]
+        after, paid = ([int(x[s[i], a[i], kinds[i]]) for i in range(n)] for x in (leads, pays))
         there = [min(x, 15) for x in after]
         then = [
             int(chosen(q[i : i + 1, :, x], 0.1, Given(u))[0])
@@ -78,7 +81,7 @@ def test_a_block_is_that_of_a_plain_loop(of):
             worth = 0.0 if after[i] == 16 else process.ahead(next_)[0]
             k = (i, table[i], s[i], a[i])
             visits[k] += 1
-            q[k] += 0.4 / visits[k] ** 0.5 * (mdp.reward[s[i], a[i]] + 0.9 * worth - q[k])
+            q[k] += 0.4 / visits[k] ** 0.5 * (paid[i] + 0.9 * worth - q[k])
         begin = [int(place(mdp.start.cumsum()[None], np.array([u]))[0]) for u in rng.random(n)]
         first = rng.random(n)
         for i in range(n):
