@@ -168,16 +168,20 @@ def error(errors: Array, exact: Array | None, unit: str, title: str, path: Path,
         return save(fig, path)
 
 
-def bias(found: Array, times: Array, exact: Array | None, title: str, path: Path) -> Path:
+def bias(found: Array, spread: Array, times: Array, exact: Array | None, title: str, path: Path) -> Path:
     """The mean error [K] of the first state's estimates over runs after 1, 2, ... K episodes, with the exact mean at `times` dashed.
 
     Args:
+        found, spread: the mean over runs, and its standard error; two of these are the band.
+        times: numbers of episodes.
         exact: at each of `times`; None: it is not known.
         title: above the picture.
         path: the PNG file to write.
     """
     with figure(6.4, 3.4) as (fig, axes):
-        axes.plot(np.arange(1, len(found) + 1), found, color=BLUE, label="runs")
+        k = np.arange(1, len(found) + 1)
+        axes.plot(k, found, color=BLUE, label="runs")
+        axes.fill_between(k, found - 2 * spread, found + 2 * spread, color=BLUE, alpha=0.25, linewidth=0)
         if exact is not None:
             axes.plot(times, exact, "--", color=ORANGE, linewidth=1.4, label="exact")
         axes.set(xscale="log", xlabel="episodes", ylabel="mean error of the start")
@@ -188,7 +192,7 @@ def bias(found: Array, times: Array, exact: Array | None, title: str, path: Path
 
 
 def regret(found: Array, batch: int, title: str, path: Path) -> Path:
-    """How far the exact value of the learned policy is below the best one [K], after each batch of episodes, on logarithmic axes.
+    """How far the exact value of the learned policy is below the best one [K], after each batch of episodes.
 
     Args:
         batch: episodes of a run in each.
@@ -196,8 +200,8 @@ def regret(found: Array, batch: int, title: str, path: Path) -> Path:
         path: the PNG file to write.
     """
     with figure(6.4, 3.4) as (fig, axes):
-        axes.plot(batch * np.arange(1, len(found) + 1), np.maximum(found, SMALLEST), color=BLUE)
-        axes.set(xscale="log", yscale="log", xlabel="episodes", ylabel="regret of the first run's policy")
+        axes.plot(batch * np.arange(1, len(found) + 1), found, color=BLUE)
+        axes.set(xscale="log", xlabel="episodes", ylabel="regret of the first run's policy", ylim=(0, None))
         plain_numbers(axes.xaxis)
         axes.set_title(title)
         return save(fig, path)

@@ -39,3 +39,22 @@ dp_random_mdp = Recipe(
         "one."
     ),
 )  # fmt: skip
+
+policy_evaluation_frozenlake = Recipe(
+    "Policy evaluation finds what walking at random is worth on the frozen lake of 8 x 8 cells.",
+    Study("planning:PolicyEvaluation", steps=20_000, save_every=200, log_every=10, env="FrozenLake8x8-v1", gamma=0.99),
+    system="Policy evaluation", data="FrozenLake8x8-v1", headline=BOOK,
+    claim=Claim("value_error", at_most=1e-9, seeds=1), space={"gamma": "uniform(0.9,0.999)"},
+    text=(
+        "The values are compared with a linear solve. --policy best takes the optimal policy, and --policy "
+        "package.module:function one of your own."
+    ),
+)  # fmt: skip
+
+modified_policy_iteration_frozenlake = Recipe(
+    "Modified policy iteration solves the frozen lake of 8 x 8 cells, with ten sweeps for each policy.",
+    Study("planning:ModifiedPolicyIteration", steps=10_000, save_every=200, log_every=10, env="FrozenLake8x8-v1", gamma=0.99),
+    system="Modified policy iteration", data="FrozenLake8x8-v1", headline=Headline("Puterman 1994", where="section 6.5"),
+    claim=Claim("value_error", at_most=1e-9, seeds=1), space={"gamma": "uniform(0.9,0.999)", "sweeps": "randint(1,50)"},
+    text="--sweeps 1 is value iteration; with more sweeps it comes closer to policy iteration.",
+)  # fmt: skip

@@ -66,7 +66,7 @@ class MonteCarlo:
                 f"The policy {self.behaviour} never takes some actions of {self.policy}: it cannot be learned from."
             )
         table = np.zeros((self.runs, len(mdp.start)))
-        curves = {"errors": np.zeros(0), "biases": np.zeros(0)}
+        curves = {"errors": np.zeros(0), "biases": np.zeros(0), "spreads": np.zeros(0)}
         known = {"target": target, "behaviour": behaviour, "exact": state_values(mdp, target)}
         return {"seed": seed, "sums": table, "weights": table.copy()} | known | curves
 
@@ -78,8 +78,10 @@ class MonteCarlo:
         state["sums"], state["weights"] = np.concatenate(sums), np.concatenate(weights)
         found = apart(state)
         state["errors"] = np.append(state["errors"], error := rms(found, state))
-        state["biases"] = np.append(state["biases"], bias := float((found @ mdp_of(self, seed).start).mean()))
-        return {"rms_error": error, "bias": bias}
+        each = found @ mdp_of(self, seed).start
+        state["biases"] = np.append(state["biases"], each.mean())
+        state["spreads"] = np.append(state["spreads"], each.std() / len(each) ** 0.5)
+        return {"rms_error": error, "bias": float(each.mean())}
 
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """rms_error: root of the mean squared error over runs and the states that they have visited; start_error: of the first state.
@@ -112,7 +114,8 @@ class MonteCarlo:
         title = f"{self.visits}-visit Monte Carlo on {self.env.rpartition(':')[2]}"
         pictures.error(state["errors"], None, self.unit, title, folder / "error.png", first=1)
         times = np.unique(np.geomspace(1, len(state["errors"]), 30).round())
-        pictures.bias(state["biases"], times, self.exact_biases(state, times), title, folder / "bias.png")
+        exact = self.exact_biases(state, times)
+        pictures.bias(state["biases"], state["spreads"], times, exact, title, folder / "bias.png")
 
     def exact_biases(self, state: State, times: Array) -> Array | None:
         """The exact bias of the first state after each number of episodes [K]; None where it is not known."""
