@@ -100,7 +100,7 @@ def policy_of(name: str, mdp: MDP) -> Array:
         return uniform_policy(mdp) if name == "uniform" else policy_iteration(mdp).policy
     try:
         found = np.asarray(_named(name)(mdp), np.float64)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"There is no policy {name} ({error}): take uniform, best, or 'package.module:function'."
         ) from None

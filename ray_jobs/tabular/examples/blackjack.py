@@ -65,7 +65,8 @@ def _states() -> list[tuple[Hand, int]]:
     return [(hand, shown) for hand in HANDS for shown in CARDS]
 
 
-def _number(hand: Hand, shown: int) -> int:
+def state_number(hand: Hand, shown: int) -> int:
+    """The number of the state in which the player has the hand and the dealer shows the card."""
     return HANDS.index(hand) * len(CARDS) + shown - 1
 
 
@@ -77,7 +78,7 @@ def _with(hand: Hand, card: int) -> Hand:
     return (total + card - 10, False, False) if ace and total + card > 21 else (total + card, ace, False)
 
 
-def _pair(first: int, second: int) -> Hand:
+def pair(first: int, second: int) -> Hand:
     """The hand of two cards."""
     total, ace, _ = _with((11, True, False) if first == 1 else (first, False, False), second)
     return total, ace, total == 21
@@ -88,7 +89,7 @@ def _dealt() -> Array:
     start = np.zeros(len(_states()))
     for first, second, shown in np.ndindex(10, 10, 10):
         chance = CARDS[first + 1] * CARDS[second + 1] * CARDS[shown + 1]
-        start[_number(_pair(first + 1, second + 1), shown + 1)] += chance
+        start[state_number(pair(first + 1, second + 1), shown + 1)] += chance
     return start
 
 
@@ -100,7 +101,7 @@ def _from(total: int, ace: bool, dealer: int) -> Array:
             "from 12 on with an ace, and a dealer's card from 1 to 10."
         )
     start = np.zeros(len(_states()))
-    start[_number(hand, dealer)] = 1.0
+    start[state_number(hand, dealer)] = 1.0
     return start
 
 
@@ -109,7 +110,7 @@ def _after(hand: Hand, shown: int, action: int, sab: bool) -> list[tuple[float, 
     end = len(HANDS) * len(CARDS)
     if action == HIT:
         hands = [(chance, _with(hand, card)) for card, chance in CARDS.items()]
-        return [(p, end, -1.0) if new[0] > 21 else (p, _number(new, shown), 0.0) for p, new in hands]
+        return [(p, end, -1.0) if new[0] > 21 else (p, state_number(new, shown), 0.0) for p, new in hands]
     won, drawn, lost = np.zeros(3)
     for dealer, chance in dealer_hands(shown).items():
         natural = sab and hand == NATURAL and dealer != NATURAL
@@ -120,7 +121,7 @@ def _after(hand: Hand, shown: int, action: int, sab: bool) -> list[tuple[float, 
 
 def dealer_hands(shown: int) -> dict[Hand, float]:
     """The dealer's last hands and their probabilities: two cards, and more until the sum is 17 or above."""
-    return _mixed((chance, _played(_pair(shown, second))) for second, chance in CARDS.items())
+    return _mixed((chance, _played(pair(shown, second))) for second, chance in CARDS.items())
 
 
 @functools.cache

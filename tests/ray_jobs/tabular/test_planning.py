@@ -1,4 +1,4 @@
-"""Value and policy iteration as processes: the bits of the plain loops, exact values, and states that no failed map has touched."""
+"""Dynamic programming as processes: the bits of the plain loops, exact values, and states that no failed map has touched."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,13 +6,18 @@ import pytest
 
 from ray_jobs.distributed.crew import Here, Stopped
 from ray_jobs.tabular import pictures
-from ray_jobs.tabular.dynamic_programming import policy_iteration, value_iteration
+from ray_jobs.tabular.dynamic_programming import (
+    modified_policy_iteration,
+    policy_iteration,
+    policy_values,
+    value_iteration,
+)
 from ray_jobs.tabular.environments import of_environment
-from ray_jobs.tabular.mdp import random_mdp
-from ray_jobs.tabular.planning import PolicyIteration, ValueIteration
+from ray_jobs.tabular.mdp import random_mdp, uniform_policy
+from ray_jobs.tabular.planning import ModifiedPolicyIteration, PolicyEvaluation, PolicyIteration, ValueIteration
 from ray_jobs.tabular.problems import best_limited_return, limited_return, problem
 
-BOTH = [ValueIteration(), PolicyIteration()]
+ALL = [ValueIteration(), PolicyIteration(), PolicyEvaluation(), ModifiedPolicyIteration()]
 
 
 def solved(process, seed=0):
@@ -40,6 +45,41 @@ def test_policy_iteration_in_blocks_has_the_policy_of_the_loop(shards):
     assert improvements == want.rounds + 1, "the last changes nothing"
     assert (state["policy"] == want.policy).all()
     assert (state["values"] == want.values).all()
+
+
+@pytest.mark.parametrize("sweeps", [1, 7, 300])
+def test_modified_policy_iteration_in_blocks_has_the_values_of_the_loop(sweeps):
+    """One sweep is value iteration to the bit; with many there are far fewer improvements than sweeps of value iteration."""
+    state, improvements = solved(ModifiedPolicyIteration(sweeps=sweeps))
+    mdp = of_environment("FrozenLake8x8-v1", 0.99)
+    want = modified_policy_iteration(mdp, sweeps)
+    assert improvements == want.rounds
+    np.testing.assert_allclose(state["values"], want.values, rtol=0, atol=1e-14)
+    if sweeps == 1:
+        assert (state["values"] == solved(ValueIteration())[0]["values"]).all()
+    if sweeps == 300:
+        assert improvements < solved(ValueIteration())[1] / 20
+
+
+@pytest.mark.parametrize("policy", ["uniform", "best", f"{__name__}:second"])
+def test_policy_evaluation_has_the_values_of_the_solve(policy):
+    mdp = of_environment("FrozenLake8x8-v1", 0.99)
+    process = PolicyEvaluation(policy=policy)
+    state, _ = solved(process)
+    own = {"uniform": uniform_policy(mdp), "best": policy_iteration(mdp).policy}.get(policy, second(mdp))
+    np.testing.assert_allclose(state["values"], policy_values(mdp, own), atol=1e-12)
+    assert process.result(state, 0, Here())["value_error"] <= 1e-12
+
+
+def second(mdp):
+    """The policy that always takes the second action."""
+    return np.eye(4)[np.ones(len(mdp.start), int)]
+
+
+def test_a_policy_that_never_ends_has_no_values_without_a_discount():
+    process = PolicyEvaluation("CliffWalking-v1", policy=f"{__name__}:second", gamma=1.0)
+    with pytest.raises(ValueError, match=r"^Without a discount a policy has values only if it ends every episode"):
+        process.begin(0)
 
 
 EXACT = [
@@ -110,7 +150,7 @@ class Broken(Here):
         raise Stopped
 
 
-@pytest.mark.parametrize("process", BOTH, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("process", ALL, ids=lambda p: type(p).__name__)
 def test_a_map_that_raises_leaves_the_state_as_it_was(process):
     state = process.begin(0)
     process.advance(state, 0, 0, Here())
