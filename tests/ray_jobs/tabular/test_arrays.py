@@ -65,6 +65,29 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         problem(saved(tmp_path, transition=LINE), 0.9, None, 0)
 
 
+MINE = """
+import gymnasium as gym
+import numpy as np
+
+
+class Mine(gym.Env):
+    observation_space, action_space = gym.spaces.Discrete(1), gym.spaces.Discrete(1)
+    P = {0: {0: [(0.5, 0, 1.0, False), (0.5, 0, 3.0, True)]}}
+    initial_state_distrib = np.ones(1)
+
+
+gym.register("Mine-v0", Mine, max_episode_steps=7)
+"""
+
+
+def test_an_environment_that_a_module_registers_works_by_name(tmp_path, monkeypatch):
+    (tmp_path / "registers_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = problem("registers_mine:Mine-v0", 1.0, None, 0)
+    assert found.limit == 7
+    assert state_values(found.mdp, uniform_policy(found.mdp)) == pytest.approx(4.0)
+
+
 def broken(gamma, seed):
     """A process whose rows sum to more than 1."""
     return MDP(1.5 * np.ones((1, 1, 1)), np.zeros((1, 1)), np.ones(1), gamma)
@@ -94,6 +117,6 @@ def test_as_a_user_meets_it(tmp_path, capsys):
     assert cli.main(["train", "dp_frozenlake", "--env", path, "--gamma", "1", "--out", str(tmp_path / "run")]) == 0
     assert "value_error" in capsys.readouterr().out
     saved(tmp_path, transition=0.5 * LINE, reward=PAID)
-    words = ["train", "policy_evaluation_frozenlake", "--env", f"{tmp_path}/./mdp.npz", "--out", str(tmp_path / "no")]
+    words = ["train", "policy_evaluation_frozenlake", "--env", path, "--out", str(tmp_path / "no")]
     assert cli.main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
