@@ -175,7 +175,7 @@ def played(
     """The arrays of a shard's runs after the next block of steps."""
     first, given = shard
     q, visits, s, a, t = (x.copy() for x in given)
-    rng, (mdp, limit, _) = generator(seed, step, first, 0), of.problem(seed)
+    rng, (mdp, limit, *_) = generator(seed, step, first, 0), of.problem(seed)
     simulator, states, every = Simulator.of(mdp), len(mdp.start), np.arange(len(s))
     for _ in range(of.block):
         after, reward = simulator.step(s, a, rng)

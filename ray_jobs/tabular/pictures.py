@@ -27,11 +27,13 @@ def value(of: Problem, values: Array, exact: Array, policy: Array, title: str, p
     """Values [S] as a heat map with the policy's [S, A] arrows, start, goal and holes marked; without a map, values over exact ones [S].
 
     Args:
-        of: the problem; its map decides which picture is drawn.
+        of: the problem; its own picture or its map decides which picture is drawn.
         values, exact, policy: what is shown.
         title: above the picture.
         path: the PNG file to write.
     """
+    if of.picture is not None:
+        return of.picture(values, policy, title, path)
     if of.letters is None:
         return _against_exact(values, exact, title, path)
     rows, columns = of.letters.shape

@@ -6,7 +6,8 @@ import functools
 import importlib
 import json
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ Letters = NDArray[np.str_]
 """Map [rows, columns] of one letter for each state: S start, G goal, H hole, C cliff, F anything else."""
 
 
+Picture = Callable[[Array, Array, str, Path], Path]
 LONG = 1_000
 """Steps within which a policy is measured where the environment has no time limit."""
 IDS = re.compile(r"-v\d+$")
@@ -46,6 +48,8 @@ class Problem(NamedTuple):
     """Steps after which the environment cuts an episode; None where it never does."""
     letters: Letters | None
     """The map, where the states are the cells of a grid."""
+    picture: Picture | None = None
+    """Draws values [S] and a policy [S, A], with a title, as a PNG file: `picture` of the module of 'package.module:function'."""
 
 
 def problem(env: str, gamma: float, options: Mapping[str, Any] | None, seed: int) -> Problem:
@@ -76,7 +80,8 @@ def _cached(env: str, gamma: float, options: str, seed: int) -> Problem:
         if env.endswith(".npz"):
             return Problem(read(env, gamma, **given), None, None)
         if ":" in env and not IDS.search(env):
-            return Problem(checked(_named(env)(**given, gamma=gamma, seed=seed), env), None, None)
+            found = checked(_named(env)(**given, gamma=gamma, seed=seed), env)
+            return Problem(found, None, None, getattr(sys.modules[env.partition(":")[0]], "picture", None))
         return _of_gymnasium(env, gamma, given)
     except (gym.error.Error, ImportError, AttributeError) as error:
         why = " ".join(str(error).split()).rstrip(".")

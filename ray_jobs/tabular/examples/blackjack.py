@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +59,34 @@ def stick_on_20(mdp: MDP) -> Array:
     """The policy [S, A] that sticks on 20 and 21 only (Sutton & Barto 2018, example 5.1)."""
     sticks = np.array([hand[0] >= 20 for hand, _ in _states()])
     return np.stack([sticks, ~sticks], -1).astype(np.float64)
+
+
+def picture(values: Array, policy: Array, title: str, path: Path) -> Path:
+    """Values [S] as colours and the policy [S, A] as letters, over the dealer's card and the player's sum; one field for each kind of hand.
+
+    Args:
+        values, policy: what is shown; H is hit and S is stick, the more probable of the two.
+        title: above the picture.
+        path: the PNG file to write.
+    """
+    from ray_jobs.results.plots import INK, figure, save
+
+    with figure(8.4, 4.4) as (fig, axes):
+        axes.remove()
+        for at, (ace, name) in enumerate(((False, "no ace counts 11"), (True, "an ace counts 11"))):
+            own, cards = fig.add_subplot(1, 2, at + 1), list(CARDS)
+            sums = range(21, 11, -1)
+            numbers = np.array([[state_number((total, ace, False), card) for card in cards] for total in sums])
+            image = own.imshow(values[numbers], cmap="Blues", alpha=0.85, vmin=-1, vmax=1.6)
+            for (row, column), number in np.ndenumerate(numbers):
+                letter = "SH"[int(policy[number].argmax())]
+                own.text(column, row, letter, color=INK, ha="center", va="center", fontsize=8)
+            own.set(xticks=range(10), xticklabels=["A", *cards[1:]], yticks=range(10), yticklabels=list(sums))
+            own.set(xlabel="dealer shows", ylabel="sum" if not ace else "")
+            own.set_title(f"{title}: {name}" if not ace else name, fontsize=10)
+            own.grid(visible=False)
+        fig.colorbar(image, ax=fig.axes, shrink=0.8, label="value").ax.set_ylim(-1, 1)
+        return save(fig, path)
 
 
 def _states() -> list[tuple[Hand, int]]:

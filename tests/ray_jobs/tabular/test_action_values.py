@@ -62,7 +62,7 @@ def test_a_block_is_that_of_a_plain_loop(of):
     state = process.begin(7)
     (first, given), *_ = shards(state)
     got = dict(zip(PARTS, played(process, 7, 0, (first, given)), strict=True))
-    mdp, limit, _ = process.problem(7)
+    mdp, limit, *_ = process.problem(7)
     chance, leads, pays = outcomes_of(mdp)
     q, visits = state["q"].copy(), state["visits"].copy()
     s, a, t = state["s"].tolist(), state["a"].tolist(), state["t"].tolist()
