@@ -215,7 +215,7 @@ def outlive_signals(worker: int) -> None:
 
 @atexit.register
 def end_loading() -> None:
-    """Kill the loading processes of a process that ends: Python would ask them to stop, which they ignore, and wait for them without end."""
+    """Kill the loading processes of a process that ends: Python would ask them to stop, which they ignore, and wait for them."""
     for child in active_children():
         if child.daemon:
             child.kill()
