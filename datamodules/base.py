@@ -6,10 +6,12 @@ many workers there are, and a run that resumes begins at any step without replay
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import active_children
 from typing import Any, Protocol
 
 import lightning as L
@@ -209,6 +211,14 @@ def outlive_signals(worker: int) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def end_loading() -> None:
+    """Kill the loading processes of a process that ends: Python would ask them to stop, which they ignore, and wait for them."""
+    for child in active_children():
+        if child.daemon:
+            child.kill()
 
 
 class Loader(DataLoader):

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +211,24 @@ def test_an_error_is_one_sentence_whichever_process_meets_it(workers, tmp_path):
     parquet(tmp_path / "t", "image", [png(), None, png()])
     data = images(tmp_path / "t", batch=3, num_workers=workers)
     refused("There is no image in row 1 of", lambda: next(iter(data.train_dataloader())))
+
+
+ENDS = """
+import sys
+from datamodules.readers.images import Images
+data = Images(batch=3, name="", data_dir=sys.argv[1], size=8, num_workers=2)
+data.setup("fit")
+kept = iter(data.train_dataloader())
+next(kept)
+raise SystemExit(7)
+"""
+
+
+def test_a_training_that_ends_waits_for_no_loading_process(tmp_path):
+    """They ignore a request to stop, by which Python ends the children of a process that ends."""
+    parquet(tmp_path / "t", "image", [png()] * 30)
+    ended = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "t")], cwd=Path(__file__).parents[3], timeout=40)
+    assert ended.returncode == 7
 
 
 def test_more_loading_processes_than_batches_and_a_batch_beyond_the_data(tmp_path):
