@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_jobs.recipe.process import Crew, State
 from ray_jobs.recipe.ranges import Count, Share
 from ray_jobs.tabular.draws import Simulator, generator
 from ray_jobs.tabular.episodic.episodes import ending, first_visits, play_policy, returns
 from ray_jobs.tabular.episodic.visits import every_visit_bias
-from ray_jobs.tabular.mdp import MDP, Array, state_values
+from ray_jobs.tabular.mdp import MDP, Array, state_transitions, state_values
 from ray_jobs.tabular.problems import policy_of, problem
 
 SHARD = 1_000
@@ -88,7 +89,7 @@ class MonteCarlo:
 
         start_value and exact_start_value: mean over runs, and exact. bias: mean error of the first state, where a run that has not visited
         it counts as 0. Where it is known exactly: exact_bias, and z, standard errors between the two. It is 0 for first visits with
-        ordinary weights, and not known for weighted ones.
+        ordinary weights, and not known for weighted ones. Where the variance is infinite there is no z.
         """
         mdp, found = mdp_of(self, seed), apart(state)
         reached = (state["weights"] > 0) * mdp.start
@@ -103,6 +104,8 @@ class MonteCarlo:
         exact = self.exact_biases(state, np.array([len(state["errors"])]))
         if exact is None or self.runs < 2:
             return metrics
+        if radius(mdp, state["target"], state["behaviour"]) >= 1:
+            return metrics | {"exact_bias": float(exact[0])}
         each = found @ mdp.start
         z = abs(each.mean() - exact[0]) / max(each.std(ddof=1) / len(each) ** 0.5, 1e-12)
         return metrics | {"exact_bias": float(exact[0]), "z": float(z)}
@@ -133,6 +136,26 @@ class MonteCarlo:
 def mdp_of(of: MonteCarlo, seed: int) -> MDP:
     """The process that is learned from; each worker builds it once and keeps it."""
     return problem(of.env, of.gamma, of.env_options, seed).mdp
+
+
+def radius(mdp: MDP, target: Array, behaviour: Array) -> float:
+    """The spectral radius of the second moments of importance ratios times rewards; from 1 on ordinary estimates have infinite variance.
+
+    The mean of a squared ratio after k steps is that of the k-th power of the matrix sum over a of pi(a | s)^2 / b(a | s) T(s, a, s'), on
+    the states that episodes reach under pi. A reward after k steps has the factor gamma^(2 k).
+    """
+    squares = mdp.gamma**2 * np.square(target) / np.where(behaviour > 0, behaviour, 1.0)
+    reached = occupied(mdp, target)
+    growth = np.einsum("sa,sat->st", squares, mdp.transition)[np.ix_(reached, reached)]
+    return float(np.abs(np.linalg.eigvals(growth)).max())
+
+
+def occupied(mdp: MDP, policy: Array) -> NDArray[np.bool_]:
+    """The states [S] that episodes can reach under a policy [S, A]."""
+    found, step = mdp.start > 0, state_transitions(mdp, policy) > 0
+    for _ in range(len(found)):
+        found = found | step[found].any(0)
+    return found
 
 
 def apart(state: State) -> Array:

@@ -10,13 +10,13 @@ from ray_jobs.tabular.controlled import soft, softened
 from ray_jobs.tabular.draws import Simulator, generator
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_environment
-from ray_jobs.tabular.episodic import monte_carlo_control
+from ray_jobs.tabular.episodic import monte_carlo, monte_carlo_control
 from ray_jobs.tabular.episodic.episodes import play, play_policy
 from ray_jobs.tabular.episodic.monte_carlo import MonteCarlo
 from ray_jobs.tabular.episodic.monte_carlo_control import EpsilonSoft, ExploringStarts, OffPolicy, can_go_on
 from ray_jobs.tabular.episodic.visits import every_visit_bias
 from ray_jobs.tabular.examples.blackjack import blackjack, pair, state_number, stick_on_20
-from ray_jobs.tabular.examples.loops import loop
+from ray_jobs.tabular.examples.loops import infinite_variance, left, loop
 from ray_jobs.tabular.mdp import performance, state_values, uniform_policy
 from ray_jobs.tabular.walks import random_walk
 from ray_jobs.train.states import packed, unpacked
@@ -132,6 +132,17 @@ def test_weighted_importance_sampling_is_exact_after_one_success_and_ordinary_is
     assert succeeded.mean() > 0.5
     assert (weighted["sums"] == weighted["weights"])[succeeded].all()
     assert np.abs(found["ordinary"]["sums"] / 50 - 1).max() > 0.5
+    assert "z" not in process["ordinary"].result(found["ordinary"], 0, Here())
+
+
+def test_an_eigenvalue_tells_whether_the_variance_is_finite():
+    """Example 5.5's variance is infinite because 0.9 * 2 is above 1; with a discount it is finite below gamma^2 = 1 / 1.8."""
+    for gamma, finite in ((1.0, False), (0.75, False), (0.74, True)):
+        mdp = infinite_variance(gamma)
+        assert monte_carlo.radius(mdp, left(mdp), uniform_policy(mdp)) == pytest.approx(1.8 * gamma**2)
+        assert (1.8 * gamma**2 < 1) == finite
+    mdp = blackjack()
+    assert monte_carlo.radius(mdp, stick_on_20(mdp), uniform_policy(mdp)) < 1e-3, "no hand comes back"
 
 
 @pytest.mark.parametrize(
