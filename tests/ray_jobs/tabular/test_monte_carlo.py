@@ -135,7 +135,7 @@ def test_weighted_importance_sampling_is_exact_after_one_success_and_ordinary_is
     assert "z" not in process["ordinary"].result(found["ordinary"], 0, Here())
 
 
-def test_an_eigenvalue_tells_whether_the_variance_is_finite():
+def test_an_eigenvalue_shows_whether_the_variance_is_finite():
     """Example 5.5's variance is infinite because 0.9 * 2 is above 1; with a discount it is finite below gamma^2 = 1 / 1.8."""
     for gamma, finite in ((1.0, False), (0.75, False), (0.74, True)):
         mdp = infinite_variance(gamma)
