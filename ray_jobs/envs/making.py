@@ -18,23 +18,30 @@ EXTRAS = {
     "ale_py": "atari",
     "gymnasium.envs.box2d": "box2d",
     "gymnasium.envs.mujoco": "mujoco",
+    "minatar": "minatar",
     "mpe2": "mpe",
     "pettingzoo": "mpe",
 }
 """The extra of ours that installs what environments need, by the package of their code."""
 
+NAMESPACES = {"ALE/": "ale_py", "MinAtar/": "minatar.gym"}
+"""Which module registers the ids of a namespace: by its import, or by its `register_envs`."""
+
 
 def registered(env: str) -> EnvSpec | None:
-    """Gymnasium's entry of an id or of 'package.module:id', or None; Atari games, and those of the module, are registered first.
+    """Gymnasium's entry of an id or of 'package.module:id', or None; those of `NAMESPACES`, and those of the module, are registered first.
 
     Raises:
-        ValueError: it is an Atari game, and ale-py is not installed; or there is no such module.
+        ValueError: the package of the namespace is not installed; or there is no such module.
     """
-    if env.startswith("ALE/"):
+    package = next((module for start, module in NAMESPACES.items() if env.startswith(start)), None)
+    if package:
         try:
-            gym.register_envs(importlib.import_module("ale_py"))
+            of = importlib.import_module(package)
         except ImportError as error:
-            raise ValueError(missing_package(env, "ale_py", error)) from None
+            raise ValueError(missing_package(env, package, error)) from None
+        if env not in gym.registry and hasattr(of, "register_envs"):
+            of.register_envs()
     if ":" in env and env not in gym.registry:
         module, _, name = env.partition(":")
         return None if hasattr(imported(env, module), name) else gym.registry.get(newest(name))

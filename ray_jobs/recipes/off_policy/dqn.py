@@ -1,6 +1,8 @@
 """Recipes of DQN."""
 
-from ray_jobs.recipe import Claim, Headline, Play, Recipe
+from ray_jobs.recipe import Claim, Headline, Play, Recipe, Variant
+
+ATARI = {"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000}
 
 dqn_cartpole = Recipe(
     "DQN balances a pole on a cart, from replayed steps.",
@@ -9,6 +11,14 @@ dqn_cartpole = Recipe(
     system="DQN", headline=Headline("Mnih et al. 2015", metric="episode_return", where="doi:10.1038/nature14236"),
     claim=Claim("episode_return", at_least=300, seeds=10),
     space={"lr": "loguniform(3e-4,1e-2)", "target_every": "choice(32,128,512)"},
+    variants={
+        "dueling": Variant("CartPole-v1", Claim("episode_return", at_least=300), {"dueling": True},
+                           Headline("Wang et al. 2016", where="arXiv:1511.06581 (57 Atari games)")),
+        "c51": Variant("CartPole-v1", Claim("episode_return", at_least=300), {"atoms": 51, "low": 0.0, "high": 100.0},
+                       Headline("Bellemare et al. 2017", where="arXiv:1707.06887 (57 Atari games)")),
+        "quantiles": Variant("CartPole-v1", Claim("episode_return", at_least=300), {"quantiles": 50, "error_clip": 1.0},
+                             Headline("Dabney et al. 2018", where="arXiv:1710.10044 (57 Atari games)")),
+    },
     text=(
         "Near the settings of stable-baselines3's zoo, with double Q-learning, an update for every step, and a step "
         "size that falls to 0. Errors count by their squares, as far as the end of an episode is worth. By Huber's "
@@ -20,7 +30,7 @@ dqn_cartpole = Recipe(
 dqn_pong = Recipe(
     "DQN plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames.",
     Play("dqn:DQN", env="ALE/Pong-v5", steps=50_000_000, envs=1,
-         env_options={"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000},
+         env_options=ATARI,
          eval_episodes=30, save_every=5_000_000, log_every=20_000, buffer_size=1_000_000, batch_size=32,
          learning_starts=50_000, train_every=4, updates_per_train=1, lr=6.25e-05, target_every=10_000,
          explore_for=0.02, epsilon=0.1, max_norm=float("inf")),
@@ -32,5 +42,31 @@ dqn_pong = Recipe(
         "The settings of Mnih et al. 2015, extended data table 1; a random policy scores -20.7 there, and people 9.3. "
         "The step size is Adam's of Hessel et al. 2018, arXiv:1710.02298, table 1: the paper's is RMSProp's. The "
         "evaluation is greedy over 30 episodes of 5 minutes, where the paper's plays 5% of its actions at random."
+    ),
+)  # fmt: skip
+
+c51_pong = Recipe(
+    "C51 plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames.",
+    Play("dqn:DQN", env="ALE/Pong-v5", steps=50_000_000, envs=1, env_options=ATARI, eval_episodes=30, save_every=5_000_000,
+         log_every=20_000, buffer_size=1_000_000, batch_size=32, learning_starts=50_000, train_every=4, updates_per_train=1,
+         lr=0.00025, atoms=51, target_every=10_000, explore_for=0.02, epsilon=0.01, max_norm=float("inf")),
+    system="DQN",
+    headline=Headline("Bellemare et al. 2017", where="arXiv:1707.06887, section 5"),
+    space={"lr": "loguniform(6e-5,5e-4)", "n_step": "choice(1,3)"},
+    text=(
+        "The settings of section 5: 51 atoms from -10 to 10, and Adam's step size of 0.00025. Rewards are clipped, so a return "
+        "of Pong, discounted, is within the atoms."
+    ),
+)  # fmt: skip
+
+dqn_breakout10 = Recipe(
+    "DQN plays MinAtar's Breakout, of 10 x 10 pixels; needs the minatar extra.",
+    Play("dqn:DQN", env="MinAtar/Breakout-v1", steps=1_000_000, envs=8, buffer_size=100_000, batch_size=32, learning_starts=5000,
+         train_every=8, updates_per_train=8, lr=0.00025, target_every=1000, explore_for=0.1, epsilon=0.1, max_norm=float("inf")),
+    system="DQN", headline=Headline("Young & Tian 2019", where="arXiv:1903.03176 (curves)"),
+    space={"lr": "loguniform(1e-4,1e-3)", "n_step": "choice(1,3)", "dueling": "choice(false,true)"},
+    text=(
+        "The settings of section 3, with Adam in place of RMSProp and eight games at once. --env MinAtar/Freeway-v1 and the other "
+        "three games take the same settings. Not trained to its end yet: it makes no claim."
     ),
 )  # fmt: skip

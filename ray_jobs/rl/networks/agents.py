@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ray_jobs.rl.maths import draws
 from ray_jobs.rl.networks.critics import critics_of, polyak
-from ray_jobs.rl.networks.nets import ConvNet, ReLUMLP, TanhMLP, brightest, image
+from ray_jobs.rl.networks.nets import ConvNet, Convolutions, Dueling, ReLUMLP, TanhMLP, brightest, image
 from ray_jobs.rl.networks.policies import Squash, Units, noisy, policy_for
 
 
@@ -185,3 +185,35 @@ class Averaged(nn.Module):
     def update_average(self, decay: float) -> None:
         """Add the actor as it is now to the average; the share `decay` of the old average remains."""
         polyak(self.average.parameters(), self.acting.parameters(), 1 - decay)
+
+
+class QAgent(nn.Module):
+    """Outputs [B, A * k] for observations [B, *O], the slow copy, and the probability of exploring, which runners get with the weights."""
+
+    def __init__(self, obs: gym.spaces.Box, actions: int, width: int, dueling: bool, outputs: int) -> None:
+        super().__init__()
+        self.image, self.event = image(obs), len(obs.shape)
+        size = math.prod(obs.shape)
+        if dueling and self.image:
+            trunk = Convolutions(obs.shape, top=brightest(obs))
+            self.q: nn.Module = Dueling(trunk, trunk.features, trunk.hidden, actions, outputs)
+        elif dueling:
+            self.q = Dueling(nn.Sequential(nn.Linear(size, width), nn.ReLU()), width, width, actions, outputs)
+        elif self.image:
+            self.q = ConvNet(obs.shape, actions * outputs, top=brightest(obs))
+        else:
+            self.q = ReLUMLP([size, width, width, actions * outputs])
+        self.target = copy.deepcopy(self.q).requires_grad_(False)
+        self.register_buffer("epsilon", torch.ones(()))
+
+    @property
+    def acting(self) -> nn.Module:
+        """The part that a runner needs: without the slow copy."""
+        part = nn.Module()
+        part.q = self.q
+        part.register_buffer("epsilon", self.epsilon)
+        return part
+
+    def encode(self, obs: Tensor) -> Tensor:
+        """[B, *O] -> [B, n] floats; images stay as they are."""
+        return obs if self.image else rows(obs, self.event)

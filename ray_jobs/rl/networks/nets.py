@@ -100,19 +100,17 @@ MINATAR = ((16, 3, 1),)
 """As above: Young & Tian 2019, arXiv:1903.03176, section 3."""
 
 
-class ConvNet(nn.Module):
-    """Images [*, C, H, W] of 0..top -> [*, outputs]: convolutions, a hidden layer and a linear one, with orthogonal weights.
+class Convolutions(nn.Module):
+    """Images [*, C, H, W] of 0..top -> features [*, n], with orthogonal weights.
 
-    Where both sides are 36 pixels or more it is the network of Mnih et al. 2015 (512 hidden units), else that of Young & Tian 2019 (128).
+    Where both sides are 36 pixels or more they are those of Mnih et al. 2015, else those of Young & Tian 2019.
     Differs: initial weights, for which neither source says orthogonal.
 
     Raises:
         ValueError: a side is shorter than 3 pixels.
     """
 
-    def __init__(
-        self, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float | Sequence[float] = 1.0
-    ) -> None:
+    def __init__(self, shape: Sequence[int], *, top: float = 255.0) -> None:
         super().__init__()
         channels, *sides = shape
         if min(sides) < 3:
@@ -120,17 +118,57 @@ class ConvNet(nn.Module):
                 f"Images of shape {tuple(shape)} are too small: (C, H, W) needs H and W of 3 pixels or more."
             )
         self.scale, self.layers = 1 / top, nn.Sequential()
-        stack, hidden = (ATARI, 512) if min(sides) >= 36 else (MINATAR, 128)
+        stack, self.hidden = (ATARI, 512) if min(sides) >= 36 else (MINATAR, 128)
         for width, kernel, stride in stack:
             self.layers.extend([orthogonal(nn.Conv2d(channels, width, kernel, stride), 2**0.5), nn.ReLU(inplace=True)])
             channels, sides = width, [(side - kernel) // stride + 1 for side in sides]
-        inputs = channels * sides[0] * sides[1]
-        self.layers.extend([nn.Flatten(), orthogonal(nn.Linear(inputs, hidden), 2**0.5), nn.ReLU(inplace=True)])
-        self.layers.append(scale_rows(orthogonal(nn.Linear(hidden, outputs), 1.0), last))
+        self.layers.append(nn.Flatten())
+        self.features = channels * sides[0] * sides[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Bytes, or floats of the same range."""
         return self.layers(x.reshape(-1, *x.shape[-3:]) * self.scale).reshape(*x.shape[:-3], -1)
+
+
+class ConvNet(Convolutions):
+    """Images [*, C, H, W] of 0..top -> [*, outputs]: convolutions, a hidden layer (of 512 or 128 units) and a linear one.
+
+    Sources, Differs and Raises: as `Convolutions`.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], outputs: int, *, top: float = 255.0, last: float | Sequence[float] = 1.0
+    ) -> None:
+        super().__init__(shape, top=top)
+        self.layers.extend([orthogonal(nn.Linear(self.features, self.hidden), 2**0.5), nn.ReLU(inplace=True)])
+        self.layers.append(scale_rows(orthogonal(nn.Linear(self.hidden, outputs), 1.0), last))
+
+
+class Dueling(nn.Module):
+    """Values of actions as a value of the state plus advantages: V + A - mean of A over the actions.
+
+    Source: Wang et al. 2016, arXiv:1511.06581, eq. 9; the gradient into the features is scaled by 1 / sqrt 2, as in section 4.2. With
+    several outputs for each action the sum is of each output, as in Hessel et al. 2018, arXiv:1710.02298.
+
+    Args:
+        trunk: [*, O] -> features [*, n].
+        hidden: units of the hidden layer in each of the two streams.
+        outputs: of each action; all together are [*, actions * outputs], an action's side by side.
+    """
+
+    def __init__(self, trunk: nn.Module, features: int, hidden: int, actions: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.trunk, self.outputs = trunk, outputs
+        self.value = mlp([features, hidden, outputs])
+        self.advantage = mlp([features, hidden, actions * outputs])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[*, O] -> [*, actions * outputs]"""
+        features = self.trunk(x)
+        share = 0.5**0.5
+        features = share * features + (1 - share) * features.detach()
+        value, advantage = self.value(features), self.advantage(features).unflatten(-1, (-1, self.outputs))
+        return (value[..., None, :] + advantage - advantage.mean(-2, keepdim=True)).flatten(-2)
 
 
 class Stack(nn.Module):

@@ -187,7 +187,12 @@ def test_a_wrong_game_or_option_gets_one_sentence(env, options, says):
 
 
 @pytest.mark.parametrize(
-    ("package", "env", "extra"), [("ale_py", "ALE/Pong-v5", "atari"), ("mpe2", "mpe2.simple_v3:parallel_env", "mpe")]
+    ("package", "env", "extra"),
+    [
+        ("ale_py", "ALE/Pong-v5", "atari"),
+        ("minatar", "MinAtar/Asterix-v1", "minatar"),
+        ("mpe2", "mpe2.simple_v3:parallel_env", "mpe"),
+    ],
 )
 def test_a_missing_package_names_the_extra(monkeypatch, package, env, extra):
     for name in [m for m in sys.modules if m == package or m.startswith(package + ".")]:
