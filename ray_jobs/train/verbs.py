@@ -61,4 +61,8 @@ def conclude(run: Run) -> None:
     claim = recipe(run.spec.recipe).claim
     if claim and claim.metric in result["metrics"]:
         verdict = "reached" if claim.holds(result["metrics"][claim.metric]) else "not reached"
-        print(f"claim {claim}: {verdict} by this seed")
+        other = ", ".join(sorted(run.spec.settings))
+        print(
+            f"claim {claim}: {verdict} by this seed"
+            + (f", with other settings than the claim's ({other})" if other else "")
+        )

@@ -19,6 +19,7 @@ from ray_jobs.run.progress import silent
 from ray_jobs.train import inspect
 from ray_jobs.train.launch import Stopped, launch, resume, run_to_end
 from ray_jobs.train.states import packed, unpacked
+from ray_jobs.train.verbs import conclude
 from ray_jobs.tune import search as searches
 from tests.ray_jobs.command import OURS, equal, lines, newest, reprise, start, wait_for
 from tests.ray_jobs.train.processes import imported
@@ -182,3 +183,12 @@ def test_reports_show_what_a_study_has_drawn(plain, tmp_path):
     aggregate.keep(result, [Seed("dp_frozenlake", 0, str(run))], tmp_path)
     names = {"dp_frozenlake.json", "dp_frozenlake-value.png", "dp_frozenlake-convergence.png"}
     assert {p.name for p in tmp_path.iterdir()} == names
+
+
+def test_the_verdict_says_that_other_settings_were_given(plain, tmp_path, capsys):
+    """A claim is about the recipe's own settings, for example its own environment."""
+    conclude(plain["dp_frozenlake"])
+    given = ", ".join(sorted(LAKE))
+    assert capsys.readouterr().out.rstrip().endswith(f"with other settings than the claim's ({given})")
+    conclude(launch(spec(tmp_path / "run", "policy_iteration_frozenlake")))
+    assert capsys.readouterr().out.rstrip().endswith("reached by this seed")
