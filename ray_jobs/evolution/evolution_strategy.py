@@ -182,7 +182,7 @@ class EvolutionStrategy:
 def played(of: EvolutionStrategy, seed: int, step: int, scalars: Scalars, first: int) -> Answer | None:
     """A worker's answer to a shard: the returns of the pairs from `first` on; None where it missed generations that the scalars lack."""
     rule = of.rule(seed)
-    weights = held(rule, of.normalize, scalars, step)
+    weights = held((of, seed), rule, of.normalize, scalars, step)
     if weights is None:
         return None
     pairs = range(first, min(first + of.shard, of.pairs))

@@ -6,6 +6,7 @@ Only returns travel, 16 bytes for a pair. A worker that is new, or that missed a
 from __future__ import annotations
 
 import zlib
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,15 +89,18 @@ class Weights:
         return zlib.crc32(self.theta.tobytes())
 
 
-_held: dict[tuple[Rule, bool], Weights] = {}
+_held: dict[Hashable, Weights] = {}
 """The weights of the last run that this process computed for: a cache, which replaying the returns fills."""
 
 
-def held(rule: Rule, normalize: bool, scalars: Scalars, generation: int) -> Weights | None:
-    """This process's weights at a generation; None where the scalars do not reach back far enough to compute them."""
-    key = (rule, normalize)
-    if key not in _held or _held[key].generation > generation:
+def held(run: Hashable, rule: Rule, normalize: bool, scalars: Scalars, generation: int) -> Weights | None:
+    """This process's weights at a generation; None where the scalars do not reach back far enough to compute them.
+
+    Args:
+        run: what decides every return of the run: all settings and the seed.
+    """
+    if run not in _held or _held[run].generation > generation:
         _held.clear()
-        _held[key] = Weights.begin(rule, normalize)
-    weights = _held[key]
+        _held[run] = Weights.begin(rule, normalize)
+    weights = _held[run]
     return weights if weights.replay(rule, scalars, generation) else None

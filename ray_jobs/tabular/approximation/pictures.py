@@ -63,5 +63,5 @@ def cells(growth: Mapping[tuple[bool, bool, bool], float], example: str, path: P
             cellLoc="center",
         )
         table.scale(1, 2.2)
-        axes.set_title(f"{example}: growth for each expected update (filled: diverges)")
+        fig.suptitle(f"{example}: growth for each expected update (filled: diverges)")
         plots.save(fig, path)

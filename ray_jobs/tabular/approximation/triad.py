@@ -50,7 +50,7 @@ class Triad:
     refresh: Count = 100
     """Updates between copies of the weights into the slow target."""
     walk: bool = True
-    """Learn along the walk of the policy that acts; otherwise each update draws its state anew."""
+    """Learn along the walk of the policy that acts; otherwise each update draws its state independently."""
     expected: bool = False
     """Make the mean of all updates in place of drawn ones; there is then one run."""
     runs: Count = 20_000
@@ -75,7 +75,7 @@ class Triad:
         """
         problem = self.problem
         if self.walk and not problem.walks:
-            raise ValueError(f"The states of {self.example} are drawn anew for each update: give --walk false.")
+            raise ValueError(f"The states of {self.example} are drawn for each update: give --walk false.")
         z, runs = updates.begin(problem, self.method), 1 if self.expected else self.runs
         places = np.arange(len(problem.visits))
         start = generator(seed, 0, 2**31).choice(places, runs, p=problem.visits)

@@ -85,7 +85,7 @@ def refreshed(z: Array, n: int) -> Array:
 
 
 def expected(example: Example, step: Array) -> Array:
-    """M [m, m]: what one update does on average, for states drawn anew each time: I + the mean of L over d and P_b."""
+    """M [m, m]: what one update does on average, for states drawn independently each time: I + the mean of L over d and P_b."""
     weight = example.visits[:, None] * example.behaviour
     return np.eye(step.shape[-1]) + np.einsum("st,stij->ij", weight, step)
 

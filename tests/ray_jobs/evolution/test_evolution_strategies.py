@@ -143,6 +143,16 @@ def test_a_newcomer_replays_the_returns_to_the_same_weights():
     np.testing.assert_array_equal(weights.seen.total, twin.seen.total)
 
 
+def test_a_process_that_computed_for_another_run_begins_again():
+    """Here of the same networks, seed and rule, but other environments' seeds: nothing of it may be taken over."""
+    whole, _ = trained(SMALL, 4, Here())
+    half, _ = trained(SMALL, 3, Here())
+    trained(replace(SMALL, limit=3), 2, Here())
+    state, _ = trained(SMALL, 4, Here(), half, 3)
+    np.testing.assert_array_equal(state["theta"], whole["theta"])
+    np.testing.assert_array_equal(state["returns"], whole["returns"])
+
+
 def test_a_run_that_continues_has_the_same_bits_and_so_have_two_workers(ray_cluster):
     whole, _ = trained(SMALL, 4, Here())
     half, _ = trained(SMALL, 2, Here())

@@ -114,7 +114,5 @@ def test_pictures_and_results(tmp_path):
 
 
 def test_walks_through_two_states_are_refused():
-    with pytest.raises(
-        ValueError, match=r"^The states of two_states are drawn anew for each update: give --walk false\.$"
-    ):
+    with pytest.raises(ValueError, match=r"^The states of two_states are drawn for each update: give --walk false\.$"):
         Triad(example="two_states").begin(0)
