@@ -60,7 +60,7 @@ c51_pong = Recipe(
 )  # fmt: skip
 
 dqn_breakout10 = Recipe(
-    "DQN plays MinAtar's Breakout, of 10 x 10 pixels; needs the minatar extra.",
+    "DQN plays MinAtar's Breakout, of 10 x 10 pixels; needs the minatar extra (GPL-3.0).",
     Play("dqn:DQN", env="MinAtar/Breakout-v1", steps=1_000_000, envs=8, buffer_size=100_000, batch_size=32, learning_starts=5000,
          train_every=8, updates_per_train=8, lr=0.00025, target_every=1000, explore_for=0.1, epsilon=0.1, max_norm=float("inf")),
     system="DQN", headline=Headline("Young & Tian 2019", where="arXiv:1903.03176 (curves)"),
