@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ray_jobs.envs.steps import VectorEnv
-from ray_jobs.evolution.networks import actions, outputs
+from ray_jobs.evolution.networks import Network, actions
 from ray_jobs.evolution.noise import Array
 
 
@@ -44,8 +44,7 @@ class Played(NamedTuple):
 
 
 def play(
-    weights: Array,
-    sizes: Sequence[int],
+    network: Network,
     env: VectorEnv,
     seeds: Sequence[int],
     episodes: int,
@@ -55,7 +54,7 @@ def play(
     """Play each member's episodes, side by side; a row whose episode is over waits for the others.
 
     Args:
-        weights: [M, P]
+        network: of M members.
         env: of M * episodes rows, a member's next to each other.
         seeds: one for each row.
         limit: steps after which an episode is cut; 0: only the environment cuts.
@@ -64,12 +63,13 @@ def play(
     obs, rows, length = env.reset(seeds), len(seeds), 0
     mean, deviation = before.scale if before else (0.0, 1.0)
     running, returns, steps = np.ones(rows, bool), np.zeros(rows), 0
-    seen = Seen(0.0, np.zeros(sizes[0]), np.zeros(sizes[0]))
+    width, members = obs.reshape(rows, -1).shape[1], rows // episodes
+    seen = Seen(0.0, np.zeros(width), np.zeros(width))
     while running.any() and (not limit or length < limit):
         flat = obs.reshape(rows, -1).astype(float)
         shown = flat[running]
         seen = seen + Seen(float(len(shown)), shown.sum(0), (shown**2).sum(0))
-        out = outputs(weights, ((flat - mean) / deviation).reshape(len(weights), episodes, -1), sizes)
+        out = network(((flat - mean) / deviation).reshape(members, episodes, width))
         result = env.step(actions(out.reshape(rows, -1), env.action_space))
         returns[running] += result.gained[running]
         steps, length = steps + len(shown), length + 1
@@ -77,4 +77,4 @@ def play(
         running &= ~ended
         if ended.any():
             obs = env.restart(ended)
-    return Played(returns.reshape(len(weights), episodes).mean(1), steps, seen)
+    return Played(returns.reshape(members, episodes).mean(1), steps, seen)

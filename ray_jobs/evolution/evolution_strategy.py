@@ -21,8 +21,8 @@ from ray_jobs.envs.vector import vector
 from ray_jobs.errors import UsageError
 from ray_jobs.evolution.episodes import Played, Seen, play
 from ray_jobs.evolution.members import Rule, Scalars, Weights, held
-from ray_jobs.evolution.networks import sizes_for
-from ray_jobs.evolution.noise import Array, perturbation
+from ray_jobs.evolution.networks import Network, mirrored, outputs, sizes_for
+from ray_jobs.evolution.noise import Array
 from ray_jobs.recipe.process import Crew, State
 from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Whole
 
@@ -70,7 +70,7 @@ class EvolutionStrategy:
     limit: Whole = 0
     """Steps after which an episode is cut; 0: only the environment cuts."""
     rank: Whole = 0
-    """Rank of the perturbation of a weight matrix; 0: independent normals."""
+    """Rank of the perturbation of a weight matrix, which makes wide networks much faster; 0: independent normals."""
     normalize: bool = False
     """Shift and scale observations by the mean and deviation in the episodes of the unperturbed weights."""
     ranks: bool = True
@@ -162,9 +162,10 @@ class EvolutionStrategy:
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """The mean return of the unperturbed weights over `eval_episodes` fresh episodes, its standard error, and the steps of training."""
         weights = self.weights(state, len(state["returns"]))
-        many = np.broadcast_to(weights.theta, (self.eval_episodes, len(weights.theta)))
+        many = np.broadcast_to(weights.theta, (self.eval_episodes, weights.theta.size))
+        network = functools.partial(outputs, many, sizes=self.sizes)
         env, seeds = environments(self.env, self.eval_episodes), seeds_of(seed, FINAL, 0, self.eval_episodes)
-        found = play(many, self.sizes, env, seeds, 1, self.limit, weights.seen)
+        found = play(network, env, seeds, 1, self.limit, weights.seen)
         error = found.returns.std(ddof=1) / len(found.returns) ** 0.5 if len(found.returns) > 1 else 0.0
         return {
             "episode_return": float(found.returns.mean()),
@@ -188,18 +189,19 @@ def played(of: EvolutionStrategy, seed: int, step: int, scalars: Scalars, first:
     pairs = range(first, min(first + of.shard, of.pairs))
     checked = weights.fingerprint if step % CHECKED == 0 else 0
     if first == CENTRE:
-        centre = rollout(of, weights.theta[None], seeds_of(seed, step, of.pairs, of.episodes), weights.seen)
+        alone = functools.partial(outputs, weights.theta[None], sizes=of.sizes)
+        centre = rollout(of, alone, seeds_of(seed, step, of.pairs, of.episodes), weights.seen)
         seen = [centre.seen.number, *centre.seen.total, *centre.seen.squares] if of.normalize else []
         return Answer(centre.returns[:, None], centre.steps, np.array(seen), checked)
-    noise = of.sigma * np.stack([perturbation(seed, step, pair, of.sizes, of.rank) for pair in pairs])
     seeds = [s for pair in pairs for s in seeds_of(seed, step, pair, of.episodes)]
-    up, down = (rollout(of, weights.theta + sign * noise, seeds, weights.seen) for sign in (1, -1))
+    networks = mirrored(weights.theta, seed, step, pairs, of.sizes, of.sigma, of.rank)
+    up, down = (rollout(of, network, seeds, weights.seen) for network in networks)
     return Answer(np.stack([up.returns, down.returns], 1), up.steps + down.steps, np.zeros(0), checked)
 
 
-def rollout(of: EvolutionStrategy, members: Array, seeds: Sequence[int], seen: Seen | None) -> Played:
-    """Episodes of members [M, P], with a seed for each episode."""
-    return play(members, of.sizes, environments(of.env, len(seeds)), seeds, of.episodes, of.limit, seen)
+def rollout(of: EvolutionStrategy, network: Network, seeds: Sequence[int], seen: Seen | None) -> Played:
+    """Episodes of a network's members, with a seed for each episode."""
+    return play(network, environments(of.env, len(seeds)), seeds, of.episodes, of.limit, seen)
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,8 +14,8 @@ import numpy as np
 
 from ray_jobs.evolution.episodes import Seen
 from ray_jobs.evolution.networks import begin
-from ray_jobs.evolution.noise import Array, perturbation
-from ray_jobs.evolution.shaping import adam, centred_ranks, estimate
+from ray_jobs.evolution.noise import Array, low_rank, perturbation
+from ray_jobs.evolution.shaping import SUMMED, adam, centred_ranks, estimate, low_rank_estimate
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,22 @@ class Weights:
         Source: Salimans et al. 2017, arXiv:1703.03864, algorithm 2, lines 9 to 12; mirrored pairs, ranks and decay: section 2.1.
         """
         fitness = centred_ranks(returns) if rule.shape else returns
-        directions = (
-            perturbation(rule.seed, self.generation, pair, rule.sizes, rule.rank) for pair in range(len(returns))
-        )
-        slope = estimate(fitness, directions, rule.sigma) if fitness.any() else np.zeros_like(self.theta)
-        if fitness.any():  # all equal: nothing was learned, and the weights stay
-            adam(self.theta, self.mean, self.square, slope - rule.weight_decay * self.theta, rule.lr, self.generation)
+        if (fitness[:, 0] != fitness[:, 1]).any():  # else nothing was learned, and the weights stay
+            slope = self.slope(rule, fitness) - rule.weight_decay * self.theta
+            adam(self.theta, self.mean, self.square, slope, rule.lr, self.generation)
         if self.seen is not None:
             n = len(self.seen.total)
             self.seen = self.seen + Seen(float(seen[0]), seen[1 : n + 1], seen[n + 1 :])
         self.generation += 1
+
+    def slope(self, rule: Rule, fitness: Array) -> Array:
+        """The estimate of this generation, with its pairs' directions drawn again."""
+        at, pairs = (rule.seed, self.generation), range(len(fitness))
+        if not rule.rank:
+            return estimate(fitness, (perturbation(*at, pair, rule.sizes) for pair in pairs), rule.sigma)
+        size = max(SUMMED // rule.rank, 1)
+        parts = (pairs[first : first + size] for first in range(0, len(pairs), size))
+        return low_rank_estimate(fitness, (low_rank(*at, part, rule.sizes, rule.rank) for part in parts), rule.sigma)
 
     def replay(self, rule: Rule, scalars: Scalars, until: int) -> bool:
         """Advance to generation `until`; whether the scalars reach from here to there."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.evolution.noise import Array, generator, size_of
+from ray_jobs.evolution.noise import Array, LowRank, generator, low_rank, perturbation, size_of
+
+Network = Callable[[Array], Array]
+"""Outputs [M, E, n] of M perceptrons for observations [M, E, *] of E episodes of each."""
 
 
 def begin(seed: int, sizes: Sequence[int]) -> Array:
@@ -31,6 +35,37 @@ def outputs(weights: Array, x: Array, sizes: Sequence[int]) -> Array:
         at += (a + 1) * b
     assert at == size_of(sizes)
     return x
+
+
+def outputs_near(theta: Array, noise: Sequence[LowRank], scale: float, x: Array, sizes: Sequence[int]) -> Array:
+    """Outputs [M, E, sizes[-1]] of M perceptrons that differ from one by `scale` times a perturbation of low rank each.
+
+    As `outputs` of theta + scale * e, but x W is one product for all members, and no member's weights are written out.
+
+    Args:
+        theta: [P]
+        noise: of the M members in each layer.
+        x: [M, E, sizes[0]]
+    """
+    at = 0
+    for layer, ((a, b), e) in enumerate(zip(pairwise(sizes), noise, strict=True)):
+        matrix, bias = theta[at : at + a * b].reshape(a, b), theta[at + a * b : at + (a + 1) * b]
+        own = (x @ e.left) @ e.right.transpose(0, 2, 1) / e.left.shape[-1] ** 0.5 + e.bias[:, None, :]
+        x = (x.reshape(-1, a) @ matrix).reshape(*x.shape[:-1], b) + bias + scale * own
+        x = np.tanh(x) if layer < len(sizes) - 2 else x
+        at += (a + 1) * b
+    return x
+
+
+def mirrored(
+    theta: Array, seed: int, generation: int, pairs: Sequence[int], sizes: Sequence[int], sigma: float, rank: int
+) -> list[Network]:
+    """Two networks: of the perceptrons theta + sigma e, for the direction e of each pair, and of those with theta - sigma e."""
+    if rank:
+        noise = low_rank(seed, generation, pairs, sizes, rank)
+        return [functools.partial(outputs_near, theta, noise, scale, sizes=sizes) for scale in (sigma, -sigma)]
+    e = sigma * np.stack([perturbation(seed, generation, pair, sizes) for pair in pairs])
+    return [functools.partial(outputs, theta + sign * e, sizes=sizes) for sign in (1, -1)]
 
 
 def actions(out: Array, space: gym.Space) -> NDArray:

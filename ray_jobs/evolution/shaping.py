@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.stats import rankdata
 
-from ray_jobs.evolution.noise import Array
+from ray_jobs.evolution.noise import Array, LowRank
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 """Of Adam: Kingma & Ba 2015, arXiv:1412.6980, algorithm 1."""
+
+SUMMED = 256
+"""Terms of a sum in one matrix product; BLAS splits longer sums, in a way that depends on its threads."""
 
 
 def centred_ranks(returns: Array) -> Array:
@@ -30,10 +33,37 @@ def estimate(fitness: Array, directions: Iterable[Array], sigma: float) -> Array
         fitness: [N, 2] of theta + sigma e and theta - sigma e.
         directions: e of each pair.
     """
-    total, weights = 0.0, (fitness[:, 0] - fitness[:, 1]) / (2 * len(fitness) * sigma)
-    for weight, direction in zip(weights, directions, strict=True):
+    total = 0.0
+    for weight, direction in zip(weights_of(fitness, sigma), directions, strict=True):
         total = total + weight * direction
     return np.asarray(total)
+
+
+def low_rank_estimate(fitness: Array, batches: Iterable[Sequence[LowRank]], sigma: float) -> Array:
+    """As `estimate`, of directions of low rank: a batch of pairs is one matrix product in each layer, and no direction is written out.
+
+    Args:
+        fitness: [N, 2]
+        batches: the layers of successive pairs, N in all. A product that sums at most `SUMMED` terms has the same bits on any number
+            of threads.
+    """
+    total, weights, first = np.zeros(0), weights_of(fitness, sigma), 0
+    for layers in batches:
+        n = len(layers[0].bias)
+        weight, parts = weights[first : first + n], []
+        for layer in layers:
+            a, b, rank = layer.left.shape[1], layer.right.shape[1], layer.left.shape[2]
+            left = (weight[:, None, None] * layer.left).transpose(1, 0, 2).reshape(a, n * rank)
+            matrix = left @ layer.right.transpose(0, 2, 1).reshape(n * rank, b) / rank**0.5
+            parts += [matrix.ravel(), weight @ layer.bias]
+        total = total + np.concatenate(parts) if first else np.concatenate(parts)
+        first += n
+    return total
+
+
+def weights_of(fitness: Array, sigma: float) -> Array:
+    """The factor [N] of each pair's direction in the estimate: (F+ - F-) / (2 N sigma)."""
+    return (fitness[:, 0] - fitness[:, 1]) / (2 * len(fitness) * sigma)
 
 
 def adam(theta: Array, mean: Array, square: Array, slope: Array, lr: float, step: int) -> None:
