@@ -1,7 +1,9 @@
 """Evolution strategies: the estimate's mean and variance in closed form, ranks and ties, what travels, and equal bits however it runs."""
 
 import functools
+import os
 import pickle
+import signal
 from dataclasses import replace
 
 import gymnasium as gym
@@ -13,9 +15,10 @@ from ray_jobs.errors import UsageError
 from ray_jobs.evolution import members
 from ray_jobs.evolution.evolution_strategy import EvolutionStrategy, played
 from ray_jobs.evolution.members import Scalars, Weights
-from ray_jobs.evolution.networks import actions, begin, outputs
+from ray_jobs.evolution.networks import actions, begin, mirrored, outputs
 from ray_jobs.evolution.noise import perturbation, size_of
-from ray_jobs.evolution.shaping import adam, centred_ranks, estimate
+from ray_jobs.evolution.shaping import SUMMED, adam, centred_ranks, estimate
+from tests.ray_jobs.distributed.shards import pid
 from tests.ray_jobs.rl.scripted import Count
 
 SMALL = EvolutionStrategy(pairs=6, width=4, depth=1, limit=20, shard=2, eval_episodes=5, normalize=True)
@@ -69,12 +72,19 @@ def test_ranks_see_the_order_alone_and_ties_change_nothing():
     assert (ranks == centred_ranks(np.exp(returns))).all() and sorted(ranks.ravel()) == [
         k / 13 - 0.5 for k in range(14)
     ]
+    assert not centred_ranks(np.full((3, 2), 7.0)).any()
     tied = centred_ranks(np.array([[1.0, 2.0], [2.0, 5.0]]))
     np.testing.assert_allclose(tied, [[-0.5, 0.0], [0.0, 0.5]])
-    rule = SMALL.rule(0)
-    weights = Weights.begin(replace(rule, weight_decay=0.1), normalize=False)
+
+
+@pytest.mark.parametrize("shape", [True, False])
+@pytest.mark.parametrize("returns", [np.full((6, 2), 500.0), np.arange(6.0)[:, None] + np.zeros((6, 2))])
+def test_the_weights_stay_where_both_of_each_pair_return_the_same(shape, returns):
+    """Nothing is known of any direction, even where pairs met easier and harder episodes; the decay alone would move them."""
+    rule = replace(SMALL.rule(0), weight_decay=0.1, shape=shape)
+    weights = Weights.begin(rule, normalize=False)
     before = weights.theta.copy()
-    weights.advance(replace(rule, weight_decay=0.1), np.full((6, 2), 500.0), np.zeros(0))
+    weights.advance(rule, returns, np.zeros(0))
     assert (weights.theta == before).all() and weights.generation == 1
 
 
@@ -101,6 +111,24 @@ def test_many_perceptrons_compute_what_each_does():
         w1, b1, w2, b2 = np.split(many[m], [15, 20, 30])
         np.testing.assert_allclose(found[m], np.tanh(x[m] @ w1.reshape(3, 5) + b1) @ w2.reshape(5, 2) + b2)
     assert many.shape[1] == size_of(sizes)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_both_networks_of_a_pair_are_theta_plus_and_minus_sigma_e(rank):
+    sizes, x = (3, 5, 2), np.random.default_rng(0).normal(size=(4, 6, 3))
+    theta, e = begin(1, sizes), np.stack([perturbation(7, 2, pair, sizes, rank) for pair in range(3, 7)])
+    for sign, network in zip((1, -1), mirrored(theta, 7, 2, range(3, 7), sizes, 0.3, rank), strict=True):
+        np.testing.assert_allclose(network(x), outputs(theta + sign * 0.3 * e, x, sizes), rtol=1e-9, atol=1e-12)
+
+
+def test_the_update_of_low_rank_is_that_of_the_written_out_directions():
+    """With more pairs than one product sums, and a last product that is smaller."""
+    sizes, pairs = (3, 5, 2), SUMMED // 3 * 2 + 7
+    rule = replace(SMALL, rank=3).rule(4)
+    rule, weights = replace(rule, sizes=sizes), Weights.begin(replace(rule, sizes=sizes), normalize=False)
+    fitness = np.random.default_rng(0).normal(size=(pairs, 2))
+    whole = estimate(fitness, (perturbation(4, 0, pair, sizes, 3) for pair in range(pairs)), rule.sigma)
+    np.testing.assert_allclose(weights.slope(rule, fitness), whole, rtol=1e-9, atol=1e-12)
 
 
 def test_actions_stay_within_their_space():
@@ -153,15 +181,58 @@ def test_a_process_that_computed_for_another_run_begins_again():
     np.testing.assert_array_equal(state["returns"], whole["returns"])
 
 
+class Scattered:
+    """A crew of processes in one: each has weights of its own, gets shards by chance, and may be replaced by a new one."""
+
+    def __init__(self, workers, monkeypatch):
+        self.rng, self.monkeypatch = np.random.default_rng(workers), monkeypatch
+        self.held = [{} for _ in range(workers)]
+
+    def map(self, function, shards):
+        answers, function = {}, pickle.dumps(function)
+        for i in self.rng.permutation(len(shards)):
+            worker = self.rng.integers(len(self.held))
+            if self.rng.random() < 0.1:
+                self.held[worker] = {}
+            self.monkeypatch.setattr(members, "_held", self.held[worker])
+            answers[i] = pickle.loads(function)(shards[i])
+        return [answers[i] for i in range(len(shards))]
+
+
+@pytest.mark.parametrize(("workers", "rank"), [(1, 0), (2, 1), (8, 0), (8, 1)])
+def test_any_number_of_workers_that_come_and_go_compute_the_same_bits(workers, rank, monkeypatch):
+    es = replace(SMALL, shard=1, rank=rank)
+    whole, _ = trained(es, 12, Here())
+    found, _ = trained(es, 12, Scattered(workers, monkeypatch))
+    same(whole, found)
+
+
+def same(whole, found):
+    """Assert that two states are equal bit for bit."""
+    assert whole.keys() == found.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
 def test_a_run_that_continues_has_the_same_bits_and_so_have_two_workers(ray_cluster):
     whole, _ = trained(SMALL, 4, Here())
     half, _ = trained(SMALL, 2, Here())
     members._held.clear()
     with OnRay(2, 0) as crew:
         both, _ = trained(SMALL, 4, crew, {k: v.copy() if hasattr(v, "copy") else v for k, v in half.items()}, 2)
-    assert whole.keys() == both.keys()
-    for name, value in whole.items():
-        np.testing.assert_array_equal(both[name], value)
+    same(whole, both)
+
+
+@pytest.mark.fault
+def test_a_worker_that_is_killed_is_replaced_by_one_that_replays_the_returns(ray_cluster):
+    whole, _ = trained(SMALL, 6, Here())
+    members._held.clear()
+    with OnRay(2, 1) as crew:
+        state, _ = trained(SMALL, 4, crew)
+        os.kill(crew.map(pid, [0])[0], signal.SIGKILL)
+        trained(SMALL, 6, crew, state, 4)
+        assert crew.deaths == 1
+    same(whole, state)
 
 
 def test_workers_that_disagree_are_noticed(monkeypatch):
