@@ -5,8 +5,10 @@ python -m benchmarks.arithmetic docs/scale.md      writes them into the page; a 
 
 from __future__ import annotations
 
+import heapq
 import json
 import math
+import random
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,14 @@ INSIDE = 450e9
 NODE_LIFE = 54 * 86_400 * (16_384 / 8) / 419
 """Mean seconds between failures of a node of 8 GPUs. Source: Grattafiori et al. 2024, arXiv:2407.21783, section 3.3.4: 419 unforeseen
 interruptions in 54 days of 16,384 GPUs."""
+CALL = 1e-3
+"""Seconds that a call to a Ray actor takes its driver."""
+CREWS = (1, 18, 360, 1440)
+"""Workers of evolution strategies: 18 and 1,440 are those of Salimans et al. 2017, arXiv:1703.03864, figure 1."""
+EPISODES = (100, 1000)
+"""Steps of an episode of the humanoid: while it learns to stand, and the most."""
+PAIRS = 5000
+"""Of a generation of evolution strategies, as in the authors' code."""
 COPIES = 3
 """Checkpoints on the disk while the newest is written: the two that are kept, and it."""
 
@@ -71,6 +81,20 @@ def efficiency(row: Row, workers: int, link: float) -> float:
 def break_even(row: Row, link: float) -> float:
     """Workers at which the sums take as long as the computing."""
     return row["flop_per_step"] / SUSTAINED / (2 * 4 * row["parameters"] / link)
+
+
+def generation(shards: Sequence[float], update: float, workers: int) -> float:
+    """Seconds of a generation of evolution strategies.
+
+    Shards go to the worker that is idle first, one call after the other. A worker computes the last update before its first shard; the
+    driver computes its own after the last answer.
+    """
+    idle, calls = [0.0] * workers, 0.0
+    for seconds in shards:
+        calls += CALL
+        free = heapq.heappop(idle)
+        heapq.heappush(idle, max(free, calls) + seconds + (0.0 if free else update))
+    return max(idle) + update
 
 
 # ---- words
@@ -230,7 +254,22 @@ def simulation(parts: Mapping[str, Sequence[Row]]) -> str:
     return table(heads, [[what, *(say(r) for r, *_ in parts.values())] for what, say in rows.items()])
 
 
-def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]:
+def evolution(parts: Mapping[str, Sequence[Row]]) -> str:
+    """Generations of the paper's humanoid on workers, simulated with measured seconds of steps and updates."""
+    heads = ["perturbations", "steps of an episode", "an update", *[f"{n:,} worker{'s' * (n > 1)}" for n in CREWS]]
+    rows = []
+    for name, measured in parts.items():
+        r, update = measured[0], min(row["update_s"] / row["pairs"] for row in measured) * PAIRS
+        for steps in EPISODES:
+            drawn = random.Random(0).choices(
+                [s * 2 * r["shard"] * steps for s in r["step_s_by_shard"]], k=PAIRS // r["shard"]
+            )
+            took = [generation(drawn, update, n) for n in CREWS]
+            rows.append([name, f"{steps:,}", span(update), *[f"{span(t)}, {took[0] / t:,.3g} times" for t in took]])
+    return table(heads, rows)
+
+
+def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, str]:
     """Every table of the page by its name."""
     good = {part: {n: r[-1] for n, r in rows.items() if "error" not in r[-1]} for part, rows in sizes["parts"].items()}
     fits, agents = good["generative models"], good["agents"]
@@ -238,13 +277,16 @@ def tables(sizes: Mapping[str, Any], scale: Mapping[str, Any]) -> dict[str, str]
     return {
         **{name: make(fits) for name, make in made.items()},
         "replays": replays(agents), "runners": runners(agents),
+        "evolution": evolution(costs["parts"]["es_humanoid"]),
         "driver": driver(scale["parts"]["driver"]), "simulation": simulation(scale["parts"]["cluster"]),
     }  # fmt: skip
 
 
 def with_tables(text: str) -> str:
     """A Markdown page with its tables computed again."""
-    made = tables(*(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sizes", "scale")))
+    made = tables(
+        *(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sizes", "scale", "evolution_costs"))
+    )
 
     def block(found: re.Match) -> str:
         return f"<!-- table: {found[1]} -->\n{made[found[1]]}\n<!-- end -->"

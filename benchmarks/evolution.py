@@ -1,72 +1,75 @@
-"""Evolution strategies on 1 and 2 workers of this machine, alternating, and a simulation of up to 1,440 workers.
+"""Evolution strategies on 1, 2, 4, ... workers of this machine, alternating; and what a generation costs at the paper's scale.
 
-Each worker computes on one thread. The simulation takes the measured seconds of shards and of the update: a driver hands a shard to the
-next idle worker, which costs it 1 ms (a call to a Ray actor); then every process, the driver too, computes the update. Pairs grow with the
-workers where the column says so, otherwise they stay.
+The first part ends with the speed-up over one worker as a share of the workers; each worker computes on one thread. The second measures,
+in one process, the seconds of environment steps and of updates with the paper's humanoid, with independent and with low-rank
+perturbations; `python -m benchmarks.arithmetic docs/scale.md` makes of them the simulation of up to 1,440 workers.
 
     python -m benchmarks.evolution --rounds 3
+    python -m benchmarks.evolution --rounds 3 --only costs
 """
 
 from __future__ import annotations
 
-import heapq
-import random
+import os
 import sys
 
-from rich.table import Table
+from benchmarks.harness import Contender, Report, Row, arguments, console, measure, paired_ratio
 
-from benchmarks.harness import Contender, Report, Row, arguments, console, measure
-
-CALL = 1e-3
-"""Seconds of the driver for each call."""
-WORKERS = (1, 2, 8, 64, 360, 1440)
+LIMIT = 300.0
+"""Seconds of one measurement."""
 
 
-def generation(shards: list[float], update: float, workers: int) -> float:
-    """Seconds of a generation: each shard goes to the worker that is idle first, one call after the other."""
-    idle, driver = [0.0] * workers, 0.0
-    for seconds in shards:
-        driver += CALL
-        heapq.heappush(idle, max(heapq.heappop(idle), driver) + seconds)
-    return max(idle) + update
+def scaling(report: Report, recipe: str, pairs: int, shard: int, workers: list[int], rounds: int) -> None:
+    """Generations per second on each number of workers, and their speed-ups over one."""
+    words = (recipe, "--pairs", str(pairs), "--shard", str(shard))
+    who = {
+        f"{n} worker{'s' * (n > 1)}": Contender("", "reprise", "evolution.py", (*words, "--workers", str(n)))
+        for n in sorted(workers, reverse=True)
+    }
+    part(report, recipe, who, rounds)
+    report.show(recipe, ["generations_per_s", "env_steps_per_s", "update_s"], "generations_per_s")
+    rows = report.parts[recipe]
+    for n in workers:
+        name, alone = f"{n} worker{'s' * (n > 1)}", rows.get("1 worker", [])
+        if n > 1 and (found := paired_ratio(rows[name], alone, "generations_per_s")):
+            console.print(f"{name}: {found} times as fast as one, {found.median / n:.2f} of linear")
 
 
-def simulated(row: Row, pairs: int, shard: int, shards: int) -> Table:
-    """Speed-ups with as many shards as asked for, of a measurement with `pairs` pairs; an update takes as long as it has pairs."""
-    rng, measured = random.Random(0), row["shard_s"]
-    drawn, update = rng.choices(measured, k=shards), row["update_s"] * shards * shard / pairs
-    alone = generation(drawn, update, 1)
-    table = Table(title=f"simulated: {shards * shard:,} pairs in {shards:,} shards")
-    for heading in ("workers", "seconds of a generation", "speed-up", "share of it in the update"):
-        table.add_column(heading, justify="right")
-    for workers in WORKERS:
-        took = generation(drawn, update, workers)
-        table.add_row(f"{workers:,}", f"{took:.3g}", f"{alone / took:.1f}", f"{update / took:.0%}")
-    return table
+def costs(report: Report, rounds: int) -> None:
+    """Seconds of the parts of a generation of the paper's humanoid."""
+    words = ("es_humanoid", "--pairs", "64", "--workers", "0")
+    who = {
+        f"rank {rank}" if rank else "full rank": Contender("", "reprise", "evolution.py", (*words, "--rank", str(rank)))
+        for rank in (0, 1)
+    }
+    part(report, "es_humanoid", who, rounds)
+    report.show("es_humanoid", ["step_s", "update_s"], "update_s")
+
+
+def part(report: Report, title: str, who: dict[str, Contender], rounds: int) -> None:
+    """Measure the contenders of a part in turn."""
+
+    def once(name: str, _: int) -> Row:
+        return measure(who[name].command(sys.executable), ours=True, limit=LIMIT)
+
+    report.part(title, list(who), rounds, once)
 
 
 def main() -> None:
     """Measure, and print or record the result."""
-    parser = arguments(__doc__ or "", rounds=3)
+    cores, parser = os.cpu_count() or 1, arguments(__doc__ or "", rounds=3)
+    parser.add_argument("--only", choices=["workers", "costs"], help="one of the two parts")
     parser.add_argument("--recipe", default="es_pendulum")
-    parser.add_argument("--pairs", type=int, default=64, help="of the measurement (default %(default)s)")
-    parser.add_argument("--shard", type=int, default=16, help="pairs of a shard in the recipe (default %(default)s)")
+    parser.add_argument("--pairs", type=int, default=64, help="of the first part (default %(default)s)")
+    parser.add_argument("--shard", type=int, default=4, help="pairs of a shard in the first part (default %(default)s)")
+    powers = [2**k for k in range(cores.bit_length())]
+    parser.add_argument("--workers", type=int, nargs="+", default=powers, help="(default: powers of 2 up to the cores)")
     args = parser.parse_args()
-    report = Report("evolution", args.out)
-    words = (args.recipe, "--pairs", str(args.pairs))
-    who = {
-        f"{n} worker{'s' * (n > 1)}": Contender("", "reprise", "evolution.py", (*words, "--workers", str(n)))
-        for n in (2, 1)
-    }
-
-    def once(name: str, _: int) -> Row:
-        return measure(who[name].command(sys.executable), ours=True, limit=300)
-
-    report.part(args.recipe, list(who), args.rounds, once)
-    report.show(args.recipe, ["generations_per_s", "env_steps_per_s", "update_s"], "generations_per_s")
-    alone = report.parts[args.recipe]["1 worker"][-1]
-    for shards in (args.pairs // args.shard, 1440):
-        console.print(simulated(alone, args.pairs, args.shard, shards))
+    if args.only != "costs":
+        report = Report("evolution", args.out)
+        scaling(report, args.recipe, args.pairs, args.shard, sorted({1, *args.workers}), args.rounds)
+    if args.only != "workers":
+        costs(Report("evolution_costs", args.out if args.only else None), args.rounds)
 
 
 if __name__ == "__main__":

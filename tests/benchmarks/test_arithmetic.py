@@ -17,7 +17,7 @@ def test_the_page_is_what_the_numbers_make_it():
     assert page.read_text() == arithmetic.with_tables(page.read_text()), (
         "run: python -m benchmarks.arithmetic docs/scale.md"
     )
-    assert page.read_text().count("<!-- table: ") == 7
+    assert page.read_text().count("<!-- table: ") == 8
 
 
 @pytest.mark.parametrize(("write", "life"), [(1.0, 1e5), (60.0, 3e6)])
@@ -49,6 +49,17 @@ def test_half_of_the_speed_is_lost_where_sums_take_as_long_as_computing():
     n = arithmetic.break_even(row, 1e9)
     compute, sums = arithmetic.step_seconds(row) / n, 2 * 4e6 / 1e9
     assert compute == pytest.approx(sums)
+
+
+@pytest.mark.parametrize(("shards", "workers", "rounds"), [(12, 3, 4), (13, 3, 5), (2, 8, 1)])
+def test_a_generation_takes_its_rounds_of_shards_and_two_updates(shards, workers, rounds, monkeypatch):
+    monkeypatch.setattr(arithmetic, "CALL", 0.0)
+    assert arithmetic.generation([5.0] * shards, 0.5, workers) == pytest.approx(5 * rounds + 2 * 0.5)
+
+
+def test_a_generation_of_short_shards_takes_as_long_as_its_calls(monkeypatch):
+    monkeypatch.setattr(arithmetic, "CALL", 1.0)
+    assert arithmetic.generation([0.25] * 40, 0.0, 100) == pytest.approx(40.25)
 
 
 def test_sizes_and_times_are_told_in_three_digits():

@@ -1,4 +1,4 @@
-"""Generations of evolution strategies per second, with so many workers; and how long a shard and an update take."""
+"""Generations of evolution strategies per second, with so many workers; with 0, how long environment steps and an update take."""
 
 import argparse
 import functools
@@ -19,34 +19,57 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--shard", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=0)
     args = parser.parse_args()
-    es = replace(build(args.recipe, {}).process, pairs=args.pairs)
+    es = build(args.recipe, {}).process
+    es = replace(es, pairs=args.pairs, rank=args.rank, shard=args.shard or es.shard)
+    print("\n" + json.dumps(rates(es, args.workers, args.generations) if args.workers else parts(es)))
+
+
+def rates(es, workers, generations):
+    """Generations and environment steps per second, after two generations in which the workers start."""
     state = es.begin(0)
-    with OnRay(args.workers, 0) if args.workers > 1 else Here() as crew:
-        for g in range(2):  # the workers start
+    with OnRay(workers, 0) if workers > 1 else Here() as crew:
+        for g in range(2):
             es.advance(state, g, 0, crew)
-        step = len(state["returns"])
         begun, steps = time.monotonic(), state["env_steps"]
-        for g in range(step, step + args.generations):
+        for g in range(2, 2 + generations):
             es.advance(state, g, 0, crew)
         took = time.monotonic() - begun
-    rates = {"generations_per_s": args.generations / took, "env_steps_per_s": (state["env_steps"] - steps) / took}
-    print("\n" + json.dumps(rates | parts(es, state)))
+    weights, begun = es.weights(state, 2 + generations), time.monotonic()
+    weights.advance(es.rule(0), state["returns"][-1], state["seen"][-1])
+    return {
+        "generations_per_s": generations / took,
+        "env_steps_per_s": (state["env_steps"] - steps) / took,
+        "update_s": time.monotonic() - begun,
+    }
 
 
-def parts(es, state):
-    """Seconds of each shard, of the centre and of the update of one more generation, in this process."""
-    step = len(state["returns"])
-    work = functools.partial(played, es, 0, step, Scalars(0, state["returns"], state["seen"]))
+def parts(es):
+    """Seconds for each environment step of a shard, network included, by shard; and of an update, in this process."""
+    state = es.begin(0)
+    es.advance(state, 0, 0, Here())
+    work = functools.partial(played, es, 0, 1, Scalars(0, state["returns"], state["seen"]))
     work(CENTRE)
-    shards = []
+    by_shard = []
     for first in range(0, es.pairs, es.shard):
         begun = time.monotonic()
-        work(first)
-        shards.append(time.monotonic() - begun)
-    weights, begun = es.weights(state, step), time.monotonic()
-    weights.advance(es.rule(0), state["returns"][-1], state["seen"][-1])
-    return {"shard_s": sorted(shards), "update_s": time.monotonic() - begun}
+        steps = work(first).steps
+        by_shard.append(round((time.monotonic() - begun) / steps, 6))
+    updates = []
+    for _ in range(3):
+        weights, begun = es.weights(state, 1), time.monotonic()
+        weights.advance(es.rule(0), state["returns"][-1], state["seen"][-1])
+        updates.append(time.monotonic() - begun)
+    return {
+        "step_s": sorted(by_shard)[len(by_shard) // 2],
+        "step_s_by_shard": by_shard,
+        "update_s": min(updates),
+        "pairs": es.pairs,
+        "shard": es.shard,
+        "weights": len(state["theta"]),
+    }
 
 
 main()
