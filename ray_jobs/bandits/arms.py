@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +75,3 @@ def read_arms(means: str, deviation: float) -> Arms:
             "--deviation for Gaussian rewards."
         )
     return Arms(found, deviation)
-
-
-def generator(*key: int) -> np.random.Generator:
-    """A generator that is a function of up to four whole numbers."""
-    entropy: Any = np.random.SeedSequence([k % 2**63 for k in key])
-    return np.random.Generator(np.random.Philox(entropy))

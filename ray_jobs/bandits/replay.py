@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.bandits.arms import Array, generator, keys, uniform
+from ray_jobs.bandits.arms import Array, keys, uniform
 from ray_jobs.bandits.policies import Policy, Seen
 from ray_jobs.bandits.runs import Part
+from ray_jobs.recipe.process import generator
 
 COLUMNS = ("arm", "reward")
 

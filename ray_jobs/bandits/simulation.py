@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.bandits import exact, replay
-from ray_jobs.bandits.arms import Arms, Array, generator, keys, read_arms
+from ray_jobs.bandits.arms import Arms, Array, keys, read_arms
 from ray_jobs.bandits.policies import Policy, Seen
 from ray_jobs.bandits.runs import NORMAL_95, Moments, Part, recorded, shards
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 
 
 class Simulated(Policy):

@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.evolution.noise import Array, LowRank, generator, low_rank, perturbation, size_of
+from ray_jobs.evolution.noise import Array, LowRank, low_rank, perturbation, size_of
+from ray_jobs.recipe.process import generator
 
 Network = Callable[[Array], Array]
 """Outputs [M, E, n] of M perceptrons for observations [M, E, *] of E episodes of each."""

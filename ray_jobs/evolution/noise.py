@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_jobs.recipe.process import generator
+
 Array = NDArray[np.float64]
-
-
-def generator(*key: int) -> np.random.Generator:
-    """A generator that is a function of whole numbers."""
-    entropy: Any = np.random.SeedSequence([k % 2**63 for k in key])
-    return np.random.Generator(np.random.Philox(entropy))
 
 
 def size_of(sizes: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Processes: what a `Study` trains, and what a process needs of its surroundings. Nothing here imports torch or ray.
+"""Processes: what a `Study` trains, what a process needs of its surroundings, and its random numbers. Nothing here imports torch or ray.
 
 A process is a frozen dataclass of hyperparameters; all that changes is its state, which is passed in. Its fields have scalar types,
 literal defaults and a docstring below each, because the command line reads them from the source.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
 
 State = dict[str, Any]
 """Everything that changes: named numpy arrays (in C order), tensors, bool, int and float; nothing else, because it is the checkpoint."""
@@ -71,3 +73,9 @@ class Converging(Process, Protocol):
     def done(self, state: State) -> bool:
         """Whether more units would change nothing that counts."""
         ...
+
+
+def generator(*key: int) -> np.random.Generator:
+    """A generator that is a function of whole numbers, such as (seed, step, first run of a shard)."""
+    entropy: Any = np.random.SeedSequence([k % 2**63 for k in key])
+    return np.random.Generator(np.random.Philox(entropy))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.recipe.process import Crew, State
-from ray_jobs.tabular.draws import Simulator, generator, place
+from ray_jobs.recipe.process import Crew, State, generator
+from ray_jobs.tabular.draws import Simulator, place
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.mdp import MDP, Array
 from ray_jobs.tabular.problems import LONG, Problem, limited_return, problem

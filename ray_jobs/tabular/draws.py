@@ -1,4 +1,4 @@
-"""Random numbers of tabular processes: functions of (seed, step, shard), and draws from tables of probabilities."""
+"""Draws from tables of probabilities."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_jobs.tabular.mdp import CERTAIN, MDP, Array, Outcomes
-
-
-def generator(*numbers: int) -> np.random.Generator:
-    """A generator that is a function of these numbers."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(numbers))))
 
 
 def place(edges: Array, u: Array) -> NDArray[np.int64]:

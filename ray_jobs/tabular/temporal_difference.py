@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Finite, Part, Share
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.learning_curve import exact_errors
 from ray_jobs.tabular.mdp import MDP, Array, ends_for_sure, state_values, uniform_policy
 from ray_jobs.tabular.problems import problem

@@ -16,11 +16,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, NotNegative, Positive, Share
 from ray_jobs.tabular.approximation import updates
 from ray_jobs.tabular.approximation.examples import Example, baird, two_states
-from ray_jobs.tabular.draws import generator, place
+from ray_jobs.tabular.draws import place
 from ray_jobs.tabular.mdp import Array
 
 SHARD = 2_000

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Finite, Share
-from ray_jobs.tabular.draws import Simulator, generator, outcomes_of
+from ray_jobs.tabular.draws import Simulator, outcomes_of
 from ray_jobs.tabular.episodic.episodes import Step, ending, play_policy
 from ray_jobs.tabular.mdp import MDP, Array, occupancy, state_transitions, state_values
 from ray_jobs.tabular.problems import problem

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Share
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.episodic.episodes import ending, first_visits, play_policy, returns
 from ray_jobs.tabular.episodic.visits import every_visit_bias
 from ray_jobs.tabular.mdp import MDP, Array, state_transitions, state_values

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Finite, Share
 from ray_jobs.tabular.controlled import soft, softened
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.episodic.episodes import Ints, Step, drawn, first_visits, play, returns
 from ray_jobs.tabular.mdp import CERTAIN, MDP, Array, ends_for_sure, uniform_policy

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ray_jobs.recipe.process import Crew, State
+from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Finite, Part, Share
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.episodic.episodes import Ints, Step, ending, play_policy
 from ray_jobs.tabular.learning_curve import exact_errors, windows
 from ray_jobs.tabular.mdp import MDP, Array, state_values

@@ -9,7 +9,7 @@ from scipy import stats
 
 from ray_jobs import cli
 from ray_jobs.bandits import exact, replay
-from ray_jobs.bandits.arms import Arms, generator, keys, read_arms, uniform
+from ray_jobs.bandits.arms import Arms, keys, read_arms, uniform
 from ray_jobs.bandits.bayesian_ucb import BayesianUCB
 from ray_jobs.bandits.epsilon_greedy import EpsilonGreedy
 from ray_jobs.bandits.policies import Seen, drawn, greedy
@@ -17,6 +17,7 @@ from ray_jobs.bandits.runs import Moments, recorded
 from ray_jobs.bandits.thompson import Thompson
 from ray_jobs.bandits.ucb1 import UCB1
 from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.recipe.process import generator
 from ray_jobs.train.states import packed, unpacked
 
 TWO = Arms((0.6, 0.4))

@@ -7,8 +7,9 @@ import pytest
 
 from ray_jobs import cli
 from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.recipe.process import generator
 from ray_jobs.tabular.control import SARSA, DoubleQ, ExpectedSARSA, QLearning
-from ray_jobs.tabular.controlled import PARTS, Next, chosen, generator, place, played, shards, soft, softened
+from ray_jobs.tabular.controlled import PARTS, Next, chosen, place, played, shards, soft, softened
 from ray_jobs.tabular.draws import outcomes_of
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_environment

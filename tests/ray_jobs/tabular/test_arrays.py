@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ray_jobs import cli
-from ray_jobs.tabular.draws import Simulator, generator, outcomes_of
+from ray_jobs.recipe.process import generator
+from ray_jobs.tabular.draws import Simulator, outcomes_of
 from ray_jobs.tabular.environments import of_environment, of_table
 from ray_jobs.tabular.mdp import MDP, random_mdp, state_values, uniform_policy
 from ray_jobs.tabular.problems import problem

@@ -6,8 +6,9 @@ import pytest
 
 from ray_jobs import cli
 from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.recipe.process import generator
 from ray_jobs.tabular.controlled import soft, softened
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_environment
 from ray_jobs.tabular.episodic import monte_carlo, monte_carlo_control

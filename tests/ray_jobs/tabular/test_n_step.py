@@ -5,7 +5,8 @@ import pytest
 
 from ray_jobs import cli
 from ray_jobs.distributed.crew import Here, OnRay
-from ray_jobs.tabular.draws import Simulator, generator
+from ray_jobs.recipe.process import generator
+from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.episodic import least_squares, n_step
 from ray_jobs.tabular.episodic.episodes import Step, play_policy
 from ray_jobs.tabular.episodic.least_squares import LSTD, limit_error, solved
