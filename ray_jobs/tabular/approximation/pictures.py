@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ray_jobs.results import plots
+from ray_jobs.tabular.approximation.updates import diverges
 from ray_jobs.tabular.mdp import Array
-
-ROUNDING = 1e-9
 
 
 def weights(mean: Array, exact: Array, block: int, title: str, path: Path) -> None:
@@ -51,7 +50,7 @@ def cells(growth: Mapping[tuple[bool, bool, bool], float], example: str, path: P
         f"{'linear' if a else 'a weight for each state'},\n{'bootstrapped' if b else 'Monte Carlo'}" for a, b in rows
     ]
     text = [[f"{growth[*row, off]:.6f}" for off in (False, True)] for row in rows]
-    colours = [["#f4b6a6" if growth[*row, off] > 1 + ROUNDING else "white" for off in (False, True)] for row in rows]
+    colours = [["#f4b6a6" if diverges(growth[*row, off]) else "white" for off in (False, True)] for row in rows]
     with plots.figure(6.4, 2.8) as (fig, axes):
         axes.set_axis_off()
         table = axes.table(

@@ -8,7 +8,6 @@ Source: Sutton & Barto 2018, chapter 11; Baird 1995; Tsitsiklis & Van Roy 1996.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,6 @@ from ray_jobs.tabular.mdp import Array
 
 SHARD = 2_000
 """Runs of a shard."""
-ROUNDING = 1e-9
-"""A growth above 1 by no more than this is rounding: some weights of the examples never change."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,20 @@ class Triad:
     unit = "block"
 
     @property
+    def whole(self) -> Example:
+        """The example as it is in the literature: linear and off-policy."""
+        return baird(self.gamma) if self.example == "baird" else two_states(self.gamma)
+
+    @property
     def problem(self) -> Example:
         """The example, as this cell has it."""
-        found = baird(self.gamma) if self.example == "baird" else two_states(self.gamma)
-        found = found.tabular() if self.features == "table" else found
+        found = self.whole.tabular() if self.features == "table" else self.whole
         return found.on_policy() if self.policy == "on" else found
+
+    @property
+    def cells(self) -> dict[tuple[bool, bool, bool], float]:
+        """The growth in each of the example's eight cells."""
+        return updates.eight_cells(self.whole, self.alpha)
 
     def begin(self, seed: int) -> State:
         """All runs at the example's first weights.
@@ -93,16 +99,14 @@ class Triad:
 
     def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
         """The next `block` updates of every run, and of their exact mean."""
-        exact = state["exact"]
-        for mean in self.means(exact, step * self.block):
-            exact = mean
+        problem = self.problem
+        exact, n = self.means(problem, state["exact"], step * self.block), problem.features.shape[1]
         if self.expected:
             z, place_ = exact.sum(0)[None], state["place"]
         else:
             work = functools.partial(walked, self, seed, step)
             parts = [(k, state["z"][k : k + SHARD], state["place"][k : k + SHARD]) for k in range(0, self.runs, SHARD)]
             z, place_ = (np.concatenate(part) for part in zip(*crew.map(work, parts), strict=True))
-        problem, n = self.problem, self.problem.features.shape[1]
         value, projected = updates.errors(problem, z[:, :n])
         state |= {"z": z, "place": place_, "exact": exact}
         for name, new in {
@@ -117,24 +121,22 @@ class Triad:
             "projected_error": float(state["projected_errors"][-1]),
         }
 
-    def means(self, exact: Array, first: int) -> Iterator[Array]:
-        """The exact mean of z by the place of the run, E[z; s] [S, m], after each of the next updates, of which `first` came before.
+    def means(self, problem: Example, exact: Array, first: int) -> Array:
+        """The exact mean of z by the place of the run, E[z; s] [S, m], after the next block of updates, of which `first` came before.
 
         Along a walk the weights depend on where it is: E'[z; t] = sum over s of P_b(s, t) (I + L(s, t)) E[z; s].
         """
-        problem, n = self.problem, self.problem.features.shape[1]
-        step = updates.steps(problem, self.method, self.alpha, self.beta) + np.eye(exact.shape[1])
-        onwards = problem.behaviour[..., None, None] * step
+        step, n = updates.steps(problem, self.method, self.alpha, self.beta), problem.features.shape[1]
+        onwards = problem.behaviour[..., None, None] * (step + np.eye(exact.shape[1]))
+        anywhere = updates.expected(problem, step)
         for k in range(first, first + self.block):
             if self.walk:
                 exact = np.einsum("stij,sj->ti", onwards, exact)
             else:
-                exact = problem.visits[:, None] * (
-                    updates.expected(problem, step - np.eye(len(step[0, 0]))) @ exact.sum(0)
-                )
+                exact = problem.visits[:, None] * (anywhere @ exact.sum(0))
             if self.method == "slow_target" and (k + 1) % self.refresh == 0:
                 exact = updates.refreshed(exact, n)
-            yield exact
+        return exact
 
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """The errors at the end, the growth of the expected updates, and how many of the eight cells diverge.
@@ -143,22 +145,19 @@ class Triad:
         """
         problem = self.problem
         growth = updates.growth(problem, self.method, self.alpha, self.beta, self.refresh)
-        cells = updates.eight_cells(
-            baird(self.gamma) if self.example == "baird" else two_states(self.gamma), self.alpha
-        )
         found = {
             "value_error": float(state["value_errors"][-1]),
             "projected_error": float(state["projected_errors"][-1]),
             "growth": growth,
-            "diverges": float(growth > 1 + ROUNDING),
-            "divergent_cells": float(sum(g > 1 + ROUNDING for g in cells.values())),
+            "diverges": float(updates.diverges(growth)),
+            "divergent_cells": float(sum(map(updates.diverges, self.cells.values()))),
         }
         if self.expected or self.runs < 2:
             return found
         n = problem.features.shape[1]
         w, exact = state["z"][:, :n], state["exact"].sum(0)[:n]
         error, apart = w.std(0, ddof=1) / len(w) ** 0.5, np.abs(w.mean(0) - exact)
-        moved = error > ROUNDING * np.abs(exact).max()
+        moved = error > updates.ROUNDING * np.abs(exact).max()
         return found | ({"z": float((apart[moved] / error[moved]).max())} if moved.any() else {})
 
     def pictures(self, state: State, folder: Path) -> None:
@@ -168,10 +167,7 @@ class Triad:
         title = f"{self.example}: {self.method}, {self.features} values, {self.policy}-policy"
         pictures.weights(state["weights"], state["exact_weights"], self.block, title, folder / "weights.png")
         pictures.errors(state["value_errors"], state["projected_errors"], self.block, title, folder / "error.png")
-        cells = updates.eight_cells(
-            baird(self.gamma) if self.example == "baird" else two_states(self.gamma), self.alpha
-        )
-        pictures.cells(cells, self.example, folder / "cells.png")
+        pictures.cells(self.cells, self.example, folder / "cells.png")
 
 
 def walked(

@@ -13,6 +13,8 @@ import numpy as np
 from ray_jobs.tabular.approximation.examples import Example
 from ray_jobs.tabular.mdp import Array
 
+ROUNDING = 1e-9
+"""A growth above 1 by no more than this is rounding: some weights of the examples never change."""
 METHODS = ("td", "monte_carlo", "residual", "tdc", "slow_target", "emphatic")
 
 
@@ -31,7 +33,6 @@ def steps(example: Example, method: str, alpha: float, beta: float) -> Array:
     - emphatic: semi-gradient TD(0), whose steps are weighed by the emphasis that they have on average, section 11.8.
     """
     x, after, rho = example.features, example.gamma * example.features, example.ratio[..., None, None]
-    n = x.shape[1]
     now = outer(x[:, None], x[:, None])
     ahead = outer(x[:, None], after[None])
     zero = np.zeros_like(ahead)
@@ -45,10 +46,10 @@ def steps(example: Example, method: str, alpha: float, beta: float) -> Array:
     if method == "emphatic":
         return alpha * emphasis(example)[:, None, None, None] * rho * (ahead - now)
     if method == "slow_target":
-        return join([[-alpha * rho * now, alpha * rho * ahead], [zero, zero]], n)
+        return join([[-alpha * rho * now, alpha * rho * ahead], [zero, zero]])
     correction = outer(after[None], x[:, None])
     return join(
-        [[alpha * rho * (ahead - now), -alpha * rho * correction], [beta * rho * (ahead - now), -beta * rho * now]], n
+        [[alpha * rho * (ahead - now), -alpha * rho * correction], [beta * rho * (ahead - now), -beta * rho * now]]
     )
 
 
@@ -57,7 +58,7 @@ def outer(a: Array, b: Array) -> Array:
     return a[..., :, None] * b[..., None, :]
 
 
-def join(blocks: list[list[Array]], n: int) -> Array:
+def join(blocks: list[list[Array]]) -> Array:
     """A matrix of blocks [S, S, n, n]."""
     shape = np.broadcast_shapes(*(block.shape for row in blocks for block in row))
     return np.concatenate([np.concatenate([np.broadcast_to(b, shape) for b in row], -1) for row in blocks], -2)
@@ -98,6 +99,11 @@ def growth(example: Example, method: str, alpha: float, beta: float, refresh: in
         copy = np.kron([[1, 0], [1, 0]], np.eye(n))
         return float(np.abs(np.linalg.eigvals(copy @ np.linalg.matrix_power(m, refresh))).max() ** (1 / refresh))
     return float(np.abs(np.linalg.eigvals(m)).max())
+
+
+def diverges(factor: float) -> bool:
+    """Whether a growth is above 1 by more than rounding."""
+    return factor > 1 + ROUNDING
 
 
 def eight_cells(example: Example, alpha: float) -> dict[tuple[bool, bool, bool], float]:
