@@ -11,7 +11,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,76 +30,54 @@ from ray_jobs.tabular.mdp import MDP, Array, backup, uniform_policy
 from ray_jobs.tabular.problems import Problem, best_limited_return, limited_return, policy_of, problem
 
 
-class Planned(Protocol):
-    """The fields that all processes have."""
-
-    @property
-    def env(self) -> str:
-        """Gymnasium's id of an environment with a table, or 'package.module:function' that returns an MDP."""
-        ...
-
-    @property
-    def env_options(self) -> Mapping[str, Any] | None:
-        """Keyword arguments of the environment."""
-        ...
-
-    @property
-    def gamma(self) -> float:
-        """Discount."""
-        ...
-
-    @property
-    def shards(self) -> int:
-        """Blocks of states, computed apart."""
-        ...
-
-
 @dataclass(frozen=True)
-class ValueIteration:
-    """Sweeps V <- max_a R + gamma T V from 0, until V is within `error` of the optimal values."""
+class Planned:
+    """What all processes have."""
 
     env: str = "FrozenLake8x8-v1"
     """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
     env_options: Mapping[str, Any] | None = None
     """Keyword arguments of the environment, such as {"is_slippery": false}."""
     gamma: float = 0.99
-    """Discount per step; at 1 `error` bounds only the change of the last sweep."""
-    error: float = 1e-12
-    """Largest distance to the optimal values at which the sweeps end."""
+    """Discount per step; 1 is allowed where the uniform policy ends every episode, and for evaluation where the policy does."""
     shards: int = 4
-    """Blocks of states in which a sweep is computed, by as many workers or fewer."""
-
-    unit = "sweep"
+    """Blocks of states that are computed apart, by as many workers or fewer."""
 
     def __post_init__(self) -> None:
         check(self)
 
-    def begin(self, seed: int) -> State:
-        """V = 0, the optimal values, and the largest error so far of each sweep.
 
-        Raises:
-            ValueError: the environment cannot be solved.
-        """
-        exact = policy_iteration(problem_of(self, seed).mdp).values
-        return unsettled(seed, exact)
+@dataclass(frozen=True)
+class Swept(Planned):
+    """What processes have that sweep values from 0 until they settle."""
 
-    def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
-        """One sweep, block by block."""
-        before = state["values"]
-        after = np.concatenate(crew.map(functools.partial(swept, self, seed, before), range(self.shards)))
-        state["values"], state["settled"] = after, settled(problem_of(self, seed).mdp, before, after, self.error)
-        change = float(np.abs(after - before).max())
-        return {"value_error": noted_error(state, after), "change": change}
+    error: float = 1e-12
+    """Largest distance to the exact values at which the sweeps end; at gamma 1 only the largest change of the last one."""
+
+    unit: ClassVar[str]
 
     def done(self, state: State) -> bool:
         """Whether the last sweep changed so little that the values are within `error`."""
         return state["settled"]
 
+
+@dataclass(frozen=True)
+class Optimal(Swept):
+    """What processes have that sweep towards the optimal values, for which their policy is greedy."""
+
+    def begin(self, seed: int) -> State:
+        """V = 0, the optimal values, and the largest error so far of each unit.
+
+        Raises:
+            ValueError: the environment cannot be solved.
+        """
+        return unsettled(seed, policy_iteration(problem_of(self, seed).mdp).values)
+
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """See `measured`; the policy is greedy for the values."""
         found = problem_of(self, seed)
         policy = greedy(found.mdp, state["values"])
-        return measured(found, state["values"], policy) | {"sweeps": len(state["errors"]) - 1.0}
+        return measured(found, state["values"], policy) | {f"{self.unit}s": len(state["errors"]) - 1.0}
 
     def pictures(self, state: State, folder: Path) -> None:
         """value.png and convergence.png."""
@@ -108,22 +86,22 @@ class ValueIteration:
 
 
 @dataclass(frozen=True)
-class PolicyIteration:
+class ValueIteration(Optimal):
+    """Sweeps V <- max_a R + gamma T V from 0, until V is within `error` of the optimal values."""
+
+    unit = "sweep"
+
+    def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
+        """One sweep, block by block."""
+        work = functools.partial(swept, self, seed, state["values"])
+        return note_sweep(self, state, np.concatenate(crew.map(work, range(self.shards))))
+
+
+@dataclass(frozen=True)
+class PolicyIteration(Planned):
     """Improvements of a policy by its exact values, from the uniform policy, until it stays as it is."""
 
-    env: str = "FrozenLake8x8-v1"
-    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment, such as {"is_slippery": false}."""
-    gamma: float = 0.99
-    """Discount per step; 1 is allowed where the uniform policy ends every episode for sure."""
-    shards: int = 4
-    """Blocks of states in which the policy is improved, by as many workers or fewer."""
-
     unit = "improvement"
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def begin(self, seed: int) -> State:
         """The uniform policy and its values, the optimal values, and the largest error so far of each policy.
@@ -163,26 +141,13 @@ class PolicyIteration:
 
 
 @dataclass(frozen=True)
-class PolicyEvaluation:
+class PolicyEvaluation(Swept):
     """Sweeps V <- r_pi + gamma T_pi V from 0, until V is within `error` of the values of the policy."""
 
-    env: str = "FrozenLake8x8-v1"
-    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment, such as {"is_slippery": false}."""
     policy: str = "uniform"
     """The policy: uniform, best, or 'package.module:function' that takes the MDP and returns the probabilities [S, A]."""
-    gamma: float = 0.99
-    """Discount per step; at 1 the policy must end every episode, and `error` bounds only the change of the last sweep."""
-    error: float = 1e-12
-    """Largest distance to the values at which the sweeps end."""
-    shards: int = 4
-    """Blocks of states in which a sweep is computed, by as many workers or fewer."""
 
     unit = "sweep"
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def begin(self, seed: int) -> State:
         """V = 0, the exact values by a linear solve, and the largest error so far of each sweep.
@@ -196,15 +161,8 @@ class PolicyEvaluation:
 
     def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
         """One sweep, block by block."""
-        mdp, before = problem_of(self, seed).mdp, state["values"]
-        work = functools.partial(evaluated, self, seed, state["policy"], before)
-        after = np.concatenate(crew.map(work, range(self.shards)))
-        state["values"], state["settled"] = after, settled(mdp, before, after, self.error)
-        return {"value_error": noted_error(state, after), "change": float(np.abs(after - before).max())}
-
-    def done(self, state: State) -> bool:
-        """Whether the last sweep changed so little that the values are within `error`."""
-        return state["settled"]
+        work = functools.partial(evaluated, self, seed, state["policy"], state["values"])
+        return note_sweep(self, state, np.concatenate(crew.map(work, range(self.shards))))
 
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """value_error: largest distance to the linear solve; start_value, exact_start_value; sweeps."""
@@ -222,35 +180,13 @@ class PolicyEvaluation:
 
 
 @dataclass(frozen=True)
-class ModifiedPolicyIteration:
+class ModifiedPolicyIteration(Optimal):
     """Policy iteration whose evaluation is a few sweeps: 1 is value iteration, many are policy iteration."""
 
-    env: str = "FrozenLake8x8-v1"
-    """Gymnasium's id of an environment with a table, a file of arrays (.npz), or 'package.module:function' that returns an MDP."""
-    env_options: Mapping[str, Any] | None = None
-    """Keyword arguments of the environment, such as {"is_slippery": false}."""
-    gamma: float = 0.99
-    """Discount per step; at 1 `error` bounds only the change of the last sweep."""
     sweeps: Count = 10
     """Sweeps of each evaluation; the first of them is that of value iteration, which chooses the policy."""
-    error: float = 1e-12
-    """Largest distance to the optimal values at which the improvements end."""
-    shards: int = 4
-    """Blocks of states in which a sweep is computed, by as many workers or fewer."""
 
     unit = "improvement"
-
-    def __post_init__(self) -> None:
-        check(self)
-
-    def begin(self, seed: int) -> State:
-        """V = 0, the optimal values, and the largest error so far of each improvement.
-
-        Raises:
-            ValueError: the environment cannot be solved.
-        """
-        exact = policy_iteration(problem_of(self, seed).mdp).values
-        return unsettled(seed, exact)
 
     def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
         """A sweep of value iteration and, where it has not settled, the other sweeps with the policy that it chose."""
@@ -265,21 +201,6 @@ class ModifiedPolicyIteration:
             )
         state["values"], state["settled"] = after, over
         return {"value_error": noted_error(state, after), "change": change}
-
-    def done(self, state: State) -> bool:
-        """Whether the last sweep of value iteration changed so little that the values are within `error`."""
-        return state["settled"]
-
-    def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
-        """See `measured`; the policy is greedy for the values."""
-        found = problem_of(self, seed)
-        policy = greedy(found.mdp, state["values"])
-        return measured(found, state["values"], policy) | {"improvements": len(state["errors"]) - 1.0}
-
-    def pictures(self, state: State, folder: Path) -> None:
-        """value.png and convergence.png."""
-        policy = greedy(problem_of(self, state["seed"]).mdp, state["values"])
-        draw(self, state, policy, self.unit, folder)
 
 
 def check(of: Planned) -> None:
@@ -334,6 +255,13 @@ def unsettled(seed: int, exact: Array) -> State:
     """The state before the first sweep: V = 0, the exact values [S], and the largest error."""
     values, errors = np.zeros(len(exact)), np.abs(exact).max(keepdims=True)
     return {"seed": seed, "values": values, "exact": exact, "settled": False, "errors": errors}
+
+
+def note_sweep(of: Swept, state: State, after: Array) -> dict[str, float]:
+    """Take over the values [S] after a sweep, and whether they have settled; the metrics to log."""
+    before = state["values"]
+    state["values"], state["settled"] = after, settled(problem_of(of, state["seed"]).mdp, before, after, of.error)
+    return {"value_error": noted_error(state, after), "change": float(np.abs(after - before).max())}
 
 
 def noted_error(state: State, values: Array) -> float:
