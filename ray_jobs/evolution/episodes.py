@@ -19,6 +19,17 @@ class Seen(NamedTuple):
     total: Array
     squares: Array
 
+    @classmethod
+    def of(cls, flat: Array) -> Seen:
+        """From one array [1 + 2 n], as it travels and is kept."""
+        total, squares = np.split(flat[1:], 2)
+        return cls(float(flat[0]), total, squares)
+
+    @property
+    def flat(self) -> Array:
+        """All of it as one array [1 + 2 n]."""
+        return np.concatenate([[self.number], self.total, self.squares])
+
     def __add__(self, other: object) -> Seen:
         assert isinstance(other, Seen)
         return Seen(self.number + other.number, self.total + other.total, self.squares + other.squares)
@@ -64,7 +75,7 @@ def play(
     mean, deviation = before.scale if before else (0.0, 1.0)
     running, returns, steps = np.ones(rows, bool), np.zeros(rows), 0
     width, members = obs.reshape(rows, -1).shape[1], rows // episodes
-    seen = Seen(0.0, np.zeros(width), np.zeros(width))
+    seen = Seen.of(np.zeros(1 + 2 * width))
     while running.any() and (not limit or length < limit):
         flat = obs.reshape(rows, -1).astype(float)
         shown = flat[running]

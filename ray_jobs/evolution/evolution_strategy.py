@@ -154,10 +154,8 @@ class EvolutionStrategy:
     def weights(self, state: State, step: int) -> Weights:
         """The weights of a state, as copies."""
         theta, mean, square = (state[name].copy() for name in ("theta", "mean", "square"))
-        if not self.normalize:
-            return Weights(step, theta, mean, square)
-        n, whole = self.sizes[0], state["seen"].sum(0)
-        return Weights(step, theta, mean, square, Seen(float(whole[0]), whole[1 : n + 1], whole[n + 1 :]))
+        seen = Seen.of(state["seen"].sum(0)) if self.normalize else None
+        return Weights(step, theta, mean, square, seen)
 
     def result(self, state: State, seed: int, crew: Crew) -> dict[str, float]:
         """The mean return of the unperturbed weights over `eval_episodes` fresh episodes, its standard error, and the steps of training."""
@@ -191,8 +189,8 @@ def played(of: EvolutionStrategy, seed: int, step: int, scalars: Scalars, first:
     if first == CENTRE:
         alone = functools.partial(outputs, weights.theta[None], sizes=of.sizes)
         centre = rollout(of, alone, seeds_of(seed, step, of.pairs, of.episodes), weights.seen)
-        seen = [centre.seen.number, *centre.seen.total, *centre.seen.squares] if of.normalize else []
-        return Answer(centre.returns[:, None], centre.steps, np.array(seen), checked)
+        seen = centre.seen.flat if of.normalize else np.zeros(0)
+        return Answer(centre.returns[:, None], centre.steps, seen, checked)
     seeds = [s for pair in pairs for s in seeds_of(seed, step, pair, of.episodes)]
     networks = mirrored(weights.theta, seed, step, pairs, of.sizes, of.sigma, of.rank)
     up, down = (rollout(of, network, seeds, weights.seen) for network in networks)

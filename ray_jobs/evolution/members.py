@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -50,13 +50,13 @@ class Weights:
     theta: Array
     mean: Array
     square: Array
-    seen: Seen | None = field(default=None)
+    seen: Seen | None = None
 
     @classmethod
     def begin(cls, rule: Rule, normalize: bool) -> Weights:
         """Before the first generation."""
-        theta, n = begin(rule.seed, rule.sizes), rule.sizes[0]
-        seen = Seen(0.0, np.zeros(n), np.zeros(n)) if normalize else None
+        theta = begin(rule.seed, rule.sizes)
+        seen = Seen.of(np.zeros(1 + 2 * rule.sizes[0])) if normalize else None
         return cls(0, theta, np.zeros_like(theta), np.zeros_like(theta), seen)
 
     def advance(self, rule: Rule, returns: Array, seen: Array) -> None:
@@ -69,8 +69,7 @@ class Weights:
             slope = self.slope(rule, fitness) - rule.weight_decay * self.theta
             adam(self.theta, self.mean, self.square, slope, rule.lr, self.generation)
         if self.seen is not None:
-            n = len(self.seen.total)
-            self.seen = self.seen + Seen(float(seen[0]), seen[1 : n + 1], seen[n + 1 :])
+            self.seen = self.seen + Seen.of(seen)
         self.generation += 1
 
     def slope(self, rule: Rule, fitness: Array) -> Array:
