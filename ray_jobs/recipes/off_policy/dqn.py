@@ -2,8 +2,6 @@
 
 from ray_jobs.recipe import Claim, Headline, Play, Recipe, Variant
 
-ATARI = {"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000}
-
 dqn_cartpole = Recipe(
     "DQN balances a pole on a cart, from replayed steps.",
     Play("dqn:DQN", env="CartPole-v1", steps=50_000, train_every=64, updates_per_train=64, lr=0.0005, anneal=True,
@@ -30,7 +28,7 @@ dqn_cartpole = Recipe(
 dqn_pong = Recipe(
     "DQN plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames.",
     Play("dqn:DQN", env="ALE/Pong-v5", steps=50_000_000, envs=1,
-         env_options=ATARI,
+         env_options={"repeat_action_probability": 0.0, "episodic_life": True, "max_num_frames_per_episode": 18000},
          eval_episodes=30, save_every=5_000_000, log_every=20_000, buffer_size=1_000_000, batch_size=32,
          learning_starts=50_000, train_every=4, updates_per_train=1, lr=6.25e-05, target_every=10_000,
          explore_for=0.02, epsilon=0.1, max_norm=float("inf")),
@@ -38,24 +36,16 @@ dqn_pong = Recipe(
     headline=Headline("Mnih et al. 2015", metric="episode_return", value=18.9,
                       where="doi:10.1038/nature14236, extended data table 2"),
     space={"lr": "loguniform(3e-5,3e-4)", "n_step": "choice(1,3)"},
+    variants={
+        "c51": Variant("ALE/Pong-v5", None, {"atoms": 51, "lr": 0.00025, "epsilon": 0.01},
+                       Headline("Bellemare et al. 2017", where="arXiv:1707.06887, section 5")),
+    },
     text=(
         "The settings of Mnih et al. 2015, extended data table 1; a random policy scores -20.7 there, and people 9.3. "
         "The step size is Adam's of Hessel et al. 2018, arXiv:1710.02298, table 1: the paper's is RMSProp's. The "
-        "evaluation is greedy over 30 episodes of 5 minutes, where the paper's plays 5% of its actions at random."
-    ),
-)  # fmt: skip
-
-c51_pong = Recipe(
-    "C51 plays Pong from its screen at the paper's scale; needs the atari extra, a GPU, and memory for the frames.",
-    Play("dqn:DQN", env="ALE/Pong-v5", steps=50_000_000, envs=1, env_options=ATARI, eval_episodes=30, save_every=5_000_000,
-         log_every=20_000, buffer_size=1_000_000, batch_size=32, learning_starts=50_000, train_every=4, updates_per_train=1,
-         lr=0.00025, atoms=51, target_every=10_000, explore_for=0.02, epsilon=0.01, max_norm=float("inf")),
-    system="DQN",
-    headline=Headline("Bellemare et al. 2017", where="arXiv:1707.06887, section 5"),
-    space={"lr": "loguniform(6e-5,5e-4)", "n_step": "choice(1,3)"},
-    text=(
-        "The settings of section 5: 51 atoms from -10 to 10, and Adam's step size of 0.00025. Rewards are clipped, so a return "
-        "of Pong, discounted, is within the atoms."
+        "evaluation is greedy over 30 episodes of 5 minutes, where the paper's plays 5% of its actions at random. "
+        "@c51 has 51 atoms from -10 to 10 and the step size of Bellemare et al. 2017, section 5; rewards are clipped, so a "
+        "discounted return of Pong is within the atoms."
     ),
 )  # fmt: skip
 
