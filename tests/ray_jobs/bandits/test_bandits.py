@@ -16,9 +16,9 @@ from ray_jobs.bandits.policies import Seen, drawn, greedy
 from ray_jobs.bandits.runs import Moments, recorded
 from ray_jobs.bandits.thompson import Thompson
 from ray_jobs.bandits.ucb1 import UCB1
-from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.distributed.crew import Here
 from ray_jobs.recipe.process import generator
-from ray_jobs.train.states import packed, unpacked
+from tests.ray_jobs.processes import run, three_ways
 
 TWO = Arms((0.6, 0.4))
 POLICIES = [
@@ -29,13 +29,6 @@ POLICIES = [
     BayesianUCB(rule="deviations"),
     Thompson(),
 ]
-
-
-def run(process, steps, seed=0):
-    state = process.begin(seed)
-    for step in range(steps):
-        process.advance(state, step, seed, Here())
-    return state
 
 
 # ---- exact values
@@ -178,13 +171,7 @@ def test_more_runs_begin_with_the_same_runs():
 @pytest.mark.parametrize("of", [EpsilonGreedy, Thompson])
 def test_the_bits_are_the_same_after_a_checkpoint_and_on_workers(of, ray_cluster):
     process = of(runs=2_500, block=5)
-    whole, parted, spread = run(process, 4), run(process, 2), process.begin(0)
-    parted = unpacked(packed(parted, 2))
-    with OnRay(2, 0) as crew:
-        for step in range(4):
-            process.advance(spread, step, 0, crew)
-            if step >= 2:
-                process.advance(parted, step, 0, Here())
+    whole, parted, spread = three_ways(process)
     for name in whole:
         assert (whole[name] == parted[name]).all() and (whole[name] == spread[name]).all()
 

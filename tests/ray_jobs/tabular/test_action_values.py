@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ray_jobs import cli
-from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.distributed.crew import Here
 from ray_jobs.recipe.process import generator
 from ray_jobs.tabular.control import SARSA, DoubleQ, ExpectedSARSA, QLearning
 from ray_jobs.tabular.controlled import PARTS, Next, chosen, place, played, shards, soft, softened
@@ -14,16 +14,9 @@ from ray_jobs.tabular.draws import outcomes_of
 from ray_jobs.tabular.dynamic_programming import policy_iteration
 from ray_jobs.tabular.environments import of_environment
 from ray_jobs.tabular.mdp import state_values
-from ray_jobs.train.states import packed, unpacked
+from tests.ray_jobs.processes import run, three_ways
 
 ALL = [SARSA, ExpectedSARSA, QLearning, DoubleQ]
-
-
-def run(process, blocks, seed=0):
-    state = process.begin(seed)
-    for step in range(blocks):
-        process.advance(state, step, seed, Here())
-    return state
 
 
 def test_the_best_policy_that_explores_has_the_known_value():
@@ -145,12 +138,7 @@ def test_q_learning_finds_the_path_along_the_cliff():
 @pytest.mark.parametrize("of", [SARSA, DoubleQ])
 def test_the_bits_are_the_same_after_a_checkpoint_and_on_workers(of, ray_cluster):
     process = of(runs=600, block=20)
-    whole, parted, spread = run(process, 4), unpacked(packed(run(process, 2), 2)), process.begin(0)
-    with OnRay(2, 0) as crew:
-        for step in range(4):
-            process.advance(spread, step, 0, crew)
-            if step >= 2:
-                process.advance(parted, step, 0, Here())
+    whole, parted, spread = three_ways(process)
     for name in (*PARTS, "returns"):
         assert (whole[name] == parted[name]).all() and (whole[name] == spread[name]).all()
 

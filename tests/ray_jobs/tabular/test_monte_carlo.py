@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ray_jobs import cli
-from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.distributed.crew import Here
 from ray_jobs.recipe.process import generator
 from ray_jobs.tabular.controlled import soft, softened
 from ray_jobs.tabular.draws import Simulator
@@ -20,17 +20,10 @@ from ray_jobs.tabular.examples.blackjack import blackjack, pair, state_number, s
 from ray_jobs.tabular.examples.loops import infinite_variance, left, loop
 from ray_jobs.tabular.mdp import performance, state_values, uniform_policy
 from ray_jobs.tabular.walks import random_walk
-from ray_jobs.train.states import packed, unpacked
+from tests.ray_jobs.processes import run, three_ways
 
 WALK = "ray_jobs.tabular.walks:random_walk"
 CONTROL = [ExploringStarts, EpsilonSoft, OffPolicy]
-
-
-def run(process, steps, seed=0):
-    state = process.begin(seed)
-    for step in range(steps):
-        process.advance(state, step, seed, Here())
-    return state
 
 
 # ---- blackjack
@@ -219,12 +212,7 @@ def test_exploring_starts_need_episodes_that_always_end():
     ids=lambda p: type(p).__name__,
 )
 def test_the_bits_are_the_same_after_a_checkpoint_and_on_workers(process, ray_cluster):
-    whole, parted, spread = run(process, 4), unpacked(packed(run(process, 2), 2)), process.begin(0)
-    with OnRay(2, 0) as crew:
-        for step in range(4):
-            process.advance(spread, step, 0, crew)
-            if step >= 2:
-                process.advance(parted, step, 0, Here())
+    whole, parted, spread = three_ways(process)
     for name in ("sums", "weights"):
         assert (whole[name] == parted[name]).all() and (whole[name] == spread[name]).all()
 

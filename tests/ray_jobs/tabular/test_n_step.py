@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ray_jobs import cli
-from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.distributed.crew import Here
 from ray_jobs.recipe.process import generator
 from ray_jobs.tabular.draws import Simulator
 from ray_jobs.tabular.episodic import least_squares, n_step
@@ -15,17 +15,10 @@ from ray_jobs.tabular.episodic.n_step import NStepTD
 from ray_jobs.tabular.learning_curve import exact_errors
 from ray_jobs.tabular.mdp import uniform_policy
 from ray_jobs.tabular.walks import random_walk
-from ray_jobs.train.states import packed, unpacked
+from tests.ray_jobs.processes import run, three_ways
 
 WALK = "ray_jobs.tabular.walks:random_walk"
 NINETEEN = {"states": 19, "left": -1.0}
-
-
-def run(process, steps, seed=0):
-    state = process.begin(seed)
-    for step in range(steps):
-        process.advance(state, step, seed, Here())
-    return state
 
 
 def steps_of(episode):
@@ -159,12 +152,7 @@ def test_its_error_is_that_of_the_limit():
 
 @pytest.mark.parametrize("process", [NStepTD(runs=2_500, n=3), LSTD(runs=600, lam=0.5)], ids=lambda p: type(p).__name__)
 def test_the_bits_are_the_same_after_a_checkpoint_and_on_workers(process, ray_cluster):
-    whole, parted, spread = run(process, 4), unpacked(packed(run(process, 2), 2)), process.begin(0)
-    with OnRay(2, 0) as crew:
-        for step in range(4):
-            process.advance(spread, step, 0, crew)
-            if step >= 2:
-                process.advance(parted, step, 0, Here())
+    whole, parted, spread = three_ways(process)
     for name in whole:
         assert np.array_equal(whole[name], parted[name]) and np.array_equal(whole[name], spread[name]), name
 

@@ -4,21 +4,14 @@ import numpy as np
 import pytest
 
 from ray_jobs import cli
-from ray_jobs.distributed.crew import Here, OnRay
+from ray_jobs.distributed.crew import Here
 from ray_jobs.tabular.learning_curve import exact_moments
 from ray_jobs.tabular.mdp import state_values, uniform_policy
 from ray_jobs.tabular.temporal_difference import TemporalDifference, exact_curve, learn
 from ray_jobs.tabular.walks import random_walk
-from ray_jobs.train.states import packed, unpacked
+from tests.ray_jobs.processes import run, three_ways
 
 WALK = random_walk()
-
-
-def run(process, episodes, seed=0):
-    state = process.begin(seed)
-    for step in range(episodes):
-        process.advance(state, step, seed, Here())
-    return state
 
 
 def test_the_walks_have_the_values_of_the_book():
@@ -122,12 +115,7 @@ def test_replacing_traces_start_again_at_each_visit():
 @pytest.mark.parametrize("traces", ["accumulating", "dutch"])
 def test_the_bits_are_the_same_after_a_checkpoint_and_on_workers(traces, ray_cluster):
     process = TemporalDifference(runs=2_500, lam=0.5, traces=traces)
-    whole, parted, spread = run(process, 4), unpacked(packed(run(process, 2), 2)), process.begin(0)
-    with OnRay(2, 0) as crew:
-        for step in range(4):
-            process.advance(spread, step, 0, crew)
-            if step >= 2:
-                process.advance(parted, step, 0, Here())
+    whole, parted, spread = three_ways(process)
     for name in ("values", "errors"):
         assert (whole[name] == parted[name]).all() and (whole[name] == spread[name]).all()
 
