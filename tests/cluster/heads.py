@@ -33,7 +33,7 @@ def open_head() -> str:
     url = start({"RAY_AUTH_MODE": "disabled"})
     deadline = time.monotonic() + 60
     while not _nodes(url):  # the dashboard answers before the node has joined
-        assert time.monotonic() < deadline, "the head's node never joined"
+        assert time.monotonic() < deadline, f"the node of the head at {url} never joined"
         time.sleep(0.1)
     return url
 
@@ -56,8 +56,12 @@ def start(auth: dict[str, str]) -> str:
 
 
 def _nodes(url: str) -> int:
-    with urllib.request.urlopen(f"{url}/api/v0/nodes", timeout=30) as answer:
-        return json.load(answer)["data"]["result"]["num_after_truncation"]
+    """The nodes that have joined; 0 while the dashboard is still starting, and drops connections or answers in words."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v0/nodes", timeout=30) as answer:
+            return json.load(answer)["data"]["result"]["num_after_truncation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _wait_for(url: str, head: subprocess.Popen) -> None:
