@@ -22,7 +22,7 @@ FLOORS = (
     ("ray_jobs.train",),
     ("ray_jobs.command", "ray_jobs.recipes"),
     ("ray_jobs.rl.together",),
-    ("ray_jobs.rl.learning", "ray_jobs.rl.algorithms", "ray_jobs.tabular", "ray_jobs.bandits", "ray_jobs.evolution"),
+    ("ray_jobs.rl.learning", "ray_jobs.rl.algorithms", "ray_jobs.tabular", "ray_jobs.bandits", "ray_jobs.evolution", "ray_jobs.self_play"),
     ("ray_jobs.rl.rollout", "ray_jobs.rl.replay"),
     ("ray_jobs.rl.batches", "ray_jobs.rl.networks", "ray_jobs.rl.optim", "ray_jobs.results", "ray_jobs.distributed"),
     ("ray_jobs.rl.contract", "ray_jobs.rl.maths", "ray_jobs.rl.fast", "ray_jobs.run", "ray_jobs.envs"),
