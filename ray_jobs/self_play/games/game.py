@@ -105,8 +105,8 @@ class Game(Protocol[S]):
         """Of finished games [B], for the player who would be to move: 1 won, 0 drawn, -1 lost. Of others it does not matter."""
         ...
 
-    def observe(self, states: S) -> NDArray[np.float32]:
-        """What a network sees [B, planes, rows, columns]."""
+    def observe(self, states: S) -> NDArray[np.int8]:
+        """What a network sees [B, planes, rows, columns], in whole numbers (mostly 0 and 1), so that many positions fit in memory."""
         ...
 
     def stones(self, states: S) -> NDArray[np.int8]:

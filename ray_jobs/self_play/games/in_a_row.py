@@ -97,10 +97,10 @@ class InARow:
         """See `Game.outcome`: nobody wins by the opponent's move."""
         return -self.beaten(states).astype(np.int8)
 
-    def observe(self, states: Boards) -> NDArray[np.float32]:
+    def observe(self, states: Boards) -> NDArray[np.int8]:
         """See `Game.observe`."""
         seen = np.stack([states.cells == 1, states.cells == -1], 1)
-        return seen.reshape(-1, 2, self.rows, self.columns).astype(np.float32)
+        return seen.reshape(-1, 2, self.rows, self.columns).astype(np.int8)
 
     def stones(self, states: Boards) -> NDArray[np.int8]:
         """See `Game.stones`: with an even number of stones the player who began is to move."""
