@@ -105,6 +105,10 @@ class AlphaZero:
             ValueError: there is no such game, or the settings do not fit it; one sentence.
         """
         game, anchors = named(self.env), len(self.anchors) + 1
+        if any(n < 1 for n in self.anchors):
+            raise ValueError(
+                f"--anchors are numbers of simulations from 1 on, such as 50,200, not {min(self.anchors)}."
+            )
         if self.arena_openings:
             self.arena(seed).starts()
         weights = weights_of(self.network(seed))

@@ -140,7 +140,7 @@ def learn(
         flat.grad.zero_()  # type: ignore[union-attr]
         sum(parts[1:], parts[0]).backward()
         optimiser.step()
-        total += [float(part) for part in parts]
+        total += [part.item() for part in parts]
     names = ("value_loss", "policy_loss", "l2_loss")
     return {name: float(x) for name, x in zip(names, total / max(updates, 1), strict=True)}
 

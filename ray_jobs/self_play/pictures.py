@@ -31,7 +31,7 @@ def elo(rounds: NDArray[np.int64], ratings: Sequence[Rating], anchors: Mapping[s
             axes.annotate(name, (0, rating), xycoords=("axes fraction", "data"), color=INK, fontsize=8, va="bottom")
         low, middle, high = (np.array([getattr(r, part) for r in ratings]) for part in ("low", "elo", "high"))
         axes.errorbar(rounds, middle, np.stack([middle - low, high - middle]), color=BLUE, capsize=3, marker="o")
-        axes.set(xlabel="round", ylabel="Elo above a random player")
+        axes.set(xlabel="round", ylabel="Elo above a random player", xlim=(0, rounds[-1] * 1.03))
         return save(fig, path)
 
 
@@ -39,7 +39,7 @@ def strength(rounds: NDArray[np.int64], values: Array, measure: str, path: Path)
     """The measure of the game by round."""
     with figure(6.4, 3.4) as (fig, axes):
         axes.plot(rounds, values, color=BLUE, marker="o")
-        axes.set(xlabel="round", ylabel=WORDS.get(measure, measure))
+        axes.set(xlabel="round", ylabel=WORDS.get(measure, measure), xlim=(0, rounds[-1] * 1.03))
         return save(fig, path)
 
 

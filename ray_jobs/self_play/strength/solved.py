@@ -3,8 +3,8 @@
 python -m ray_jobs.self_play.strength.solved      makes connect4.txt again, in about TIME
 
 A line of the file is a position, as the columns that were played (from 1), and the value of a stone in each column for the player to
-move: + won, = drawn, - lost, . full. The positions come from random games, in which nobody overlooks a win; in each, the player to move
-cannot win at once, and some move has a lower value than the best one.
+move: + won, = drawn, - lost, . full. The positions come from random games, in which nobody overlooks a win in one move. The player to
+move cannot win at once, and some move has a lower value than the best one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ray_jobs.recipe.process import generator
 from ray_jobs.self_play.games.in_a_row import CONNECT_4, Boards
 from ray_jobs.self_play.players import Player
-from ray_jobs.self_play.strength.connect4 import WIDTH, Solver, after, board, column, free, wins
+from ray_jobs.self_play.strength.connect4 import BOARD, WIDTH, Solver, after, board, column, free, wins
 
 FILE = Path(__file__).with_name("connect4.txt")
-POSITIONS, FEWEST, MOST = 2_000, 12, 28
+POSITIONS, FEWEST, MOST = 2_000, 18, 28
 """How many positions, and how many stones they have."""
 SIGNS = {1: "+", 0: "=", -1: "-", None: "."}
 FULL = -2
@@ -61,15 +61,19 @@ def kept(player: Player, rows: slice) -> int:
 
 
 def position(stones: int, rng: np.random.Generator) -> list[int] | None:
-    """Columns of a random game with so many moves, in which nobody overlooks a win; None where it is over before."""
+    """Columns of a game with so many moves by players who block a win where they see it, and else move at random.
+
+    Returns:
+        None where somebody could have won by then, or can now.
+    """
     mine, full, moves = 0, 0, list[int]()
-    for _ in range(stones + 1):
-        if wins(mine, full) & free(full):
-            return None
-        open_ = [c for c in range(WIDTH) if free(full) & column(c)]
-        moves.append(int(rng.choice(open_)))
+    while not wins(mine, full) & free(full) and full != BOARD:
+        if len(moves) == stones:
+            return moves
+        cells = wins(full ^ mine, full) & free(full) or free(full)
+        moves.append(int(rng.choice([c for c in range(WIDTH) if cells & column(c)])))
         mine, full = after(mine, full, moves[-1])
-    return moves[:-1]
+    return None
 
 
 def line(stones: int, rng: np.random.Generator) -> str | None:
