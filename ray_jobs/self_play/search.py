@@ -10,6 +10,7 @@ the visits counts as 1, so that the prior decides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -81,26 +82,26 @@ class Trees(Generic[S]):
         b, self.game, self.how = len(roots), game, how
         self.roots: Nodes = np.arange(b) * size
         self.states = roots.room(b * size)
+        self.states.put(self.roots, roots)
         self.child = np.full((b * size, game.moves), -1, np.int64)
         self.visits, self.total, self.q, self.prior = (np.zeros((b * size, game.moves)) for _ in range(4))
         self.over, self.outcome = np.zeros(b * size, bool), np.zeros(b * size)
 
-    def add(self, nodes: Nodes, states: S, logits: Array) -> None:
-        """Fill in new nodes. The Q of a move without visits is 0, an even game; of an illegal one it is minus infinity."""
+    def add(self, nodes: Nodes, logits: Array) -> None:
+        """Fill in new nodes, whose states are there. Q of a move without visits is 0, an even game; of an illegal one minus infinity."""
+        states = self.states[nodes]
         legal = self.game.legal(states)
-        self.states.put(nodes, states)
         self.over[nodes], self.outcome[nodes] = self.game.over(states), self.game.outcome(states)
         self.q[nodes] = np.where(legal, 0.0, -np.inf)
         self.prior[nodes] = softmax(logits, legal)
 
-    def descend(self, new: int) -> tuple[list[Step], Nodes, Nodes, list[S]]:
+    def descend(self, new: int) -> tuple[list[Step], Nodes, Nodes]:
         """Select moves from the root to a leaf in every tree: to a finished position, or to one that becomes node `new`.
 
         Returns:
-            the steps, the leaf of each tree [B], and the trees whose leaf is new with their states, in parts.
+            the steps, the leaf of each tree [B], and the trees whose leaf is new.
         """
-        node, path = self.roots.copy(), list[Step]()
-        fresh, states = [np.zeros(0, np.int64)], list[S]()
+        node, path, fresh = self.roots.copy(), list[Step](), [np.zeros(0, np.int64)]
         trees = np.flatnonzero(~self.over[node])
         while len(trees):
             at = node[trees]
@@ -111,11 +112,11 @@ class Trees(Generic[S]):
             if first.any():
                 grown, parent, made = trees[first], at[first], move[first]
                 after[first] = self.child[parent, made] = self.roots[grown] + new
+                self.states.put(after[first], self.game.play(self.states[parent], made))
                 fresh.append(grown)
-                states.append(self.game.play(self.states[parent], made))
             node[trees] = after
             trees = trees[~first & ~self.over[after]]
-        return path, node, np.concatenate(fresh), states
+        return path, node, np.concatenate(fresh)
 
     def simulate(self, new: int, evaluate: Evaluate) -> Array:
         """One simulation in every tree; the values at the roots [B], for the player to move there.
@@ -123,13 +124,9 @@ class Trees(Generic[S]):
         A finished game has its outcome for the player to move, who may just have been beaten; the network's value of it is not used. The
         network always sees one position of every tree, because outputs have equal bits only in batches of one size.
         """
-        path, leaf, fresh, parts = self.descend(new)
-        at = 0
-        for states in parts:  # the network needs the states of all leaves, new and finished ones, together
-            self.states.put(leaf[fresh[at : at + len(states)]], states)
-            at += len(states)
+        path, leaf, fresh = self.descend(new)
         logits, value = evaluate(self.states[leaf])
-        self.add(leaf[fresh], self.states[leaf[fresh]], logits[fresh])
+        self.add(leaf[fresh], logits[fresh])
         value = np.where(self.over[leaf], self.outcome[leaf], value)
         for trees, nodes, move in reversed(path):
             value[trees] *= -1
@@ -147,7 +144,7 @@ def search(game: Game[S], roots: S, evaluate: Evaluate, how: Search, noise: Arra
     """
     trees = Trees(game, roots, how.simulations + 1, how)
     logits, value = evaluate(roots)
-    trees.add(trees.roots, roots, logits)
+    trees.add(trees.roots, logits)
     if noise is not None:
         trees.prior[trees.roots] = (1 - how.noise_share) * trees.prior[trees.roots] + how.noise_share * noise
     total = value.copy()
@@ -156,9 +153,14 @@ def search(game: Game[S], roots: S, evaluate: Evaluate, how: Search, noise: Arra
     return Found(trees.visits[trees.roots], total / (how.simulations + 1))
 
 
-def uniform(game: Game[S]) -> Evaluate:
+@dataclass(frozen=True)
+class Uniform:
     """An evaluation that knows nothing: all moves alike, every position even."""
-    return lambda states: (np.zeros((len(states), game.moves)), np.zeros(len(states)))
+
+    game: Game[Any]
+
+    def __call__(self, states: Any) -> tuple[Array, Array]:
+        return np.zeros((len(states), self.game.moves)), np.zeros(len(states))
 
 
 def playouts(game: Game[S], rng: np.random.Generator) -> Evaluate:

@@ -42,9 +42,9 @@ def sample(
     control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
-    """Draw samples from a trained generative model.
+    """Draw samples from a trained generative model, or games of a network that learned by self-play.
 
-    The samples are a picture and an array.
+    The samples are a picture and an array; games are a picture and a text file.
 
     Args:
         run: the run folder.
