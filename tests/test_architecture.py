@@ -18,7 +18,7 @@ FLOORS = (
     ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),
     ("ray_jobs.jobs",),
-    ("ray_jobs.reproduce", "ray_jobs.tune", "ray_jobs.exchange"),
+    ("ray_jobs.reproduce", "ray_jobs.tune", "ray_jobs.exchange", "ray_jobs.play"),
     ("ray_jobs.train",),
     ("ray_jobs.command", "ray_jobs.recipes"),
     ("ray_jobs.rl.together",),
