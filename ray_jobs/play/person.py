@@ -10,7 +10,6 @@ import numpy as np
 from ray_jobs.errors import shortened
 from ray_jobs.self_play.games.game import Game, Moves, S
 from ray_jobs.self_play.games.go import Go
-from ray_jobs.self_play.gtp.client import result
 from ray_jobs.self_play.players import Record
 from ray_jobs.self_play.records import allowed, illegal
 
@@ -76,7 +75,7 @@ class Table:
         first = outcome if self.mine == 0 else -outcome
         if resigned:
             return Record(tuple(self.moves), first), "B+R" if first == 1 else "W+R"
-        return Record(tuple(self.moves), first), result(self.game, self.now) if isinstance(self.game, Go) else ""
+        return Record(tuple(self.moves), first), self.game.result(self.now) if isinstance(self.game, Go) else ""
 
 
 def converse(table: Table, read: Read) -> tuple[Record, str] | None:

@@ -135,5 +135,5 @@ def _with_a_program(game: Go, choose: Chooses, command: str, games: int, timeout
 def _keep(game: Game[Any], played: list[tuple[Record, str]], to: str) -> None:
     """Write games to a file, one after another."""
     path = Path(to)
-    write(path, "".join(records.text(game, each, result=score) for each, score in played).encode())
+    write(path, "".join(records.text(game, each, score) for each, score in played).encode())
     print(path)

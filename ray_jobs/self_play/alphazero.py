@@ -20,6 +20,7 @@ import numpy as np
 from ray_jobs.recipe.process import Crew, State, generator
 from ray_jobs.recipe.ranges import Count, Decay, NotNegative, Positive, Share, Threshold, Whole
 from ray_jobs.self_play import networks
+from ray_jobs.self_play.games.go import Go
 from ray_jobs.self_play.games.named import named
 from ray_jobs.self_play.learning import Averages, Positions, Steps, learn
 from ray_jobs.self_play.networks import Evaluator, PolicyValue, Weights, load, one_thread, weights_of
@@ -213,17 +214,22 @@ class AlphaZero:
         self.sample(state, 1, 0, folder, "game")
 
     def sample(self, state: State, n: int, seed: int, folder: Path, name: str) -> Path:
-        """Games of the network against itself: <name>.txt has one in each line, <name>.png shows the first.
+        """Games of the network against itself: <name>.txt has one in each line, of Go <name>.sgf has all; <name>.png shows the first.
 
         The first `arena_moves` moves are drawn in proportion to visits, so that games differ.
         """
         from ray_jobs.run.files import write
-        from ray_jobs.self_play import pictures
+        from ray_jobs.self_play import pictures, records
+        from ray_jobs.self_play.diagrams import diagrams
 
         game = named(self.env)
-        records = recorded(game, self.trained(state), n, self.arena_moves, generator(seed, SHOWN))
-        write(folder / f"{name}.txt", "".join(f"{record.text(game)}\n" for record in records).encode())
-        return pictures.game(game, records[0], folder / f"{name}.png")
+        games = recorded(game, self.trained(state), n, self.arena_moves, generator(seed, SHOWN))
+        write(
+            folder / f"{name}{records.suffix(game)}", "".join(records.text(game, record) for record in games).encode()
+        )
+        if isinstance(game, Go):
+            return diagrams(game, games[0].moves, folder / f"{name}.png")
+        return pictures.game(game, games[0], folder / f"{name}.png")
 
 
 def shards(games: int, size: int) -> list[range]:

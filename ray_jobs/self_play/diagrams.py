@@ -42,7 +42,7 @@ def diagrams(game: Go, moves: Sequence[int], path: Path, title: str = "") -> Pat
     shown = parts(game, moves)
     columns = min(ACROSS, len(shown))
     rows = -(-len(shown) // columns)
-    side = 2.2 + 0.16 * game.size
+    side = _side(game.size)
     with figure(side * columns, (side + 0.4) * rows) as (fig, axes):
         axes.remove()
         places = np.atleast_1d(fig.subplots(rows, columns)).ravel()
@@ -88,7 +88,9 @@ def _draw(axes: Axes, game: Go, diagram: Diagram) -> None:
     def stone(row: int, column: int, black: bool, number: str = "") -> None:
         face, ink = (INK, "white") if black else ("white", INK)
         axes.add_patch(Circle((column, row), 0.46, facecolor=face, edgecolor=INK, linewidth=0.6, zorder=2))
-        size = 52 / (n + 4) * (2.2 + 0.16 * n) / 2.6 * (1.0 if len(number) < 3 else 0.75)
+        size = (
+            60 * _side(n) / (n + 1) * (0.5 if len(number) < 3 else 0.36)
+        )  # of 60 points to an inch: the rest are margins
         axes.text(column, row, number, color=ink, ha="center", va="center", fontsize=size, zorder=3)
 
     for (row, column), colour in np.ndenumerate(diagram.before):
@@ -104,6 +106,11 @@ def _draw(axes: Axes, game: Go, diagram: Diagram) -> None:
     axes.set_title(f"{diagram.first} to {last}" if diagram.moves else "no moves", fontsize=8)
     if passes:
         axes.set_xlabel(f"pass: {', '.join(passes)}", fontsize=7)
+
+
+def _side(n: int) -> float:
+    """Inches of a diagram of n lines."""
+    return 2.2 + 0.16 * n
 
 
 def _stars(n: int) -> list[tuple[int, int]]:

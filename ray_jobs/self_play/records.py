@@ -49,17 +49,21 @@ def allowed(game: Game[S], states: S) -> str:
     return f"Legal {'is' if len(yes) == 1 else 'are'} {_listed(yes)}."
 
 
-def text(game: Game[Any], record: Record, *, names: tuple[str, str] = ("", ""), result: str = "") -> str:
+def text(game: Game[Any], record: Record, result: str = "") -> str:
     """A game as the text of a file: SGF of Go, else the moves and the result in one line.
 
     Args:
-        names: of the two players; only SGF keeps them.
-        result: in SGF's form, such as B+R; by default the outcome without points.
+        result: of Go, as SGF writes it: B+R; by default the score of the last position.
     """
     if not isinstance(game, Go):
         return f"{record.text(game)}\n"
-    outcome = {1: "B+", 0: "0", -1: "W+"}[record.outcome]
-    return sgf.written(sgf.Game(game.size, game.komi, record.moves, *names, result or outcome))
+    score = result or game.result(positions(game, record.moves)[-1])
+    return sgf.written(sgf.Game(game.size, game.komi, record.moves, result=score))
+
+
+def suffix(game: Game[Any]) -> str:
+    """Of files that hold such texts, one after another."""
+    return ".sgf" if isinstance(game, Go) else ".txt"
 
 
 def read(game: Game[Any], line: str) -> Record:

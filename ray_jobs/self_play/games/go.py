@@ -194,6 +194,11 @@ class Go:
         area = (black & ~white).sum((1, 2)) - (white & ~black).sum((1, 2))
         return area - self.komi
 
+    def result(self, states: Positions) -> str:
+        """The score of the first position, as SGF and GTP write it: B+3.5, W+0.5, or 0 for a draw."""
+        score = float(self.score(states[:1])[0])
+        return f"{'B' if score > 0 else 'W'}+{abs(score):g}" if score else "0"
+
     def observe(self, states: Positions) -> NDArray[np.int8]:
         """See `Game.observe`: of each recent board the stones of the player to move and those of the opponent; ones for Black to move.
 

@@ -72,6 +72,7 @@ class Engine:
         """Ask the program to quit; end it where it does not."""
         with contextlib.suppress(OSError):
             self._write("quit")
+            self.process.stdin.close()  # type: ignore[union-attr]  # a pipe
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(PATIENCE)
         self.process.kill()
@@ -203,13 +204,7 @@ def versus(engine: Engine, game: Go, choose: Choose, *, black: bool, opening: Se
             return Record(tuple(moves), 1 if black else -1), "B+R" if black else "W+R"
         moves.append(move)
         states = game.play(states, np.array([move]))
-    return Record(tuple(moves), int(np.sign(game.score(states)[0]))), result(game, states)
-
-
-def result(game: Go, states: Positions) -> str:
-    """The score of the first position in the form of SGF and GTP: B+3.5, W+0.5, or 0 for a draw."""
-    score = float(game.score(states)[0])
-    return f"{'B' if score > 0 else 'W'}+{abs(score):g}" if score else "0"
+    return Record(tuple(moves), int(np.sign(game.score(states)[0]))), game.result(states)
 
 
 def _body(answer: str) -> str:

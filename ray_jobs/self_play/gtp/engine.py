@@ -16,7 +16,7 @@ from typing import TextIO
 import numpy as np
 
 from ray_jobs.self_play.games.go import Go, Positions
-from ray_jobs.self_play.gtp.client import BLACK, WHITE, Choose, colour, result
+from ray_jobs.self_play.gtp.client import BLACK, WHITE, Choose, colour
 from ray_jobs.self_play.records import illegal
 
 COLOURS = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}
@@ -45,7 +45,7 @@ class Server:
             "play": self.play,
             "genmove": self.genmove,
             "undo": self.undo,
-            "final_score": lambda: result(self.game, self.past[-1]),
+            "final_score": lambda: self.game.result(self.past[-1]),
             "showboard": lambda: f"\n{self.game.drawing(self.past[-1])}",
             "quit": lambda: "",
         }

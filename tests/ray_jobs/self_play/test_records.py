@@ -96,11 +96,11 @@ def test_moves_that_cannot_be_are_named_with_the_legal_ones():
 
 def test_files_hold_sgf_of_go_and_a_line_of_other_games():
     game = Go(5, 0.5)
-    assert sgf.read(records.text(game, Record((12, 25, 25), 1), result="B+24.5")) == sgf.Game(
-        5, 0.5, (12, 25, 25), result="B+24.5"
-    )
-    assert "RE[B+]" in records.text(game, Record((12, 25, 25), 1))
+    for given, result in (("", "B+24.5"), ("W+R", "W+R")):
+        text = records.text(game, Record((12, 25, 25), 1), given)
+        assert sgf.read(text) == sgf.Game(5, 0.5, (12, 25, 25), result=result)
     assert records.text(CONNECT_4, Record((3, 3), 0)) == "4 4 1/2-1/2\n"
+    assert (records.suffix(game), records.suffix(CONNECT_4)) == (".sgf", ".txt")
 
 
 def test_a_new_diagram_starts_where_a_point_is_played_again(tmp_path):
