@@ -85,7 +85,7 @@ class AlphaZero:
     """Share of points above which new weights replace those that play, 0.55 in the paper; 0: they always do."""
     gate_games: Count = 400
     """Games by which the gate judges."""
-    eval_every: Whole = 10
+    measure_every: Whole = 10
     """Rounds between two measurements of the strength; 0: only at the end."""
     eval_simulations: Count = 100
     """Simulations of the player that is measured."""
@@ -161,7 +161,7 @@ class AlphaZero:
             metrics["gate_score"] = self.gate_score(weights, player, step, seed, crew)
             if metrics["gate_score"] > self.gate:
                 new |= entries("best", weights)
-        if self.eval_every and (step + 1) % self.eval_every == 0:
+        if self.measure_every and (step + 1) % self.measure_every == 0:
             found = self.strength(state | new, seed, crew)
             new |= {"rounds": np.append(state["rounds"], step + 1), "ladder": found.ladder}
             new["strength"] = np.append(state["strength"], found.value)
