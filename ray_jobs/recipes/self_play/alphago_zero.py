@@ -51,8 +51,7 @@ def at_the_papers_scale(env: str, data: str, steps: int, window: int) -> Recipe:
         window: positions that are learned from; the paper's are those of the newest 500,000 games.
 
     Source: Silver et al. 2017, methods (optimization, evaluator, self-play, neural network architecture) and extended data table 3.
-    Differs: the exploration rate is constant, as in the paper, but the paper does not give it; the noise is AlphaZero's rule, which is
-    the paper's 0.03 on 19 x 19.
+    Differs: the exploration rate is constant, as in the paper, but the paper does not give it.
     """
     return Recipe(
         f"AlphaGo Zero at the paper's scale: {data}.",

@@ -190,7 +190,7 @@ def test_sample_writes_games_and_a_picture(trained):
     [
         ({"env": ""}, r"^Self-play needs a game, --env: take tictactoe, connect4"),
         ({"env": "chess"}, r"^There is no game chess"),
-        ({"anchors": (50, 0)}, r"^--anchors are numbers of simulations from 1 on, such as 50,200, not 0\.$"),
+        ({"anchors": (50, 0)}, r"^--anchors are numbers of simulations from 1 on, such as \[50,200\], not 0\.$"),
         ({"arena_moves": 9}, r"^Openings of 9 random moves are too long"),
     ],
 )
