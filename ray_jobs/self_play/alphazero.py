@@ -3,7 +3,7 @@
 A round plays games with fixed weights, on tables that workers share, then makes `updates` steps on the positions of the newest games.
 
 Source: Silver et al. 2017, doi:10.1038/nature24270; AlphaZero: Silver et al. 2018, doi:10.1126/science.aar6404.
-Differs: games and learning take turns, so that a run does not depend on timing; the exploration rate and the root's noise are AlphaZero's;
+Differs: games and learning take turns, so that a run does not depend on timing; the exploration rate is AlphaZero's;
 symmetries are used in learning alone; a tree is not kept for the next move; no game is resigned. By default there is no gate, a perceptron
 takes the place of the convolutional tower, and Adam that of momentum.
 """
@@ -67,7 +67,7 @@ class AlphaZero:
     openings: Whole = 0
     """A game of self-play starts with 0 to this many random moves."""
     noise: NotNegative = 10.83
-    """Dirichlet noise at the root has alpha = noise / number of legal moves; 0: no noise."""
+    """Dirichlet noise at the root has alpha = noise / moves of the game: 0.03 on 19 x 19, as in the paper; 0: no noise."""
     noise_share: Share = 0.25
     """Part of the root's prior that is noise."""
     c_init: Positive = 1.25
@@ -86,7 +86,7 @@ class AlphaZero:
     """Share of points above which new weights replace those that play, 0.55 in the paper; 0: they always do."""
     gate_games: Count = 400
     """Games by which the gate judges."""
-    eval_every: Whole = 10
+    measure_every: Whole = 10
     """Rounds between two measurements of the strength; 0: only at the end."""
     eval_simulations: Count = 100
     """Simulations of the player that is measured."""
@@ -108,7 +108,7 @@ class AlphaZero:
         game, anchors = named(self.env), len(self.anchors) + 1
         if any(n < 1 for n in self.anchors):
             raise ValueError(
-                f"--anchors are numbers of simulations from 1 on, such as 50,200, not {min(self.anchors)}."
+                f"--anchors are numbers of simulations from 1 on, such as [50,200], not {min(self.anchors)}."
             )
         if self.arena_openings:
             self.arena(seed).starts()
@@ -150,9 +150,9 @@ class AlphaZero:
 
     def advance(self, state: State, step: int, seed: int, crew: Crew) -> dict[str, float]:
         """One round: games, updates, with a gate the match against the weights that played, and now and then a measurement."""
-        player = self.player(self.playing(state), self.simulations)
-        how = Manner(player.search, self.temperature_moves, self.noise, self.openings)
-        work = functools.partial(played, named(self.env), player.evaluate, how, (seed, step))
+        game, player = named(self.env), self.player(self.playing(state), self.simulations)
+        how = Manner(player.search, self.temperature_moves, self.noise / game.moves, self.openings)
+        work = functools.partial(played, game, player.evaluate, how, (seed, step))
         tables = crew.map(work, shards(self.games, self.table))
         positions = taken(state, "window", Positions).then([t.positions for t in tables], self.window)
         weights, averages, metrics = self.learned(state, positions, step, seed)
@@ -162,7 +162,7 @@ class AlphaZero:
             metrics["gate_score"] = self.gate_score(weights, player, step, seed, crew)
             if metrics["gate_score"] > self.gate:
                 new |= entries("best", weights)
-        if self.eval_every and (step + 1) % self.eval_every == 0:
+        if self.measure_every and (step + 1) % self.measure_every == 0:
             found = self.strength(state | new, seed, crew)
             new |= {"rounds": np.append(state["rounds"], step + 1), "ladder": found.ladder}
             new["strength"] = np.append(state["strength"], found.value)

@@ -1,7 +1,6 @@
 """A table: games that a network plays against itself, side by side, and what is learned from them.
 
-Source: Silver et al. 2017, doi:10.1038/nature24270, methods (self-play); noise in proportion to 1 / legal moves: Silver et al. 2018,
-doi:10.1126/science.aar6404.
+Source: Silver et al. 2017, doi:10.1038/nature24270, methods (self-play).
 Differs: a game may start with moves drawn at random, which are not learned from. No game is resigned.
 """
 
@@ -26,7 +25,7 @@ class Manner(NamedTuple):
     temperature_moves: int
     """Moves of a game that are drawn in proportion to visits; later ones are the most visited."""
     noise: float
-    """Concentration of the Dirichlet noise at the root: alpha is this over the number of legal moves; 0: no noise."""
+    """Parameter alpha of the Dirichlet noise at the root; 0: no noise."""
     openings: int = 0
     """A game starts with 0 to this many random moves."""
 
@@ -95,10 +94,9 @@ def in_order(kept: list[tuple[NDArray[np.int64], NDArray[np.int8], Array]], resu
     )
 
 
-def dirichlet(legal: Flags, concentration: float, rng: np.random.Generator) -> Array | None:
-    """Noise over the legal moves [B, moves], Dirichlet with alpha = concentration / number of legal moves; None without noise."""
-    if not concentration:
+def dirichlet(legal: Flags, alpha: float, rng: np.random.Generator) -> Array | None:
+    """Noise over the legal moves [B, moves], from the symmetric Dirichlet distribution; None without noise."""
+    if not alpha:
         return None
-    alpha = concentration / np.maximum(legal.sum(1, keepdims=True), 1)
-    drawn = rng.standard_gamma(np.broadcast_to(alpha, legal.shape)) * legal + 1e-300 * legal  # all may be drawn as 0
+    drawn = rng.standard_gamma(alpha, legal.shape) * legal + 1e-300 * legal  # all may be drawn as 0
     return drawn / drawn.sum(1, keepdims=True)

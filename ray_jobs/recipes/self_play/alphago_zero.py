@@ -16,7 +16,7 @@ alphazero = Recipe(
 alphazero_tictactoe = Recipe(
     "AlphaGo Zero learns tic-tac-toe; its strength is exact.",
     Study(PROCESS, steps=30, save_every=10, log_every=1, env="tictactoe", simulations=32, games=256, table=128, updates=60,
-          batch=256, window=20_000, temperature_moves=9, width=128, blocks=1, eval_every=5, eval_simulations=32,
+          batch=256, window=20_000, temperature_moves=9, width=128, blocks=1, measure_every=5, eval_simulations=32,
           anchors=(50, 200), arena_openings=20, arena_moves=2),
     system="AlphaGo Zero", data="tic-tac-toe", headline=SILVER, claim=Claim("losing_lines", at_most=0), space=SPACE,
     tune_metric="losing_lines", tune_mode="min",
@@ -30,7 +30,7 @@ alphazero_tictactoe = Recipe(
 alphazero_connect4 = Recipe(
     "AlphaGo Zero learns connect-4; a solver checks its moves.",
     Study(PROCESS, steps=40, save_every=5, log_every=1, env="connect4", simulations=50, games=256, table=128, updates=120,
-          batch=512, window=60_000, temperature_moves=10, openings=4, width=256, blocks=2, eval_every=10,
+          batch=512, window=60_000, temperature_moves=10, openings=4, width=256, blocks=2, measure_every=10,
           eval_simulations=100, arena_openings=10, arena_moves=4),
     system="AlphaGo Zero", data="connect-4", headline=SILVER, space=SPACE,
     tune_metric="value_kept", tune_mode="max",
@@ -51,15 +51,14 @@ def at_the_papers_scale(env: str, data: str, steps: int, window: int) -> Recipe:
         window: positions that are learned from; the paper's are those of the newest 500,000 games.
 
     Source: Silver et al. 2017, methods (optimization, evaluator, self-play, neural network architecture) and extended data table 3.
-    Differs: the exploration rate is constant, as in the paper, but the paper does not give it; the noise is AlphaZero's rule, which is
-    the paper's 0.03 on 19 x 19.
+    Differs: the exploration rate is constant, as in the paper, but the paper does not give it.
     """
     return Recipe(
         f"AlphaGo Zero at the paper's scale: {data}.",
         Study(PROCESS, steps=steps, save_every=1, log_every=1, env=env, simulations=1_600, games=25_000, table=64,
               updates=3_571, batch=2_048, window=window, lr=0.01, momentum=0.9, lr_drops=(400_000, 600_000), l2=1e-4,
               temperature_moves=30, c_base=float("inf"), width=256, blocks=19, convolutions=True, gate=0.55, gate_games=400,
-              eval_every=10, eval_simulations=1_600),
+              measure_every=10, eval_simulations=1_600),
         system="AlphaGo Zero", data=data, headline=SILVER,
         text="The settings of the paper's run of 3 days. It is not trained here, and makes no claim.",
     )  # fmt: skip

@@ -22,7 +22,7 @@ from ray_jobs.train.launch import launch
 from tests.ray_jobs.processes import run, three_ways
 
 SMALL = AlphaZero(
-    env="tictactoe", simulations=4, games=6, table=2, updates=2, batch=8, window=40, width=8, eval_every=2,
+    env="tictactoe", simulations=4, games=6, table=2, updates=2, batch=8, window=40, width=8, measure_every=2,
     eval_simulations=4, anchors=(3,), arena_openings=2, arena_moves=2,
 )  # fmt: skip
 
@@ -153,7 +153,9 @@ def test_the_window_holds_the_newest_positions():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    small = {name: getattr(SMALL, name) for name in ("simulations", "games", "table", "updates", "width", "eval_every")}
+    small = {
+        name: getattr(SMALL, name) for name in ("simulations", "games", "table", "updates", "width", "measure_every")
+    }
     more = {"eval_simulations": 4, "anchors": (3,), "arena_openings": 2, "steps": 2}
     out = str(tmp_path_factory.mktemp("run") / "run")
     return launch(Spec("alphazero_tictactoe", small | more, 0, Where(address="local"), out))
@@ -188,7 +190,7 @@ def test_sample_writes_games_and_a_picture(trained):
     [
         ({"env": ""}, r"^Self-play needs a game, --env: take tictactoe, connect4"),
         ({"env": "chess"}, r"^There is no game chess"),
-        ({"anchors": (50, 0)}, r"^--anchors are numbers of simulations from 1 on, such as 50,200, not 0\.$"),
+        ({"anchors": (50, 0)}, r"^--anchors are numbers of simulations from 1 on, such as \[50,200\], not 0\.$"),
         ({"arena_moves": 9}, r"^Openings of 9 random moves are too long"),
     ],
 )

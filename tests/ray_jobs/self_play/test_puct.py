@@ -117,15 +117,14 @@ def test_together_positions_are_searched_as_each_is_alone(game):
 def test_noise_is_on_legal_moves_alone_and_renewed():
     legal = np.array([[True, False, True, True], [False, True, False, False]])
     rng = np.random.default_rng(0)
-    one, two = dirichlet(legal, 10.83, rng), dirichlet(legal, 10.83, rng)
+    one, two = dirichlet(legal, 1.2, rng), dirichlet(legal, 1.2, rng)
     for noise in (one, two):
         np.testing.assert_allclose(noise.sum(1), 1)
         assert not noise[~legal].any()
     assert (one[0] != two[0])[legal[0]].all() and one[1, 1] == 1
     assert dirichlet(legal, 0.0, rng) is None
-    draws = np.stack([dirichlet(legal[:1], 10.83, rng)[0, 0] for _ in range(4000)])
-    alpha = 10.83 / 3
-    exact_variance = (1 / 3) * (2 / 3) / (3 * alpha + 1)
+    draws = np.stack([dirichlet(legal[:1], 1.2, rng)[0, 0] for _ in range(4000)])
+    exact_variance = (1 / 3) * (2 / 3) / (3 * 1.2 + 1)
     assert draws.var() == pytest.approx(exact_variance, rel=0.1)  # 4 standard errors are 9 %
 
 
@@ -136,7 +135,7 @@ def test_illegal_moves_have_no_prior():
 
 
 def test_outcomes_of_learned_positions_are_those_of_the_player_to_move():
-    how = Manner(Search(20), temperature_moves=9, noise=10.83, openings=2)
+    how = Manner(Search(20), temperature_moves=9, noise=1.2, openings=2)
     found = play(T, Uniform(T), 40, how, np.random.default_rng(0))
     ends = np.cumsum(np.bincount(game_of(found), minlength=40)) - 1
     last = found.positions.outcome[ends]
