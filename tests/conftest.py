@@ -1,5 +1,6 @@
 """One thread for torch, one Ray for the whole session, and a place of its own for whatever a test writes."""
 
+import gc
 import os
 import signal
 
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish(session):
+    """Take the tests that were collected out of garbage collection: they stay, and a search of all of them takes 0.4 s each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
