@@ -10,7 +10,10 @@ alphazero = Recipe(
     "AlphaGo Zero on a game of yours: a network learns it by playing against itself.",
     Study(PROCESS, steps=50, save_every=10, log_every=1),
     system="AlphaGo Zero", data="", headline=SILVER, space=SPACE,
-    text="--env is tictactoe, connect4, or 'package.module:function' that returns a game (ray_jobs/self_play/games/game.py).",
+    text=(
+        "--env is tictactoe, connect4, go9 or go9-5.5 (lines and komi), or 'package.module:function' that returns a game "
+        "(ray_jobs/self_play/games/game.py)."
+    ),
 )  # fmt: skip
 
 alphazero_tictactoe = Recipe(

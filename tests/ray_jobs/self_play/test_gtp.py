@@ -142,6 +142,8 @@ def test_a_program_that_is_not_there_is_named():
         Engine("no-such-go --mode gtp")
     with pytest.raises(UsageError, match="is empty"):
         Engine(" ")
+    with pytest.raises(UsageError, match=r"is no command line \(No closing quotation\): gnugo 'x"):
+        Engine("gnugo 'x")
 
 
 GNUGO = shutil.which("gnugo", path="/usr/games:/usr/bin:/usr/local/bin")
