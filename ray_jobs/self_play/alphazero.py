@@ -41,7 +41,7 @@ class AlphaZero:
     """A network that learns a game by playing against itself."""
 
     env: str = ""
-    """The game: tictactoe, connect4, go9 (any lines; go9-5.5 with this komi), or 'package.module:function' that returns a game."""
+    """The game: tictactoe, connect4, go9, go7-9.5 (lines and komi), or 'package.module:function' that returns a game."""
     simulations: Count = 50
     """Simulations of the search for a move of self-play."""
     games: Count = 128

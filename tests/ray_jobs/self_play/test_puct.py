@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ray_jobs.self_play.games.go import Go
 from ray_jobs.self_play.games.in_a_row import CONNECT_4, TIC_TAC_TOE
 from ray_jobs.self_play.search import Search, Uniform, draw, puct, search, softmax
 from ray_jobs.self_play.strength import exact
@@ -75,6 +76,17 @@ def test_a_win_in_one_is_worth_1_to_whoever_is_to_move(moves, best):
 def test_a_lost_position_is_worth_minus_1():
     """Two threats at once: X holds both diagonals' ends."""
     assert search(T, after(T, "a1", "b2", "c3", "a3", "c1"), Uniform(T), Search(400)).value[0] < -0.7
+
+
+def test_a_pass_changes_whose_value_it_is():
+    """On 2 x 2 with a komi of 1/2, whoever passes second on an empty board ends a game that White wins."""
+    game = Go(2, 0.5)
+    black_passed = game.play(game.begin(1), np.array([4]))
+    assert search(game, black_passed, Uniform(game), Search(60)).value[0] > 0.5
+    white_passed = game.play(
+        game.play(black_passed, np.array([0])), np.array([4])
+    )  # Black has a stone: a second pass wins
+    assert search(game, white_passed, Uniform(game), Search(60)).value[0] > 0.5
 
 
 def test_the_network_never_judges_a_finished_game():
