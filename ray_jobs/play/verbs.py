@@ -54,9 +54,9 @@ def play(
     games: int = 2,
     timeout: float = 60.0,
 ) -> None:
-    """Play against the network of a run of self-play, in the terminal.
+    """Play against a network that learned a game by self-play.
 
-    The network plays its most visited move. 'help' lists what you can type besides moves.
+    You type moves in the terminal; the network plays its most visited move. 'help' lists what you can type besides moves.
 
     Args:
         run: the run folder.

@@ -42,7 +42,7 @@ def sample(
     control: str = "",
     moved: dict[str, Any] | None = None,
 ) -> Path:
-    """Draw samples from a trained generative model, or games of a network that learned by self-play.
+    """Draw samples of a trained model, or games of self-play.
 
     The samples are a picture and an array; games are a picture and a text file.
 
