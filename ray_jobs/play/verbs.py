@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,11 +20,13 @@ from ray_jobs.self_play.games.go import Go
 from ray_jobs.self_play.games.named import named
 from ray_jobs.self_play.gtp.client import Engine, versus
 from ray_jobs.self_play.gtp.engine import serve
-from ray_jobs.self_play.players import Player, Record
+from ray_jobs.self_play.players import Player
 from ray_jobs.train import studies
 from ray_jobs.train.earlier import current_spec
 from ray_jobs.train.inspect import remark
 
+OURS = "Reprise"
+"""The network's name in records."""
 Chooses = Callable[[Game[Any], Any], Moves]
 
 
@@ -52,9 +54,9 @@ def play(
     games: int = 2,
     timeout: float = 60.0,
 ) -> None:
-    """Play against the network of a run of self-play, in the terminal.
+    """Play against a network that learned a game by self-play.
 
-    The network plays its most visited move. 'help' lists what you can type besides moves.
+    You type moves in the terminal; the network plays its most visited move. 'help' lists what you can type besides moves.
 
     Args:
         run: the run folder.
@@ -112,28 +114,36 @@ def loaded(run: Run, simulations: int | None = None, seed: int = 0) -> tuple[Gam
     return named(process.env), lambda game, states: player.move(game, states, rng)
 
 
-def _with_a_person(table: Table, record: str) -> None:
-    if (ended := converse(table, input)) and record:
-        _keep(table.game, [ended], record)
+def _with_a_person(table: Table, to: str) -> None:
+    """A game against a person, which is kept where it ends."""
+    if (ended := converse(table, input)) and to:
+        _keep(to, [records.text(table.game, *ended, _names("a person", black=table.mine == 0))])
 
 
-def _with_a_program(game: Go, choose: Chooses, command: str, games: int, timeout: float, record: str) -> None:
+def _with_a_program(game: Go, choose: Chooses, command: str, games: int, timeout: float, to: str) -> None:
     """Games against a program, and their results."""
-    played, points = list[tuple[Record, str]](), []
+    texts, points = list[str](), 0.0
     with Engine(command, timeout) as program:
         for number in range(games):
             black = number % 2 == 0
-            played.append(versus(program, game, choose, black=black))
-            ended, score = played[-1]
-            points.append((1 + (ended.outcome if black else -ended.outcome)) / 2)
-            print(f"game {number + 1}: {'Black' if black else 'White'}, {score}, {len(ended.moves)} moves", flush=True)
-        print(f"{sum(points):g} of {games} points against {program.name}")
-    if record:
-        _keep(game, played, record)
+            record, result = versus(program, game, choose, black=black)
+            points += (1 + (record.outcome if black else -record.outcome)) / 2
+            texts.append(records.text(game, record, result, _names(program.name, black=not black)))
+            print(
+                f"game {number + 1}: {'Black' if black else 'White'}, {result}, {len(record.moves)} moves", flush=True
+            )
+        print(f"{points:g} of {games} points against {program.name}")
+    if to:
+        _keep(to, texts)
 
 
-def _keep(game: Game[Any], played: list[tuple[Record, str]], to: str) -> None:
+def _names(other: str, *, black: bool) -> tuple[str, str]:
+    """The players of a game against the network, Black first."""
+    return (other, OURS) if black else (OURS, other)
+
+
+def _keep(to: str, texts: Sequence[str]) -> None:
     """Write games to a file, one after another."""
     path = Path(to)
-    write(path, "".join(records.text(game, each, score) for each, score in played).encode())
+    write(path, "".join(texts).encode())
     print(path)

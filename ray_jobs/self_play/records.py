@@ -49,16 +49,17 @@ def allowed(game: Game[S], states: S) -> str:
     return f"Legal {'is' if len(yes) == 1 else 'are'} {_listed(yes)}."
 
 
-def text(game: Game[Any], record: Record, result: str = "") -> str:
+def text(game: Game[Any], record: Record, result: str = "", names: tuple[str, str] = ("", "")) -> str:
     """A game as the text of a file: SGF of Go, else the moves and the result in one line.
 
     Args:
         result: of Go, as SGF writes it: B+R; by default the score of the last position.
+        names: of the players, Black first; only SGF keeps them.
     """
     if not isinstance(game, Go):
         return f"{record.text(game)}\n"
     score = result or game.result(positions(game, record.moves)[-1])
-    return sgf.written(sgf.Game(game.size, game.komi, record.moves, result=score))
+    return sgf.written(sgf.Game(game.size, game.komi, record.moves, *names, score))
 
 
 def suffix(game: Game[Any]) -> str:

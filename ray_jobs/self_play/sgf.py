@@ -39,7 +39,7 @@ class Game:
 def written(game: Game) -> str:
     """The text of a file."""
     root = {
-        "FF": "4", "GM": "1", "CA": "UTF-8", "AP": "Reprise", "SZ": str(game.size), "RU": "Chinese", "KM": f"{game.komi:g}",
+        "FF": "4", "GM": "1", "CA": "UTF-8", "SZ": str(game.size), "RU": "Chinese", "KM": f"{game.komi:g}",
         "PB": game.black, "PW": game.white, "RE": game.result,
     }  # fmt: skip
     head = "".join(f"{name}[{escaped(value)}]" for name, value in root.items() if value)

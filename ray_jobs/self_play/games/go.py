@@ -130,24 +130,20 @@ class Go:
 
     def legal(self, states: Positions) -> Flags:
         """See `Game.legal`. A move is legal where its stone has a liberty afterwards and the position is new; a pass always is."""
-        colour = to_move(states)
-        mine = states.recent[:, 0] * colour[:, None]
+        mine = states.recent[:, 0] * to_move(states)[:, None]
         near = _beyond(mine, OFF)[:, self.around[:-1]]
-        group = states.groups[:, self.around[:-1]]
-        first = _first(group)
-        liberties = self._liberties(group, first & (mine == 0)[..., None])
-        every = np.arange(len(mine))[:, None, None]
-        of_near = liberties[every, group]
+        names = self._names(states)[:, self.around[:-1]]
+        first = _first(names)
+        liberties = np.bincount(names[first & (mine == 0)[..., None]], minlength=len(mine) * self.moves)
+        of_near = liberties[names]
         takes = (near == -1) & (of_near == 1)
         breathes = (near == 0) | (near == 1) & (of_near > 1) | takes
         legal = np.ones((len(mine), self.moves), bool)
         legal[:, :-1] = (mine == 0) & breathes.any(-1)
         # a position comes again only after stones were captured, and then there are fewer stones than moves
-        [rows] = np.nonzero((mine != 0).sum(1) < states.ply)
-        if len(rows):
-            keys = self._keys_after(states[rows], colour[rows], liberties[rows], group[rows], (takes & first)[rows])
-            seen = states.keys[rows, : states.ply.max()]
-            legal[rows, :-1] &= ~(keys[:, :, None] == seen[:, None]).any(-1)
+        if ((mine != 0).sum(1) < states.ply).any():
+            keys = self._keys_after(states, mine, liberties, names, takes & first)
+            legal[:, :-1] &= ~_among(keys, states.keys[:, : states.ply.max()])
         return legal
 
     def play(self, states: Positions, moves: Moves) -> Positions:
@@ -238,11 +234,9 @@ class Go:
             f"'{text.strip()}' is no move of Go: write a point from A1 to {corner} (there is no I), or pass."
         )
 
-    def _liberties(self, group: NDArray[np.int16], counted: Flags) -> NDArray[np.int64]:
-        """The liberties of the group of each name [B, n * n + 1], from the groups next to each point, each counted once for a point."""
-        games = len(group)
-        names = (np.arange(games) * self.moves)[:, None, None] + group
-        return np.bincount(names[counted], minlength=games * self.moves).reshape(games, self.moves)
+    def _names(self, states: Positions) -> NDArray[np.int64]:
+        """A number for the group of each cell, which groups of other games do not have [B, n * n + 1]."""
+        return (np.arange(len(states)) * self.moves)[:, None] + states.groups
 
     def _without_liberties(self, board: NDArray[np.int8], groups: NDArray[np.int16]) -> Flags:
         """Whether a cell belongs to a group without liberties [B, n * n + 1]; of cells without a stone the answer does not matter."""
@@ -254,25 +248,27 @@ class Go:
     def _keys_after(
         self,
         states: Positions,
-        colour: NDArray[np.int8],
+        mine: NDArray[np.int8],
         liberties: NDArray[np.int64],
-        group: NDArray[np.int16],
+        names: NDArray[np.int64],
         taken: Flags,
     ) -> NDArray[np.uint64]:
         """The key of the position after a stone on each cell [B, n * n].
 
         Args:
-            liberties: of the groups [B, n * n + 1].
-            group: next to each cell [B, n * n, 4].
-            taken: whether it is captured by a stone there, each group once [B, n * n, 4].
+            mine: the board: 1 is a stone of the player to move, -1 one of the opponent's.
+            liberties: of each group, by its name.
+            names: of the groups next to each cell [B, n * n, 4].
+            taken: whether such a group is captured by a stone there, each group once [B, n * n, 4].
         """
-        of_group = np.zeros(liberties.shape, np.uint64)
-        names = states.groups[:, :-1].astype(np.int64)
-        last = np.take_along_axis(liberties, names, 1) == 1
-        games, cells = np.nonzero(last & (states.recent[:, 0] == -colour[:, None]))
-        np.bitwise_xor.at(of_group, (games, names[games, cells]), self.zobrist[-colour[games], cells])
-        lost = np.where(taken, of_group[np.arange(len(names))[:, None, None], group], np.uint64(0))
-        return _newest(states)[:, None] ^ self.zobrist[colour, :-1] ^ np.bitwise_xor.reduce(lost, axis=-1)
+        colour, groups = to_move(states), self._names(states)[:, :-1]
+        of_group = np.zeros(len(liberties), np.uint64)
+        games, cells = np.nonzero((mine == -1) & (liberties[groups] == 1))
+        np.bitwise_xor.at(of_group, groups[games, cells], self.zobrist[-colour[games], cells])
+        keys = _newest(states)[:, None] ^ self.zobrist[colour, :-1]
+        sides = np.flatnonzero(taken)
+        np.bitwise_xor.at(keys.reshape(-1), sides // 4, of_group[names.reshape(-1)[sides]])
+        return keys
 
 
 def by_name(name: str) -> Go | None:
@@ -302,7 +298,19 @@ def _beyond(cells: NDArray[np.int8], value: int) -> NDArray[np.int8]:
     return np.pad(cells, ((0, 0), (0, 1)), constant_values=value)
 
 
-def _first(group: NDArray[np.int16]) -> Flags:
+def _among(keys: NDArray[np.uint64], seen: NDArray[np.uint64]) -> Flags:
+    """Whether each key [B, K] is one of its game's [B, N]; a table of their last bits shows at once that most are not."""
+    last = np.uint64((1 << (16 * seen.size).bit_length()) - 1)
+    shift = np.arange(len(seen), dtype=np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)  # another one for each game
+    table = np.zeros(int(last) + 1, bool)
+    table[(seen + shift) & last] = True
+    found: Flags = table[(keys + shift) & last]
+    games, places = np.nonzero(found)
+    found[games, places] = (seen[games] == keys[games, places, None]).any(1)
+    return found
+
+
+def _first(group: NDArray[np.int64]) -> Flags:
     """Whether a group next to a cell is not also on an earlier side of it [B, n * n, 4]."""
     first = np.ones(group.shape, bool)
     for side in range(1, 4):

@@ -45,7 +45,10 @@ class Engine:
         Raises:
             UsageError: it cannot be started.
         """
-        words = shlex.split(command)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"The command of a Go engine is no command line ({error}): {shortened(command)}") from None
         if not words:
             raise UsageError("The command of a Go engine is empty: give one such as 'gnugo --mode gtp'.")
         self.name, self.timeout, self._heard = os.path.basename(words[0]), timeout, b""

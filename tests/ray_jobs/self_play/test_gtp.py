@@ -10,7 +10,7 @@ import pytest
 
 from ray_jobs.errors import Failed, UsageError
 from ray_jobs.self_play.games.go import Go
-from ray_jobs.self_play.gtp.client import Engine, gnu_go, versus
+from ray_jobs.self_play.gtp.client import Engine, colour, gnu_go, versus
 from ray_jobs.self_play.gtp.engine import serve
 from ray_jobs.self_play.records import positions
 from ray_jobs.self_play.search import at_random
@@ -142,17 +142,27 @@ def test_a_program_that_is_not_there_is_named():
         Engine("no-such-go --mode gtp")
     with pytest.raises(UsageError, match="is empty"):
         Engine(" ")
+    with pytest.raises(UsageError, match=r"is no command line \(No closing quotation\): gnugo 'x"):
+        Engine("gnugo 'x")
 
 
 GNUGO = shutil.which("gnugo", path="/usr/games:/usr/bin:/usr/local/bin")
 
 
 @pytest.mark.skipif(GNUGO is None, reason="gnugo is not installed: apt-get install gnugo")
-def test_gnu_go_agrees_with_our_rules():
-    """Two games against a player by chance: GNU Go takes all its moves, and its own are legal."""
-    game = Go(5, 7.5, 1)
+def test_gnu_go_agrees_on_legal_moves_and_wins_against_chance():
+    """Every position of a game by chance has the same legal moves; GNU Go takes all moves of ours, and its own are legal."""
+    game, choose = Go(5, 7.5, 1), by_chance(3)
     with Engine(gnu_go(level=1).replace("gnugo", GNUGO, 1)) as engine:
         for black in (True, False):
-            record, score = versus(engine, game, by_chance(3), black=black)
+            record, score = versus(engine, game, choose, black=black)
             assert game.over(positions(game, record.moves)[-1])[0]
-            assert score[0] == ("W" if black else "B")  # GNU Go wins against chance
+            assert score[0] == ("W" if black else "B")
+        engine.begin(game)
+        states = game.begin(1)
+        while not game.over(states)[0]:
+            ours = {game.format(move) for move in np.flatnonzero(game.legal(states)[0, :-1])}
+            assert {*engine.ask("all_legal", colour(states)).split()} == ours
+            move = choose(game, states)
+            engine.play(game, states, int(move[0]))
+            states = game.play(states, move)
