@@ -45,7 +45,7 @@ def sample(
     video: Video | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
-    """Draw samples of a model, episodes of an agent, or games of self-play.
+    """Draw samples of a model; record episodes or games.
 
     The samples are a picture and an array; the episodes are a GIF, side by side, with the return above each; games of a network that
     learned by self-play are a picture and a text file.
