@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import systems
 from ray_jobs.recipe.plan import Play
@@ -25,6 +26,8 @@ FIELDS = {"step": int, "learners": list}
 """What a checkpoint must hold."""
 STATUS_EVERY = 5.0
 """Seconds between two writings of the status."""
+DEFAULT_EPISODES = 3
+"""Episodes that `reprise sample` records."""
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
 
@@ -183,12 +186,34 @@ def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Refuse: an agent has no samples.
+    """Episodes of that checkpoint, side by side in <name>.gif or <name>.mp4, with the return above each; see `rollout.recording`.
 
     Raises:
-        UsageError: always.
+        UsageError: there is no checkpoint that can be read, an option is for models, or the environment draws no frames.
     """
-    raise UsageError(f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes.")
+    if how != how.of_an_agent:
+        raise UsageError(
+            f"{run} trained an agent: 'reprise sample' takes --episodes, --stochastic, --video, --seed and --name for it."
+        )
+    episodes = DEFAULT_EPISODES if how.episodes is None else how.episodes
+    if episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, not {episodes}.")
+    from ray_jobs.results import video
+    from ray_jobs.rl.learning.setup import runner_specs, untrained
+    from ray_jobs.rl.rollout.recording import record
+
+    state, plan = run.trained(FIELDS), planned(run.spec)
+    check_checkpoint(run, plan, state)
+    actor = untrained(plan, run.spec.seed)
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    [spec] = runner_specs(plan, run.spec.seed, 0, 1, 1)
+    try:
+        played = record(spec, actor, episodes, seed=seed, explore=how.stochastic, longest=plan.eval_steps)
+    except (ValueError, EnvironmentFailed) as error:
+        raise UsageError(str(error)) from None
+    shown = [(e.frames, [f"{k + 1}: return {total:.6g}" for total in e.gained]) for k, e in enumerate(played)]
+    name = "episodes" if name == "samples" else name
+    return video.write(list(video.tiled(shown)), played[0].fps, run.path / f"{name}.{how.video or 'gif'}")
 
 
 def model(run: Run) -> Any:

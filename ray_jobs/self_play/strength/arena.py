@@ -112,8 +112,8 @@ class Arena:
         return np.stack(crew.map(functools.partial(self.against, player), range(len(self.anchors))))
 
     def rating(self, ladder: Array, points: Array) -> tuple[Rating, Array]:
-        """The rating of a player by its points, and the anchors' own [A]."""
-        return rated(ladder, points, generator(self.seed, STARTS, STARTS))
+        """The rating of a player by its points, and the anchors' own [A]; the openings that the interval resamples are always the same."""
+        return rated(ladder, points, generator(STARTS))
 
 
 def versus(arena: Arena, one: Player, other: Player, key: tuple[int, int], part: int) -> float:

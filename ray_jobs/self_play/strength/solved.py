@@ -1,6 +1,6 @@
 """Solved positions of connect-4, and the share of them in which a player keeps the value.
 
-python -m ray_jobs.self_play.strength.solved      makes connect4.txt again, in about TIME
+python -m ray_jobs.self_play.strength.solved      makes connect4.txt again, in about two minutes
 
 A line of the file is a position, as the columns that were played (from 1), and the value of a stone in each column for the player to
 move: + won, = drawn, - lost, . full. The positions come from random games, in which nobody overlooks a win in one move. The player to
@@ -22,7 +22,7 @@ from ray_jobs.self_play.players import Player
 from ray_jobs.self_play.strength.connect4 import BOARD, WIDTH, Solver, after, board, column, free, wins
 
 FILE = Path(__file__).with_name("connect4.txt")
-POSITIONS, FEWEST, MOST = 2_000, 18, 28
+POSITIONS, FEWEST, MOST = 2_000, 20, 29
 """How many positions, and how many stones they have."""
 SIGNS = {1: "+", 0: "=", -1: "-", None: "."}
 FULL = -2
@@ -88,12 +88,14 @@ def line(stones: int, rng: np.random.Generator) -> str | None:
 
 
 def main() -> None:
-    """Write the file."""
-    rng, lines = generator(4), dict[str, None]()
-    while len(lines) < POSITIONS:
-        if found := line(int(rng.integers(FEWEST, MOST + 1)), rng):
-            lines[found] = None
-    FILE.write_text("".join(f"{found}\n" for found in lines))
+    """Write the file, line by line."""
+    rng, lines = generator(4), set[str]()
+    with FILE.open("w") as file:
+        while len(lines) < POSITIONS:
+            found = line(int(rng.integers(FEWEST, MOST + 1)), rng)
+            if found and found not in lines:
+                lines.add(found)
+                print(found, file=file, flush=True)
 
 
 if __name__ == "__main__":
