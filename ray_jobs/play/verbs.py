@@ -116,7 +116,7 @@ def loaded(run: Run, simulations: int | None = None, seed: int = 0) -> tuple[Gam
 
 def _with_a_person(table: Table, to: str) -> None:
     """A game against a person, which is kept where it ends."""
-    if (ended := converse(table, input)) and to:
+    if (ended := converse(table, _line)) and to:
         _keep(to, [records.text(table.game, *ended, _names("a person", black=table.mine == 0))])
 
 
@@ -135,6 +135,18 @@ def _with_a_program(game: Go, choose: Chooses, command: str, games: int, timeout
         print(f"{points:g} of {games} points against {program.name}")
     if to:
         _keep(to, texts)
+
+
+def _line(prompt: str) -> str:
+    """A line that the person types; `input` would miss a Ctrl-C that comes right after its prompt.
+
+    Raises:
+        EOFError: the input has ended.
+    """
+    print(prompt, end="", flush=True)
+    if not (line := sys.stdin.readline()):
+        raise EOFError
+    return line
 
 
 def _names(other: str, *, black: bool) -> tuple[str, str]:

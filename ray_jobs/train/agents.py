@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.envs.failures import EnvironmentFailed
@@ -21,6 +21,10 @@ from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import Event, Report
 from ray_jobs.train import earlier
 from ray_jobs.train.drawing import Drawing, refuse_average
+
+if TYPE_CHECKING:
+    from ray_jobs.rl.rollout.acting import Agent
+    from ray_jobs.rl.rollout.runner import ActingAgent
 
 FIELDS = {"step": int, "learners": list}
 """What a checkpoint must hold."""
@@ -199,13 +203,10 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     if episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {episodes}.")
     from ray_jobs.results import video
-    from ray_jobs.rl.learning.setup import runner_specs, untrained
+    from ray_jobs.rl.learning.setup import runner_specs
     from ray_jobs.rl.rollout.recording import record
 
-    state, plan = run.trained(FIELDS), planned(run.spec)
-    check_checkpoint(run, plan, state)
-    actor = untrained(plan, run.spec.seed)
-    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    plan, actor, _ = restored(run)
     [spec] = runner_specs(plan, run.spec.seed, 0, 1, 1)
     try:
         played = record(spec, actor, episodes, seed=seed, explore=how.stochastic, longest=plan.eval_steps)
@@ -214,6 +215,32 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     shown = [(e.frames, [f"{k + 1}: return {total:.6g}" for total in e.gained]) for k, e in enumerate(played)]
     name = "episodes" if name == "samples" else name
     return video.write(list(video.tiled(shown)), played[0].fps, run.path / f"{name}.{how.video or 'gif'}")
+
+
+def restored(run: Run) -> tuple[Play, ActingAgent, int]:
+    """The plan, the agent with the weights of that checkpoint, and its step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.rl.learning.setup import untrained
+
+    state, plan = run.trained(FIELDS), planned(run.spec)
+    check_checkpoint(run, plan, state)
+    actor = untrained(plan, run.spec.seed)
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    return plan, actor, state["step"]
+
+
+def loaded(run: Run) -> Agent:
+    """The agent of that checkpoint, which acts.
+
+    Raises:
+        UsageError: as `restored`.
+    """
+    from ray_jobs.rl.rollout.acting import Agent
+
+    return Agent.of(*restored(run))
 
 
 def model(run: Run) -> Any:

@@ -58,6 +58,7 @@ class Engine:
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, bufsize=0
             )
         except OSError as error:
+            self._complaints.close()
             why = error.strerror or error
             raise UsageError(
                 f"The Go engine {shortened(words[0])} cannot be started ({why}): install it, or give its path."
@@ -142,7 +143,7 @@ class Engine:
         self.process.stdin.write(f"{command}\n".encode())
 
     def _answer(self, command: str) -> str:
-        """The next answer, without its last empty line."""
+        """The next answer, without its last empty line; what is no answer is passed over."""
         assert self.process.stdout
         deadline = time.monotonic() + self.timeout
         while True:
@@ -150,8 +151,11 @@ class Engine:
             answer, end, rest = text.partition(b"\n\n")
             if end:
                 self._heard = rest
-                return answer.decode(errors="replace").strip()
-            if not select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                if answer.startswith((b"=", b"?")):
+                    return answer.decode(errors="replace").strip()
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
                 self.process.kill()
                 raise Failed(
                     f"The Go engine {self.name} has not answered '{command}' within {self.timeout:g} s: it hangs or is too slow."

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import select
 import shlex
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def terminal():
 def until(terminal, end):
     seen = b""
     while end not in seen:
+        assert select.select([terminal], [], [], 60)[0], seen
         seen += os.read(terminal, 4096)
     return seen
 

@@ -118,14 +118,14 @@ def test_our_client_plays_whole_games_with_our_engine():
             "print('= K12\\n'); sys.stdout.flush(); continue",
             r"played 'K12': 'K12' is no move of Go: write a point from A1 to E5",
         ),
-        ("print('? I cannot\\n'); sys.stdout.flush(); continue", r"refuses 'genmove white': I cannot\."),
+        ("print('hello\\n\\n? I cannot\\n'); sys.stdout.flush(); continue", r"refuses 'genmove white': I cannot\."),
     ],
 )
 def test_a_program_that_dies_hangs_or_cheats_gets_one_sentence(act, sentence):
     text = FAKE.format(act=act)
     with Engine(program(text), timeout=60) as engine:
         engine.ask("name")  # it has started
-        engine.timeout = 0.5 if "sleep" in act else 60
+        engine.timeout = 60 if "print('=" in act or "exit" in act else 0.5
         with pytest.raises(Failed, match=sentence):
             versus(engine, GAME, lambda game, states: np.array([12]), black=True)
     assert engine.process.poll() is not None
