@@ -34,13 +34,14 @@ alphazero_tictactoe = Recipe(
 alphazero_connect4 = Recipe(
     "AlphaGo Zero learns connect-4; a solver checks its moves.",
     Study(PROCESS, steps=40, save_every=5, log_every=1, env="connect4", simulations=50, games=256, table=128, updates=120,
-          batch=512, window=60_000, temperature_moves=10, openings=4, width=256, blocks=2, measure_every=10,
+          batch=512, window=60_000, temperature_moves=10, openings=16, width=256, blocks=2, measure_every=10,
           eval_simulations=100, arena_openings=10, arena_moves=4),
-    system="AlphaGo Zero", data="connect-4", headline=SILVER, space=SPACE,
+    system="AlphaGo Zero", data="connect-4", headline=SILVER, claim=Claim("value_kept", at_least=0.72), space=SPACE,
     tune_metric="value_kept", tune_mode="max",
     text=(
         "value_kept is the share of 2,000 solved positions, in which some move has a lower value than the best one, where the "
-        "network's move with 100 simulations keeps win, draw or loss."
+        "network's move with 100 simulations keeps win, draw or loss. Without a network 100 simulations keep 0.604 of them, and random "
+        "moves 0.377."
     ),
 )  # fmt: skip
 
