@@ -32,7 +32,7 @@ def elo(rounds: NDArray[np.int64], ratings: Sequence[Rating], anchors: Mapping[s
         low, middle, high = (np.array([getattr(r, part) for r in ratings]) for part in ("low", "elo", "high"))
         axes.errorbar(rounds, middle, np.stack([middle - low, high - middle]), color=BLUE, capsize=3, marker="o")
         axes.set(xlabel="round", ylabel="Elo above a random player", xlim=(0, rounds[-1] * 1.03))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         return save(fig, path)
 
 
@@ -41,7 +41,7 @@ def strength(rounds: NDArray[np.int64], values: Array, measure: str, path: Path)
     with figure(6.4, 3.4) as (fig, axes):
         axes.plot(rounds, values, color=BLUE, marker="o")
         axes.set(xlabel="round", ylabel=WORDS.get(measure, measure), xlim=(0, rounds[-1] * 1.03))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         return save(fig, path)
 
 
