@@ -31,6 +31,7 @@ SHOWN = {
     "loop": ("The training loop", "steps_per_s"),
     "ddp": ("Data-parallel training on one machine", "images_per_s"),
     "evolution": ("Evolution strategies on workers of one machine", "generations_per_s"),
+    "self_play": ("Tree search on connect-4", "simulations_per_s"),
     "tuning": ("A trial of a search, beyond its training", "over_s"),
 }
 """Title and key of each benchmark's figures; the first key that a row has."""

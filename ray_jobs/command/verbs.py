@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "resume": "ray_jobs.train.verbs:resume",
     "sample": "ray_jobs.train.inspect:sample",
     "evaluate": "ray_jobs.train.inspect:evaluate",
+    "play": "ray_jobs.play.verbs:play",
     "statistics": "ray_jobs.train.evaluation.verbs:statistics",
     "export": "ray_jobs.exchange.verbs:export",
     "import": "ray_jobs.exchange.verbs:import_network",

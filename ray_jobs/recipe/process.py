@@ -75,6 +75,15 @@ class Converging(Process, Protocol):
         ...
 
 
+@runtime_checkable
+class Sampling(Process, Protocol):
+    """A process whose result can be shown by examples, such as games: `reprise sample RUN`."""
+
+    def sample(self, state: State, n: int, seed: int, folder: Path, name: str) -> Path:
+        """Write n examples into the folder, in files whose names begin with `name`; the picture among them."""
+        ...
+
+
 def generator(*key: int) -> np.random.Generator:
     """A generator that is a function of whole numbers, such as (seed, step, first run of a shard)."""
     entropy: Any = np.random.SeedSequence([k % 2**63 for k in key])

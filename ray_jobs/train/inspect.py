@@ -45,9 +45,10 @@ def sample(
     video: Video | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
-    """Draw samples from a trained generative model, or record episodes of a trained agent.
+    """Draw samples of a model; record episodes or games.
 
-    The samples are a picture and an array; the episodes are a GIF, side by side, with the return above each.
+    The samples are a picture and an array; the episodes are a GIF, side by side, with the return above each; games of a network that
+    learned by self-play are a picture and a text file.
 
     Args:
         run: the run folder.

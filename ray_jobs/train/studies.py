@@ -12,12 +12,12 @@ from ray_jobs.distributed.connection import cluster_address
 from ray_jobs.distributed.crew import Here, OnRay, Stopped
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.plan import Study
-from ray_jobs.recipe.process import Converging, Crew, State
+from ray_jobs.recipe.process import Converging, Crew, Sampling, State
 from ray_jobs.recipe.settings import build
 from ray_jobs.recipe.spec import Spec, Where
 from ray_jobs.run.checkpoint import lacking, taken_over
 from ray_jobs.run.progress import Report
-from ray_jobs.train.drawing import Drawing, refuse_average
+from ray_jobs.train.drawing import AS_TRAINED, Drawing, refuse_average
 from ray_jobs.train.states import packed, unpacked
 
 if TYPE_CHECKING:
@@ -152,11 +152,17 @@ def restored(run: Run, plan: Study, spec: Spec, found: Mapping[str, Any]) -> Sta
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Refuse: a study has no samples, and its pictures are drawn when it ends.
+    """Examples of what the process has learned, of the newest checkpoint; most processes have none, and draw their pictures at the end.
 
     Raises:
-        UsageError: always.
+        UsageError: the process has no examples, or an option is for models.
     """
+    plan = built(run.spec)
+    if isinstance(plan.process, Sampling):
+        if how != AS_TRAINED:
+            raise UsageError(f"{run} is a study: how its samples are drawn has no options but --n, --seed and --name.")
+        found = run.trained(FIELDS)
+        return plan.process.sample(restored(run, plan, run.spec, found), n, seed, run.path, name)
     drawn = ", ".join(sorted(file.name for file in run.path.glob("*.png")))
     where = f"it drew {drawn}" if drawn else "it draws its pictures when it ends"
     raise UsageError(f"{run} is a study, which has nothing to sample: {where}; 'reprise evaluate {run}' measures it.")
