@@ -45,19 +45,19 @@ def clip_emoji(*, data_dir: Location = "", width: int = 64, patch: int = 4) -> F
 
 @fit(
     system="GLIDE", data="emoji with their names", headline=PAPER, space={"lr": "loguniform(3e-4,5e-3)", "width": "choice(64,96,128)"},
-    steps=20_000, batch=64, ema=0.999, grad_clip=1.0, needs={"judge": "clip_emoji"},
+    steps=20_000, batch=32, ema=0.999, grad_clip=1.0, needs={"judge": "clip_emoji"},
 )  # fmt: skip
 def glide_emoji(
     *,
     steps: int,
     data_dir: Location = "",
     width: int = 64,
-    patch: int = 2,
+    patch: int = 4,
     levels: Count = 1000,
     drop: Decay = 0.1,
     judge_steps: Whole | None = None,
     sample_steps: Count = 25,
-    bf16: bool = False,
+    bf16: bool = True,
 ) -> Fit:
     """GLIDE on real emoji of 32 x 32 pixels with their names and keywords; a CLIP that is trained first judges its samples and guides none.
 
@@ -65,7 +65,7 @@ def glide_emoji(
         steps: of the judge and of the diffusion model.
         data_dir: a folder of images with captions; by default the emoji, which npm fetches once into the user's cache.
         width: channels of the U-Net, twice as many at half the size, and features of captions; and those of the judge.
-        patch: side of the squares of pixels that the U-Net works on; those of the judge are twice as large.
+        patch: side of the squares of pixels that both work on; below 3 patch^2 channels the noise does not pass.
         levels: noise levels in training, on the cosine schedule.
         drop: share of the captions that are empty in training.
         judge_steps: of the CLIP that judges; None: a tenth of all, and 0 with --start judge=RUN.
@@ -81,10 +81,10 @@ def glide_emoji(
     if first > steps:
         raise UsageError(f"--judge_steps {first} are more than all --steps {steps}: leave some to the diffusion model.")
     data, vocabulary = opened(data_dir)
-    judge = small_clip(data, vocabulary, width, None, patch=2 * patch)
+    judge = small_clip(data, vocabulary, width, None, patch=patch)
     model = build(
         small_net(data, vocabulary, width, patch=patch, bf16=bf16), data.shape, levels=schedules.cosine(levels),
-        drop=drop, sample_steps=min(sample_steps, levels), optim=AdamW(1e-3, 100),
+        drop=drop, sample_steps=min(sample_steps, levels), optim=AdamW(2e-3, 100),
     )  # fmt: skip
     staged = Staged((Stage("judge", judge, first), Stage("diffusion", model, steps - first)))
     return Fit(staged, data, of_both)  # type: ignore[arg-type]
