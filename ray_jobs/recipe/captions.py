@@ -112,11 +112,17 @@ def retrieval_chance(tokens: Tensor) -> float:
     return (tokens[:, None] == tokens).all(2).double().mean().item()
 
 
+def without_captions(clip: CLIP, x: Tensor, tokens: Tensor) -> dict[str, float]:
+    """clip_score_chance and retrieval_chance: `agreement` of captions with true pictures [N, C, H, W] of other captions."""
+    score = agreement(clip, x.roll(1, 0), tokens)["clip_score"]
+    return {"clip_score_chance": score, "retrieval_chance": retrieval_chance(tokens)}
+
+
 def by_judge(judge: CLIP, model: Denoising, pairs: Batch, strengths: tuple[float, ...]) -> dict[str, float]:
     """Samples of captions at these strengths w of guidance, judged by a CLIP that guides none of them.
 
-    clip_score_W and retrieval_W: `agreement` of samples and captions; with _real, of the true pictures in their place; with _chance, of
-    pictures that belong to other captions, and `retrieval_chance`. recall_W: as in `at_strengths`.
+    clip_score_W and retrieval_W: `agreement` of samples and captions; with _real, of the true pictures in their place; and
+    `without_captions`. recall_W: as in `at_strengths`.
 
     Args:
         pairs: true pictures 'x' [N, C, H, W] and 'caption' [N, L].
@@ -126,8 +132,7 @@ def by_judge(judge: CLIP, model: Denoising, pairs: Batch, strengths: tuple[float
 
     real, tokens = pairs["x"], pairs["caption"]
     found = {f"{name}_real": value for name, value in agreement(judge, real, tokens).items()}
-    found["clip_score_chance"] = agreement(judge, real.roll(1, 0), tokens)["clip_score"]
-    found["retrieval_chance"] = retrieval_chance(tokens)
+    found |= without_captions(judge, real, tokens)
     for w in strengths:
         x = model.sample(len(tokens), Cond(tokens=tokens), guidance=w, rng=measuring()).float().cpu()
         found |= {f"{name}_{w:g}": value for name, value in agreement(judge, x, tokens).items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Fit, Headline, Location, UsageError, fit
-from ray_jobs.recipe.captions import agreement, by_judge, retrieval_chance
+from ray_jobs.recipe.captions import agreement, by_judge, without_captions
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.multistage.glide import PAPER, read, small_clip, small_net
 
@@ -98,12 +98,11 @@ def pairs(data: Captioned, n: int = MEASURED) -> dict[str, Batch]:
 
 
 def of_clip(model: CLIP, data: Captioned) -> dict[str, float]:
-    """clip_score and retrieval of emoji seen in training and, with held_out_ before, of others; retrieval_chance of either."""
+    """clip_score and retrieval of emoji seen in training and, with held_out_ before, of others; chance levels."""
     found = {}
     for part, batch in pairs(data).items():
-        of_part = agreement(model, batch["x"], batch["caption"]) | {
-            "retrieval_chance": retrieval_chance(batch["caption"])
-        }
+        of = batch["x"], batch["caption"]
+        of_part = agreement(model, *of) | without_captions(model, *of)
         found |= {f"{part}{name}": value for name, value in of_part.items()}
     return found
 

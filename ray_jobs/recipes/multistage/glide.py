@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, UsageError, Variant, fit
-from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval
+from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval, retrieval_chance
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.own_data import OPTIONS
 
@@ -81,8 +81,9 @@ def clip_shapes(*, width: int = 32, patch: int = 4, levels: Count = 1000) -> Fit
 
 
 def of_clip(model: CLIP, data: Shapes) -> dict[str, float]:
-    """retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256."""
-    return {f"retrieval_{level:g}": retrieval(model, data, level) for level in (0.1, 1.0)}
+    """retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256; `retrieval_chance`."""
+    found = {f"retrieval_{level:g}": retrieval(model, data, level) for level in (0.1, 1.0)}
+    return found | {"retrieval_chance": retrieval_chance(data.test(256)["caption"])}
 
 
 @fit(
