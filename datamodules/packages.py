@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-NPM = ("npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=30000")
+NPM = ("npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retries=1", "--fetch-timeout=30000")
 """The client, and the command that leaves a package's file in the current folder."""
 SECONDS = 600
 """After which the client is stopped."""
@@ -70,9 +70,9 @@ def run(command: Sequence[str], where: Path, package: Package, folder: Path) -> 
     """
     try:
         done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=SECONDS)
-        why = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+        why = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["it gave no reason"])[0]
     except FileNotFoundError:
-        why = "it is not installed"
+        why = "it is not installed; npm comes with Node.js"
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
     if why:

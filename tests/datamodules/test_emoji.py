@@ -148,11 +148,11 @@ def test_what_cannot_be_fetched_or_is_another_file_is_one_sentence(tmp_path):
     def fetch(*client, of=known):
         return fetched(of, store, client=client)
 
-    absent = rf"images cannot be fetched by no-such-client .it is not installed.: check the network, or copy its file {known.file} into "
+    absent = rf"images cannot be fetched by no-such-client .it is not installed; npm comes with Node.js.: check the network, or copy its file {known.file} into "
     with pytest.raises(ValueError, match=absent):
         fetch("no-such-client")
     with pytest.raises(ValueError, match=r"cannot be fetched by sh .npm error network down.: check the network"):
-        fetch("sh", "-c", "echo first >&2; echo npm error network down >&2; exit 1")
+        fetch("sh", "-c", "echo npm error network down >&2; echo see the log >&2; exit 1")
     with pytest.raises(ValueError, match="sh left 0 files for the package images, not one"):
         fetch("sh", "-c", "true")
     other = dataclasses.replace(known, sha256="0" * 64)
