@@ -148,7 +148,7 @@ def test_what_cannot_be_fetched_or_is_another_file_is_one_sentence(tmp_path):
     def fetch(*client, of=known):
         return fetched(of, store, client=client)
 
-    absent = rf"images cannot be fetched by no-such-client .it is not installed; npm comes with Node.js.: check the network, or copy its file {known.file} into "
+    absent = rf"by no-such-client .it is not installed; npm comes with Node.js.: check the network, or copy its file {known.file} into "
     with pytest.raises(ValueError, match=absent):
         fetch("no-such-client")
     with pytest.raises(ValueError, match=r"cannot be fetched by sh .npm error network down.: check the network"):
