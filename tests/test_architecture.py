@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PACKAGES = ("cluster", "datamodules", "lightning_modules", "ray_jobs")
+PACKAGES = ("cluster", "datamodules", "lightning_modules", "ray_jobs", "reprise")
 FLOORS = (
-    ("ray_jobs.cli",),
+    ("ray_jobs.cli", "reprise"),
     ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),
     ("ray_jobs.jobs",),

@@ -81,15 +81,16 @@ def log_prob_bound(
     Args:
         levels: the table [T], ascending, float64.
         data_std: of the prior N(0, data_std^2 + levels[-1]^2), as `samplers.chain.start` takes it.
-        terms: of the T - 1 steps, how many are evaluated for each example (see `choose`); None: all.
+        terms: of the T - 1 steps, how many are evaluated for each example (see `choose`); None, or at least T - 1: each once.
     """
     steps = len(levels) - 1
+    some = terms if terms and terms < steps else 0
     total = prior_term(x, levels[-1], data_std) + decoder_term(step, x, levels[0], normal(x, rng), decoder)
-    for k in range(terms or steps):
-        if terms is None:
-            index, weight = torch.full((len(x),), k, device=x.device), levels.new_ones(len(x))
-        else:
+    for k in range(some or steps):
+        if some:
             u = draws.uniform(len(x), rng=rng).to(x.device)
-            index, weight = choose(levels, terms, (k + u) / terms)
+            index, weight = choose(levels, some, (k + u) / some)
+        else:
+            index, weight = torch.full((len(x),), k, device=x.device), levels.new_ones(len(x))
         total = total + weight * step_term(step, x, levels[index + 1], levels[index], normal(x, rng))
     return -total.to(x)

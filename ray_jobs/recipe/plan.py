@@ -51,6 +51,7 @@ class Plan(Protocol):
         train(run, spec, report, should_stop) -> bool     whether training reached its end
         evaluate(run, ema) -> (metrics, step)              of the newest checkpoint, or of an average of this width
         sample(run, *, n, seed, name, how) -> Path         samples of the newest checkpoint, drawn as `drawing.Drawing` says
+        loaded(run) -> Agent | Trained                     of the newest checkpoint: an agent that acts, or a model
         weights(plan, seed) -> (weights, groups)           untrained weights, and the optimisers' parameter groups
         fixed(plan) -> mapping                             options that may not change while a run continues
         splits(run, metrics) -> mapping                    what each metric of an evaluation is measured on

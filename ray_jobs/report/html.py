@@ -16,7 +16,7 @@ from markupsafe import Markup
 from ray_jobs.report.cards import Card, on_fresh_seeds, published, tally
 from ray_jobs.results.plots import curve_svg
 from ray_jobs.results.store import Result, caption, count, describe, median, short
-from ray_jobs.run.files import png
+from ray_jobs.run.files import picture
 from ray_jobs.run.provenance import now
 
 SIGNS = {"clearly holds": "✓", "holds": "✓", "reached": "✓", "clearly fails": "✗", "fails": "✗", "missed": "✗"}
@@ -112,12 +112,16 @@ def _curves(r: Result) -> list[Markup]:
 
 
 def _images(card: Card) -> list[dict[str, str]]:
-    """The samples and the other pictures, each with a title, a label and its PNG in base64."""
+    """The samples and the other pictures, each with a title, a label and its file in base64."""
     recipe = card.result.recipe
     shown = [("Samples", f"Samples that {recipe} drew", card.picture)] if card.picture else []
     shown += [(what.capitalize(), f"{what.capitalize()} by {recipe}", path) for what, path in card.more.items()]
-    found = ((title, label, png(path)) for title, label, path in shown)
-    return [{"title": t, "label": label, "data": base64.b64encode(data).decode()} for t, label, data in found if data]
+    found = ((title, label, picture(path)) for title, label, path in shown)
+    return [
+        {"title": title, "label": label, "kind": file.kind, "data": base64.b64encode(file.data).decode()}
+        for title, label, file in found
+        if file
+    ]
 
 
 def _facts(card: Card) -> dict[str, str]:

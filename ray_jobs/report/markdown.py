@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ray_jobs.report.cards import Card, on_fresh_seeds, passed, published, tally
 from ray_jobs.results.store import count, describe, median, short
-from ray_jobs.run.files import png
+from ray_jobs.run.files import picture
 
 INDEX = """# Results
 
@@ -96,7 +96,7 @@ def section(card: Card, folder: Path) -> str:
     lines += [f"- {plain(k)}: {plain(v)}" for k, v in facts.items() if v]
     lines += [f"- Seed {seed} gave no value: {plain(' '.join(why.split()))}" for seed, why in r.failures.items()]
     shown = [("Samples", path) for path in [card.picture] if path] + [("More", path) for path in card.more.values()]
-    for what, path in ((what, path) for what, path in shown if png(path)):
+    for what, path in ((what, path) for what, path in shown if picture(path)):
         link = quote(os.path.relpath(path.resolve(), folder).replace(os.sep, "/"), safe="/@+")
         lines += ["", f"![{what} of {plain(r.recipe)}]({link})"]
     return "\n".join(lines) + "\n"

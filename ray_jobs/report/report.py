@@ -88,7 +88,7 @@ def of_result(result: Result, picture: Path) -> Card:
         )
     more = {
         path.stem.removeprefix(f"{picture.stem}-"): path
-        for path in sorted(picture.parent.glob(f"{picture.stem}-*.png"))
+        for path in sorted(p for kind in ("png", "gif") for p in picture.parent.glob(f"{picture.stem}-*.{kind}"))
     }
     return replace(card, picture=picture if picture.is_file() else None, more=more, note=" ".join(notes))
 

@@ -18,7 +18,7 @@ from ray_jobs.recipe.spec import as_flags
 from ray_jobs.reproduce.seeds import Seed
 from ray_jobs.results import store
 from ray_jobs.results.store import Result
-from ray_jobs.run.files import png, write
+from ray_jobs.run.files import picture, write
 from ray_jobs.run.folder import Run
 from ray_jobs.run.provenance import now
 
@@ -149,10 +149,14 @@ def keep(result: Result, plan: Sequence[Seed], where: Path) -> Path:
     if store.is_fresh(result):
         return path
     pictures = next(filter(None, (seed.run.pictures() for seed in plan if seed.number in result.seeds)), [])
-    for old in (path.with_suffix(".png"), *path.parent.glob(f"{path.stem}-*.png")):
+    for old in (
+        path.with_suffix(".png"),
+        *path.parent.glob(f"{path.stem}-*.png"),
+        *path.parent.glob(f"{path.stem}-*.gif"),
+    ):
         old.unlink(missing_ok=True)
     for new in pictures:
         what = new.stem.removeprefix("samples").removeprefix("-")
-        if data := png(new):
-            write(path.with_name(f"{path.stem}-{what}.png" if what else f"{path.stem}.png"), data)
+        if found := picture(new):
+            write(path.with_name(f"{path.stem}{'-' * bool(what)}{what}.{found.kind}"), found.data)
     return path

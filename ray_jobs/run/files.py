@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, NamedTuple
 
 PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # the last one: a named pipe must not stop the reader for ever
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -162,11 +162,24 @@ def stranger(folder: Path) -> Path | None:
     return None
 
 
-def png(path: Path, most: int = 2**26) -> bytes | None:
-    """The content of a PNG; None for a file that is none, is a link, or is larger than `most` bytes."""
+class Picture(NamedTuple):
+    """A file that a page can show."""
+
+    kind: str
+    """png or gif."""
+    data: bytes
+
+
+BEGINNINGS = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF89a"}
+"""With which the pictures of each kind begin."""
+
+
+def picture(path: Path, most: int = 2**26) -> Picture | None:
+    """A PNG or a GIF; None for a file that is neither, is a link, or is larger than `most` bytes."""
     with contextlib.suppress(OSError), opened(path, "rb") as file:
         data = file.read(most + 1)
-        return data if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) <= most else None
+        kind = next((kind for kind, start in BEGINNINGS.items() if data.startswith(start)), None)
+        return Picture(kind, data) if kind and len(data) <= most else None
     return None
 
 

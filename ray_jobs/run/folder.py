@@ -209,8 +209,8 @@ class Run:
         return next((line for line, _ in backwards(self.path / "metrics.jsonl")), None)
 
     def pictures(self) -> list[Path]:
-        """The PNGs that the run drew, without its learning curve: a model's samples and other pictures, or a study's pictures."""
-        found = [path for path in listed(self.path, "*.png") if path.name != "curve.png"]
+        """What the run drew, but its learning curve: a model's samples and other pictures, a study's pictures, an agent's episodes."""
+        found = [path for path in listed(self.path, "*.png") if path.name != "curve.png"] + listed(self.path, "*.gif")
         samples = [path for path in found if path.name == "samples.png"]
         return samples + [path for path in found if not samples or path.name.startswith("samples-")]
 

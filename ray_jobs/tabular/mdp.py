@@ -107,7 +107,7 @@ def action_values(mdp: MDP, policy: Array) -> Array:
 
 def backup(mdp: MDP, v: Array) -> Array:
     """Q [S, A] = R + gamma T v: one step of reward, then the values v [S] of the state where it leads."""
-    return mdp.reward + mdp.gamma * mdp.transition @ v
+    return mdp.reward + mdp.gamma * (mdp.transition.reshape(-1, len(v)) @ v).reshape(mdp.reward.shape)
 
 
 def occupancy(mdp: MDP, policy: Array) -> Array:

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_jobs.distributed.connection import cluster_address
+from ray_jobs.envs.failures import EnvironmentFailed
 from ray_jobs.errors import UsageError
 from ray_jobs.recipe.loading import systems
 from ray_jobs.recipe.plan import Play
@@ -21,10 +22,16 @@ from ray_jobs.run.progress import Event, Report
 from ray_jobs.train import earlier
 from ray_jobs.train.drawing import Drawing, refuse_average
 
+if TYPE_CHECKING:
+    from ray_jobs.rl.rollout.acting import Agent
+    from ray_jobs.rl.rollout.runner import ActingAgent
+
 FIELDS = {"step": int, "learners": list}
 """What a checkpoint must hold."""
 STATUS_EVERY = 5.0
 """Seconds between two writings of the status."""
+DEFAULT_EPISODES = 3
+"""Episodes that `reprise sample` records."""
 FIXED = ("env", "envs", "env_options", "normalize_obs", "normalize_reward")
 """Options that a checkpoint depends on."""
 
@@ -183,12 +190,57 @@ def check_checkpoint(run: Run, plan: Play, state: Mapping[str, Any]) -> None:
 
 
 def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
-    """Refuse: an agent has no samples.
+    """Episodes of that checkpoint, side by side in <name>.gif or <name>.mp4, with the return above each; see `rollout.recording`.
 
     Raises:
-        UsageError: always.
+        UsageError: there is no checkpoint that can be read, an option is for models, or the environment draws no frames.
     """
-    raise UsageError(f"{run} trained an agent: there is nothing to sample. 'reprise evaluate {run}' plays episodes.")
+    if how != how.of_an_agent:
+        raise UsageError(
+            f"{run} trained an agent: 'reprise sample' takes --episodes, --stochastic, --video, --seed and --name for it."
+        )
+    episodes = DEFAULT_EPISODES if how.episodes is None else how.episodes
+    if episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, not {episodes}.")
+    from ray_jobs.results import video
+    from ray_jobs.rl.learning.setup import runner_specs
+    from ray_jobs.rl.rollout.recording import record
+
+    plan, actor, _ = restored(run)
+    [spec] = runner_specs(plan, run.spec.seed, 0, 1, 1)
+    try:
+        played = record(spec, actor, episodes, seed=seed, explore=how.stochastic, longest=plan.eval_steps)
+    except (ValueError, EnvironmentFailed) as error:
+        raise UsageError(str(error)) from None
+    shown = [(e.frames, [f"{k + 1}: return {total:.6g}" for total in e.gained]) for k, e in enumerate(played)]
+    name = "episodes" if name == "samples" else name
+    return video.write(list(video.tiled(shown)), played[0].fps, run.path / f"{name}.{how.video or 'gif'}")
+
+
+def restored(run: Run) -> tuple[Play, ActingAgent, int]:
+    """The plan, the agent with the weights of that checkpoint, and its step.
+
+    Raises:
+        UsageError: there is no checkpoint that can be read.
+    """
+    from ray_jobs.rl.learning.setup import untrained
+
+    state, plan = run.trained(FIELDS), planned(run.spec)
+    check_checkpoint(run, plan, state)
+    actor = untrained(plan, run.spec.seed)
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    return plan, actor, state["step"]
+
+
+def loaded(run: Run) -> Agent:
+    """The agent of that checkpoint, which acts.
+
+    Raises:
+        UsageError: as `restored`.
+    """
+    from ray_jobs.rl.rollout.acting import Agent
+
+    return Agent.of(*restored(run))
 
 
 def model(run: Run) -> Any:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray_jobs.errors import UsageError
 from ray_jobs.train.control_map import with_control
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datamodules.base import Data
     from lightning_modules.conditions import Cond
     from ray_jobs.run.folder import Run
+
+Video = Literal["gif", "mp4"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ class Drawing:
     """Captions, which take turns over the samples."""
     control: str = ""
     """File of the picture that samples of a ControlNet follow."""
+    episodes: int | None = None
+    """Episodes of an agent that are recorded."""
+    stochastic: bool = False
+    """Whether an agent's actions are drawn from its policy."""
+    video: Video | None = None
+    """Kind of file of an agent's episodes."""
+
+    @property
+    def of_an_agent(self) -> Drawing:
+        """The options for agents alone."""
+        return Drawing(episodes=self.episodes, stochastic=self.stochastic, video=self.video)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -58,6 +71,10 @@ class Drawing:
             UsageError: the model takes no such option, the labels are no whole numbers, it cannot read a prompt, or the control
                 cannot be followed.
         """
+        if self.of_an_agent != AS_TRAINED:
+            raise UsageError(
+                f"{type(model).__name__} plays no episodes: --episodes, --stochastic and --video are for agents."
+            )
         taken = inspect.signature(model.sample).parameters
         if other := [name for name in self.given if name not in taken]:
             kind = "cascades" if other[0] == "level" else "diffusion models"

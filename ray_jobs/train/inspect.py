@@ -12,7 +12,7 @@ from ray_jobs.recipe.settings import known
 from ray_jobs.run.folder import Run
 from ray_jobs.run.progress import brief, noise_to
 from ray_jobs.run.records import shown
-from ray_jobs.train.drawing import Drawing, prompts_of
+from ray_jobs.train.drawing import Drawing, Video, prompts_of
 from ray_jobs.train.earlier import current_spec, data_found
 from ray_jobs.train.evaluation.best import chosen
 
@@ -40,11 +40,14 @@ def sample(
     prompt: str | None = None,
     prompts: str | None = None,
     control: str = "",
+    episodes: int | None = None,
+    stochastic: bool = False,
+    video: Video | None = None,
     moved: dict[str, Any] | None = None,
 ) -> Path:
-    """Draw samples from a trained generative model.
+    """Draw samples from a trained generative model, or record episodes of a trained agent.
 
-    The samples are a picture and an array.
+    The samples are a picture and an array; the episodes are a GIF, side by side, with the return above each.
 
     Args:
         run: the run folder.
@@ -71,6 +74,9 @@ def sample(
         prompt: caption of every sample, of a model of captions, as "a small red circle at the top left on the white ground".
         prompts: text file with a prompt in each line; they take turns, and <name>.txt has that of each sample.
         control: file of the picture that all samples of a ControlNet follow, edges or a mask: white on black, of the run's size.
+        episodes: of an agent, how many are recorded, each from its own seed; 3 where nothing is said.
+        stochastic: an agent draws its actions from its policy, as in training, in place of the best ones.
+        video: kind of file of the episodes, gif or mp4 (needs the extra 'video').
         moved: data that lie elsewhere now, as '{"data_dir": "place"}' or --data_dir place.
 
     Raises:
@@ -99,6 +105,9 @@ def sample(
             ema,
             prompts_of(prompt, prompts),
             control,
+            episodes,
+            stochastic,
+            video,
         )
         drawn = engine(recipe(spec.recipe)).sample(opened, n=n, seed=seed, name=name, how=how)
     opened.push()

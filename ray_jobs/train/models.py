@@ -66,6 +66,11 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     return sampling.sample(found.model, found.made.data, run.path, n, seed=seed, name=name, how=how)
 
 
+def loaded(run: Run) -> Trained:
+    """See `model`."""
+    return model(run)
+
+
 def model(run: Run) -> Trained:
     """The run's model as it is measured and sampled.
 

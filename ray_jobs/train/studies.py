@@ -162,6 +162,15 @@ def sample(run: Run, *, n: int, seed: int, name: str, how: Drawing) -> Path:
     raise UsageError(f"{run} is a study, which has nothing to sample: {where}; 'reprise evaluate {run}' measures it.")
 
 
+def loaded(run: Run) -> Any:
+    """Refuse: a study trains neither a model nor an agent.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"{run} is a study, which trains neither a model nor an agent: its checkpoint holds arrays alone.")
+
+
 def model(run: Run) -> Any:
     """No model that could be exported.
 

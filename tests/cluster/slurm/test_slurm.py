@@ -13,7 +13,7 @@ from cluster.job import Job, LauncherError, Resources, State
 from cluster.slurm.launcher import Slurm
 from tests.cluster import slurms, waiting
 
-pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("slurm")]  # a real Slurm, which one process starts
+pytestmark = pytest.mark.fault
 
 ROOT = Path(__file__).parents[3]
 SAVES = """

@@ -15,7 +15,7 @@ from tests.cluster import slurms
 from tests.cluster.slurm.test_slurm import ask, hurry, number, until
 from tests.ray_jobs.command import equal, lines, newest
 
-pytestmark = [pytest.mark.fault, pytest.mark.xdist_group("slurm")]  # a real Slurm, which one process starts
+pytestmark = pytest.mark.fault
 
 ROOT = Path(__file__).parents[3]
 POINTS = {"steps": 400, "batch": 64, "width": 16, "levels": 25, "log_every": 5, "save_every": 20}

@@ -114,7 +114,7 @@ def test_only_a_png_comes_into_a_report(tmp_path, mine):
     (tmp_path / "a.png").symlink_to(mine / "secret")
     (tmp_path / "b.png").write_text("no picture")
     (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
-    assert [files.png(tmp_path / f"{name}.png") is not None for name in "abcd"] == [False, False, True, False]
+    assert [files.picture(tmp_path / f"{name}.png") is not None for name in "abcd"] == [False, False, True, False]
 
 
 # ---- names of remote files
