@@ -99,7 +99,7 @@ def pairs(data: Captioned, n: int = MEASURED) -> dict[str, Batch]:
 
 def of_clip(model: CLIP, data: Captioned) -> dict[str, float]:
     """clip_score and retrieval of emoji seen in training and, with held_out_ before, of others; chance levels."""
-    found = {}
+    found: dict[str, float] = {}
     for part, batch in pairs(data).items():
         of = batch["x"], batch["caption"]
         of_part = agreement(model, *of) | without_captions(model, *of)
@@ -110,7 +110,7 @@ def of_clip(model: CLIP, data: Captioned) -> dict[str, float]:
 def of_both(model: Staged, data: Captioned) -> dict[str, float]:
     """`by_judge` of samples of captions that were seen in training and, with held_out_ before, of those that were held out."""
     judge, diffusion = (stage.model for stage in model.stages)
-    found = {}
+    found: dict[str, float] = {}
     for part, batch in pairs(data).items():
         scores = by_judge(judge, diffusion, batch, STRENGTHS)  # type: ignore[arg-type]
         found |= {f"{part}{name}": value for name, value in scores.items()}
