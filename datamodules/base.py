@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 Batch = dict[str, Tensor]
 """'x' [B, *D] float32, and where there are classes 'label' [B], long."""
@@ -213,22 +214,36 @@ def outlive_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@atexit.register
 def end_loading() -> None:
-    """Kill the loading processes of a process that ends: Python would ask them to stop, which they ignore, and wait for them."""
-    for child in active_children():
+    """End the loading processes of a process that ends: Python would ask them by a signal, which they ignore, and wait for ever."""
+    for items in list(LOADING):
+        if isinstance(items, _MultiProcessingDataLoaderIter):
+            items._shutdown_workers()
+    for child in active_children():  # one that hangs in reading
         if child.daemon:
             child.kill()
+
+
+LOADING: set[Iterator[Any]] = set()
+"""The iterators of loaders that are read. Were they reachable only from a trainer, whose parts refer to each other, the garbage collector
+might close their pipes before it lets them end their processes, which then stay, and are waited for 5 s each."""
 
 
 class Loader(DataLoader):
     """A `DataLoader` that raises the errors among its items: one sentence, whichever process met them."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for item in super().__iter__():
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        items = super().__iter__()
+        atexit.unregister(end_loading)
+        atexit.register(end_loading)  # after torch has registered its own for these processes: the last one runs first
+        LOADING.add(items)
+        try:
+            for item in items:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            LOADING.discard(items)
 
 
 def part_of(data: Data) -> str:

@@ -15,7 +15,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from tests.faults import fault, pytest_addoption, pytest_pyfunc_call, pytest_terminal_summary  # noqa: E402, F401
-from tests.real_data import fashion, mnist  # noqa: E402, F401
+from tests.real_data import emoji_32, fashion, mnist  # noqa: E402, F401
 
 LONGEST = (
     "test_tune", "test_tune_scale", "test_ray_cluster", "test_other_device", "test_pools", "test_runner", "test_terminal",

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodules import emoji
+from datamodules.packages import cache
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reprise-tests"
 SECONDS = 120
 """After which a client that fetches or unpacks is stopped."""
@@ -94,3 +97,16 @@ def mnist() -> Path:
 def fashion() -> Path:
     """The folder of Fashion-MNIST's four IDX files, gzipped."""
     return folder(FASHION)
+
+
+@pytest.fixture(scope="session")
+def emoji_32() -> Path:
+    """The folder of the emoji of 32 pixels: the user's, or one that is made once for tests."""
+    name = f"emoji-{emoji.IMAGES.version}-{emoji.NAMES.version}"
+    own = cache() / name
+    try:
+        return emoji.folder(32, place=own if own.exists() else CACHE / name)
+    except ValueError as error:
+        if "cannot be fetched" not in str(error):
+            raise
+        pytest.skip(str(error))

@@ -14,6 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("cluster", "datamodules", "lightning_modules", "ray_jobs", "reprise")
 FLOORS = (
+    ("ray_jobs.__main__",),
     ("ray_jobs.cli", "reprise"),
     ("ray_jobs.demo", "ray_jobs.doctor", "ray_jobs.completion"),
     ("ray_jobs.report",),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules import emoji
 from datamodules.base import Batch, Data, Finite
 from datamodules.labs.shapes import Shapes
 from datamodules.readers.captions import missing, of_files
@@ -150,22 +151,24 @@ def take_pairs(
 
 
 def read(data: str, *, size: int = 0, text: str = "") -> Captioned | Shapes:
-    """The images with captions that a user means by a word: a folder, a set on the hub ('owner/name'), or 'shapes'.
+    """The images with captions that a user means by a word: a folder, a set on the hub ('owner/name'), 'emoji', or 'shapes'.
 
     Args:
         size: height and width; 0: 32.
         text: column of the captions in parquet files.
 
     Raises:
-        ValueError: there are no such data.
+        ValueError: there are no such data, or the emoji cannot be fetched.
     """
     if data == "shapes":
         return Shapes(side=size or 32)
+    if data == "emoji":
+        return Captioned(data_dir=str(emoji.folder(size or 32)), size=size or 32)
     if data and Path(data).expanduser().is_dir():
         return Captioned(data_dir=str(Path(data).expanduser()), size=size or 32, text=text)
     if data.count("/") == 1 and data[0] not in "./~":
         return Captioned(name=data, size=size or 32, text=text)
     raise ValueError(
         f"There are no images with captions '{data}': give a folder of images with a captions.csv or of parquet files, a set on the hub "
-        "(owner/name), or shapes."
+        "(owner/name), emoji, or shapes."
     )

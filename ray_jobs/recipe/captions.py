@@ -1,4 +1,4 @@
-"""Measures of models of captions on pictures of shapes: whether a picture shows what its caption says, read off the pixels."""
+"""Measures of models of captions: whether a picture shows its caption, read off the pixels of shapes, or by a CLIP that judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray_jobs.recipe.measures import measuring
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.base import Data
+    from datamodules.base import Batch, Data
     from datamodules.labs.shapes import Shapes
     from lightning_modules.diffusion.clip import CLIP
     from lightning_modules.diffusion.denoising import Denoising
@@ -87,14 +87,57 @@ def retrieval(clip: CLIP, data: Shapes, level: float, *, n: int = 256) -> float:
     batch = data.test(n)
     x, rng = batch["x"].to(clip.device), measuring()
     y = x + level * torch.randn(x.shape, generator=rng).to(x)
+    return agreement(clip, y, batch["caption"], level)["retrieval"]
+
+
+def agreement(clip: CLIP, x: Tensor, tokens: Tensor, level: float = 0.0) -> dict[str, float]:
+    """How well pictures x [N, C, H, W] at a noise level fit their captions [N, L] by a CLIP.
+
+    clip_score: mean cosine of the features of a picture and of its caption. retrieval: share of the pictures whose own caption is the
+    likeliest of all N; one of the same words counts as its own.
+    """
+    import torch
+
     with torch.no_grad():
-        images, captions = (
-            clip.of_images(y, y.new_full((len(y),), level)),
-            clip.of_captions(batch["caption"].to(x.device)),
-        )
-    best = (images @ captions.T).argmax(1).cpu()
-    same = (batch["caption"][best] == batch["caption"]).all(1)
-    return same.double().mean().item()
+        y = x.to(clip.device)
+        images = clip.of_images(y, y.new_full((len(y),), level))
+        captions = clip.of_captions(tokens.to(y.device))
+    cosine = (images @ captions.T).cpu()
+    same = (tokens[cosine.argmax(1)] == tokens).all(1)
+    return {"clip_score": cosine.diagonal().double().mean().item(), "retrieval": same.double().mean().item()}
+
+
+def retrieval_chance(tokens: Tensor) -> float:
+    """The retrieval of `agreement` that a choice of captions [N, L] without a look at the pictures reaches."""
+    return (tokens[:, None] == tokens).all(2).double().mean().item()
+
+
+def without_captions(clip: CLIP, x: Tensor, tokens: Tensor) -> dict[str, float]:
+    """clip_score_chance and retrieval_chance: `agreement` of captions with true pictures [N, C, H, W] of other captions."""
+    score = agreement(clip, x.roll(1, 0), tokens)["clip_score"]
+    return {"clip_score_chance": score, "retrieval_chance": retrieval_chance(tokens)}
+
+
+def by_judge(judge: CLIP, model: Denoising, pairs: Batch, strengths: tuple[float, ...]) -> dict[str, float]:
+    """Samples of captions at these strengths w of guidance, judged by a CLIP that guides none of them.
+
+    clip_score_W and retrieval_W: `agreement` of samples and captions; with _real, of the true pictures in their place; and
+    `without_captions`. recall_W: as in `at_strengths`.
+
+    Args:
+        pairs: true pictures 'x' [N, C, H, W] and 'caption' [N, L].
+    """
+    from lightning_modules.conditions import Cond
+    from lightning_modules.metrics.scores import precision_recall
+
+    real, tokens = pairs["x"], pairs["caption"]
+    found = {f"{name}_real": value for name, value in agreement(judge, real, tokens).items()}
+    found |= without_captions(judge, real, tokens)
+    for w in strengths:
+        x = model.sample(len(tokens), Cond(tokens=tokens), guidance=w, rng=measuring()).float().cpu()
+        found |= {f"{name}_{w:g}": value for name, value in agreement(judge, x, tokens).items()}
+        found[f"recall_{w:g}"] = precision_recall(coarse(x), coarse(real))[1]
+    return found
 
 
 def likeness_of_captions(model: Denoising, data: Data, *, n: int = 64) -> dict[str, float]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, RequiredLocation, UsageError, Variant, fit
-from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval
+from ray_jobs.recipe.captions import at_strengths, chance, likeness_of_captions, retrieval, retrieval_chance
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.diffusion.own_data import OPTIONS
 
@@ -39,8 +39,8 @@ def small_net(data: Data, vocabulary: Vocabulary, width: int, *, patch: int, bf1
     return Captioned(TextTransformer(vocabulary, width=width, heads=max(1, width // 16)), body)
 
 
-def small_clip(data: Data, vocabulary: Vocabulary, width: int, diffusion: Denoising, *, patch: int) -> CLIP:
-    """The CLIP of noised images of the laboratory."""
+def small_clip(data: Data, vocabulary: Vocabulary, width: int, diffusion: Denoising | None, *, patch: int) -> CLIP:
+    """A small CLIP, of the noised images of a diffusion or of clean ones."""
     from lightning_modules.diffusion.clip import CLIP
     from lightning_modules.nets.encoders import UNetEncoder
     from lightning_modules.nets.text.transformer import TextTransformer
@@ -52,7 +52,7 @@ def small_clip(data: Data, vocabulary: Vocabulary, width: int, diffusion: Denois
     )
     text = TextTransformer(vocabulary, width=width, heads=max(1, width // 16), causal=True)
     optim = AdamW(2e-3, 100, weight_decay=0.05)
-    return CLIP(image, text, features=width, diffusion=diffusion, optim=optim)
+    return CLIP(image, text, features=width, diffusion=diffusion, shape=data.shape, optim=optim)
 
 
 @fit(
@@ -81,8 +81,9 @@ def clip_shapes(*, width: int = 32, patch: int = 4, levels: Count = 1000) -> Fit
 
 
 def of_clip(model: CLIP, data: Shapes) -> dict[str, float]:
-    """retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256."""
-    return {f"retrieval_{level:g}": retrieval(model, data, level) for level in (0.1, 1.0)}
+    """retrieval_S: share of held-out pictures at the noise level S whose own caption the CLIP finds among 256; `retrieval_chance`."""
+    found = {f"retrieval_{level:g}": retrieval(model, data, level) for level in (0.1, 1.0)}
+    return found | {"retrieval_chance": retrieval_chance(data.test(256)["caption"])}
 
 
 @fit(
@@ -164,8 +165,11 @@ def without_clip(model: Denoising) -> Denoising:
     return other
 
 
-def read(data: str, size: int, text: str = "") -> tuple[Data, Vocabulary]:
+def read(data: str, size: int, text: str = "", *, words: int = 128) -> tuple[Data, Vocabulary]:
     """The images with captions that a user means by a word, and the words of their captions, by which these become tokens.
+
+    Args:
+        words: of a caption, at most; longer ones are cut.
 
     Raises:
         ValueError: there are none, or some have no caption.
@@ -177,7 +181,7 @@ def read(data: str, size: int, text: str = "") -> tuple[Data, Vocabulary]:
     found = open_captioned(data, size=size, text=text)
     if isinstance(found, Shapes):
         return found, Vocabulary(WORDS, 12)
-    vocabulary = Vocabulary.of(caption for of_one in found.texts() for caption in of_one)
+    vocabulary = Vocabulary.of((caption for of_one in found.texts() for caption in of_one), most=words)
     found.encode = vocabulary.captions
     return found, vocabulary
 
@@ -229,7 +233,7 @@ def glide(
 
     Args:
         data: a folder of images with a captions.csv (columns file_name and caption) or captions.jsonl, or of parquet files; a set on the
-            hub; or shapes.
+            hub; emoji; or shapes.
         size: height and width of the images; 0: 32.
         text: column of the captions in parquet files; by default one that is called caption, captions, text, prompt or sentences.
         width: channels of the U-Net at full resolution, twice as many below.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ray_jobs.recipe import Claim, Fit, Headline, Location, Variant, fit
+from ray_jobs.recipe.captions import chance
 from ray_jobs.recipe.measures import measuring
 from ray_jobs.recipe.ranges import Count, Decay, Whole
 from ray_jobs.recipes.vae import autoencoders
@@ -186,7 +187,7 @@ def ldm_shapes(
 def of_captioned(model: Staged, data: Shapes, *, n: int = 256) -> dict[str, float]:
     """caption_right: share of samples, guided where captions were hidden, of which all attributes are read as their captions say.
 
-    And `autoencoders.of_shapes` of the first stage.
+    caption_chance: what pictures reach that do not follow captions. And `autoencoders.of_shapes` of the first stage.
     """
     from datamodules.labs.shapes import caption, read
 
@@ -195,7 +196,8 @@ def of_captioned(model: Staged, data: Shapes, *, n: int = 256) -> dict[str, floa
     drawn = prior.sample(len(batch["x"]), of_captions(batch), rng=measuring(), guidance=STRENGTH if prior.hide else 0.0)
     seen = caption(read(drawn.clamp(-1, 1)).attributes, data.side)
     right = (seen == batch["caption"]).all(1).double().mean().item()
-    return {"caption_right": right} | autoencoders.of_shapes(first, data)
+    by_chance = chance(data.side)["accuracy_chance"]
+    return {"caption_right": right, "caption_chance": by_chance} | autoencoders.of_shapes(first, data)
 
 
 # ---- real images

@@ -1,9 +1,11 @@
 """Folders and files as people have them: hidden files, links, odd modes, holes. Each is read rightly, or one sentence says why not."""
 
+import gc
 import io
 import os
 import subprocess
 import sys
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,21 @@ def test_a_training_that_ends_waits_for_no_loading_process(tmp_path):
     parquet(tmp_path / "t", "image", [png()] * 30)
     ended = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path / "t")], cwd=Path(__file__).parents[3], timeout=40)
     assert ended.returncode == 7
+
+
+def test_loading_processes_end_with_batches_that_the_garbage_collector_finds(tmp_path):
+    """A trainer and its loops refer to each other, so that nothing else ends their batches."""
+    parquet(tmp_path / "t", "image", [png()] * 30)
+    data, before = images(tmp_path / "t", batch=3, num_workers=2), set(active_children())
+    for _ in range(4):  # in what order the collector closes what is in the cycle is chance
+        cycle = [iter(data.train_dataloader())]
+        next(cycle[0])
+        cycle.append(cycle)
+        started = set(active_children()) - before
+        assert len(started) == 2
+        del cycle
+        gc.collect()
+        assert not any(child.is_alive() for child in started)
 
 
 def test_more_loading_processes_than_batches_and_a_batch_beyond_the_data(tmp_path):

@@ -54,6 +54,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "glide_shapes": {"levels": 8, "sample_steps": 3, "bf16": False},
     "glide_shapes@clip": {"levels": 8, "sample_steps": 3, "clip_steps": 1, "bf16": False},
     "clip_shapes": {"levels": 8},
+    "glide_emoji": {"levels": 8, "sample_steps": 3, "judge_steps": 1, "bf16": False},
     "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
     "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},
     "reflow_mixture2d": {"steps": 6, "path": 2},
@@ -176,6 +177,7 @@ def pictures(folder: Path, name: str, size: int) -> Path:
 
     grey, lsun, imagenet = "mnist" in name or "fashion" in name, "lsun" in name, name in IMAGENET or "imagenet" in name
     side = size if lsun else 64 if imagenet or "coco" in name else 32
+    captioned = "coco" in name or "emoji" in name
     rng, shape = np.random.default_rng(0), (28, 28) if grey else (side, side, 3)
 
     def png() -> dict[str, Any]:
@@ -185,9 +187,9 @@ def pictures(folder: Path, name: str, size: int) -> Path:
 
     for part, n in (("train", 80), ("validation" if imagenet else "test", 16)):
         columns: dict[str, Any] = {
-            "image" if grey or lsun or imagenet or "coco" in name else "img": [png() for _ in range(n)]
+            "image" if grey or lsun or imagenet or captioned else "img": [png() for _ in range(n)]
         }
-        if "coco" in name:
+        if captioned:
             columns["caption"] = [f"a picture of {'grey noise' if i % 2 else 'colours'}" for i in range(n)]
         if not lsun:
             columns["label"] = [i % 10 for i in range(n)]
