@@ -10,6 +10,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_health_check_initial_delay_ms", "0")
 os.environ.setdefault("RAY_health_check_period_ms", "300")  # a node that is gone is missed within seconds
+os.environ.setdefault("RAY_worker_niceness", "0")  # by default 15: the tests of another process would leave them little
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
