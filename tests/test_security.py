@@ -48,6 +48,8 @@ LISTENS = {
 LOOPBACK = {
     ("ray_jobs/train/groups/ddp_group.py", "bind"): "127.0.0.1, to find a free port",
     ("cluster/ray_clusters/plan.py", "bind"): "the cluster's --host, loopback by default, to find free ports",
+    ("ray_jobs/self_play/gtp/engine.py", "bind"): "arguments to the parameters of a function, which is no address",
+    ("ray_jobs/play/verbs.py", "serve"): "the Go Text Protocol on the standard streams",
 }
 
 

@@ -100,6 +100,28 @@ def by_label(drop: float | None) -> tuple[Callable[[Batch], Cond], dict[str, flo
     return (unconditional, {}) if drop is None else (from_batch("label"), {"label": drop})
 
 
+def by_caption(drop: float) -> tuple[Callable[[Batch], Cond], dict[str, float]]:
+    """`conditions` and `hide` of a model of captions, which are empty for a share `drop` of the examples.
+
+    Raises:
+        ValueError: `drop` is not in (0, 1).
+    """
+    if not 0 < drop < 1:
+        raise ValueError(f"Guidance needs captions that are empty for a share between 0 and 1, not {drop}.")
+    return of_captions, {"tokens": drop}
+
+
+def of_captions(batch: Batch) -> Cond:
+    """The captions of a batch as conditions.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if "caption" not in batch:
+        raise ValueError("This model needs data with captions.")
+    return Cond(tokens=batch["caption"])
+
+
 class Denoising(Generative):
     """A model that learns to estimate x0 from y = x0 + sigma n, and draws by removing noise step by step.
 

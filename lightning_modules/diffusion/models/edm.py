@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_modules.diffusion import preconditioning, schedules, weighting
 from lightning_modules.diffusion.augmentation import Augmentation
-from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_label
+from lightning_modules.diffusion.denoising import Bound, Denoising, Draw, Learn, by_caption, by_label
 from lightning_modules.diffusion.samplers.edm import heun
 from lightning_modules.optim import Adam, Optim
 
@@ -35,6 +35,7 @@ def edm(
     churn_std: float = 1.0,
     bound_levels: int = 256,
     label_drop: float | None = None,
+    caption_drop: float | None = None,
     augment: float = 0.0,
     optim: Optim = Adam(1e-3),  # frozen
 ) -> Denoising:
@@ -50,11 +51,12 @@ def edm(
         churn, churn_min, churn_max, churn_std: see `samplers.edm.heun`.
         bound_levels: levels of the bound on the log likelihood.
         label_drop: share of the labels that are hidden in training, for guidance; None: a model without labels.
+        caption_drop: the same of captions, which are then empty; None: a model without captions.
         augment: probability of each change of the images in training, see `augmentation`; the network then takes
             `augmentation.LABELS` numbers. 0: none.
         optim: of the network.
     """
-    conditions, hide = by_label(label_drop)
+    conditions, hide = by_label(label_drop) if caption_drop is None else by_caption(caption_drop)
     grid = partial(schedules.karras, sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     noise = partial(heun, churn=churn, churn_min=churn_min, churn_max=churn_max, churn_std=churn_std)
     return Denoising(

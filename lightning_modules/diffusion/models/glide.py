@@ -16,13 +16,11 @@ from functools import partial
 from torch import Tensor, nn
 
 from lightning_modules import objectives
-from lightning_modules.conditions import Cond
 from lightning_modules.diffusion import schedules
 from lightning_modules.diffusion.bound import Decoder
 from lightning_modules.diffusion.clip import CLIP
-from lightning_modules.diffusion.denoising import Denoising
+from lightning_modules.diffusion.denoising import Denoising, by_caption
 from lightning_modules.diffusion.models.improved_ddpm import ImprovedDDPM
-from lightning_modules.model import Batch
 from lightning_modules.optim import AdamW, Optim
 from lightning_modules.staged import Stage, Staged
 
@@ -55,23 +53,11 @@ def glide(
     Raises:
         ValueError: `drop` is not in (0, 1).
     """
-    if not 0 < drop < 1:
-        raise ValueError(f"Guidance needs captions that are empty for a share between 0 and 1, not {drop}.")
+    conditions, hide = by_caption(drop)
     model = ImprovedDDPM(net, shape, levels=levels, decoder=decoder, clip=True, optim=optim)
-    model.conditions, model.hide = of_captions, {"tokens": drop}
+    model.conditions, model.hide = conditions, hide
     model.draw = replace(model.draw, grid=partial(grid, levels.double()), steps=sample_steps)
     return model
-
-
-def of_captions(batch: Batch) -> Cond:
-    """The captions of a batch as conditions.
-
-    Raises:
-        ValueError: it has none.
-    """
-    if "caption" not in batch:
-        raise ValueError("This model needs data with captions.")
-    return Cond(tokens=batch["caption"])
 
 
 def clip_guided(clip: CLIP, diffusion: Denoising, *, clip_steps: int, steps: int) -> Staged:

@@ -24,15 +24,21 @@ STRENGTHS = (0.0, 2.0)
 """w, at which the laboratory is measured: none, and the paper's scale 3."""
 
 
-def small_net(data: Data, vocabulary: Vocabulary, width: int, *, patch: int, bf16: bool) -> CaptionedNet:
-    """The network of the laboratory: a transformer of captions, and a U-Net on squares of pixels that attends to them everywhere."""
+def small_net(
+    data: Data, vocabulary: Vocabulary, width: int, *, patch: int, bf16: bool, outputs: int = 2
+) -> CaptionedNet:
+    """The network of the laboratory: a transformer of captions, and a U-Net on squares of pixels that attends to them everywhere.
+
+    Args:
+        outputs: how often its output has the channels of an image; 2 with a learned variance.
+    """
     from lightning_modules.nets.text.captioned import Captioned
     from lightning_modules.nets.text.transformer import TextTransformer
     from lightning_modules.nets.unet import UNet
 
     head = min(32, width)
     body = UNet(
-        data.shape[0], width=width, multiples=(1, 2), blocks=1, attention=(0, 1), head=head, outputs=2, patch=patch,
+        data.shape[0], width=width, multiples=(1, 2), blocks=1, attention=(0, 1), head=head, outputs=outputs, patch=patch,
         scale_shift=True, text=width, vector=width, bf16=bf16,
     )  # fmt: skip
     body.check(data.shape)

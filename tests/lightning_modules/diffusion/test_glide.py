@@ -10,8 +10,9 @@ from datamodules.labs.density2d import Density2D, ring
 from lightning_modules.conditions import Cond
 from lightning_modules.diffusion import guidance, schedules
 from lightning_modules.diffusion.clip import CLIP, contrastive
+from lightning_modules.diffusion.denoising import of_captions
 from lightning_modules.diffusion.models.ddpm import ddpm
-from lightning_modules.diffusion.models.glide import clip_guided, glide, of_captions
+from lightning_modules.diffusion.models.glide import clip_guided, glide
 from lightning_modules.draws import Draws
 from lightning_modules.nets.encoders import VectorEncoder
 from lightning_modules.nets.mlp import ResidualMLP

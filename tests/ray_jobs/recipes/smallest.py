@@ -54,6 +54,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "glide_shapes": {"levels": 8, "sample_steps": 3, "bf16": False},
     "glide_shapes@clip": {"levels": 8, "sample_steps": 3, "clip_steps": 1, "bf16": False},
     "clip_shapes": {"levels": 8},
+    "edm_emoji": {"sample_steps": 3, "judge_steps": 1, "patch": 4, "bf16": False},
     "glide_emoji": {"levels": 8, "sample_steps": 3, "judge_steps": 1, "bf16": False},
     "pd_mixture2d": {"steps": 6, "first": 4, "halvings": 2},
     "progressive_distillation": {"width": 8, "steps": 6, "first": 4, "halvings": 2},

@@ -55,7 +55,7 @@ STATEFUL = {
     "ldm_shapes@vq": {},
 }
 """Recipes in which something else than weights and the optimiser carries over from step to step, or might, and their settings."""
-WHOLE = {"glide_shapes@clip": (0,), "glide_emoji": (0,), "clip_shapes": (0,), "clip_emoji": (0,)}
+WHOLE = {"glide_shapes@clip": (0,), "glide_emoji": (0,), "edm_emoji": (0,), "clip_shapes": (0,), "clip_emoji": (0,)}
 """Stages whose loss compares all rows of a global batch, so that it cannot be cut into micro-batches."""
 STEPS = {"iddpm_gauss_image@bound": 10, "cascade_gauss_pair": 8}
 """Of a training, where 6 are too few; the history of the resampler is full after 8, and a quarter of a cascade's steps is its base's."""

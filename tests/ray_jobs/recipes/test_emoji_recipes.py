@@ -108,12 +108,15 @@ def test_measures_are_of_seen_and_of_held_out_captions(made):
     assert torch.equal(found[""]["caption"], first)
 
 
-@pytest.mark.parametrize("name", ["glide_shapes", "ldm_shapes", "clip_shapes", "clip_emoji", "glide_emoji"])
+@pytest.mark.parametrize(
+    "name", ["glide_shapes", "ldm_shapes", "clip_shapes", "clip_emoji", "glide_emoji", "edm_emoji"]
+)
 def test_beside_every_measure_of_captions_stands_its_chance_level(name, tmp_path):
     made = smallest(name, tmp_path)
     made.data.setup("fit")
     measure = {
         "glide_shapes": of_shapes, "ldm_shapes": of_captioned, "clip_shapes": of_noised_clip, "clip_emoji": of_clip, "glide_emoji": of_both,
+        "edm_emoji": of_both,
     }[name]  # fmt: skip
     assert made.evaluate is measure
     found = measure(made.model.eval(), made.data)
