@@ -1,28 +1,28 @@
-"""Simulations per second of tree search on connect-4, on one thread: with a perceptron, as in self-play, and with one random play-out.
+"""Simulations per second of tree search on connect-4, on one thread: with a perceptron, as in self-play, and without a network.
 
-Play-outs are compared with OpenSpiel's searches in Python and in C++, where the package open_spiel is installed in this environment. Ours
-searches many games at once, which is what self-play needs; OpenSpiel's searches one after the other. All play from the empty board with the
-same number of simulations for a move.
+Search without a network, of even values or of one random play-out, is compared with OpenSpiel's searches in Python and in C++, in an
+environment of its own. Ours searches many games at once, which is what self-play needs; OpenSpiel's searches one after the other. All play
+from the empty board with the same number of simulations for a move.
 
     python -m benchmarks.self_play --rounds 3
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from pathlib import Path
 
-from benchmarks.harness import Contender, Report, Row, arguments, console, measure
+from benchmarks.harness import Contender, Report, Row, arguments, interpreter, measure
 
 LIMIT = 300.0
 """Seconds of one measurement."""
 
 
-def part(report: Report, title: str, who: dict[str, Contender], rounds: int) -> None:
+def part(report: Report, title: str, who: dict[str, Contender], rounds: int, venvs: Path) -> None:
     """Measure the contenders of a part in turn."""
 
     def once(name: str, _: int) -> Row:
-        return measure(who[name].command(sys.executable), ours=who[name].peer == "reprise", limit=LIMIT)
+        command = who[name].command(interpreter(who[name].peer, venvs))
+        return measure(command, ours=who[name].peer == "reprise", limit=LIMIT)
 
     report.part(title, list(who), rounds, once)
     report.show(title, ["simulations_per_s"], "simulations_per_s")
@@ -42,15 +42,16 @@ def main() -> None:
     args = parser.parse_args()
     report = Report("self_play", args.out)
     networks = {f"perceptron, {n} games": ours("perceptron", n, args.simulations) for n in args.games}
-    playouts = {f"reprise, {n} games": ours("playouts", n, args.simulations) for n in args.games}
-    if importlib.util.find_spec("pyspiel"):
-        words = ("--simulations", str(args.simulations))
-        for language in ("cpp", "python"):
-            playouts[f"OpenSpiel, {language}"] = Contender("", "open_spiel", "search.py", (language, *words))
-    else:
-        console.print("OpenSpiel is not installed here, so there is nothing to compare with: pip install open_spiel")
-    part(report, "a perceptron of 256 units", networks, args.rounds)
-    part(report, "one random play-out", playouts, args.rounds)
+    without = {
+        f"{name}, {n} games": ours(kind, n, args.simulations)
+        for name, kind in {"Reprise, even values": "uniform", "Reprise, play-outs": "playouts"}.items()
+        for n in args.games
+    }
+    words = ("--simulations", str(args.simulations))
+    for language in ("cpp", "python"):
+        without[f"OpenSpiel, play-outs, {language}"] = Contender("", "open_spiel", "search.py", (language, *words))
+    part(report, "a perceptron of 256 units", networks, args.rounds, args.venvs)
+    part(report, "without a network", without, args.rounds, args.venvs)
 
 
 if __name__ == "__main__":
