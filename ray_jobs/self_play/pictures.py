@@ -41,6 +41,7 @@ def strength(rounds: NDArray[np.int64], values: Array, measure: str, path: Path)
     with figure(6.4, 3.4) as (fig, axes):
         axes.plot(rounds, values, color=BLUE, marker="o")
         axes.set(xlabel="round", ylabel=WORDS.get(measure, measure), xlim=(0, rounds[-1] * 1.03))
+        axes.set_ylim(0, max(1.0, 1.05 * float(values.max())))  # shares up to 1, and counts
         axes.locator_params(axis="x", integer=True)
         return save(fig, path)
 
