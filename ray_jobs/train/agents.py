@@ -223,13 +223,11 @@ def restored(run: Run) -> tuple[Play, ActingAgent, int]:
     Raises:
         UsageError: there is no checkpoint that can be read.
     """
-    from ray_jobs.rl.learning.setup import untrained
+    from ray_jobs.rl.learning.setup import trained
 
     state, plan = run.trained(FIELDS), planned(run.spec)
     check_checkpoint(run, plan, state)
-    actor = untrained(plan, run.spec.seed)
-    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
-    return plan, actor, state["step"]
+    return plan, trained(plan, state, run.spec.seed), state["step"]
 
 
 def loaded(run: Run) -> Agent:

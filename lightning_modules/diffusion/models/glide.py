@@ -53,9 +53,8 @@ def glide(
     Raises:
         ValueError: `drop` is not in (0, 1).
     """
-    conditions, hide = by_caption(drop)
     model = ImprovedDDPM(net, shape, levels=levels, decoder=decoder, clip=True, optim=optim)
-    model.conditions, model.hide = conditions, hide
+    model.conditions, model.hide = by_caption(drop)
     model.draw = replace(model.draw, grid=partial(grid, levels.double()), steps=sample_steps)
     return model
 

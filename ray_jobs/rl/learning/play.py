@@ -10,7 +10,7 @@ from ray_jobs.envs.making import registered
 from ray_jobs.recipe.plan import Play
 from ray_jobs.rl.contract import Alone
 from ray_jobs.rl.learning.group import train_group
-from ray_jobs.rl.learning.setup import check, generator, prepare, untrained
+from ray_jobs.rl.learning.setup import check, generator, prepare, trained, untrained
 from ray_jobs.rl.learning.training import Recorder, Report, evaluate_greedy
 
 
@@ -66,6 +66,4 @@ def play(
 
 def evaluate(recipe: Play, state: Mapping[str, Any], *, seed: int) -> dict[str, float]:
     """Greedy episodes of the agent that a checkpoint holds: the result's metrics, as `play` measures them at its end."""
-    actor = untrained(recipe, seed)
-    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
-    return evaluate_greedy(recipe, seed, actor)
+    return evaluate_greedy(recipe, seed, trained(recipe, state, seed))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,17 @@ def untrained(recipe: Play, seed: int) -> ActingAgent:
         return build_actor(recipe.algorithm, env, recipe.normalize_obs, seed)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def trained(recipe: Play, state: Mapping[str, Any], seed: int) -> ActingAgent:
+    """The recipe's agent with the weights of a checkpoint.
+
+    Raises:
+        UsageError: as `untrained`.
+    """
+    actor = untrained(recipe, seed)
+    actor.load_state_dict(state["learners"][0]["learner"]["actor"])
+    return actor
 
 
 def check(recipe: Play, runners: int, learners: int) -> None:
